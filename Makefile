@@ -1,0 +1,48 @@
+# Makes .venv by itself; PYTHON chooses what it is made from (3.11 or newer).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test app lint types bench clean
+
+train: .venv/core
+	$(BIN)/fmnist-fast train
+
+test: .venv/dev
+	$(BIN)/pytest
+
+app: .venv/app
+	$(BIN)/streamlit run app.py
+
+bench: .venv/dev
+	$(BIN)/python benchmarks/numpy_epoch.py
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy wants kernels/ where an installed package has it.
+types: .venv/dev
+	rm -rf build/types
+	$(BIN)/pip install --quiet --no-deps --target build/types .
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p fmnist_fast
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "$(PYTHON) is missing or older than 3.11: make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/core: .venv/python pyproject.toml setup.py
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/app: .venv/core
+	$(BIN)/pip install --quiet --editable '.[app]'
+	touch $@
+
+.venv/dev: .venv/core
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@

@@ -1,0 +1,127 @@
+"""The switch: which kernels compute. The only module that names a kernel module."""
+
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from numpy.typing import NDArray
+
+from .errors import BackendUnavailable
+from .kernels import Data, Floats, Layers, Spec, State, StepNumbers, Steps
+
+__all__ = ["NAMES", "Backend", "get_backend", "name_of", "unavailable"]
+
+# Name -> kernel module, fastest first: "auto" takes the first that loads.
+_MODULES = {
+    "numpy": "reference",
+}
+NAMES = tuple(_MODULES)
+
+_HINT = {
+    "numpy": "Reinstall fmnist-fast and NumPy.",
+}
+
+
+class Backend(Protocol):
+    """The operations of a kernel module. `kernels/reference.py` specifies what each computes."""
+
+    SUPPORTS: dict[str, tuple[str, ...]]
+
+    def gather(
+        self, x_ni: NDArray, order_n: NDArray, first: int, last: int, scale: float, out_bi: Floats
+    ) -> None: ...
+
+    def forward(
+        self, params: Layers, x_bi: Floats, spec: Spec, out_layers: tuple[Floats, ...]
+    ) -> None: ...
+
+    def loss_delta(
+        self,
+        logits_bk: Floats,
+        targets_b: NDArray,
+        weights_b: Floats,
+        spec: Spec,
+        out_loss_b: Floats,
+        out_delta_bk: Floats,
+    ) -> None: ...
+
+    def backward(
+        self,
+        params: Layers,
+        x_bi: Floats,
+        layers: tuple[Floats, ...],
+        delta_bk: Floats,
+        spec: Spec,
+        out_grads: Layers,
+    ) -> None: ...
+
+    def update(self, state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None: ...
+
+    def train_steps(
+        self,
+        state: State,
+        data: Data,
+        order_n: NDArray,
+        steps: Steps,
+        spec: Spec,
+        first: int,
+        last: int,
+        threads: int,
+    ) -> NDArray: ...
+
+    def predict(
+        self,
+        params: Layers,
+        x_ni: NDArray,
+        scale: float,
+        spec: Spec,
+        threads: int,
+        out_nk: Floats,
+    ) -> None: ...
+
+
+def get_backend(name: str = "auto", spec: Spec | None = None) -> Backend:
+    """The kernel module called `name`; "auto" takes the fastest one that loads.
+
+    spec : refuse a backend that does not have what it asks for.
+    Raises: BackendUnavailable, naming what is missing. A backend that was named is never replaced
+    by another.
+    """
+    if name == "auto":
+        name = next(known for known in NAMES if unavailable(known) is None)
+    if name not in _MODULES:
+        raise BackendUnavailable(f"unknown backend {name!r}: choose from auto, {', '.join(NAMES)}")
+    reason = unavailable(name)
+    if reason is not None:
+        raise BackendUnavailable(f"backend {name!r} cannot be loaded: {reason}. {_HINT[name]}")
+    backend = _load(name)
+    if spec is not None:
+        _check_support(name, backend, spec)
+    return backend
+
+
+def unavailable(name: str) -> str | None:
+    """Why the backend cannot be loaded, or None if it can."""
+    try:
+        _load(name)
+    except ImportError as error:
+        return str(error)
+    return None
+
+
+def name_of(backend: Backend) -> str:
+    """The name that get_backend knows this kernel module by."""
+    module = cast(Any, backend).__name__.rpartition(".")[2]
+    return next(name for name, known in _MODULES.items() if known == module)
+
+
+def _load(name: str) -> Backend:
+    return cast(Backend, import_module(f".kernels.{_MODULES[name]}", __package__))
+
+
+def _check_support(name: str, backend: Backend, spec: Spec) -> None:
+    for option, choices in backend.SUPPORTS.items():
+        value = getattr(spec, option)
+        if value not in choices:
+            raise BackendUnavailable(
+                f"backend {name!r} has no {option} {value!r}: it has {', '.join(choices)}"
+            )

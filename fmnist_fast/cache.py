@@ -1,0 +1,109 @@
+"""Decoded data sets in the user's cache folder: memory-mapped, written once, never half."""
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .files import sync_folder
+
+__all__ = ["Arrays", "cache_folder", "cached", "checksum_of", "find_cached", "folder_of"]
+
+
+class Arrays(NamedTuple):
+    """The four arrays of a data set: x (n, ...), y (n,)."""
+
+    x_train: NDArray
+    y_train: NDArray
+    x_test: NDArray
+    y_test: NDArray
+
+
+def cache_folder() -> Path:
+    """This package's folder in the user's cache; it may not exist yet."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("fmnist-fast")
+
+
+def checksum_of(arrays: Arrays) -> str:
+    """sha256 over names, dtypes, shapes and contents: the same however the data is stored."""
+    digest = sha256()
+    for name, array in arrays._asdict().items():
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def cached(key: str, make: Callable[[], Arrays]) -> tuple[Arrays, str]:
+    """The data set kept under `key`, made and kept now if it is not there; and its checksum.
+
+    key : names the data and all that its bits depend on.
+    A cache that cannot be written costs a warning and the time to make the set again.
+    """
+    kept = find_cached(key)
+    if kept is not None:
+        return kept
+    arrays = make()
+    checksum = checksum_of(arrays)
+    try:
+        _keep(key, arrays, checksum)
+    except OSError as error:
+        warnings.warn(
+            f"the decoded data set could not be kept in {cache_folder()}: {error.strerror}; "
+            "it will be decoded again next time",
+            stacklevel=2,
+        )
+        return arrays, checksum
+    return find_cached(key) or (arrays, checksum)
+
+
+def find_cached(key: str) -> tuple[Arrays, str] | None:
+    """The data set kept under `key`, read-only and memory-mapped, and its checksum; or None."""
+    folder = folder_of(key)
+    try:
+        # A memory map keeps its file open; a plain view of it is an ordinary read-only array.
+        arrays = Arrays(
+            *(np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in Arrays._fields)
+        )
+        checksum = (folder / "checksum").read_text()
+    except (OSError, ValueError, EOFError):  # not there, or cut short by a full disk
+        return None
+    return arrays, checksum
+
+
+def folder_of(key: str) -> Path:
+    """Where the decoded set of that key is kept, if it is."""
+    return cache_folder() / "decoded" / key
+
+
+def _keep(key: str, arrays: Arrays, checksum: str) -> None:
+    """Write the set beside its place, then rename the folder: it is there whole or not at all."""
+    final = folder_of(key)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=final.parent))
+    try:
+        for name, array in arrays._asdict().items():
+            with open(draft / f"{name}.npy", "wb") as file:
+                np.save(file, array)
+                file.flush()
+                os.fsync(file.fileno())
+        (draft / "checksum").write_text(checksum)
+        sync_folder(draft)
+        if final.exists() and find_cached(key) is None:  # damaged
+            shutil.rmtree(final, ignore_errors=True)
+        try:
+            draft.rename(final)
+        except OSError:
+            if find_cached(key) is None:  # else another process was faster: its copy is the same
+                raise
+        sync_folder(final.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,153 @@
+"""Data sets: by name, from a folder of IDX files, or from an .npz file."""
+
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import fashion_mnist
+from .cache import Arrays, cached, checksum_of
+from .errors import DataError
+
+__all__ = ["NAMES", "Dataset", "load_dataset"]
+
+NAMES = ("auto", "fashion-mnist", "garments")
+
+MAX_CLASSES = 256
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows to train on and rows to be judged by.
+
+    x_train, x_test : uint8 pixels, float32 or float64; (n, height, width) or (n, i); read-only.
+    y_train, y_test : integers (n,), each in 0..k-1. class_names : k of them.
+    checksum : sha256 of the contents; it tells data sets apart whatever their names.
+    """
+
+    name: str
+    x_train: NDArray
+    y_train: NDArray[np.integer]
+    x_test: NDArray
+    y_test: NDArray[np.integer]
+    class_names: tuple[str, ...]
+    checksum: str
+
+
+def load_dataset(name: str | Path = "auto", data_dir: str | Path | None = None) -> Dataset:
+    """Load a data set.
+
+    name : "fashion-mnist"; "garments", drawn by this package; "auto", the first if it is to be
+        had, else the second, with a warning; a folder of the four IDX files (gzip or plain, any
+        image size, up to 256 classes); or an .npz with x_train, y_train, x_test, y_test.
+    data_dir : where to look first for the files of Fashion-MNIST; then come $FMNIST_FAST_DATA,
+        the user's cache, and the download.
+    Raises: DataError, one line that says what to do. A set that was named is never replaced.
+    """
+    folder = None if data_dir is None else Path(data_dir)
+    match str(name):
+        case "fashion-mnist":
+            return _fashion_mnist(folder)
+        case "garments":
+            return _garments()
+        case "auto":
+            return _auto(folder)
+    path = Path(name)
+    if path.is_dir():
+        return _custom(path.resolve().name, str(path), fashion_mnist.read_folder(path))
+    if path.is_file():
+        return _custom(path.stem, str(path), _read_npz(path))
+    raise DataError(
+        f"there is no data set {str(name)!r}: give {', '.join(NAMES)}, a folder of IDX files or "
+        "an .npz file"
+    )
+
+
+def _auto(data_dir: Path | None) -> Dataset:
+    try:
+        return _fashion_mnist(data_dir)
+    except fashion_mnist.Unreachable as error:
+        warnings.warn(
+            f"{error}. Going on with garments, a set drawn by this package, whose accuracies say "
+            "nothing about Fashion-MNIST",
+            stacklevel=3,
+        )
+        return _garments()
+
+
+def _fashion_mnist(data_dir: Path | None) -> Dataset:
+    arrays = fashion_mnist.load(data_dir)
+    return Dataset("fashion-mnist", *arrays, fashion_mnist.CLASS_NAMES, fashion_mnist.CHECKSUM)
+
+
+def _garments() -> Dataset:
+    import PIL
+
+    from . import garments
+
+    # NumPy draws the random numbers and Pillow the shapes: a new version may change the bits.
+    key = f"garments-{garments.VERSION}-pillow-{PIL.__version__}-numpy-{np.__version__}"
+    arrays, checksum = cached(key, lambda: Arrays(*garments.draw_garments()))
+    return Dataset("garments", *arrays, fashion_mnist.CLASS_NAMES, checksum)
+
+
+def _read_npz(path: Path) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Arrays(*(file[name] for name in Arrays._fields))
+    except KeyError as error:
+        raise DataError(
+            f"{path} has no array {error.args[0].split()[0]}: it needs {', '.join(Arrays._fields)}"
+        ) from error
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, MemoryError, TypeError) as error:
+        raise DataError(f"{path} is not an .npz file that can be read: {error}") from error
+
+
+def _custom(name: str, where: str, arrays: Arrays) -> Dataset:
+    """A set of the user's own, checked. where : its path, for messages."""
+    rows = {
+        part: _check_part(where, part, x, y)
+        for part, x, y in (
+            ("train", arrays.x_train, arrays.y_train),
+            ("test", arrays.x_test, arrays.y_test),
+        )
+    }
+    (x_train, y_train), (x_test, y_test) = rows["train"], rows["test"]
+    if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
+        raise DataError(
+            f"{where}: the training rows are {x_train.dtype} {x_train.shape[1:]}, the test rows "
+            f"{x_test.dtype} {x_test.shape[1:]}: they must be alike"
+        )
+    checksum = checksum_of(Arrays(x_train, y_train, x_test, y_test))
+    classes = int(max(y_train.max(), y_test.max())) + 1
+    class_names = tuple(str(label) for label in range(classes))
+    if checksum == fashion_mnist.CHECKSUM:
+        name, class_names = "fashion-mnist", fashion_mnist.CLASS_NAMES
+    return Dataset(name, x_train, y_train, x_test, y_test, class_names, checksum)
+
+
+def _check_part(where: str, part: str, x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
+    """x as uint8, float32 or float64 (n, ...), y as uint8 (n,); DataError says what is wrong."""
+    if x.dtype not in (np.uint8, np.float32, np.float64):
+        raise DataError(
+            f"{where}: x_{part} has dtype {x.dtype}: store uint8 pixels, float32 or float64"
+        )
+    if x.ndim < 2 or x.size == 0:
+        raise DataError(f"{where}: x_{part} has shape {x.shape}: it needs rows, (n, ...)")
+    if x.dtype != np.uint8 and not np.isfinite(x).all():
+        raise DataError(f"{where}: x_{part} holds NaN or infinite values: remove or replace them")
+    labels = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if labels.shape != (len(x),):
+        raise DataError(f"{where}: y_{part} has shape {y.shape} for {len(x)} rows of x_{part}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{where}: y_{part} has dtype {y.dtype}: labels must be integers")
+    if labels.min() < 0 or labels.max() >= MAX_CLASSES:
+        raise DataError(
+            f"{where}: y_{part} holds labels from {labels.min()} to {labels.max()}: "
+            f"they must lie in 0..{MAX_CLASSES - 1}"
+        )
+    return np.ascontiguousarray(x), labels.astype(np.uint8)

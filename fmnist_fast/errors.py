@@ -1,0 +1,23 @@
+"""Errors that a user can do something about. Their messages are one line that says what to do."""
+
+__all__ = ["ArgumentError", "BackendUnavailable", "DataError", "ModelFileError", "UserError"]
+
+
+class UserError(Exception):
+    """Base of all errors that the command line prints without a traceback, with exit code 2."""
+
+
+class ArgumentError(UserError, ValueError):
+    """An argument that cannot be used: a wrong shape, dtype, range or name."""
+
+
+class BackendUnavailable(UserError, ImportError):
+    """A backend that was asked for by name is unknown, not built or cannot do what is asked."""
+
+
+class DataError(UserError, ValueError):
+    """A data set that is missing, damaged or not what it says it is."""
+
+
+class ModelFileError(UserError, ValueError):
+    """A model file that is missing, damaged, foreign or too new, or that must not be replaced."""

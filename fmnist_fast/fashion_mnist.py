@@ -1,0 +1,276 @@
+"""Where Fashion-MNIST is, or can be had, and that it is Fashion-MNIST.
+
+Source: Xiao, Rasul, Vollgraf (2017), "Fashion-MNIST: a novel image dataset for benchmarking
+machine learning algorithms"; MIT licence, Zalando SE.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from hashlib import file_digest
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from .cache import Arrays, cache_folder, cached, checksum_of, find_cached, folder_of
+from .errors import DataError
+from .idx import read_idx
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+__all__ = [
+    "CHECKSUM",
+    "CLASS_NAMES",
+    "FILES",
+    "Unreachable",
+    "fetch",
+    "find_folder",
+    "load",
+    "read_folder",
+    "verify",
+]
+
+CLASS_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+# In the order of cache.Arrays: file name -> sha256 of the gzip file.
+FILES = {
+    "train-images-idx3-ubyte.gz": (
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
+    ),
+}
+
+# cache.checksum_of the four arrays.
+CHECKSUM = "8294d2ca571ee42977a0b2dbf2f2f22ac6655a869e4497e2cd010da5acf40c92"
+
+# The last is plain http: what comes is checked against FILES whatever brought it.
+SOURCES = (
+    "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+)
+
+# Seconds to connect, and between two packets.
+TIMEOUT = (5, 30)
+
+_KEY = f"fashion-mnist-{CHECKSUM[:16]}"
+
+
+class Unreachable(DataError):
+    """There is no way to the data set: it is in no folder, and no source answers."""
+
+
+def load(data_dir: Path | None = None) -> Arrays:
+    """The data set from data_dir, else $FMNIST_FAST_DATA, else the user's cache, else downloaded.
+
+    Images uint8 (60000, 28, 28) and (10000, 28, 28), labels uint8; memory-mapped from the cache.
+    Raises: DataError if a file has the wrong checksum, Unreachable if there is no way to the data.
+    """
+    missing = []
+    for folder in _given(data_dir):
+        absent = [name for name in FILES if not (folder / name).is_file()]
+        if absent:
+            missing.append(f"{folder} has no {absent[0]}")
+            continue
+        verify(folder)
+        return cached(_KEY, lambda folder=folder: read_folder(folder))[0]  # type: ignore[misc]
+    kept = find_cached(_KEY)
+    if kept is not None:
+        return kept[0]
+    try:
+        folder = fetch()
+    except Unreachable as error:
+        raise Unreachable("; ".join([*missing, str(error)])) from error
+    return cached(_KEY, lambda: read_folder(folder))[0]
+
+
+def read_folder(folder: Path) -> Arrays:
+    """The four IDX files of a folder, gzip or plain, under the names of MNIST.
+
+    Raises: DataError that names the file.
+    """
+    paths = [_gzip_or_plain(folder, name) for name in FILES]
+    dimensions = (3, 1, 3, 1)
+    return Arrays(*(read_idx(path, n) for path, n in zip(paths, dimensions)))
+
+
+def find_folder(data_dir: Path | None = None) -> Path | None:
+    """The folder that `load` would read, or None if it would have to download.
+
+    It holds the four files, or it is the decoded copy in the cache.
+    """
+    for folder in _given(data_dir):
+        if all((folder / name).is_file() for name in FILES):
+            return folder
+    if find_cached(_KEY) is not None:
+        return folder_of(_KEY)
+    return cache_folder() if (cache_folder() / next(iter(FILES))).is_file() else None
+
+
+def verify(folder: Path) -> None:
+    """Raise DataError for the first file in the folder that is not the one published.
+
+    folder : one with the four files, or the decoded copy in the cache.
+    """
+    if folder == folder_of(_KEY):
+        kept = find_cached(_KEY)
+        if kept is None or checksum_of(kept[0]) != CHECKSUM:
+            raise DataError(f"{folder} is damaged: remove it, and it will be made again")
+        return
+    for name, expected in FILES.items():
+        path = folder / name
+        try:
+            with open(path, "rb") as file:
+                found = file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        if found != expected:
+            raise DataError(
+                f"{path} is not Fashion-MNIST's: its sha256 is {found[:12]}..., not "
+                f"{expected[:12]}...; remove it, or use the folder as it is with --dataset "
+                f"{folder}"
+            )
+
+
+def fetch(folder: Path | None = None, *, progress: bool | None = None) -> Path:
+    """Download what is not there yet into folder (None: the user's cache), and return it.
+
+    progress : show a bar on standard error (None: if it is a terminal).
+    Raises: Unreachable, which says why no source would do.
+    """
+    folder = folder or cache_folder()
+    sources = list(SOURCES)
+    failures: list[str] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unreachable(f"{folder} cannot be made: {error.strerror}") from error
+    with _Bar(progress) as bar:
+        for name, checksum in FILES.items():
+            while not _retrieve(f"{sources[0]}{name}", checksum, folder, bar, failures):
+                sources.pop(0)  # what failed once is not tried for the next file
+                if not sources:
+                    raise Unreachable(
+                        f"Fashion-MNIST could not be downloaded ({'; '.join(failures)}); give the "
+                        "folder of its four files with --data-dir or FMNIST_FAST_DATA"
+                    )
+    return folder
+
+
+def _retrieve(url: str, checksum: str, folder: Path, bar: "_Bar", failures: list[str]) -> bool:
+    """One file from one source, unless it is there; False, and why in `failures`, if not to be had.
+
+    A file that is there with another checksum is replaced.
+    """
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    name = url.rpartition("/")[2]
+    bar.name = name
+    download = pooch.HTTPDownloader(
+        progressbar=bar,
+        chunk_size=1 << 16,
+        timeout=TIMEOUT,
+        headers={"Accept-Encoding": "identity"},  # the files are to stay packed
+    )
+    try:
+        pooch.retrieve(url, f"sha256:{checksum}", fname=name, path=folder, downloader=download)
+    except requests.RequestException as error:
+        failures.append(f"{urlsplit(url).hostname}: {_in_words(error)}")
+    except ValueError:
+        failures.append(f"{urlsplit(url).hostname}: {name} came with the wrong checksum")
+    except OSError as error:
+        raise Unreachable(f"{folder / name} cannot be written: {error.strerror}") from error
+    else:
+        return True
+    return False
+
+
+def _in_words(error: Exception) -> str:
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"HTTP status {error.response.status_code}"
+    if isinstance(error, requests.Timeout):
+        return "no answer"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return type(error).__name__
+
+
+def _given(data_dir: Path | None) -> Iterator[Path]:
+    """The folders that the user named."""
+    if data_dir is not None:
+        yield data_dir
+    if os.environ.get("FMNIST_FAST_DATA"):
+        yield Path(os.environ["FMNIST_FAST_DATA"])
+
+
+def _gzip_or_plain(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / name.removesuffix(".gz")):
+        if path.is_file():
+            return path
+    raise DataError(f"{folder} has no {name}, nor {name.removesuffix('.gz')}")
+
+
+class _Bar:
+    """A download's progress bar, in the form that pooch drives: total, update, reset, close."""
+
+    def __init__(self, show: bool | None) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        self._progress = Progress(
+            console=console, disable=not (console.is_terminal if show is None else show)
+        )
+        self.name = ""
+        self.total = 0
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, size: int) -> None:
+        if self._task is None:
+            self._task = self._progress.add_task(self.name, total=self.total)
+        self._progress.advance(self._task, size)
+
+    def reset(self) -> None:
+        """pooch calls this and then update(total) when a download is complete."""
+        if self._task is not None:
+            self._progress.reset(self._task)
+
+    def close(self) -> None:
+        self._task = None

@@ -1,0 +1,82 @@
+"""Writing files so that nothing is lost: a file is the old one or the new one, never a part."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from .errors import UserError
+
+__all__ = ["check_room", "free_name", "sync_folder", "write_atomically", "write_somewhere"]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by content: temporary file beside it, fsync, rename, fsync of the folder.
+
+    A kill or a full disk at any moment leaves the old file or the new one. A symbolic link keeps
+    pointing where it did. Raises: OSError.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in this folder survive a power cut, where the system lets folders be synced."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def check_room(path: Path, size: int, what: str) -> None:
+    """Fail now, not after the work, if `size` bytes cannot be written beside `path`.
+
+    Raises: UserError, one line that names `what`, the reason and what to do.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise UserError(f"{what} {path} is a folder: name a file in it")
+    if not target.parent.is_dir():
+        raise UserError(f"{what} {path}: the folder {target.parent} does not exist: create it")
+    try:
+        with tempfile.TemporaryFile(dir=target.parent) as trial:
+            trial.write(bytes(size))
+            trial.flush()
+    except OSError as error:
+        raise UserError(
+            f"{what} {path} cannot be written: {error.strerror}: choose another folder"
+        ) from error
+
+
+def write_somewhere(path: Path, content: bytes) -> Path:
+    """write_atomically, or if that fails the same file name in the folder for temporary files.
+
+    Returns: where it was written. Raises: OSError if neither place takes it.
+    """
+    try:
+        write_atomically(path, content)
+        return path
+    except OSError:
+        refuge = free_name(Path(tempfile.gettempdir()) / path.name)
+        write_atomically(refuge, content)
+        return refuge
+
+
+def free_name(path: Path) -> Path:
+    """path, or the first of name-2, name-3, ... that does not exist."""
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return candidate

@@ -1,0 +1,76 @@
+"""What probabilities are worth, measured against the true labels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels import Floats
+
+__all__ = ["Evaluation", "cross_entropy", "evaluate"]
+
+# Bins of the calibration error. Guo et al. (2017) use 15.
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one model on one set. Arrays have one entry per class.
+
+    confusion_kk : confusion[t, p] counts the rows of class t that were taken for class p.
+    precision_k : of the rows taken for a class, the share that is. recall_k : of the rows of a
+        class, the share found, which is the accuracy per class. f1_k : their harmonic mean.
+        NaN where there is nothing to divide by.
+    calibration_error : see `calibration_error`.
+    """
+
+    accuracy: float
+    loss: float
+    calibration_error: float
+    confusion_kk: NDArray[np.int64]
+    precision_k: NDArray[np.float64]
+    recall_k: NDArray[np.float64]
+    f1_k: NDArray[np.float64]
+
+
+def evaluate(probability_nk: Floats, labels_n: NDArray[np.integer]) -> Evaluation:
+    """All figures at once. probability_nk : (n, k); labels_n : (n,), each in 0..k-1; n >= 1."""
+    classes = probability_nk.shape[1]
+    guess_n = probability_nk.argmax(axis=1)
+    pairs_n = labels_n.astype(np.int64) * classes + guess_n
+    confusion_kk = np.bincount(pairs_n, minlength=classes**2).reshape(classes, classes)
+    hits_k, truth_k, guesses_k = confusion_kk.diagonal(), confusion_kk.sum(1), confusion_kk.sum(0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN: nothing to say about that class
+        return Evaluation(
+            accuracy=float(hits_k.sum() / len(labels_n)),
+            loss=cross_entropy(probability_nk, labels_n),
+            calibration_error=calibration_error(probability_nk, guess_n == labels_n),
+            confusion_kk=confusion_kk,
+            precision_k=hits_k / guesses_k,
+            recall_k=hits_k / truth_k,
+            f1_k=2 * hits_k / (truth_k + guesses_k),
+        )
+
+
+def cross_entropy(probability_nk: Floats, labels_n: NDArray[np.integer]) -> float:
+    """Mean of -log p[label], in nats per row.
+
+    A probability that underflowed to 0 counts as the smallest float32 (88 nats), so that one hard
+    row cannot make the mean infinite.
+    """
+    p_n = probability_nk[np.arange(len(labels_n)), labels_n].astype(np.float64)
+    floor = float(np.finfo(np.float32).tiny)
+    return float(-np.log(np.where(p_n < floor, floor, p_n)).mean())
+
+
+def calibration_error(probability_nk: Floats, hit_n: NDArray[np.bool_]) -> float:
+    """Expected calibration error: how far confidence is from accuracy, on average over rows.
+
+    Rows are binned by the probability of their top class; each bin counts |accuracy - mean
+    confidence| times its share of the rows.
+    Source: Guo, Pleiss, Sun, Weinberger (2017), equation 3.
+    """
+    confidence_n = probability_nk.max(axis=1).astype(np.float64)
+    bin_n = np.minimum((confidence_n * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gap_by_bin = np.bincount(bin_n, weights=hit_n - confidence_n, minlength=CALIBRATION_BINS)
+    return float(np.abs(gap_by_bin).sum() / len(hit_n))

@@ -1,0 +1,161 @@
+"""A multilayer perceptron: its weights, the checks of what goes in, and the backend that computes.
+
+Everything above this module may pass arrays as users have them; everything below trusts them.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .backend import Backend, get_backend
+from .cores import usable_cores
+from .errors import ArgumentError
+from .kernels import Data, Floats, Layers, Spec, State, Steps
+
+__all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "random_stream"]
+
+# uint8 pixels 0..255 become floats 0..1.
+PIXEL_SCALE = 1 / 255
+
+# What a random stream is for; every purpose has draws of its own.
+INITIAL_WEIGHTS, EPOCH_ORDER, VALIDATION_SPLIT = range(3)
+
+
+def random_stream(seed: int, purpose: int, epoch: int = 0) -> np.random.Generator:
+    """Random numbers that are a pure function of (seed, purpose, epoch)."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, purpose, epoch])))
+
+
+@dataclass
+class Network:
+    """Parameters and what computes with them.
+
+    scale : uint8 inputs are multiplied by it; floats are taken as they are.
+    threads : how many the backend may use.
+    """
+
+    spec: Spec
+    params: Layers
+    scale: float
+    backend: Backend
+    threads: int
+
+    @classmethod
+    def random(
+        cls, spec: Spec, seed: int, scale: float, backend: str = "auto", threads: int | None = None
+    ) -> "Network":
+        """Fresh weights: normal with variance 2/i, which keeps a ReLU layer's scale; biases 0.
+
+        Source: He, Zhang, Ren, Sun (2015), equation 10.
+        """
+        stream = random_stream(seed, INITIAL_WEIGHTS)
+        weights = tuple(
+            (stream.standard_normal((i, o)) * np.sqrt(2 / i)).astype(spec.dtype)
+            for i, o in spec.shapes
+        )
+        biases = tuple(np.zeros(o, spec.dtype) for _, o in spec.shapes)
+        return cls.of(spec, Layers(weights, biases), scale, backend, threads)
+
+    @classmethod
+    def of(
+        cls,
+        spec: Spec,
+        params: Layers,
+        scale: float,
+        backend: str = "auto",
+        threads: int | None = None,
+    ) -> "Network":
+        """These parameters on the backend of that name, on `threads` threads (None: all cores).
+
+        Raises: BackendUnavailable; ArgumentError if threads is below 1.
+        """
+        if threads is not None and threads < 1:
+            raise ArgumentError(f"threads is {threads}: give at least 1")
+        return cls(spec, params, scale, get_backend(backend, spec), threads or usable_cores())
+
+    def predict_proba(self, x: ArrayLike) -> Floats:
+        """Probability of every class.
+
+        x : uint8 pixels or floats, (n, i) or (n, height, width) with height * width = i. If the
+            network was trained on pixels, floats must lie in 0..1.
+        Returns: (n, k) in the network's dtype; rows sum to 1.
+        Raises: ArgumentError if x has another shape or dtype, or floats out of range or NaN.
+        """
+        x_ni = check_rows(x, self.spec.sizes[0], unit_range=self.scale != 1)
+        out_nk = np.empty((len(x_ni), self.spec.sizes[-1]), self.spec.dtype)
+        self.backend.predict(
+            self.params, x_ni, self.scale_of(x_ni), self.spec, self.threads, out_nk
+        )
+        return out_nk
+
+    def train_steps(
+        self, state: State, data: Data, order_n: NDArray, steps: Steps, first: int, last: int
+    ) -> NDArray[np.float64]:
+        """Steps first..last-1 of an epoch, in place; the loss of each. See kernels/reference.py."""
+        return self.backend.train_steps(
+            state, data, order_n, steps, self.spec, first, last, self.threads
+        )
+
+    def fresh_state(self) -> State:
+        """This network's own parameters, to be trained, and moments of zero."""
+
+        def zeros() -> Layers:
+            weights, biases = self.params
+            return Layers(
+                tuple(np.zeros_like(w) for w in weights), tuple(np.zeros_like(b) for b in biases)
+            )
+
+        return State(self.params, zeros(), zeros())
+
+    def scale_of(self, x_ni: NDArray) -> float:
+        """What the kernels multiply x by."""
+        return self.scale if x_ni.dtype == np.uint8 else 1.0
+
+
+def check_rows(x: ArrayLike, inputs: int, *, unit_range: bool, name: str = "x") -> NDArray:
+    """x as a C-contiguous (n, inputs) array of uint8, float32 or float64; a copy only if needed.
+
+    unit_range : floats must lie in 0..1, as pixels divided by 255 do.
+    Raises: ArgumentError that names the argument, what came, and what to do.
+    """
+    array = np.asarray(x)
+    if array.ndim < 2 or prod(array.shape[1:]) != inputs:
+        raise ArgumentError(
+            f"{name} has shape {array.shape}: give (n, {inputs}), or images (n, height, width) "
+            f"of {inputs} pixels; x[None] makes a batch of one"
+        )
+    if array.dtype not in (np.uint8, np.float32, np.float64):
+        raise ArgumentError(
+            f"{name} has dtype {array.dtype}: give uint8 pixels (0..255), float32 or float64"
+        )
+    rows_ni = np.ascontiguousarray(array).reshape(len(array), inputs)
+    if rows_ni.dtype != np.uint8 and rows_ni.size:
+        low, high = rows_ni.min(), rows_ni.max()  # NaN if there is any
+        if not np.isfinite(low) or not np.isfinite(high):
+            raise ArgumentError(f"{name} holds NaN or infinite values: remove or replace them")
+        if unit_range and (low < 0 or high > 1):
+            raise ArgumentError(
+                f"{name} holds floats from {low:g} to {high:g}: this network takes pixels as "
+                "uint8 0..255, or as floats 0..1"
+            )
+    return rows_ni
+
+
+def check_labels(y: ArrayLike, rows: int, classes: int, name: str = "y") -> NDArray[np.int32]:
+    """y as int32 (rows,), each in 0..classes-1.
+
+    Raises: ArgumentError that names the argument, what came, and what to do.
+    """
+    array = np.asarray(y)
+    if array.shape != (rows,):
+        raise ArgumentError(f"{name} has shape {array.shape}: give one label a row, ({rows},)")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ArgumentError(f"{name} has dtype {array.dtype}: labels must be integers")
+    if rows and not (array.min() >= 0 and array.max() < classes):
+        raise ArgumentError(
+            f"{name} holds labels from {array.min()} to {array.max()}: "
+            f"they must lie in 0..{classes - 1}"
+        )
+    return array.astype(np.int32)

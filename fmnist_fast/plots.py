@@ -1,0 +1,82 @@
+"""Pictures for the command line, drawn with matplotlib."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .errors import UserError
+from .metrics import Evaluation
+from .train import TrainingResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["FORMATS", "check_plot_path", "plot_confusion", "plot_curves"]
+
+FORMATS = (".png", ".svg", ".pdf")
+
+
+def check_plot_path(path: Path) -> None:
+    """Raise UserError if no picture of that kind can be made."""
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"plot {path}: the name must end in {', '.join(FORMATS)}")
+
+
+def plot_curves(result: TrainingResult, path: Path) -> None:
+    """Loss and accuracy over the epochs, as a picture file. Raises: OSError."""
+    figure = _figure(9, 3.6)
+    loss, accuracy = figure.subplots(1, 2)
+    epochs = [record.epoch for record in result.history]
+    loss.plot(epochs, [r.train_loss for r in result.history], "o-", ms=3, label="training")
+    if result.recipe.validation:
+        loss.plot(
+            epochs, [r.validation_loss or 0 for r in result.history], "o-", ms=3, label="validation"
+        )
+        shares = [100 * (r.validation_accuracy or 0) for r in result.history]
+        accuracy.plot(epochs, shares, "o-", ms=3, color="C1", label="validation")
+    accuracy.axhline(100 * result.test_accuracy, color="C2", ls="--", label="test, saved model")
+    accuracy.axvline(result.best_epoch, color="0.8", zorder=0)
+    loss.set(title="cross-entropy (training: with penalty)", xlabel="epoch", ylabel="nats")
+    accuracy.set(title="accuracy", xlabel="epoch", ylabel="%")
+    for axes in (loss, accuracy):
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    model = result.model
+    sizes = "-".join(map(str, model.network.spec.sizes))
+    figure.suptitle(f"{sizes} on {model.dataset_name}: {100 * result.test_accuracy:.2f} % on test")
+    figure.savefig(path, dpi=130)
+
+
+def plot_confusion(evaluation: Evaluation, class_names: Sequence[str], path: Path) -> None:
+    """Confusion matrix as shares of each true class, with the counts. Raises: OSError."""
+    counts_kk = evaluation.confusion_kk
+    classes = len(class_names)
+    side = 2.5 + 0.5 * min(classes, 30)
+    figure = _figure(side + 0.8, side)
+    axes = figure.subplots()
+    share_kk = counts_kk / np.maximum(counts_kk.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(share_kk, cmap="Blues", vmin=0, vmax=1)
+    if classes <= 30:  # more labels or numbers would not be legible
+        axes.set_xticks(range(classes), class_names, rotation=45, ha="right")
+        axes.set_yticks(range(classes), class_names)
+        for (truth, guess), count in np.ndenumerate(counts_kk):
+            if count:
+                shade = "white" if share_kk[truth, guess] > 0.5 else "black"
+                axes.text(
+                    guess, truth, str(count), ha="center", va="center", color=shade, fontsize=7
+                )
+    axes.set(
+        xlabel="answer", ylabel="true class", title=f"accuracy {100 * evaluation.accuracy:.2f} %"
+    )
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    figure.savefig(path, dpi=130)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """A figure of its own, in inches: no window, no global state."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")

@@ -1,0 +1,178 @@
+"""What people see on the terminal: progress of a training, and tables of figures."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from .backend import name_of
+from .data import Dataset
+from .metrics import Evaluation
+from .train import Epoch, Progress, Recipe
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from .network import Network
+
+__all__ = ["MetricsLog", "Several", "TrainingReport", "class_table", "confusion_table", "percent"]
+
+
+def percent(share: float | None) -> str:
+    """0.8912 as "89.12 %"; nothing to say as a dash."""
+    return "-" if share is None or np.isnan(share) else f"{100 * share:.2f} %"
+
+
+class TrainingReport(Progress):
+    """A line per epoch, and on a terminal a bar below them that moves within the epoch."""
+
+    HEAD = "epoch  train loss  val. loss  val. accuracy  seconds  samples/s"
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("batches"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._epochs = 0
+
+    def __enter__(self) -> "TrainingReport":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def begin(self, network: "Network", recipe: Recipe, dataset: Dataset) -> None:
+        sizes = "-".join(map(str, network.spec.sizes))
+        held_back = recipe.validation or 0
+        self._epochs = recipe.epochs
+        self._console.print(
+            f"{sizes} on {dataset.name}: {len(dataset.x_train) - held_back:,} rows to train on, "
+            f"{held_back:,} to validate, {len(dataset.x_test):,} to test"
+        )
+        self._console.print(
+            f"backend {name_of(network.backend)}, threads {network.threads}, "
+            f"batch {recipe.batch_size}, {recipe.schedule} to {recipe.lr:g}, l2 {recipe.l2:g}, "
+            f"seed {recipe.seed}"
+        )
+        self._console.print(self.HEAD, style="bold")
+        self._bars.start()
+
+    def steps(self, epoch: int, done: int, total: int) -> None:
+        if self._task is None:
+            self._task = self._bars.add_task("", total=self._epochs * total)
+        self._bars.update(
+            self._task,
+            description=f"epoch {epoch} of {self._epochs}",
+            completed=(epoch - 1) * total + done,
+        )
+
+    def epoch(self, record: Epoch) -> None:
+        loss = "-" if record.validation_loss is None else f"{record.validation_loss:.4f}"
+        self._bars.console.print(
+            f"{record.epoch:5d}  {record.train_loss:10.4f}  {loss:>9}  "
+            f"{percent(record.validation_accuracy):>13}  {record.seconds:7.2f}  "
+            f"{record.samples_per_second:9,.0f}"
+        )
+
+
+class MetricsLog(Progress):
+    """Appends one JSON object a line to a file: the start of the run, each epoch, the end.
+
+    A file that cannot be written must not cost the training: the first failure is kept in `error`
+    and nothing more is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.error: OSError | None = None
+
+    def begin(self, network: "Network", recipe: Recipe, dataset: Dataset) -> None:
+        self.write(
+            event="start",
+            dataset=dataset.name,
+            checksum=dataset.checksum,
+            backend=name_of(network.backend),
+            threads=network.threads,
+            **asdict(recipe),
+        )
+
+    def epoch(self, record: Epoch) -> None:
+        self.write(event="epoch", **asdict(record))
+
+    def write(self, **fields: object) -> None:
+        """One line; it is on its way to the disk when this returns."""
+        if self.error is None:
+            try:
+                with open(self.path, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(fields) + "\n")
+            except OSError as error:
+                self.error = error
+
+
+class Several(Progress):
+    """Tells several others."""
+
+    def __init__(self, *others: Progress) -> None:
+        self._others = others
+
+    def begin(self, network: "Network", recipe: Recipe, dataset: Dataset) -> None:
+        for other in self._others:
+            other.begin(network, recipe, dataset)
+
+    def steps(self, epoch: int, done: int, total: int) -> None:
+        for other in self._others:
+            other.steps(epoch, done, total)
+
+    def epoch(self, record: Epoch) -> None:
+        for other in self._others:
+            other.epoch(record)
+
+
+def class_table(evaluation: Evaluation, class_names: tuple[str, ...]) -> Table:
+    """Precision, recall, F1 and number of rows of every class."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    for title in ("precision", "recall", "F1", "rows"):
+        table.add_column(title, justify="right")
+    columns = (evaluation.precision_k, evaluation.recall_k, evaluation.f1_k)
+    for label, name in enumerate(class_names):
+        figures = (percent(float(column[label])) for column in columns)
+        table.add_row(name, *figures, f"{evaluation.confusion_kk[label].sum():,}")
+    return table
+
+
+def confusion_table(evaluation: Evaluation, class_names: tuple[str, ...]) -> Table:
+    """A row per true class, a column per answer; columns are numbered as the rows are."""
+    table = Table(box=None, pad_edge=False, title="true class (row), answer (column)")
+    table.add_column("class")
+    for label in range(len(class_names)):
+        table.add_column(str(label), justify="right")
+    for label, name in enumerate(class_names):
+        counts = evaluation.confusion_kk[label]
+        cells = [
+            Text(str(count) if count else ".", style="bold" if guess == label else "")
+            for guess, count in enumerate(counts)
+        ]
+        table.add_row(f"{label} {name}", *cells)
+    return table

@@ -1,0 +1,79 @@
+"""Learning rates over a run, and the numbers of Adam's steps that follow from them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ArgumentError
+from .kernels import Steps
+
+__all__ = ["SCHEDULES", "Adam", "learning_rates"]
+
+# One-cycle, as fractions of the run and of the peak: a quarter of the steps to warm up from
+# peak/25, then down to peak/100,000 (the shape of Smith & Topin 2018, cosine in both parts).
+WARM_UP = 0.25
+START = 1 / 25
+END = 1e-5
+
+
+def _half_cosine(begin: float, end: float, steps: int) -> NDArray[np.float64]:
+    """From begin (included) to end (not included) along half a period of the cosine."""
+    angle_t = np.pi * np.arange(steps) / max(steps, 1)
+    return end + (begin - end) * (1 + np.cos(angle_t)) / 2
+
+
+def _onecycle(peak: float, steps: int) -> NDArray[np.float64]:
+    up = round(WARM_UP * steps)
+    return np.concatenate(
+        [_half_cosine(peak * START, peak, up), _half_cosine(peak, peak * END, steps - up)]
+    )
+
+
+def _cosine(peak: float, steps: int) -> NDArray[np.float64]:
+    return _half_cosine(peak, 0.0, steps)
+
+
+def _constant(peak: float, steps: int) -> NDArray[np.float64]:
+    return np.full(steps, peak)
+
+
+SCHEDULES = {"onecycle": _onecycle, "cosine": _cosine, "constant": _constant}
+
+
+def learning_rates(schedule: str, peak: float, steps: int) -> NDArray[np.float64]:
+    """The learning rate of every step of a run, float64 (steps,); the largest is `peak`.
+
+    Raises: ArgumentError for an unknown schedule.
+    """
+    if schedule not in SCHEDULES:
+        raise ArgumentError(f"unknown schedule {schedule!r}: choose from {', '.join(SCHEDULES)}")
+    return SCHEDULES[schedule](peak, steps)
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Turns learning rates into the numbers that the kernels take.
+
+    Source: Kingma & Ba (2015), Algorithm 1, in the form that corrects the bias in the step size.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def steps(
+        self, lr_t: NDArray[np.float64], first: int, batch_size: int, l2: float, decay: float = 0.0
+    ) -> Steps:
+        """The steps of one epoch whose learning rates are lr_t, after `first` earlier steps."""
+        t = np.arange(first + 1, first + 1 + len(lr_t), dtype=np.float64)
+        root_t = np.sqrt(1 - self.beta2**t)
+        return Steps(
+            batch_size,
+            step_size_t=lr_t * root_t / (1 - self.beta1**t),
+            epsilon_t=self.epsilon * root_t,
+            l2_t=np.full(len(lr_t), l2),
+            decay_t=np.full(len(lr_t), decay),
+            beta1=self.beta1,
+            beta2=self.beta2,
+        )

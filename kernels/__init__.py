@@ -1,0 +1,112 @@
+"""The contract between the network and its backends: what passes, its shape, who owns it.
+
+Shape letters, the same everywhere: n rows of the data set, b rows of a batch, i inputs of a layer,
+o outputs of a layer, k classes, t steps of an epoch.
+
+A backend is a module with seven operations and no state: `gather`, `forward`, `loss_delta`,
+`backward`, `update`, `train_steps`, `predict`. `reference.py` specifies each of them, and
+`fmnist_fast.backend.Backend` gives their signatures. Outputs come last and the caller allocates
+them; arrays are C-contiguous and were checked by `fmnist_fast.network`, so kernels trust them.
+Backends never write to `Data`; `State` is updated in place.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+
+__all__ = ["Data", "Floats", "Layers", "Spec", "State", "StepNumbers", "Steps"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What is computed, apart from the numbers: a backend may compile one kernel per spec.
+
+    sizes : widths of all layers, inputs first, classes last: (784, 128, 64, 10).
+    activation, loss, rule, dtype : names; a backend lists those it has in its `SUPPORTS`.
+    """
+
+    sizes: tuple[int, ...]
+    activation: str = "relu"
+    loss: str = "softmax"
+    rule: str = "adam"
+    dtype: str = "float32"
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """(i, o) of every layer's weights."""
+        return tuple(pairwise(self.sizes))
+
+
+class Layers(NamedTuple):
+    """One array pair per layer: parameters, their gradients, or their moments.
+
+    weights : (i, o) each, row-major: a row holds what one input sends to all outputs.
+    biases : (o,) each.
+    """
+
+    weights: tuple[Floats, ...]
+    biases: tuple[Floats, ...]
+
+
+class State(NamedTuple):
+    """All that training changes: parameters, and Adam's two moments of their gradients."""
+
+    params: Layers
+    m: Layers
+    v: Layers
+
+
+class Data(NamedTuple):
+    """The rows to learn from, never copied whole.
+
+    x_ni : uint8, float32 or float64 (n, i). scale : x is multiplied by it (1/255 for pixels).
+    targets_n : int32 (n,), each in 0..k-1. weights_n : float64 (n,), >= 0, weight of each row.
+    """
+
+    x_ni: NDArray
+    scale: float
+    targets_n: NDArray[np.int32]
+    weights_n: NDArray[np.float64]
+
+
+class StepNumbers(NamedTuple):
+    """The numbers of one step of Adam; `reference.update` says what each does."""
+
+    step_size: float
+    epsilon: float
+    l2: float
+    decay: float
+    beta1: float
+    beta2: float
+
+
+class Steps(NamedTuple):
+    """The steps of one epoch. Step s trains on rows order[s * batch_size : (s + 1) * batch_size].
+
+    step_size_t, epsilon_t, l2_t, decay_t : float64 (t,), one entry a step, so that schedules,
+    warm-up, bias correction and resuming need no code in a kernel.
+    """
+
+    batch_size: int
+    step_size_t: NDArray[np.float64]
+    epsilon_t: NDArray[np.float64]
+    l2_t: NDArray[np.float64]
+    decay_t: NDArray[np.float64]
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    def numbers(self, step: int) -> StepNumbers:
+        """The numbers of one step as Python floats, which never widen a float32 array."""
+        return StepNumbers(
+            float(self.step_size_t[step]),
+            float(self.epsilon_t[step]),
+            float(self.l2_t[step]),
+            float(self.decay_t[step]),
+            self.beta1,
+            self.beta2,
+        )

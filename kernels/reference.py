@@ -1,0 +1,241 @@
+"""The network, in NumPy: how a multilayer perceptron is trained, on one page.
+
+This is the specification: the faster backends compute the same and are tested against this
+module in float64. It is written to be read, top to bottom:
+
+    gather      pick the rows of a batch and scale them
+    forward     rows -> logits, layer by layer
+    loss_delta  how wrong the logits are, and in which direction they should move
+    backward    the same question for every weight: the chain rule, from the last layer to the first
+    update      move every weight against its gradient (Adam)
+    train_steps the five above, batch after batch
+    predict     forward alone, and softmax
+
+Shape letters and the types of the arguments: `kernels/__init__.py`.
+
+The bits of a result depend on the BLAS that NumPy uses and on its number of threads: for one
+BLAS and one number of threads they are always the same. The compiled backends promise more.
+"""
+
+from contextlib import AbstractContextManager
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from . import Data, Floats, Layers, Spec, State, StepNumbers, Steps
+
+SUPPORTS = {
+    "activation": ("relu",),
+    "loss": ("softmax",),
+    "rule": ("adam",),
+    "dtype": ("float32", "float64"),
+}
+
+# Rows that predict() scales at a time: 1024 x 784 float32 are 3 MB, which stay in the cache.
+BLOCK = 1024
+
+
+def gather(
+    x_ni: NDArray, order_n: NDArray[np.int32], first: int, last: int, scale: float, out_bi: Floats
+) -> None:
+    """out[b] = scale * x[order[first + b]] for b in 0..last-first-1."""
+    np.multiply(x_ni[order_n[first:last]], scale, out=out_bi, dtype=out_bi.dtype)
+
+
+def forward(params: Layers, x_bi: Floats, spec: Spec, out_layers: tuple[Floats, ...]) -> None:
+    """What every layer makes of the batch; the last entry of out_layers holds the logits.
+
+    A layer computes  z[b, o] = bias[o] + sum_i a[b, i] w[i, o].
+    Hidden layers pass on  a = max(0, z)  (ReLU; NaN stays NaN), the last passes on z itself.
+    """
+    a_bi = x_bi
+    for w_io, b_o, a_bo in zip(params.weights, params.biases, out_layers, strict=True):
+        np.matmul(a_bi, w_io, out=a_bo)
+        a_bo += b_o
+        if a_bo is not out_layers[-1]:
+            np.maximum(a_bo, 0, out=a_bo)
+        a_bi = a_bo
+
+
+def softmax(logits_bk: Floats, out_bk: Floats) -> Floats:
+    """p[k] = exp(z[k]) / sum_j exp(z[j]), and log sum_j exp(z[j]) (b, 1), which is returned.
+
+    Subtracting the largest logit of the row first changes neither, and exp cannot overflow.
+    Source: Goodfellow, Bengio, Courville (2016), section 4.1.
+    """
+    peak_b1 = logits_bk.max(axis=1, keepdims=True)
+    np.exp(logits_bk - peak_b1, out=out_bk)
+    total_b1 = out_bk.sum(axis=1, keepdims=True)
+    out_bk /= total_b1
+    log_total_b1: Floats = peak_b1 + np.log(total_b1)
+    return log_total_b1
+
+
+def loss_delta(
+    logits_bk: Floats,
+    targets_b: NDArray[np.int32],
+    weights_b: Floats,
+    spec: Spec,
+    out_loss_b: Floats,
+    out_delta_bk: Floats,
+) -> None:
+    """Cross-entropy of every row, and the gradient of the batch's loss at the logits.
+
+    loss[b] = log sum_k exp(z[b, k]) - z[b, target[b]], which is -log softmax(z)[target].
+    The batch's loss is the mean, weighted:  sum_b w[b] loss[b] / sum_b w[b].  Its gradient is
+        delta[b, k] = (softmax(z)[b, k] - [k is the target]) * w[b] / sum_b w[b].
+    A batch whose weights are all zero has loss 0 and gradient 0.
+    Source: Goodfellow, Bengio, Courville (2016), section 6.2.2.3.
+    """
+    rows_b = np.arange(len(targets_b))
+    log_sum_b1 = softmax(logits_bk, out_delta_bk)
+    out_loss_b[:] = log_sum_b1[:, 0] - logits_bk[rows_b, targets_b]
+    out_delta_bk[rows_b, targets_b] -= 1
+    out_delta_bk *= (weights_b / (weights_b.sum() or 1))[:, None]
+
+
+def backward(
+    params: Layers,
+    x_bi: Floats,
+    layers: tuple[Floats, ...],
+    delta_bk: Floats,
+    spec: Spec,
+    out_grads: Layers,
+) -> None:
+    """The gradient of the batch's loss for every weight and bias: the chain rule, backwards.
+
+    With delta[b, o], the gradient at a layer's z, and a[b, i], what came into the layer:
+        gradient of w[i, o] = sum_b a[b, i] delta[b, o]
+        gradient of bias[o] = sum_b delta[b, o]
+    and one layer further down, where ReLU let pass what was positive and stopped the rest:
+        delta[b, i] = sum_o delta[b, o] w[i, o]  where a[b, i] > 0, else 0.
+    Source: Rumelhart, Hinton, Williams (1986).
+    """
+    delta_bo = delta_bk
+    for depth in reversed(range(len(params.weights))):
+        a_bi = layers[depth - 1] if depth else x_bi
+        np.matmul(a_bi.T, delta_bo, out=out_grads.weights[depth])
+        np.sum(delta_bo, axis=0, out=out_grads.biases[depth])
+        if depth:
+            delta_bo = (delta_bo @ params.weights[depth].T) * (a_bi > 0)
+
+
+def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None:
+    """One step of Adam on every parameter p with gradient g, in place.
+
+        g = g + l2 p                          from the penalty l2/2 sum p^2; weights only
+        m = beta1 m + (1 - beta1) g           running mean of the gradient
+        v = beta2 v + (1 - beta2) g^2         running mean of its square
+        p = (1 - decay) p - step_size m / (sqrt(v) + epsilon)
+
+    With step_size = lr sqrt(1 - beta2^t) / (1 - beta1^t) and epsilon = eps sqrt(1 - beta2^t)
+    this is Algorithm 1 of Kingma & Ba (2015). decay is decoupled weight decay (Loshchilov &
+    Hutter 2019) and, like the penalty, spares the biases.
+    """
+    params, means, squares = state
+    for w, m, v, g in zip(params.weights, means.weights, squares.weights, grads.weights):
+        g += numbers.l2 * w
+        if numbers.decay:
+            w *= 1 - numbers.decay
+        adam(w, m, v, g, numbers)
+    for b, m, v, g in zip(params.biases, means.biases, squares.biases, grads.biases):
+        adam(b, m, v, g, numbers)
+
+
+def adam(p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepNumbers) -> None:
+    """The last three lines of `update` for one array, without the decay."""
+    m *= numbers.beta1
+    m += (1 - numbers.beta1) * g
+    v *= numbers.beta2
+    v += (1 - numbers.beta2) * np.square(g)
+    p -= numbers.step_size * m / (np.sqrt(v) + numbers.epsilon)
+
+
+def train_steps(
+    state: State,
+    data: Data,
+    order_n: NDArray[np.int32],
+    steps: Steps,
+    spec: Spec,
+    first: int,
+    last: int,
+    threads: int,
+) -> NDArray[np.float64]:
+    """Train on steps first..last-1 of an epoch; state changes in place. Returns each step's loss.
+
+    The loss of a step is the one before its update, penalty included:
+        sum_b w[b] loss[b] / sum_b w[b]  +  l2/2 sum of all squared weights.
+    Cutting an epoch into other ranges changes no bit. threads : how many of them BLAS may use.
+    """
+    losses_t = np.empty(last - first)
+    rows = min(steps.batch_size, len(order_n))
+    x_bi, loss_b, layers, grads = workspace(spec, rows)
+    delta_bk = np.empty_like(layers[-1])
+    with limit_blas(threads):
+        for step in range(first, last):
+            start = step * steps.batch_size
+            stop = min(start + steps.batch_size, len(order_n))
+            if stop - start < rows:  # the last batch of an epoch
+                rows = stop - start
+                x_bi, loss_b, delta_bk = x_bi[:rows], loss_b[:rows], delta_bk[:rows]
+                layers = tuple(a_bo[:rows] for a_bo in layers)
+            weights_b = data.weights_n[order_n[start:stop]].astype(spec.dtype)
+            targets_b = data.targets_n[order_n[start:stop]]
+            numbers = steps.numbers(step)
+
+            gather(data.x_ni, order_n, start, stop, data.scale, x_bi)
+            forward(state.params, x_bi, spec, layers)
+            loss_delta(layers[-1], targets_b, weights_b, spec, loss_b, delta_bk)
+            backward(state.params, x_bi, layers, delta_bk, spec, grads)
+            losses_t[step - first] = batch_loss(loss_b, weights_b, state.params, numbers.l2)
+            update(state, grads, numbers, spec)
+    return losses_t
+
+
+def batch_loss(loss_b: Floats, weights_b: Floats, params: Layers, l2: float) -> float:
+    """Weighted mean of the rows' losses, plus l2/2 times the sum of all squared weights."""
+    mean = np.dot(weights_b, loss_b) / (weights_b.sum() or 1)
+    return float(mean) + l2 / 2 * sum(float(np.vdot(w_io, w_io)) for w_io in params.weights)
+
+
+def workspace(spec: Spec, rows: int) -> tuple[Floats, Floats, tuple[Floats, ...], Layers]:
+    """Room for one batch: inputs (b, i), losses (b,), each layer's output (b, o), all gradients."""
+    return (
+        np.empty((rows, spec.sizes[0]), spec.dtype),
+        np.empty(rows, spec.dtype),
+        tuple(np.empty((rows, o), spec.dtype) for _, o in spec.shapes),
+        Layers(
+            tuple(np.empty((i, o), spec.dtype) for i, o in spec.shapes),
+            tuple(np.empty(o, spec.dtype) for _, o in spec.shapes),
+        ),
+    )
+
+
+def predict(
+    params: Layers, x_ni: NDArray, scale: float, spec: Spec, threads: int, out_nk: Floats
+) -> None:
+    """out[n, k] = probability of class k for row n: softmax of the logits.
+
+    x_ni : uint8, float32 or float64; it is multiplied by scale.
+    """
+    order_n = np.arange(len(x_ni), dtype=np.int32)
+    with limit_blas(threads):
+        for first in range(0, len(x_ni), BLOCK):
+            last = min(first + BLOCK, len(x_ni))
+            x_bi, _, layers, _ = workspace(spec, last - first)
+            gather(x_ni, order_n, first, last, scale, x_bi)
+            forward(params, x_bi, spec, layers)
+            softmax(layers[-1], out_nk[first:last])
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def limit_blas(threads: int) -> AbstractContextManager[object]:
+    """While it is open, BLAS uses at most this many threads (a setting of the whole process)."""
+    limiter: AbstractContextManager[object] = _blas().limit(limits=threads, user_api="blas")
+    return limiter
