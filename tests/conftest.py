@@ -1,0 +1,60 @@
+"""What tests share: a cache of their own, small data sets, the real one when it is there."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmnist_fast.data import Dataset, load_dataset
+from fmnist_fast.garments import draw_garments
+
+# Read before any test changes the environment; made absolute, since some tests run elsewhere.
+_REAL = os.environ.get("FMNIST_FAST_DATA")
+REAL_FOLDER = Path(_REAL).resolve() if _REAL else None
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """No test reads or writes the user's cache, or depends on the user's environment."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    monkeypatch.delenv("FMNIST_FAST_DATA", raising=False)
+    return folder
+
+
+@pytest.fixture
+def real_folder() -> Path:
+    """The folder of the real data set, which FMNIST_FAST_DATA named when the tests began."""
+    if REAL_FOLDER is None:
+        pytest.skip("FMNIST_FAST_DATA does not name the folder of Fashion-MNIST")
+    return REAL_FOLDER
+
+
+@pytest.fixture
+def real_dataset(real_folder) -> Dataset:
+    return load_dataset("fashion-mnist", real_folder)
+
+
+@pytest.fixture(scope="session")
+def small_dataset() -> Dataset:
+    """600 + 200 drawn garments: trains in a moment, and not to chance level."""
+    arrays = draw_garments(train=600, test=200)
+    names = tuple(f"class {k}" for k in range(10))
+    for array in arrays:
+        array.setflags(write=False)
+    return Dataset("small", *arrays, names, "0" * 64)
+
+
+@pytest.fixture
+def small_npz(small_dataset, tmp_path) -> Path:
+    """The same as a file."""
+    path = tmp_path / "small.npz"
+    np.savez(
+        path,
+        x_train=small_dataset.x_train,
+        y_train=small_dataset.y_train,
+        x_test=small_dataset.x_test,
+        y_test=small_dataset.y_test,
+    )
+    return path

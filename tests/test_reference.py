@@ -1,0 +1,412 @@
+"""The specification itself: numbers worked by hand, gradients by differences, Adam step by step."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from fmnist_fast.kernels import Data, Layers, Spec, State, StepNumbers, Steps, reference
+from fmnist_fast.schedule import Adam
+
+EPS64 = np.finfo(np.float64).eps
+
+
+def random_layers(spec: Spec, seed: int = 0) -> Layers:
+    rng = np.random.default_rng(seed)
+    return Layers(
+        tuple(rng.normal(0, np.sqrt(2 / i), (i, o)).astype(spec.dtype) for i, o in spec.shapes),
+        tuple(rng.normal(0, 0.3, o).astype(spec.dtype) for _, o in spec.shapes),
+    )
+
+
+def zeros_like(layers: Layers) -> Layers:
+    return Layers(*(tuple(np.zeros_like(a) for a in arrays) for arrays in layers))
+
+
+def fresh_state(spec: Spec, seed: int = 0) -> State:
+    params = random_layers(spec, seed)
+    return State(params, zeros_like(params), zeros_like(params))
+
+
+def random_data(spec: Spec, rows: int, seed: int = 1, weights=None) -> Data:
+    rng = np.random.default_rng(seed)
+    x_ni = rng.integers(0, 256, (rows, spec.sizes[0]), dtype=np.uint8)
+    x_ni[rng.random(x_ni.shape) < 0.5] = 0
+    y_n = rng.integers(0, spec.sizes[-1], rows).astype(np.int32)
+    data = Data(x_ni, 1 / 255, y_n, np.ones(rows) if weights is None else weights)
+    for array in (data.x_ni, data.targets_n, data.weights_n):
+        array.setflags(write=False)
+    return data
+
+
+def constant_steps(count: int, batch_size: int, lr: float = 1e-3, l2: float = 0.0) -> Steps:
+    return Adam().steps(np.full(count, lr), 0, batch_size, l2)
+
+
+def flat(layers: Layers) -> np.ndarray:
+    return np.concatenate([a.ravel() for arrays in layers for a in arrays])
+
+
+def batch_loss(params: Layers, x_bi, y_b, w_b, spec: Spec, l2: float) -> float:
+    """The loss of a batch, written a second time and the slow way."""
+    total = 0.0
+    for x_i, y, w in zip(x_bi, y_b, w_b):
+        a = x_i
+        for depth, (w_io, b_o) in enumerate(zip(*params)):
+            a = a @ w_io + b_o
+            if depth < len(params.weights) - 1:
+                a = np.where(a > 0, a, 0.0)
+        total += w * (np.log(np.sum(np.exp(a - a.max()))) + a.max() - a[y])
+    return total / sum(w_b) + l2 / 2 * sum((w_io**2).sum() for w_io in params.weights)
+
+
+def gradients(params: Layers, x_bi, y_b, w_b, spec: Spec) -> tuple[Layers, tuple]:
+    _, loss_b, layers, grads = reference.workspace(spec, len(x_bi))
+    for array in (*layers, *grads.weights, *grads.biases, loss_b):
+        array.fill(np.nan)
+    delta_bk = np.full_like(layers[-1], np.nan)
+    reference.forward(params, x_bi, spec, layers)
+    reference.loss_delta(layers[-1], y_b, w_b, spec, loss_b, delta_bk)
+    reference.backward(params, x_bi, layers, delta_bk, spec, grads)
+    return grads, layers
+
+
+def test_gather_picks_and_scales_rows():
+    x_ni = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    out_bi = np.full((2, 3), np.nan, np.float32)
+    reference.gather(x_ni, np.array([3, 0, 2, 1], np.int32), 1, 3, 0.5, out_bi)
+    assert out_bi.tolist() == [[0, 0.5, 1], [3, 3.5, 4]]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_gather_reads_every_input_dtype(dtype):
+    x_ni = np.array([[0, 1], [128, 255]], dtype)
+    out_bi = np.empty((2, 2), np.float32)
+    reference.gather(x_ni, np.array([0, 1], np.int32), 0, 2, 1 / 255, out_bi)
+    np.testing.assert_allclose(out_bi, np.array([[0, 1], [128, 255]]) / 255, rtol=1e-7)
+
+
+def test_forward_by_hand():
+    spec = Spec((2, 2, 1), dtype="float64")
+    params = Layers(
+        (np.array([[1.0, -1.0], [2.0, 1.0]]), np.array([[3.0], [4.0]])),
+        (np.array([0.5, -0.5]), np.array([-1.0])),
+    )
+    layers = (np.full((1, 2), np.nan), np.full((1, 1), np.nan))
+    reference.forward(params, np.array([[1.0, 0.25]]), spec, layers)
+    # z = (1 + 0.5 + 0.5, -1 + 0.25 - 0.5) = (2, -1.25); ReLU (2, 0); logit 3 * 2 + 0 - 1
+    assert layers[0].tolist() == [[2.0, 0.0]]
+    assert layers[1].tolist() == [[5.0]]
+
+
+def test_relu_lets_nan_through():
+    spec = Spec((1, 1, 1), dtype="float64")
+    params = Layers((np.ones((1, 1)), np.ones((1, 1))), (np.zeros(1), np.zeros(1)))
+    layers = (np.empty((1, 1)), np.empty((1, 1)))
+    reference.forward(params, np.array([[np.nan]]), spec, layers)
+    assert np.isnan(layers[-1]).all()
+
+
+def test_softmax_of_huge_logits():
+    logits_bk = np.array([[1000.0, -1000.0, 999.0], [-1000.0, -1000.0, -1000.0]])
+    out_bk = np.full_like(logits_bk, np.nan)
+    log_sum_b1 = reference.softmax(logits_bk, out_bk)
+    e = np.exp(-1)
+    expected = [[1 / (1 + e), 0, e / (1 + e)], [1 / 3, 1 / 3, 1 / 3]]
+    np.testing.assert_allclose(out_bk, expected, rtol=4 * EPS64)
+    np.testing.assert_allclose(
+        log_sum_b1[:, 0], [1000 + np.log(1 + e), -1000 + np.log(3)], rtol=4 * EPS64
+    )
+
+
+def test_loss_and_delta_of_huge_logits_are_finite():
+    spec = Spec((1, 2), dtype="float32")
+    logits_bk = np.array([[1000, -1000], [-1000, 1000]], np.float32)
+    loss_b, delta_bk = np.full(2, np.nan, np.float32), np.full((2, 2), np.nan, np.float32)
+    reference.loss_delta(
+        logits_bk, np.array([0, 0], np.int32), np.ones(2, np.float32), spec, loss_b, delta_bk
+    )
+    assert loss_b.tolist() == [0.0, 2000.0]
+    assert delta_bk.tolist() == [[0.0, 0.0], [-0.5, 0.5]]
+
+
+def test_loss_and_delta_by_hand():
+    spec = Spec((1, 2), dtype="float64")
+    logits_bk = np.log(np.array([[1.0, 3.0], [1.0, 1.0]]))  # softmax (1/4, 3/4), (1/2, 1/2)
+    loss_b, delta_bk = np.empty(2), np.empty((2, 2))
+    reference.loss_delta(
+        logits_bk, np.array([0, 1], np.int32), np.array([1.0, 3.0]), spec, loss_b, delta_bk
+    )
+    np.testing.assert_allclose(loss_b, [np.log(4), np.log(2)], rtol=4 * EPS64)
+    np.testing.assert_allclose(
+        delta_bk, [[-0.75 / 4, 0.75 / 4], [0.5 * 3 / 4, -0.5 * 3 / 4]], rtol=8 * EPS64
+    )
+
+
+def test_rows_of_weight_zero_teach_nothing():
+    spec = Spec((5, 4, 3), dtype="float64")
+    params = random_layers(spec)
+    rng = np.random.default_rng(3)
+    x_bi, y_b = rng.random((6, 5)), rng.integers(0, 3, 6).astype(np.int32)
+    w_b = np.array([1.0, 0, 2, 0, 0, 0.5])
+    some, _ = gradients(params, x_bi, y_b, w_b, spec)
+    kept = w_b > 0
+    only, _ = gradients(params, x_bi[kept], y_b[kept], w_b[kept], spec)
+    np.testing.assert_allclose(flat(some), flat(only), rtol=1e-12, atol=1e-15)
+
+
+def test_a_batch_of_weight_zero_changes_only_what_the_penalty_asks():
+    spec = Spec((5, 4, 3), dtype="float64")
+    data = random_data(spec, 4, weights=np.zeros(4))
+    state = fresh_state(spec)
+    before = flat(state.params).copy()
+    losses = reference.train_steps(
+        state, data, np.arange(4, dtype=np.int32), constant_steps(1, 4), spec, 0, 1, 1
+    )
+    assert losses.tolist() == [0.0]
+    assert np.array_equal(flat(state.params), before)
+
+
+@pytest.mark.parametrize("sizes", [(7, 3), (6, 5, 4), (8, 7, 6, 5), (5, 9, 1, 6, 2)])
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_gradients_against_central_differences(sizes, rows):
+    spec = Spec(sizes, dtype="float64")
+    rng = np.random.default_rng([*sizes, rows])
+    x_bi = rng.random((rows, sizes[0]))
+    y_b = rng.integers(0, sizes[-1], rows).astype(np.int32)
+    w_b = rng.random(rows) + 0.1
+    step = 1e-5
+    for draw in range(20):
+        params = random_layers(spec, seed=draw)
+        grads, layers = gradients(params, x_bi, y_b, w_b, spec)
+        # A hidden unit within reach of the kink of ReLU has no derivative to compare with.
+        reach = 100 * step * (1 + max(np.abs(a).max() for a in (x_bi, *layers)))
+        pre = pre_activations(params, x_bi)
+        if any(np.abs(z).min() < reach for z in pre):
+            continue
+        direction = random_layers(spec, seed=1000 + draw)
+        up, down = (
+            Layers(
+                *(
+                    tuple(p + sign * step * d for p, d in zip(ps, ds))
+                    for ps, ds in zip(params, direction)
+                )
+            )
+            for sign in (1, -1)
+        )
+        slope = (
+            batch_loss(up, x_bi, y_b, w_b, spec, 0.0) - batch_loss(down, x_bi, y_b, w_b, spec, 0.0)
+        ) / (2 * step)
+        expected = flat(grads) @ flat(direction)
+        # Truncation is step^2 times a third derivative of order |d|^3; rounding is eps / step.
+        size = np.abs(flat(direction)).sum()
+        assert abs(slope - expected) <= step**2 * size**3 + 100 * EPS64 / step
+        return
+    pytest.fail("every draw was near a kink")
+
+
+def pre_activations(params: Layers, x_bi) -> list:
+    """What ReLU sees, in every hidden layer."""
+    out, a_bi = [], x_bi
+    for w_io, b_o in list(zip(*params))[:-1]:
+        out.append(a_bi @ w_io + b_o)
+        a_bi = np.maximum(out[-1], 0)
+    return out
+
+
+def test_loss_of_a_step_has_the_weighted_mean_and_the_penalty():
+    spec = Spec((6, 5, 4), dtype="float64")
+    weights_n = np.array([1.0, 2, 0, 0.5, 1])
+    data = random_data(spec, 5, weights=weights_n)
+    state = fresh_state(spec)
+    expected = batch_loss(state.params, data.x_ni / 255, data.targets_n, weights_n, spec, 0.01)
+    losses = reference.train_steps(
+        state, data, np.arange(5, dtype=np.int32), constant_steps(1, 5, l2=0.01), spec, 0, 1, 1
+    )
+    np.testing.assert_allclose(losses, [expected], rtol=1e-13)
+
+
+def test_penalty_pulls_weights_and_spares_biases():
+    spec = Spec((2, 2), dtype="float64")
+    state = fresh_state(spec)
+    grads = zeros_like(state.params)
+    sign = np.sign(state.params.weights[0])
+    before = flat(state.params).copy()
+    reference.update(state, grads, StepNumbers(0.1, 1e-12, 0.5, 0, 0.9, 0.999), spec)
+    moved = state.params.weights[0] - before[:4].reshape(2, 2)
+    # m / sqrt(v) = 0.1 g / (sqrt(0.001) |g|) = sign(g) sqrt(10)
+    np.testing.assert_allclose(moved, -0.1 * np.sqrt(10) * sign, rtol=1e-9)
+    assert np.array_equal(state.params.biases[0], before[4:])
+
+
+def test_decay_shrinks_weights_and_spares_biases():
+    spec = Spec((2, 2), dtype="float64")
+    state = fresh_state(spec)
+    before = flat(state.params).copy()
+    reference.update(
+        state, zeros_like(state.params), StepNumbers(0.1, 1e-8, 0, 0.25, 0.9, 0.999), spec
+    )
+    np.testing.assert_allclose(state.params.weights[0].ravel(), 0.75 * before[:4], rtol=2 * EPS64)
+    assert np.array_equal(state.params.biases[0], before[4:])
+
+
+def test_adam_by_hand():
+    """p = 1, g = 2 then -1, lr 0.1: Algorithm 1 of Kingma & Ba with their defaults.
+
+    Step 1: m = 0.2, v = 0.004; corrected 2 and 4; p = 1 - 0.1 * 2 / (2 + 1e-8).
+    Step 2: m = 0.08, v = 0.004996; corrected 0.08 / 0.19 and 0.004996 / 0.001999.
+    """
+    spec = Spec((1, 1), dtype="float64")
+    one = Layers((np.array([[1.0]]),), (np.array([1.0]),))
+    state = State(one, zeros_like(one), zeros_like(one))
+    steps = Adam().steps(np.full(2, 0.1), 0, 1, 0.0)
+    expected = 1.0
+    for step, gradient, m, v in ((0, 2.0, 2.0, 4.0), (1, -1.0, 0.08 / 0.19, 0.004996 / 0.001999)):
+        grads = Layers((np.array([[gradient]]),), (np.array([gradient]),))
+        reference.update(state, grads, steps.numbers(step), spec)
+        expected -= 0.1 * m / (np.sqrt(v) + 1e-8)
+        np.testing.assert_allclose(state.params.weights[0], [[expected]], rtol=1e-13)
+        np.testing.assert_allclose(state.params.biases[0], [expected], rtol=1e-13)
+    np.testing.assert_allclose(state.m.biases[0], [0.08], rtol=1e-13)
+    np.testing.assert_allclose(state.v.biases[0], [0.004996], rtol=1e-13)
+
+
+def test_adam_over_many_steps_against_algorithm_1():
+    spec = Spec((3, 2), dtype="float64")
+    state = fresh_state(spec)
+    count, rng = 500, np.random.default_rng(5)
+    lr_t = 0.01 * rng.random(count)
+    steps = Adam().steps(lr_t, 0, 1, 0.0)
+    theta, m, v = flat(state.params).copy(), np.zeros(8), np.zeros(8)
+    for t in range(1, count + 1):
+        g = rng.normal(size=8) * 10 ** rng.uniform(-6, 2)
+        grads = Layers((g[:6].reshape(3, 2).copy(),), (g[6:].copy(),))
+        reference.update(state, grads, steps.numbers(t - 1), spec)
+        m = 0.9 * m + (1 - 0.9) * g
+        v = 0.999 * v + (1 - 0.999) * g * g
+        theta = theta - lr_t[t - 1] * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    # Each step rounds a few times; the step itself is a sum over steps of at most lr * sqrt(10).
+    bound = count * 16 * EPS64 * (1 + np.abs(theta).max() + 0.01 * np.sqrt(10))
+    assert np.abs(flat(state.params) - theta).max() <= bound
+    np.testing.assert_allclose(flat(state.m), m, rtol=1e-12, atol=count * 16 * EPS64)
+    np.testing.assert_allclose(flat(state.v), v, rtol=count * 16 * EPS64)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_train_steps_is_the_operations_one_by_one(dtype):
+    spec = Spec((20, 9, 7, 4), dtype=dtype)
+    data = random_data(spec, 23, weights=np.random.default_rng(0).random(23))
+    order_n = np.random.default_rng(1).permutation(23).astype(np.int32)
+    steps = constant_steps(3, 10, l2=0.01)  # batches of 10, 10 and 3
+    whole, parts = fresh_state(spec), fresh_state(spec)
+    losses = reference.train_steps(whole, data, order_n, steps, spec, 0, 3, 1)
+    for step, (first, last) in enumerate(((0, 10), (10, 20), (20, 23))):
+        rows_b = order_n[first:last]
+        x_bi = np.empty((last - first, 20), dtype)
+        reference.gather(data.x_ni, order_n, first, last, data.scale, x_bi)
+        w_b = data.weights_n[rows_b].astype(dtype)
+        grads, layers = gradients(parts.params, x_bi, data.targets_n[rows_b], w_b, spec)
+        loss_b, delta_bk = np.empty(last - first, dtype), np.empty_like(layers[-1])
+        reference.loss_delta(layers[-1], data.targets_n[rows_b], w_b, spec, loss_b, delta_bk)
+        assert losses[step] == reference.batch_loss(loss_b, w_b, parts.params, 0.01)
+        reference.update(parts, grads, steps.numbers(step), spec)
+    for one, other in zip(whole, parts):
+        assert np.array_equal(flat(one), flat(other))
+
+
+@pytest.mark.parametrize("cuts", [(0, 7), (0, 1, 7), (0, 3, 4, 6, 7), tuple(range(8))])
+def test_cutting_an_epoch_changes_no_bit(cuts):
+    spec = Spec((30, 8, 5))
+    data = random_data(spec, 65)
+    order_n = np.random.default_rng(2).permutation(65).astype(np.int32)
+    steps = constant_steps(7, 10, l2=1e-3)
+    whole, cut = fresh_state(spec), fresh_state(spec)
+    expected = reference.train_steps(whole, data, order_n, steps, spec, 0, 7, 1)
+    losses = [
+        reference.train_steps(cut, data, order_n, steps, spec, first, last, 1)
+        for first, last in pairwise(cuts)
+    ]
+    assert np.array_equal(np.concatenate(losses), expected)
+    for one, other in zip(whole, cut):
+        assert np.array_equal(flat(one), flat(other))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 1000])
+def test_any_batch_size(batch_size):
+    spec = Spec((6, 5, 3))
+    data = random_data(spec, 10)
+    count = -(-10 // batch_size)
+    losses = reference.train_steps(
+        fresh_state(spec),
+        data,
+        np.arange(10, dtype=np.int32),
+        constant_steps(count, batch_size),
+        spec,
+        0,
+        count,
+        1,
+    )
+    assert losses.shape == (count,)
+    assert np.isfinite(losses).all()
+
+
+def test_a_network_of_zeros_learns_its_biases():
+    """All weights zero: hidden units are dead, so only the last layer's biases can move."""
+    spec = Spec((4, 3, 2), dtype="float64")
+    zero = zeros_like(random_layers(spec))
+    state = State(zero, zeros_like(zero), zeros_like(zero))
+    data = Data(np.ones((8, 4), np.uint8), 1.0, np.zeros(8, np.int32), np.ones(8))
+    losses = reference.train_steps(
+        state, data, np.arange(8, dtype=np.int32), constant_steps(1, 8, 0.1), spec, 0, 1, 1
+    )
+    np.testing.assert_allclose(losses, [np.log(2)])
+    np.testing.assert_allclose(state.params.biases[1], [0.1, -0.1], rtol=1e-6)
+    assert not any(w_io.any() for w_io in state.params.weights)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_learns_a_tiny_set_to_zero_error(dtype):
+    spec = Spec((16, 32, 10), dtype=dtype)
+    data = random_data(spec, 40)
+    state = fresh_state(spec)
+    for epoch in range(300):
+        steps = Adam().steps(np.full(5, 5e-3), 5 * epoch, 8, 0.0)
+        order_n = np.random.default_rng(epoch).permutation(40).astype(np.int32)
+        losses = reference.train_steps(state, data, order_n, steps, spec, 0, 5, 1)
+    out_nk = np.empty((40, 10), dtype)
+    reference.predict(state.params, data.x_ni, data.scale, spec, 1, out_nk)
+    assert (out_nk.argmax(axis=1) == data.targets_n).all()
+    assert losses.mean() < 0.05
+
+
+@pytest.mark.parametrize("rows", [0, 1, reference.BLOCK - 1, reference.BLOCK, reference.BLOCK + 1])
+def test_predict_is_softmax_of_forward_for_every_row(rows):
+    spec = Spec((12, 6, 4), dtype="float64")
+    params, data = random_layers(spec), random_data(spec, rows)
+    out_nk = np.full((rows, 4), np.nan)
+    reference.predict(params, data.x_ni, data.scale, spec, 1, out_nk)
+    logits = np.maximum(data.x_ni / 255 @ params.weights[0] + params.biases[0], 0)
+    logits = logits @ params.weights[1] + params.biases[1]
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(out_nk, expected, rtol=1e-12)
+
+
+def test_float32_stays_within_the_rounding_bound_of_float64():
+    """|fl(x w + b) - (x w + b)| <= (i + 2) eps (|x| |w| + |b|), layer by layer (Higham, 3.1)."""
+    spec32, spec64 = Spec((65, 33, 10)), Spec((65, 33, 10), dtype="float64")
+    p32 = random_layers(spec32)
+    p64 = Layers(*(tuple(a.astype(np.float64) for a in arrays) for arrays in p32))
+    x32 = np.random.default_rng(0).random((17, 65)).astype(np.float32)
+    layers32 = reference.workspace(spec32, 17)[2]
+    reference.forward(p32, x32, spec32, layers32)
+    a_bi = x32.astype(np.float64)
+    for depth, (w_io, b_o) in enumerate(zip(*p64)):
+        exact = a_bi @ w_io + b_o
+        bound = (
+            (len(w_io) + 2) * np.finfo(np.float32).eps * (np.abs(a_bi) @ np.abs(w_io) + abs(b_o))
+        )
+        if depth == 0:
+            exact = np.maximum(exact, 0)
+        assert (np.abs(layers32[depth] - exact) <= bound).all()
+        a_bi = layers32[depth].astype(np.float64)  # the next layer starts from what it was given
+    assert spec64.shapes == spec32.shapes
