@@ -231,9 +231,10 @@ class _Run:
 
     def epoch(self, number: int, progress: Progress) -> Epoch:
         """Train for one epoch and evaluate; number counts from 1."""
-        losses_t, seconds = self._train(number, progress)
-        self._check_finite(number, losses_t)
-        validation = self._validate()
+        with np.errstate(over="ignore", invalid="ignore"):  # said once, as TrainingDiverged
+            losses_t, seconds = self._train(number, progress)
+            self._check_finite(number, losses_t)
+            validation = self._validate()
         record = Epoch(
             number,
             float(losses_t.mean()),
@@ -268,7 +269,11 @@ class _Run:
             self.dataset.x_train.shape[1:],
             self.dataset.name,
             self.dataset.checksum,
-            training={**asdict(self.recipe), "backend": name_of(network.backend)},
+            training={
+                **asdict(self.recipe),
+                "hidden": list(self.recipe.hidden),
+                "backend": name_of(network.backend),
+            },
             metrics={
                 "best_epoch": best_epoch,
                 "validation_accuracy": accuracy,

@@ -1,0 +1,131 @@
+"""A file is the old one or the new one, whatever happens while it is written."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fmnist_fast import files
+from fmnist_fast.errors import UserError
+from fmnist_fast.files import check_room, free_name, write_atomically, write_somewhere
+
+
+def test_writes_and_replaces(tmp_path):
+    path = tmp_path / "model"
+    for content in (b"one", b"two"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_file_mode_is_that_of_an_ordinary_file(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    write_atomically(tmp_path / "model", b"")
+    assert (tmp_path / "model").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_symbolic_link_keeps_pointing(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, failing):
+    path = tmp_path / "model"
+    path.write_bytes(b"old")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, failing, fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
+    path = tmp_path / "model"
+    code = (
+        "import sys; from pathlib import Path; from fmnist_fast.files import write_atomically\n"
+        "n = 0\n"
+        "while True:\n"
+        "    n = (n + 1) % 256; write_atomically(Path(sys.argv[1]), bytes([n]) * 300_000)\n"
+    )
+    for wait in (0.0, 0.003, 0.011, 0.02, 0.037):
+        path.unlink(missing_ok=True)
+        writer = subprocess.Popen([sys.executable, "-c", code, str(path)])
+        while not path.exists():
+            time.sleep(0.001)
+        time.sleep(wait)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        content = path.read_bytes()
+        assert content == content[:1] * 300_000
+
+
+def test_another_place_is_found_when_the_first_cannot_be_written(tmp_path, monkeypatch):
+    refuge = tmp_path / "refuge"
+    refuge.mkdir()
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(refuge))
+    (refuge / "model").write_bytes(b"someone else's")
+    place = write_somewhere(tmp_path / "no such folder" / "model", b"new")
+    assert place == refuge / "model-2"
+    assert place.read_bytes() == b"new"
+    assert (refuge / "model").read_bytes() == b"someone else's"
+
+
+def test_free_name_counts_up(tmp_path):
+    path = tmp_path / "a.b"
+    names = []
+    for _ in range(3):
+        free = free_name(path)
+        free.touch()
+        names.append(free.name)
+    assert names == ["a.b", "a-2.b", "a-3.b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "is a folder: name a file in it"),
+        ("no/such/file", "does not exist: create it"),
+        ("plain/file", "does not exist: create it"),
+    ],
+)
+def test_no_room_is_found_out_early(tmp_path, name, message):
+    (tmp_path / "plain").touch()
+    with pytest.raises(UserError, match=message):
+        check_room(tmp_path / name, 1, "model")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
+def test_a_folder_that_takes_no_files_is_found_out_early():
+    with pytest.raises(UserError, match=r"model /proc/self/x cannot be written: .*another folder"):
+        check_room(Path("/proc/self/x"), 1, "model")
+
+
+def test_a_full_disk_is_found_out_early(tmp_path):
+    """The limit on file sizes stands for a disk with little room left."""
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from fmnist_fast.errors import UserError; from fmnist_fast.files import check_room\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "check_room(Path(sys.argv[1]), 999, 'model')\n"
+        "try: check_room(Path(sys.argv[1]), 1001, 'model')\n"
+        "except UserError as error: print(error)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "m")], capture_output=True, text=True
+    )
+    assert "cannot be written: File too large: choose another folder" in ran.stdout, ran.stderr
+    assert os.listdir(tmp_path) == []

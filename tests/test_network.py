@@ -1,0 +1,121 @@
+"""What users may pass, and what they are told when they pass something else."""
+
+import numpy as np
+import pytest
+
+from fmnist_fast.errors import ArgumentError, BackendUnavailable
+from fmnist_fast.kernels import Spec
+from fmnist_fast.network import Network, check_labels, check_rows, random_stream
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network.random(Spec((12, 5, 3)), 0, 1 / 255, "numpy", 1)
+
+
+def test_pixels_as_bytes_and_as_floats_are_the_same_image(network):
+    x = np.random.default_rng(0).integers(0, 256, (7, 3, 4), dtype=np.uint8)
+    expected = network.predict_proba(x)
+    assert expected.shape == (7, 3)
+    # x / 255 in floats rounds to at most one unit in the last place of x * (1 / 255).
+    for floats in (x / 255, (x / 255).astype(np.float32), (x / 255).reshape(7, 12)):
+        np.testing.assert_allclose(network.predict_proba(floats), expected, rtol=1e-5)
+    assert np.array_equal(network.predict_proba(x.reshape(7, 12)), expected)
+
+
+def test_rows_sum_to_one(network):
+    x = np.random.default_rng(0).random((50, 12))
+    sums = network.predict_proba(x).sum(axis=1, dtype=np.float64)
+    np.testing.assert_allclose(sums, 1, atol=3 * np.finfo(np.float32).eps)
+
+
+@pytest.mark.parametrize("view", ["fortran", "strided", "reversed", "read-only", "list"])
+def test_any_memory_layout(network, view):
+    x = np.random.default_rng(0).random((6, 12))
+    views = {
+        "fortran": np.asfortranarray(x),
+        "strided": np.repeat(x, 2, axis=1)[:, ::2],
+        "reversed": x[::-1][::-1],
+        "read-only": x.copy(),
+        "list": x.tolist(),
+    }
+    if view == "read-only":
+        views[view].setflags(write=False)
+    assert np.array_equal(network.predict_proba(views[view]), network.predict_proba(x))
+
+
+def test_no_rows_give_no_answers(network):
+    assert network.predict_proba(np.empty((0, 12), np.uint8)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros(12, np.uint8), r"shape \(12,\): give \(n, 12\).*x\[None\] makes a batch of one"),
+        (np.zeros((2, 11), np.uint8), r"shape \(2, 11\): give \(n, 12\)"),
+        (np.zeros((2, 12), np.int64), "dtype int64: give uint8 pixels"),
+        (np.zeros((2, 12), bool), "dtype bool: give uint8 pixels"),
+        (np.full((2, 12), np.nan), "holds NaN or infinite values"),
+        (np.full((2, 12), np.inf), "holds NaN or infinite values"),
+        (np.full((2, 12), 200.0), "floats from 200 to 200: this network takes pixels as uint8"),
+        (np.full((2, 12), -0.1), "floats from -0.1 to -0.1"),
+    ],
+)
+def test_what_is_wrong_with_x_is_said(network, x, message):
+    with pytest.raises(ArgumentError, match=message):
+        network.predict_proba(x)
+
+
+def test_a_table_may_hold_any_finite_number():
+    network = Network.random(Spec((2, 3)), 0, 1.0, "numpy", 1)
+    assert network.predict_proba(np.array([[-300.0, 1e6]])).shape == (1, 3)
+
+
+def test_checked_rows_are_not_copied():
+    x = np.zeros((4, 12), np.uint8)
+    assert np.shares_memory(check_rows(x, 12, unit_range=True), x)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.zeros(4, np.uint8), r"shape \(4,\): give one label a row, \(3,\)"),
+        (np.zeros(3), "labels must be integers"),
+        (np.array([0, 1, 10]), r"from 0 to 10: they must lie in 0\.\.9"),
+        (np.array([0, -1, 5]), r"from -1 to 5"),
+    ],
+)
+def test_what_is_wrong_with_labels_is_said(y, message):
+    with pytest.raises(ArgumentError, match=message):
+        check_labels(y, 3, 10)
+
+
+def test_initial_weights_have_the_variance_that_keeps_relu_in_scale():
+    network = Network.random(Spec((500, 400, 10), dtype="float64"), 3, 1.0, "numpy", 1)
+    for w_io, b_o in zip(*network.params):
+        count = w_io.size
+        # The variance of a sample variance of n normal draws is 2 sigma^4 / n: 5 sigma either way.
+        assert abs(w_io.var() * len(w_io) / 2 - 1) < 5 * np.sqrt(2 / count)
+        assert abs(w_io.mean()) < 5 * np.sqrt(2 / len(w_io) / count)
+        assert not b_o.any()
+
+
+def test_streams_depend_on_seed_purpose_and_epoch_and_nothing_else():
+    draws = {
+        (seed, purpose, epoch): random_stream(seed, purpose, epoch).random()
+        for seed in (0, 1, 2**63)
+        for purpose in (0, 1)
+        for epoch in (0, 1)
+    }
+    assert len(set(draws.values())) == len(draws)
+    assert all(random_stream(*key).random() == value for key, value in draws.items())
+
+
+def test_threads_below_one_are_refused():
+    with pytest.raises(ArgumentError, match="threads is 0"):
+        Network.random(Spec((2, 3)), 0, 1.0, "numpy", 0)
+
+
+def test_a_spec_that_the_backend_lacks_is_an_error_that_names_it():
+    with pytest.raises(BackendUnavailable, match=r"'numpy' has no dtype 'float16': it has float32"):
+        Network.random(Spec((2, 3), dtype="float16"), 0, 1.0, "numpy")

@@ -1,0 +1,284 @@
+"""The training loop: reproducible, honest about what it saves, and it loses nothing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fmnist_fast import train
+from fmnist_fast.errors import ArgumentError
+from fmnist_fast.train import (
+    Progress,
+    Recipe,
+    TrainingDiverged,
+    TrainingInterrupted,
+    epoch_order,
+    split,
+)
+
+FAST = {"epochs": 2, "hidden": (16,), "backend": "numpy", "threads": 1}
+
+
+def test_same_seed_gives_the_same_bytes(small_dataset):
+    one, two = (train(small_dataset, **FAST) for _ in range(2))
+    assert one.model.to_bytes() == two.model.to_bytes()
+    for ours, theirs in zip(one.history, two.history):
+        assert replace(ours, seconds=0, samples_per_second=0) == replace(
+            theirs, seconds=0, samples_per_second=0
+        )
+
+
+def test_another_seed_gives_other_weights(small_dataset):
+    one, two = (train(small_dataset, seed=seed, **FAST) for seed in (0, 1))
+    assert one.model.to_bytes() != two.model.to_bytes()
+
+
+def test_how_an_epoch_is_cut_into_ranges_changes_no_bit(small_dataset, monkeypatch):
+    import sys
+
+    whole = train(small_dataset, **FAST).model.to_bytes()
+    # The clock decides the ranges; without any time to spend, every range is one step.
+    monkeypatch.setattr(sys.modules["fmnist_fast.train"], "RANGE_SECONDS", 0.0)
+    assert train(small_dataset, **FAST).model.to_bytes() == whole
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    rows_n = np.arange(3, 50, dtype=np.int32)
+    orders = {
+        (seed, epoch): tuple(epoch_order(rows_n, seed, epoch))
+        for seed in (0, 1)
+        for epoch in (1, 2)
+    }
+    assert len(set(orders.values())) == 4
+    assert all(sorted(order) == list(rows_n) for order in orders.values())
+    assert tuple(epoch_order(rows_n, 0, 2)) == orders[0, 2]
+    assert epoch_order(rows_n, 0, 1).dtype == np.int32
+
+
+def test_split_parts_the_rows():
+    train_rows, held_back = split(100, 30)
+    assert len(held_back) == 30
+    assert sorted([*train_rows, *held_back]) == list(range(100))
+    assert not np.array_equal(held_back, np.arange(30))
+    assert train_rows.dtype == held_back.dtype == np.int32
+
+
+def test_rows_held_back_are_not_trained_on(small_dataset):
+    """Garbage in the held-back rows' pixels must not move a weight."""
+    _, held_back = split(600, 50)
+    spoiled = small_dataset.x_train.copy()
+    spoiled[held_back] = 255
+    options = {**FAST, "epochs": 1, "validation": 50}  # one epoch: which one is best cannot differ
+    one = train(small_dataset, **options)
+    two = train(replace(small_dataset, x_train=spoiled), **options)
+    assert one.history[0].train_loss == two.history[0].train_loss
+    assert one.history[0].validation_loss != two.history[0].validation_loss
+    for ours, theirs in zip(one.model.network.params, two.model.network.params):
+        assert all(np.array_equal(a, b) for a, b in zip(ours, theirs))
+
+
+def test_the_test_set_decides_nothing(small_dataset):
+    other = replace(small_dataset, x_test=small_dataset.x_test[::-1])
+    one, two = train(small_dataset, **FAST), train(other, **FAST)
+    assert one.test_accuracy != two.test_accuracy
+    assert one.history[-1].validation_loss == two.history[-1].validation_loss
+    assert one.best_epoch == two.best_epoch
+
+
+def test_the_model_is_the_best_epoch_on_validation(small_dataset):
+    result = train(
+        small_dataset, epochs=8, hidden=(16,), lr=0.03, schedule="constant", validation=100
+    )
+    accuracies = [record.validation_accuracy for record in result.history]
+    best = max(accuracies)
+    assert accuracies[result.best_epoch - 1] == best
+    assert best not in accuracies[result.best_epoch :]  # the later of equals
+    _, held_back = split(600, 100)
+    guesses = result.model.predict(small_dataset.x_train[held_back])
+    assert (guesses == small_dataset.y_train[held_back]).mean() == best
+
+
+def test_without_validation_the_last_epoch_is_the_model(small_dataset):
+    result = train(small_dataset, validation=0, **FAST)
+    assert result.best_epoch == 2
+    assert [record.validation_accuracy for record in result.history] == [None, None]
+
+
+def test_figures_of_the_result_are_those_of_the_model(small_dataset):
+    result = train(small_dataset, **FAST)
+    guesses = result.model.predict(small_dataset.x_test)
+    assert result.test_accuracy == (guesses == small_dataset.y_test).mean()
+    assert result.model.metrics["test_accuracy"] == result.test_accuracy
+
+
+def test_it_learns(small_dataset):
+    assert train(small_dataset, epochs=10, threads=1).test_accuracy > 0.6
+
+
+def test_small_sets_hold_back_a_twelfth():
+    assert Recipe().held_back(60_000) == 5000
+    assert Recipe().held_back(600) == 50
+    assert Recipe().held_back(3) == 0
+    assert Recipe(validation=7).held_back(600) == 7
+
+
+def test_a_set_of_two_rows(small_dataset):
+    tiny = replace(
+        small_dataset, x_train=small_dataset.x_train[:2], y_train=small_dataset.y_train[:2]
+    )
+    assert len(train(tiny, **FAST).history) == 2
+
+
+def test_tables_of_floats(small_dataset):
+    def table(x):
+        return x.reshape(len(x), -1).astype(np.float64) / 255
+
+    floats = replace(
+        small_dataset, x_train=table(small_dataset.x_train), x_test=table(small_dataset.x_test)
+    )
+    result = train(floats, dtype="float64", **FAST)
+    assert result.model.input_shape == (784,)
+    assert result.model.network.scale == 1.0
+    assert result.model.predict_proba(floats.x_test).dtype == np.float64
+
+
+def test_sample_weights_choose_what_is_learned(small_dataset):
+    """Rows of class 0 alone have weight: everything becomes class 0."""
+    weight = (small_dataset.y_train == 0).astype(float)
+    result = train(small_dataset, sample_weight=weight, validation=0, **FAST)
+    assert (result.model.predict(small_dataset.x_test) == 0).mean() > 0.9
+
+
+def test_equal_sample_weights_change_nothing(small_dataset):
+    plain = train(small_dataset, **FAST)
+    equal = train(small_dataset, sample_weight=np.ones(600), **FAST)
+    assert plain.model.to_bytes() == equal.model.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0: give at least 1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"hidden": (16, 0)}, "hidden is 0"),
+        ({"lr": 0.0}, "lr is 0.0: give a number above 0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"l2": -1.0}, "l2 is -1.0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"schedule": "linear"}, "unknown schedule 'linear'"),
+        ({"validation": 600}, "validation is 600, but the training set has only 600 rows"),
+        ({"validation": -1}, "validation is -1"),
+        ({"sample_weight": np.ones(3)}, r"sample_weight has shape \(3,\)"),
+        ({"sample_weight": -np.ones(600)}, "sample_weight must be finite and not negative"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_what_is_wrong_with_the_arguments_is_said(small_dataset, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        train(small_dataset, **options)
+
+
+class InterruptAt(Progress):
+    """Presses Ctrl-C: in the middle of an epoch, or at its end."""
+
+    def __init__(self, epoch: int, *, middle: bool) -> None:
+        self.number, self.middle = epoch, middle
+
+    def steps(self, epoch, done, total):
+        if self.middle and epoch == self.number:
+            raise KeyboardInterrupt
+
+    def epoch(self, record):
+        if not self.middle and record.epoch == self.number:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("middle", [True, False])
+def test_ctrl_c_carries_the_best_model_so_far(small_dataset, middle):
+    options = {**FAST, "epochs": 6, "validation": 100}
+    full = train(small_dataset, **options)
+    with pytest.raises(TrainingInterrupted) as caught:
+        train(small_dataset, progress=InterruptAt(4, middle=middle), **options)
+    result = caught.value.result
+    assert [r.train_loss for r in result.history] == [
+        r.train_loss for r in full.history[: 3 if middle else 4]
+    ]
+    accuracies = [record.validation_accuracy for record in result.history]
+    assert accuracies[result.best_epoch - 1] == max(accuracies)
+
+
+def test_ctrl_c_in_the_first_epoch_still_carries_a_model(small_dataset):
+    with pytest.raises(TrainingInterrupted) as caught:
+        train(small_dataset, progress=InterruptAt(1, middle=True), **FAST)
+    assert caught.value.result.history == ()
+    assert caught.value.result.model.predict(small_dataset.x_test).shape == (200,)
+
+
+def test_ctrl_c_is_a_keyboard_interrupt(small_dataset):
+    with pytest.raises(KeyboardInterrupt):
+        train(small_dataset, progress=InterruptAt(1, middle=False), **FAST)
+
+
+def test_divergence_names_the_step_and_what_to_do(small_dataset):
+    with pytest.raises(
+        TrainingDiverged, match=r"at step \d+ \(epoch 1\).*lower learning rate than 1e\+30"
+    ):
+        train(small_dataset, lr=1e30, schedule="constant", **FAST)
+
+
+def test_divergence_carries_the_best_model_before(small_dataset, monkeypatch):
+    import fmnist_fast.kernels.reference as reference
+
+    true_steps, calls = reference.train_steps, []
+
+    def diverging(state, data, order_n, steps, spec, first, last, threads):
+        losses = true_steps(state, data, order_n, steps, spec, first, last, threads)
+        calls.append(first)
+        if calls.count(0) == 3 and first == 0:
+            losses[0] = np.nan
+        return losses
+
+    monkeypatch.setattr(reference, "train_steps", diverging)
+    with pytest.raises(TrainingDiverged, match=r"diverged at step 19 \(epoch 3\)") as caught:
+        train(small_dataset, **{**FAST, "epochs": 5, "validation": 50})  # 9 batches an epoch
+    assert caught.value.result is not None
+    assert len(caught.value.result.history) == 2
+
+
+def test_weights_that_explode_in_the_last_step_are_noticed(small_dataset, monkeypatch):
+    import fmnist_fast.kernels.reference as reference
+
+    true_steps = reference.train_steps
+
+    def exploding(state, data, order_n, steps, spec, first, last, threads):
+        losses = true_steps(state, data, order_n, steps, spec, first, last, threads)
+        if last == 9:
+            state.params.weights[0][0, 0] = np.inf
+        return losses
+
+    monkeypatch.setattr(reference, "train_steps", exploding)
+    with pytest.raises(TrainingDiverged, match=r"diverged at step 9 \(epoch 1\)") as caught:
+        train(small_dataset, **{**FAST, "validation": 50})
+    assert caught.value.result is None
+
+
+def test_progress_is_told_everything_once(small_dataset):
+    class Listener(Progress):
+        def __init__(self):
+            self.seen, self.done, self.epochs = [], {}, []
+
+        def begin(self, network, recipe, dataset):
+            self.seen.append((recipe.validation, dataset.name))
+
+        def steps(self, epoch, done, total):
+            assert self.done.get(epoch, 0) < done <= total
+            self.done[epoch] = done
+
+        def epoch(self, record):
+            self.epochs.append(record.epoch)
+
+    listener = Listener()
+    train(small_dataset, progress=listener, **FAST)
+    assert listener.seen == [(50, "small")]
+    assert listener.done == {1: 9, 2: 9}
+    assert listener.epochs == [1, 2]
