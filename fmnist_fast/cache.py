@@ -7,14 +7,22 @@ import warnings
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .files import sync_folder
 
-__all__ = ["Arrays", "cache_folder", "cached", "checksum_of", "find_cached", "folder_of"]
+__all__ = [
+    "Arrays",
+    "cache_folder",
+    "cached",
+    "checksum_of",
+    "find_cached",
+    "folder_of",
+    "make_read_only",
+]
 
 
 class Arrays(NamedTuple):
@@ -42,23 +50,29 @@ def checksum_of(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
+def make_read_only(arrays: Arrays) -> Arrays:
+    for array in arrays:
+        array.setflags(write=False)
+    return arrays
+
+
 def cached(key: str, make: Callable[[], Arrays]) -> tuple[Arrays, str]:
     """The data set kept under `key`, made and kept now if it is not there; and its checksum.
 
-    key : names the data and all that its bits depend on.
+    The arrays are read-only. key : names the data and all that its bits depend on.
     A cache that cannot be written costs a warning and the time to make the set again.
     """
     kept = find_cached(key)
     if kept is not None:
         return kept
-    arrays = make()
+    arrays = make_read_only(make())
     checksum = checksum_of(arrays)
     try:
         _keep(key, arrays, checksum)
     except OSError as error:
         warnings.warn(
-            f"the decoded data set could not be kept in {cache_folder()}: {error.strerror}; "
-            "it will be decoded again next time",
+            f"the decoded data set could not be kept in {cache_folder()}: "
+            f"{error.strerror or error}; it will be decoded again next time",
             stacklevel=2,
         )
         return arrays, checksum
@@ -76,7 +90,7 @@ def find_cached(key: str) -> tuple[Arrays, str] | None:
         checksum = (folder / "checksum").read_text()
     except (OSError, ValueError, EOFError):  # not there, or cut short by a full disk
         return None
-    return arrays, checksum
+    return (arrays, checksum) if len(checksum) == sha256().digest_size * 2 else None
 
 
 def folder_of(key: str) -> Path:
@@ -93,9 +107,10 @@ def _keep(key: str, arrays: Arrays, checksum: str) -> None:
         for name, array in arrays._asdict().items():
             with open(draft / f"{name}.npy", "wb") as file:
                 np.save(file, array)
-                file.flush()
-                os.fsync(file.fileno())
-        (draft / "checksum").write_text(checksum)
+                _sync(file)
+        with open(draft / "checksum", "wb") as file:
+            file.write(checksum.encode())
+            _sync(file)
         sync_folder(draft)
         if final.exists() and find_cached(key) is None:  # damaged
             shutil.rmtree(final, ignore_errors=True)
@@ -107,3 +122,8 @@ def _keep(key: str, arrays: Arrays, checksum: str) -> None:
         sync_folder(final.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

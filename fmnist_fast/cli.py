@@ -138,8 +138,20 @@ def _command() -> None:
     show_default=True,
     help="Widths of the hidden layers, or none.",
 )
-@click.option("--epochs", type=click.IntRange(1), default=15, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    default=15,
+    show_default=True,
+    help="How many times to go through the training rows.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Rows that one step learns from.",
+)
 @click.option(
     "--lr",
     type=click.FloatRange(0, min_open=True),
@@ -167,7 +179,13 @@ def _command() -> None:
     help="Training rows held back to choose the best epoch; 0 for none, then the last epoch is "
     "saved.  [default: 5000, or a twelfth of a smaller set]",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Decides the first weights and the order of the rows.",
+)
 @_THREADS
 @click.option(
     "--out", type=_FILE, default="model.safetensors", show_default=True, help="The model file."
@@ -331,7 +349,7 @@ def predict(model: Path, images: tuple[str, ...], backend: str, as_json: bool) -
 @click.argument("model", type=_FILE, required=False)
 @_JSON
 def info(model: Path | None, as_json: bool) -> None:
-    """Say what this installation can do; or, given MODEL, what its file says."""
+    """Say what this installation has, or what MODEL's file says."""
     facts = _model_facts(model) if model else _installation_facts()
     if as_json:
         click.echo(json.dumps(facts))

@@ -1,16 +1,16 @@
 """Data sets: by name, from a folder of IDX files, or from an .npz file."""
 
+import os
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import fashion_mnist
-from .cache import Arrays, cached, checksum_of
+from .cache import Arrays, cached, checksum_of, make_read_only
 from .errors import DataError
 
 __all__ = ["NAMES", "Dataset", "load_dataset"]
@@ -57,9 +57,9 @@ def load_dataset(name: str | Path = "auto", data_dir: str | Path | None = None) 
         case "auto":
             return _auto(folder)
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):  # which takes a name too long or forbidden for one that is not there
         return _custom(path.resolve().name, str(path), fashion_mnist.read_folder(path))
-    if path.is_file():
+    if os.path.isfile(path):
         return _custom(path.stem, str(path), _read_npz(path))
     raise DataError(
         f"there is no data set {str(name)!r}: give {', '.join(NAMES)}, a folder of IDX files or "
@@ -96,38 +96,43 @@ def _garments() -> Dataset:
 
 
 def _read_npz(path: Path) -> Arrays:
+    needed = ", ".join(Arrays._fields)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return Arrays(*(file[name] for name in Arrays._fields))
-    except KeyError as error:
-        raise DataError(
-            f"{path} has no array {error.args[0].split()[0]}: it needs {', '.join(Arrays._fields)}"
-        ) from error
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, MemoryError, TypeError) as error:
-        raise DataError(f"{path} is not an .npz file that can be read: {error}") from error
+        with open(path, "rb") as file:
+            if not is_zipfile(file):
+                raise DataError(
+                    f"{path} is not an .npz file: give one with {needed}, or a folder of IDX files"
+                )
+            with np.load(file, allow_pickle=False) as arrays:
+                for name in Arrays._fields:
+                    if name not in arrays:
+                        raise DataError(f"{path} has no array {name}: it needs {needed}")
+                return Arrays(*(np.asarray(arrays[name]) for name in Arrays._fields))
+    except DataError:
+        raise
+    except Exception as error:  # zipfile and NumPy have a dozen kinds for a damaged file
+        why = str(error).partition("\n")[0]
+        raise DataError(f"{path} is not an .npz file that can be read: {why}") from error
 
 
 def _custom(name: str, where: str, arrays: Arrays) -> Dataset:
     """A set of the user's own, checked. where : its path, for messages."""
-    rows = {
-        part: _check_part(where, part, x, y)
-        for part, x, y in (
-            ("train", arrays.x_train, arrays.y_train),
-            ("test", arrays.x_test, arrays.y_test),
-        )
-    }
-    (x_train, y_train), (x_test, y_test) = rows["train"], rows["test"]
+    checked = Arrays(
+        *_check_part(where, "train", arrays.x_train, arrays.y_train),
+        *_check_part(where, "test", arrays.x_test, arrays.y_test),
+    )
+    x_train, y_train, x_test, y_test = make_read_only(checked)
     if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
         raise DataError(
             f"{where}: the training rows are {x_train.dtype} {x_train.shape[1:]}, the test rows "
             f"{x_test.dtype} {x_test.shape[1:]}: they must be alike"
         )
-    checksum = checksum_of(Arrays(x_train, y_train, x_test, y_test))
+    checksum = checksum_of(checked)
     classes = int(max(y_train.max(), y_test.max())) + 1
     class_names = tuple(str(label) for label in range(classes))
     if checksum == fashion_mnist.CHECKSUM:
         name, class_names = "fashion-mnist", fashion_mnist.CLASS_NAMES
-    return Dataset(name, x_train, y_train, x_test, y_test, class_names, checksum)
+    return Dataset(name, *checked, class_names, checksum)
 
 
 def _check_part(where: str, part: str, x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:

@@ -89,7 +89,7 @@ def load(data_dir: Path | None = None) -> Arrays:
     """
     missing = []
     for folder in _given(data_dir):
-        absent = [name for name in FILES if not (folder / name).is_file()]
+        absent = [name for name in FILES if not os.path.isfile(folder / name)]
         if absent:
             missing.append(f"{folder} has no {absent[0]}")
             continue
@@ -112,7 +112,17 @@ def read_folder(folder: Path) -> Arrays:
     """
     paths = [_gzip_or_plain(folder, name) for name in FILES]
     dimensions = (3, 1, 3, 1)
-    return Arrays(*(read_idx(path, n) for path, n in zip(paths, dimensions)))
+    arrays = Arrays(*(read_idx(path, n) for path, n in zip(paths, dimensions)))
+    for images, labels, path in (
+        (arrays.x_train, arrays.y_train, paths[1]),
+        (arrays.x_test, arrays.y_test, paths[3]),
+    ):
+        if len(labels) != len(images):
+            raise DataError(
+                f"{path} has {len(labels)} labels for {len(images)} images: "
+                "are the files from different sets?"
+            )
+    return arrays
 
 
 def find_folder(data_dir: Path | None = None) -> Path | None:
@@ -121,7 +131,7 @@ def find_folder(data_dir: Path | None = None) -> Path | None:
     It holds the four files, or it is the decoded copy in the cache.
     """
     for folder in _given(data_dir):
-        if all((folder / name).is_file() for name in FILES):
+        if all(os.path.isfile(folder / name) for name in FILES):
             return folder
     if find_cached(_KEY) is not None:
         return folder_of(_KEY)
@@ -217,6 +227,8 @@ def _in_words(error: Exception) -> str:
         return "no answer"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the transfer broke off"
     return type(error).__name__
 
 

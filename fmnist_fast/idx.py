@@ -44,6 +44,8 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         raise DataError(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit in memory") from error
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 

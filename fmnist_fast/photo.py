@@ -1,5 +1,6 @@
 """From an image file to the pixels that a network takes."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -23,20 +24,23 @@ def read_gray(source: Path | BinaryIO, height: int, width: int) -> NDArray[np.ui
     """
     from PIL import Image
 
-    try:
-        with Image.open(source) as image:
-            if image.size != (width, height):
-                raise DataError(
-                    f"the image is {image.size[0]}x{image.size[1]}: this model takes "
-                    f"{width}x{height} grayscale"
-                )
-            return _gray(image)
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(error.strerror or "not an image, or a damaged one") from error
-    except (ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError("not an image, or a damaged one") from error
+    with warnings.catch_warnings():
+        # What Pillow warns of (a huge size, damaged metadata) is refused here, or does no harm.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        try:
+            with Image.open(source) as image:
+                if image.size != (width, height):
+                    raise DataError(
+                        f"the image is {image.size[0]}x{image.size[1]}: this model takes "
+                        f"{width}x{height} grayscale"
+                    )
+                return _gray(image)
+        except DataError:
+            raise
+        except OSError as error:
+            raise DataError(error.strerror or "not an image, or a damaged one") from error
+        except Exception as error:  # Pillow's decoders have a dozen kinds for a damaged file
+            raise DataError("not an image, or a damaged one") from error
 
 
 def _gray(image: "Image.Image") -> NDArray[np.uint8]:

@@ -123,7 +123,7 @@ def backward(
 
 
 def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None:
-    """One step of Adam on every parameter p with gradient g, in place.
+    """One step of Adam on every parameter p with gradient g, in place; the gradients are used up.
 
         g = g + l2 p                          from the penalty l2/2 sum p^2; weights only
         m = beta1 m + (1 - beta1) g           running mean of the gradient
@@ -145,12 +145,21 @@ def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> Non
 
 
 def adam(p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepNumbers) -> None:
-    """The last three lines of `update` for one array, without the decay."""
+    """The last three lines of `update` for one array, without the decay. g is used up.
+
+    In place, since a large array that is allocated anew for every term costs more than the term.
+    """
     m *= numbers.beta1
     m += (1 - numbers.beta1) * g
+    np.square(g, out=g)
+    g *= 1 - numbers.beta2
     v *= numbers.beta2
-    v += (1 - numbers.beta2) * np.square(g)
-    p -= numbers.step_size * m / (np.sqrt(v) + numbers.epsilon)
+    v += g
+    step = np.sqrt(v, out=g)
+    step += numbers.epsilon
+    np.divide(m, step, out=step)
+    step *= numbers.step_size
+    p -= step
 
 
 def train_steps(

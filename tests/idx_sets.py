@@ -1,0 +1,52 @@
+"""Small data sets as IDX files, and one of them in the place of Fashion-MNIST."""
+
+import gzip
+import struct
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from fmnist_fast import fashion_mnist
+from fmnist_fast.cache import Arrays, checksum_of
+
+NAMES = tuple(fashion_mnist.FILES)
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    shape = struct.pack(f">{array.ndim}I", *array.shape)
+    return bytes([0, 0, 8, array.ndim]) + shape + array.tobytes()
+
+
+def random_arrays(seed=0, train=20, test=8, size=(6, 5), classes=10) -> Arrays:
+    """uint8, with the highest label in the training part."""
+    rng = np.random.default_rng(seed)
+    y_train, y_test = (rng.integers(0, classes, n, dtype=np.uint8) for n in (train, test))
+    y_train[0] = classes - 1
+    x_train, x_test = (rng.integers(0, 256, (n, *size), dtype=np.uint8) for n in (train, test))
+    return Arrays(x_train, y_train, x_test, y_test)
+
+
+def write_folder(folder: Path, arrays: Arrays, plain=()) -> Path:
+    """The four files, gzip but for those in `plain`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in zip(NAMES, arrays, strict=True):
+        if name in plain:
+            (folder / name.removesuffix(".gz")).write_bytes(idx_bytes(array))
+        else:
+            (folder / name).write_bytes(gzip.compress(idx_bytes(array), mtime=0))
+    return folder
+
+
+def constants_for(folder: Path, arrays: Arrays) -> dict:
+    """What fashion_mnist's constants would be if this were Fashion-MNIST."""
+    checksum = checksum_of(arrays)
+    return {
+        "FILES": {name: sha256((folder / name).read_bytes()).hexdigest() for name in NAMES},
+        "CHECKSUM": checksum,
+        "_KEY": f"fashion-mnist-{checksum[:16]}",
+    }
+
+
+def same(one, other) -> bool:
+    return all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(one, other, strict=True))

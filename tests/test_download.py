@@ -1,0 +1,287 @@
+"""Downloading Fashion-MNIST, from servers on the loopback interface that behave and misbehave."""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from idx_sets import NAMES, constants_for, random_arrays, same, write_folder
+
+from fmnist_fast import fashion_mnist
+from fmnist_fast.cache import cache_folder
+from fmnist_fast.data import load_dataset
+from fmnist_fast.errors import DataError
+
+CLOSED = "http://127.0.0.1:1/"  # a port where nothing listens
+PUBLISHED = fashion_mnist.SOURCES
+
+
+class Source(ThreadingHTTPServer):
+    """Serves `files`, and notes in `asked` what was asked for."""
+
+    daemon_threads = True
+    manner = "whole"
+
+    def __init__(self, files: dict[str, bytes]):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.files = files
+        self.asked: list[str] = []
+        self.over = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Source
+
+    def do_GET(self):
+        name = self.path.removeprefix("/")
+        self.server.asked.append(name)
+        content = self.server.files.get(name)
+        if content is None:
+            self.send_error(404)
+            return
+        manner = self.server.manner
+        if manner == "never answers":
+            self.server.over.wait()
+            return
+        self.send_response(200)
+        if manner != "cut, length unknown":
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content if manner == "whole" else content[: len(content) // 2])
+        self.wfile.flush()
+        if manner == "stalls":
+            self.server.over.wait()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def arrays():
+    return random_arrays(size=(28, 28))
+
+
+@pytest.fixture
+def files(tmp_path, arrays, monkeypatch) -> dict[str, bytes]:
+    """What is served; it passes for Fashion-MNIST."""
+    folder = write_folder(tmp_path / "served", arrays)
+    for name, value in constants_for(folder, arrays).items():
+        monkeypatch.setattr(fashion_mnist, name, value)
+    return {name: (folder / name).read_bytes() for name in NAMES}
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Start servers with the given files, and make them the sources."""
+    servers = []
+
+    def start(*contents: dict[str, bytes]) -> list[Source]:
+        for content in contents:
+            server = Source(content)
+            servers.append(server)
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setattr(fashion_mnist, "SOURCES", tuple(s.url for s in servers))
+        return servers
+
+    yield start
+    for server in servers:
+        server.over.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch):
+    monkeypatch.setattr(fashion_mnist, "SOURCES", (CLOSED,))
+    monkeypatch.setattr(fashion_mnist, "TIMEOUT", (5, 5))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "fetched"
+
+
+def content_of(folder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def failure(folder) -> str:
+    """The message, once it is sure to be one line that says what to do."""
+    with pytest.raises(fashion_mnist.Unreachable) as caught:
+        fashion_mnist.fetch(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "--data-dir or FMNIST_FAST_DATA" in message
+    return message
+
+
+def test_there_is_more_than_one_source_and_https_comes_first():
+    schemes = [url.partition(":")[0] for url in PUBLISHED]
+    assert len(schemes) > 1
+    assert schemes[0] == "https"
+    assert schemes == sorted(schemes, reverse=True)
+
+
+def test_fetches_the_four_files(files, folder, serve):
+    (server,) = serve(files)
+    assert fashion_mnist.fetch(folder) == folder
+    assert content_of(folder) == files
+    assert server.asked == list(NAMES)
+
+
+def test_set_that_is_not_there_is_fetched_once(arrays, files, serve):
+    (server,) = serve(files)
+    for _ in range(2):
+        dataset = load_dataset("fashion-mnist")
+        assert same((dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test), arrays)
+    assert server.asked == list(NAMES)
+    assert fashion_mnist.find_folder() is not None
+
+
+def test_source_that_is_down_is_followed_by_the_next(files, folder, serve, monkeypatch):
+    (server,) = serve(files)
+    monkeypatch.setattr(fashion_mnist, "SOURCES", (CLOSED, server.url))
+    fashion_mnist.fetch(folder)
+    assert content_of(folder) == files
+
+
+def test_source_that_failed_is_not_asked_for_the_other_files(files, folder, serve):
+    first, second = serve({}, files)
+    fashion_mnist.fetch(folder)
+    assert content_of(folder) == files
+    assert first.asked == [NAMES[0]]
+    assert second.asked == list(NAMES)
+
+
+def test_source_that_lacks_the_third_file_is_followed_by_the_next(files, folder, serve):
+    first, second = serve({name: files[name] for name in NAMES[:2]}, files)
+    fashion_mnist.fetch(folder)
+    assert content_of(folder) == files
+    assert first.asked == list(NAMES[:3])
+    assert second.asked == list(NAMES[2:])
+
+
+def test_message_says_why_each_source_failed(files, folder, serve, monkeypatch):
+    (server,) = serve({})
+    monkeypatch.setattr(fashion_mnist, "SOURCES", (CLOSED, server.url))
+    message = failure(folder)
+    assert "(127.0.0.1: no connection; 127.0.0.1: HTTP status 404)" in message
+    assert content_of(folder) == {}
+
+
+def test_wrong_content_is_refused_by_name(files, folder, serve):
+    serve(files | {NAMES[2]: files[NAMES[0]]})
+    assert f"{NAMES[2]} came with the wrong checksum" in failure(folder)
+    assert content_of(folder) == {name: files[name] for name in NAMES[:2]}
+
+
+def test_wrong_content_is_followed_by_the_next_source(files, folder, serve):
+    serve(dict.fromkeys(NAMES, b"<html>sign in</html>"), files)
+    fashion_mnist.fetch(folder)
+    assert content_of(folder) == files
+
+
+@pytest.mark.parametrize(
+    ("manner", "words"),
+    [
+        ("cut", "the transfer broke off"),
+        ("cut, length unknown", "wrong checksum"),
+        ("never answers", "no answer"),
+        ("stalls", "no connection"),
+    ],
+)
+def test_broken_transfer_leaves_nothing_behind(files, folder, serve, monkeypatch, manner, words):
+    monkeypatch.setattr(fashion_mnist, "TIMEOUT", (5, 0.3))
+    (server,) = serve(files)
+    server.manner = manner
+    began = time.monotonic()
+    assert words in failure(folder)
+    assert time.monotonic() - began < 5
+    assert content_of(folder) == {}
+
+
+def test_what_was_fetched_before_is_not_fetched_again(files, folder, serve):
+    first, second = serve({name: files[name] for name in NAMES[:3]}, {})
+    failure(folder)
+    second.files = files
+    first.asked.clear()
+    second.asked.clear()
+    fashion_mnist.fetch(folder)
+    assert content_of(folder) == files
+    assert first.asked == second.asked == [NAMES[3]]
+
+
+def test_nothing_is_asked_for_when_all_is_there(files, folder, serve):
+    (server,) = serve(files)
+    fashion_mnist.fetch(folder)
+    server.asked.clear()
+    fashion_mnist.fetch(folder)
+    assert server.asked == []
+
+
+def test_damaged_file_in_the_cache_is_replaced(arrays, files, serve):
+    (server,) = serve(files)
+    fashion_mnist.fetch()
+    (cache_folder() / NAMES[1]).write_bytes(files[NAMES[1]][:-1])
+    server.asked.clear()
+    dataset = load_dataset("fashion-mnist")
+    assert server.asked == [NAMES[1]]
+    assert same((dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test), arrays)
+
+
+def test_damaged_file_in_the_cache_is_not_used_when_no_source_answers(files, serve):
+    serve(files)[0].files = {}
+    cache_folder().mkdir()
+    for name in NAMES:
+        (cache_folder() / name).write_bytes(files[name][:-1])
+    with pytest.raises(DataError, match="HTTP status 404"):
+        load_dataset("fashion-mnist")
+
+
+@pytest.mark.filterwarnings("error")
+def test_several_fetches_at_once(files, folder, serve):
+    serve(files)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(fashion_mnist.fetch, [folder] * 4)) == [folder] * 4
+    assert content_of(folder) == files
+
+
+def test_folder_that_cannot_be_made(tmp_path, files):
+    (tmp_path / "file").touch()
+    with pytest.raises(fashion_mnist.Unreachable, match="cannot be made: Not a directory"):
+        fashion_mnist.fetch(tmp_path / "file" / "below")
+
+
+def test_folder_in_the_place_of_a_file(files, folder, serve):
+    serve(files)
+    (folder / NAMES[0]).mkdir(parents=True)
+    with pytest.raises(fashion_mnist.Unreachable, match="cannot be written"):
+        fashion_mnist.fetch(folder)
+    assert os.listdir(folder) == [NAMES[0]]
+
+
+def test_progress_is_shown_on_standard_error_when_asked_for(
+    files, folder, serve, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "120")
+    serve(files)
+    fashion_mnist.fetch(folder, progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    for name in NAMES:
+        assert name in err
+    assert err.count("100%") >= len(NAMES)
+
+
+def test_progress_is_not_shown_where_there_is_no_terminal(files, folder, serve, capsys):
+    serve(files)
+    fashion_mnist.fetch(folder)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,76 @@
+"""What is installed works, from any folder, with nothing of the checkout at hand."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command, cwd, **changes):
+    environment = {**os.environ, **changes}
+    ran = subprocess.run(
+        list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def make_environment(folder: Path) -> Path:
+    """An empty environment; returns the folder of its commands."""
+    run(sys.executable, "-m", "venv", folder, cwd=ROOT)
+    return folder / "bin"
+
+
+def check_it_works(commands: Path, where: Path) -> None:
+    """Trains and predicts in a folder that has nothing to do with the checkout."""
+    closed = "http://127.0.0.1:9"  # nothing may be downloaded here
+    out = run(
+        commands / "fmnist-fast",
+        "train",
+        "--dataset",
+        "garments",
+        "--epochs",
+        "1",
+        cwd=where,
+        HTTPS_PROXY=closed,
+        HTTP_PROXY=closed,
+        PYTHONPATH="",
+    )
+    assert "saved model.safetensors: trained on garments" in out
+    assert "test accuracy" in out
+    code = (
+        "import fmnist_fast, fmnist_fast.kernels; from fmnist_fast import load_model;"
+        "import fmnist_fast.app; print(fmnist_fast.__file__);"
+        "print(load_model('model.safetensors').class_names[1])"
+    )
+    assert run(commands / "python", "-c", code, cwd=where).endswith("Trouser\n")
+    assert "available" in run(commands / "python", "-m", "fmnist_fast", "info", cwd=where)
+
+
+def test_a_wheel_installs_and_runs_in_an_empty_environment(tmp_path):
+    run(sys.executable, "-m", "build", "--outdir", tmp_path / "dist", ROOT, cwd=tmp_path)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    (source,) = (tmp_path / "dist").glob("*.tar.gz")
+    commands = make_environment(tmp_path / "env")
+    run(commands / "pip", "install", "--quiet", wheel, cwd=tmp_path)
+    check_it_works(commands, tmp_path)
+    names = run(commands / "python", "-m", "tarfile", "--list", source, cwd=tmp_path)
+    assert "/kernels/reference.py" in names
+    assert "/LICENSE" in names
+    # An ordinary installation must also work from within the checkout, which shadows it.
+    code = "import fmnist_fast.kernels.reference as r; print(r.__file__)"
+    assert str(ROOT) in run(commands / "python", "-c", code, cwd=ROOT)
+
+
+@pytest.mark.parametrize("editable", [False, True])
+def test_pip_install_works_from_another_folder(tmp_path, editable):
+    commands = make_environment(tmp_path / "env")
+    flag = ["--editable"] if editable else []
+    run(commands / "pip", "install", "--quiet", *flag, ROOT, cwd=tmp_path)
+    check_it_works(commands, tmp_path)

@@ -1,0 +1,57 @@
+"""The README stays true: its tree, its commands, its example."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import fmnist_fast
+from fmnist_fast.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_tree_names_every_module_and_no_other():
+    (tree,) = (text for _, text in BLOCKS if "reference.py" in text)
+    named = set(re.findall(r"\b[\w]+\.py\b", tree))
+    present = {path.name for path in ROOT.glob("*.py")}
+    for folder in ("fmnist_fast", "kernels"):
+        present |= {path.name for path in (ROOT / folder).glob("*.py")}
+    assert named == present - {"__main__.py"}
+
+
+def test_every_command_in_it_exists(capsys):
+    shell = "\n".join(text for language, text in BLOCKS if language == "sh")
+    commands = set(
+        re.findall(r"^(?:\S*/)?fmnist-fast ([a-z]+(?: fetch)?)", shell, flags=re.MULTILINE)
+    )
+    assert {"train", "evaluate", "predict", "info", "data fetch"} <= commands
+    for command in commands:
+        assert main([*command.split(), "--help"]) == 0
+    options = set(re.findall(r" (--[a-z-]+)", shell)) - {"--editable"}
+    for command in ("train", "evaluate", "predict"):
+        main([command, "--help"])
+    assert options <= set(re.findall(r"--[a-z0-9-]+", capsys.readouterr().out))
+
+
+def test_its_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"make (train|test|app|bench)\b", README)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+
+
+def test_the_python_example_runs(small_dataset, tmp_path, monkeypatch, capsys):
+    (example,) = (text for language, text in BLOCKS if language == "python")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fmnist_fast, "load_dataset", lambda: small_dataset)
+    names: dict = {}
+    exec(example, names)
+    assert float(capsys.readouterr().out) == names["result"].test_accuracy
+    assert names["model"].predict_proba(small_dataset.x_test[:3]).shape == (3, 10)
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_its_links_lead_somewhere(link):
+    assert (ROOT / link).exists()
