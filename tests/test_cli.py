@@ -409,7 +409,9 @@ def test_python_m_is_the_same_command():
 
 def test_real_fashion_mnist_is_learned(folder, run, real_folder):
     """Five epochs, one seed: a floor, not the figure; that is the mean of longer runs."""
-    code, out, _ = run("train", "--data-dir", real_folder, "--epochs", "5", "--json", "--quiet")
+    code, out, _ = run(
+        "train", "--data-dir", real_folder, "--epochs", "5", "--threads", "1", "--json", "--quiet"
+    )
     result = json.loads(out)
     assert code == 0
     assert result["dataset"] == "fashion-mnist"
