@@ -5,8 +5,10 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from time import time
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -23,6 +25,10 @@ __all__ = [
     "folder_of",
     "make_read_only",
 ]
+
+
+# Far more than it takes to write a data set.
+DRAFT_SECONDS = 3600
 
 
 class Arrays(NamedTuple):
@@ -102,6 +108,7 @@ def _keep(key: str, arrays: Arrays, checksum: str) -> None:
     """Write the set beside its place, then rename the folder: it is there whole or not at all."""
     final = folder_of(key)
     final.parent.mkdir(parents=True, exist_ok=True)
+    _remove_old_drafts(final.parent)
     draft = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=final.parent))
     try:
         for name, array in arrays._asdict().items():
@@ -122,6 +129,14 @@ def _keep(key: str, arrays: Arrays, checksum: str) -> None:
         sync_folder(final.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _remove_old_drafts(folder: Path) -> None:
+    """Drafts that a killed process left; one that is being written is younger than this."""
+    for draft in folder.glob(".*"):
+        with suppress(OSError):  # another process removes it as well
+            if time() - draft.stat().st_mtime > DRAFT_SECONDS:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _sync(file: BinaryIO) -> None:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["read_gray"]
 
+# Others start programs (EPS), or have decoders that few images ever test.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
 
 def read_gray(source: Path | BinaryIO, height: int, width: int) -> NDArray[np.uint8]:
     """The pixels of a grayscale image of exactly this size, uint8 (height, width).
@@ -28,7 +31,7 @@ def read_gray(source: Path | BinaryIO, height: int, width: int) -> NDArray[np.ui
         # What Pillow warns of (a huge size, damaged metadata) is refused here, or does no harm.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
-            with Image.open(source) as image:
+            with Image.open(source, formats=FORMATS) as image:
                 if image.size != (width, height):
                     raise DataError(
                         f"the image is {image.size[0]}x{image.size[1]}: this model takes "

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from idx_sets import NAMES, constants_for, idx_bytes, random_arrays, same, write_folder
 
 from fmnist_fast import fashion_mnist, garments
-from fmnist_fast.cache import Arrays, cached, checksum_of, find_cached, folder_of
+from fmnist_fast.cache import DRAFT_SECONDS, Arrays, cached, checksum_of, find_cached, folder_of
 from fmnist_fast.data import Dataset, load_dataset
 from fmnist_fast.errors import DataError
 
@@ -604,3 +604,14 @@ def test_real_set_loads_in_an_instant_after_the_first_use(real_folder):
         load_dataset("fashion-mnist")
         seconds.append(time.perf_counter() - began)
     assert min(seconds) <= 0.15
+
+
+def test_drafts_of_killed_processes_are_removed_in_time(own_cache):
+    drafts = own_cache / "fmnist-fast" / "decoded"
+    for name, age in ((".old.abc", DRAFT_SECONDS + 10), (".young.abc", 10)):
+        (drafts / name).mkdir(parents=True)
+        then = time.time() - age
+        os.utime(drafts / name, (then, then))
+    cached("new", lambda: Arrays(*(np.zeros((1, 1), np.uint8) for _ in range(4))))
+    assert not (drafts / ".old.abc").exists()
+    assert (drafts / ".young.abc").exists()
