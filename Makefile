@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: train test app lint types bench clean
 
 train: .venv/core
-	$(BIN)/fmnist-fast train
+	$(BIN)/fmnist-fast train $(ARGS)
 
 test: .venv/dev
 	$(BIN)/pytest

@@ -2,6 +2,17 @@
 
 import sys
 
-from .cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        from .cli import main as command
+
+        return command()
+    except KeyboardInterrupt:  # while the modules were loading
+        print("fmnist-fast: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -7,8 +7,12 @@ commands that use them.
 
 import json
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +34,13 @@ __all__ = ["main"]
 PROGRAM = "fmnist-fast"
 INTERRUPTED = 130
 
+# The widest hidden layer and the most threads that are not a slip of the finger.
+MAX_WIDTH = 1 << 20
+MAX_THREADS = 1024
+
+# Width that the widest line and table need.
+MIN_WIDTH = 120
+
 # Room that a model file takes beside its weights.
 _DESCRIPTION_BYTES = 64 << 10
 
@@ -37,26 +48,39 @@ _DESCRIPTION_BYTES = 64 << 10
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = _command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
         return code or 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx else error, file=sys.stderr)
+        return 2
     except (click.Abort, KeyboardInterrupt):
         return _fail("stopped", INTERRUPTED)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else PROGRAM
         return _fail(f"{error.format_message().rstrip('.')}; see '{path} --help'")
-    except UserError as error:
+    except (UserError, Warning) as error:  # a warning comes here under python -W error
         return _fail(str(error))
-    except BrokenPipeError:  # the reader has had enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _ignore_output()
         return 0
     except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{name}{error.strerror or error}")
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
+    except MemoryError:
+        return _fail("there is not enough memory for this: use fewer epochs or narrower layers")
+
+
+def _ignore_output() -> None:
+    """The reader of standard output has had enough, as `head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int = 2) -> int:
@@ -73,7 +97,16 @@ def _console(*, stderr: bool = False) -> "Console":
     """Plain text goes out as it is: names from data sets and files are never markup."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, highlight=False, soft_wrap=True)
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            """Go on without anybody who reads, where rich would end the process."""
+            self.quiet = True
+            _ignore_output()
+
+    console = Quiet(stderr=stderr, markup=False, highlight=False)
+    # Lines and tables keep their form in a narrow window, which wraps them itself.
+    console.width = max(console.width, MIN_WIDTH)
+    return console
 
 
 class _Widths(click.ParamType):
@@ -92,7 +125,7 @@ class _Widths(click.ParamType):
             widths = tuple(int(part) for part in value.split(","))
         except ValueError:
             widths = (0,)
-        if min(widths) < 1:
+        if not all(1 <= width <= MAX_WIDTH for width in widths):
             self.fail(f"{value!r}: give widths like 128,64, or none", param, ctx)
         return widths
 
@@ -110,7 +143,9 @@ _BACKEND = click.option(
     "--backend", default="auto", show_default=True, help="auto (the fastest there is) or numpy."
 )
 _THREADS = click.option(
-    "--threads", type=click.IntRange(1), help="Threads to compute with.  [default: usable cores]"
+    "--threads",
+    type=click.IntRange(1, MAX_THREADS),
+    help="Threads to compute with.  [default: usable cores]",
 )
 _DATASETS = "auto, fashion-mnist, garments, a folder of four IDX files, or an .npz file"
 
@@ -208,14 +243,14 @@ def train(
 ) -> int:
     """Train a network and save it.
 
-    The same command on the same machine writes the same bytes. The saved model is the epoch with
-    the best validation accuracy; the test set is used once, for the figure at the end. Ctrl-C saves
-    the best epoch so far beside --out.
+    XX is the epoch with
+      the best validation accuracy; the test set is used once, for the figure at the end. Ctrl-C saves
+      the best epoch so far beside --out.
 
-    \b
-    fmnist-fast train
-    fmnist-fast train --epochs 5 --hidden 256,128 --out wide.safetensors --plot curves.png
-    fmnist-fast train --dataset my-data.npz --json
+      \b
+      fmnist-fast train
+      fmnist-fast train --epochs 5 --hidden 256,128 --out wide.safetensors --plot curves.png
+      fmnist-fast train --dataset my-data.npz --json
     """
     from .data import load_dataset
     from .modelfile import check_replaceable
@@ -223,7 +258,7 @@ def train(
     from .train import TrainingDiverged, TrainingInterrupted
     from .train import train as train_network
 
-    _check_outputs(out, metrics, plot)
+    _check_outputs(out, metrics, plot, Path(dataset))
     data = load_dataset(dataset, data_dir)
     if not force:
         check_replaceable(out, data.name, data.checksum)
@@ -233,32 +268,39 @@ def train(
     log = MetricsLog(metrics) if metrics else None
     report = TrainingReport(console)
     parts = [part for part in (log, None if quiet else report) if part]
+    with _one_interrupt():  # a second Ctrl-C must not cost what the first one saves
+        try:
+            with report:
+                result = train_network(data, progress=Several(*parts), **settings)
+            _ignore_interrupts()
+        except (TrainingInterrupted, TrainingDiverged) as stop:
+            code = INTERRUPTED if isinstance(stop, TrainingInterrupted) else 2
+            return _fail(f"{stop}; {_save_aside(stop.result, out)}", code)
+        _save(result, out, force)
     try:
-        with report:
-            result = train_network(data, progress=Several(*parts), **settings)
-    except (TrainingInterrupted, TrainingDiverged) as stop:
-        interrupted = isinstance(stop, TrainingInterrupted)
-        code = INTERRUPTED if interrupted else 2
-        return _fail(f"{stop}; {_save_aside(stop.result, out)}", code)
+        if log:
+            log.write(event="end", dataset=data.name, model=str(out), **result.model.metrics)
+        if as_json:
+            click.echo(json.dumps(_training_json(result, out)))
+        else:
+            if not quiet:
+                _print_result(console, result)
+            console.print(_last_line(result, out))
+        if plot:
+            from .plots import plot_curves
 
-    place = _save(result.model, out, force)
-    if log:
-        log.write(event="end", dataset=data.name, model=str(place), **result.model.metrics)
-    if plot:
-        from .plots import plot_curves
-
-        plot_curves(result, plot)
-    if as_json:
-        click.echo(json.dumps(_training_json(result, place)))
-    else:
-        if not quiet:
-            _print_result(console, result)
-        console.print(_last_line(result, place))
-    if log and log.error:
-        raise UserError(
-            f"metrics {metrics} could not be written to the end: {log.error.strerror}; "
-            f"the model is saved in {place}"
-        )
+            plot_curves(result, plot)
+        if log and log.error:
+            raise UserError(
+                f"metrics {metrics} could not be written to the end: {log.error.strerror}"
+            )
+    except KeyboardInterrupt:
+        return _fail(f"stopped; the model is saved in {out}", INTERRUPTED)
+    except BrokenPipeError:
+        raise
+    except (OSError, UserError) as error:
+        reason = error if isinstance(error, UserError) else f"standard output: {error.strerror}"
+        raise UserError(f"{reason}; the model is saved in {out}") from error
     return 0
 
 
@@ -286,15 +328,19 @@ def evaluate(
     Accuracy; precision, recall and F1 of every class; the confusion matrix; and the expected
     calibration error, which is how far the model's confidence is from its accuracy.
     """
-    from .data import load_dataset
+    from .data import NAMES, load_dataset
     from .metrics import evaluate as measure
     from .modelfile import load_model
     from .network import check_labels
     from .report import class_table, confusion_table, percent
 
-    _check_outputs(None, None, plot)
+    _check_outputs(None, None, plot, model)
     loaded = load_model(model, backend, threads)
-    data = load_dataset(dataset or _dataset_of(loaded, model), data_dir)
+    if dataset is None and loaded.dataset_name not in NAMES:
+        raise _unknown_data(loaded, model)
+    data = load_dataset(dataset or loaded.dataset_name, data_dir)
+    if dataset is None and data.checksum != loaded.dataset_checksum:
+        raise _unknown_data(loaded, model)
     _check_fits(loaded, model, data)
     labels_n = check_labels(data.y_test, len(data.x_test), len(data.class_names), "y_test")
     evaluation = measure(loaded.predict_proba(data.x_test), labels_n)
@@ -321,8 +367,11 @@ def evaluate(
 @click.option("--model", required=True, type=_FILE, help="A file that 'fmnist-fast train' wrote.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
 @_BACKEND
+@_THREADS
 @_JSON
-def predict(model: Path, images: tuple[str, ...], backend: str, as_json: bool) -> int:
+def predict(
+    model: Path, images: tuple[str, ...], backend: str, threads: int | None, as_json: bool
+) -> int:
     """Say what is on each IMAGE.
 
     An image is a file of the size that the model was trained on, 28x28 for Fashion-MNIST, in
@@ -331,7 +380,7 @@ def predict(model: Path, images: tuple[str, ...], backend: str, as_json: bool) -
     from .modelfile import load_model
     from .report import percent
 
-    loaded = load_model(model, backend)
+    loaded = load_model(model, backend, threads)
     answers = [_answer(loaded, path) for path in images]
     if as_json:
         click.echo(json.dumps(answers))
@@ -409,16 +458,28 @@ def _data_folder(data_dir: Path | None) -> Path:
     return folder
 
 
-def _check_outputs(out: Path | None, metrics: Path | None, plot: Path | None) -> None:
-    """Find out before the work, not after it, that a result could not be written."""
+def _check_outputs(
+    out: Path | None, metrics: Path | None, plot: Path | None, *inputs: Path
+) -> None:
+    """Find out before the work, not after it, that a result could not or must not be written."""
     from .files import check_room
     from .plots import check_plot_path
+    from .report import check_metrics_path
 
     if plot:
         check_plot_path(plot)
+    taken = {Path(os.path.realpath(path)) for path in inputs}
     for path, what in ((out, "model"), (metrics, "metrics"), (plot, "plot")):
         if path:
+            if path.exists() and not path.is_file() and (what != "metrics" or path.is_fifo()):
+                raise UserError(f"{what} {path} is not a regular file: name another")
             check_room(path, 1, what)
+            real = Path(os.path.realpath(path))
+            if real in taken:
+                raise UserError(f"{what} {path} is also another file of this command: name another")
+            taken.add(real)
+    if metrics:
+        check_metrics_path(metrics)
 
 
 def _check_model_room(out: Path, data: "Dataset", hidden: tuple[int, ...]) -> None:
@@ -432,14 +493,43 @@ def _check_model_room(out: Path, data: "Dataset", hidden: tuple[int, ...]) -> No
     check_room(out, 4 * weights + _DESCRIPTION_BYTES, "model")
 
 
-def _save(model: "Model", out: Path, force: bool) -> Path:
-    """Save the model; where that fails, save it elsewhere and say so."""
-    from .files import write_somewhere
+@contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Within, the first Ctrl-C interrupts; further ones do nothing, until the process has ended."""
+    interrupted = False
 
+    def interrupt(*_: Any) -> None:
+        nonlocal interrupted
+        interrupted = True
+        _ignore_interrupts()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if not interrupted:
+            signal.signal(signal.SIGINT, before)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _save(result: "TrainingResult", out: Path, force: bool) -> None:
+    """Save the model; where that must not or cannot be, save it elsewhere and say so."""
+    from .files import write_somewhere
+    from .modelfile import check_replaceable
+
+    model = result.model
+    if not force:
+        try:
+            check_replaceable(out, model.dataset_name, model.dataset_checksum)
+        except UserError as error:  # it came while we trained
+            raise UserError(f"{error}; {_save_aside(result, out)}") from error
     place = write_somewhere(out, model.to_bytes())
     if place != out:
         raise UserError(f"{out} could not be written; the trained model is saved in {place}")
-    return place
 
 
 def _save_aside(result: "TrainingResult | None", out: Path) -> str:
@@ -450,7 +540,7 @@ def _save_aside(result: "TrainingResult | None", out: Path) -> str:
         return "there was no model to save yet"
     place = free_name(out.with_name(f"{out.stem}.unfinished{out.suffix}"))
     place = write_somewhere(place, result.model.to_bytes())
-    return f"the best model so far (epoch {result.best_epoch}) is saved in {place}"
+    return f"the best model so far is saved in {place}"
 
 
 def _print_result(console: "Console", result: "TrainingResult") -> None:
@@ -526,14 +616,11 @@ def _number(value: float) -> float | None:
     return float(value) if value == value else None
 
 
-def _dataset_of(model: "Model", path: Path) -> str:
-    from .data import NAMES
-
-    if model.dataset_name not in NAMES:
-        raise UserError(
-            f"{path} was trained on {model.dataset_name}: say with --dataset where that is"
-        )
-    return model.dataset_name
+def _unknown_data(model: "Model", path: Path) -> UserError:
+    return UserError(
+        f"{path} was trained on {model.dataset_name}, which is not a data set that this "
+        "installation has: say with --dataset where it is"
+    )
 
 
 def _check_fits(model: "Model", path: Path, data: "Dataset") -> None:
@@ -584,7 +671,6 @@ def _installation_facts() -> dict[str, Any]:
     import numpy as np
 
     from .backend import NAMES, unavailable
-    from .cache import cache_folder
     from .cores import usable_cores
     from .fashion_mnist import find_folder
 
@@ -599,9 +685,18 @@ def _installation_facts() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu features": [*features["baseline"], *features["found"]],
         "threads": usable_cores(),
-        "cache": str(cache_folder()),
+        "cache": _cache_or_none(),
         "fashion-mnist": str(find_folder() or "not here: 'fmnist-fast data fetch' gets it"),
     }
+
+
+def _cache_or_none() -> str | None:
+    from .cache import cache_folder
+
+    try:
+        return str(cache_folder())
+    except OSError:  # the user has no home folder
+        return None
 
 
 def _model_facts(path: Path) -> dict[str, Any]:
@@ -615,5 +710,5 @@ def _in_line(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}: {_in_line(entry)}" for name, entry in value.items())
     if isinstance(value, list):
-        return ", ".join(map(str, value)) if value else "none"
-    return str(value)
+        return " ".join(map(str, value)) if value else "none"
+    return "none" if value is None else str(value)

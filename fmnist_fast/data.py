@@ -110,6 +110,8 @@ def _read_npz(path: Path) -> Arrays:
                 return Arrays(*(np.asarray(arrays[name]) for name in Arrays._fields))
     except DataError:
         raise
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:  # zipfile and NumPy have a dozen kinds for a damaged file
         why = str(error).partition("\n")[0]
         raise DataError(f"{path} is not an .npz file that can be read: {why}") from error
@@ -127,6 +129,7 @@ def _custom(name: str, where: str, arrays: Arrays) -> Dataset:
             f"{where}: the training rows are {x_train.dtype} {x_train.shape[1:]}, the test rows "
             f"{x_test.dtype} {x_test.shape[1:]}: they must be alike"
         )
+    name = name.encode("utf-8", "replace").decode()  # a path may hold bytes that are no text
     checksum = checksum_of(checked)
     classes = int(max(y_train.max(), y_test.max())) + 1
     class_names = tuple(str(label) for label in range(classes))

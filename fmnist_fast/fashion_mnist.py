@@ -6,6 +6,7 @@ machine learning algorithms"; MIT licence, Zalando SE.
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from hashlib import file_digest
 from pathlib import Path
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .cache import Arrays, cache_folder, cached, checksum_of, find_cached, folder_of
+from .cache import Arrays, cache_folder, cached, find_cached, folder_of
 from .errors import DataError
 from .idx import read_idx
 
@@ -87,22 +88,33 @@ def load(data_dir: Path | None = None) -> Arrays:
     Images uint8 (60000, 28, 28) and (10000, 28, 28), labels uint8; memory-mapped from the cache.
     Raises: DataError if a file has the wrong checksum, Unreachable if there is no way to the data.
     """
-    missing = []
+    missing: list[str] = []
     for folder in _given(data_dir):
         absent = [name for name in FILES if not os.path.isfile(folder / name)]
         if absent:
             missing.append(f"{folder} has no {absent[0]}")
             continue
         verify(folder)
-        return cached(_KEY, lambda folder=folder: read_folder(folder))[0]  # type: ignore[misc]
-    kept = find_cached(_KEY)
-    if kept is not None:
-        return kept[0]
-    try:
-        folder = fetch()
-    except Unreachable as error:
-        raise Unreachable("; ".join([*missing, str(error)])) from error
-    return cached(_KEY, lambda: read_folder(folder))[0]
+        return _decoded(folder)
+    kept = find_cached(_KEY, CHECKSUM)
+    if kept is None:
+        try:
+            arrays = _decoded(fetch())
+        except Unreachable as error:
+            raise Unreachable("; ".join([*missing, str(error)])) from error
+    else:
+        arrays = kept[0]
+    if missing:
+        warnings.warn(f"{'; '.join(missing)}: using the copy in the user's cache", stacklevel=4)
+    return arrays
+
+
+def _decoded(folder: Path) -> Arrays:
+    """The contents of the four files, from the cache once they were read."""
+    arrays, checksum = cached(_KEY, lambda: read_folder(folder), CHECKSUM)
+    if checksum != CHECKSUM:
+        raise DataError(f"the files in {folder} changed while they were read: try again")
+    return arrays
 
 
 def read_folder(folder: Path) -> Arrays:
@@ -133,9 +145,12 @@ def find_folder(data_dir: Path | None = None) -> Path | None:
     for folder in _given(data_dir):
         if all(os.path.isfile(folder / name) for name in FILES):
             return folder
-    if find_cached(_KEY) is not None:
-        return folder_of(_KEY)
-    return cache_folder() if (cache_folder() / next(iter(FILES))).is_file() else None
+    try:
+        if folder_of(_KEY).is_dir():
+            return folder_of(_KEY)
+        return cache_folder() if (cache_folder() / next(iter(FILES))).is_file() else None
+    except OSError:
+        return None
 
 
 def verify(folder: Path) -> None:
@@ -143,10 +158,9 @@ def verify(folder: Path) -> None:
 
     folder : one with the four files, or the decoded copy in the cache.
     """
-    if folder == folder_of(_KEY):
-        kept = find_cached(_KEY)
-        if kept is None or checksum_of(kept[0]) != CHECKSUM:
-            raise DataError(f"{folder} is damaged: remove it, and it will be made again")
+    if folder.name == _KEY:
+        if find_cached(_KEY, CHECKSUM) is None:
+            raise DataError(f"{folder} is damaged: the next use will make it again")
         return
     for name, expected in FILES.items():
         path = folder / name
@@ -169,13 +183,14 @@ def fetch(folder: Path | None = None, *, progress: bool | None = None) -> Path:
     progress : show a bar on standard error (None: if it is a terminal).
     Raises: Unreachable, which says why no source would do.
     """
-    folder = folder or cache_folder()
     sources = list(SOURCES)
     failures: list[str] = []
     try:
+        folder = folder or cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Unreachable(f"{folder} cannot be made: {error.strerror}") from error
+        where = folder or "the folder for the download"
+        raise Unreachable(f"{where} cannot be made: {error.strerror}") from error
     with _Bar(progress) as bar:
         for name, checksum in FILES.items():
             while not _retrieve(f"{sources[0]}{name}", checksum, folder, bar, failures):

@@ -2,11 +2,18 @@
 
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 from .errors import UserError
 
 __all__ = ["check_room", "free_name", "sync_folder", "write_atomically", "write_somewhere"]
+
+
+# What Linux and macOS allow, less the room for what free_name adds and for ".unfinished".
+MAX_NAME = 230
+
+CHUNK = 1 << 20
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -16,9 +23,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     pointing where it did. Raises: OSError.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    # Short, since the target's name may already be as long as the file system allows.
+    temporary = target.with_name(f".{os.getpid()}-{threading.get_ident() % 100_000}.tmp")
     try:
         with open(temporary, "wb") as file:
+            if target.exists():
+                os.chmod(temporary, target.stat().st_mode & 0o777)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -47,11 +57,14 @@ def check_room(path: Path, size: int, what: str) -> None:
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise UserError(f"{what} {path} is a folder: name a file in it")
+    if len(os.fsencode(target.name)) > MAX_NAME:
+        raise UserError(f"{what} {path}: the name is too long: at most {MAX_NAME} bytes")
     if not target.parent.is_dir():
         raise UserError(f"{what} {path}: the folder {target.parent} does not exist: create it")
     try:
         with tempfile.TemporaryFile(dir=target.parent) as trial:
-            trial.write(bytes(size))
+            for written in range(0, size, CHUNK):
+                trial.write(bytes(min(CHUNK, size - written)))
             trial.flush()
     except OSError as error:
         raise UserError(

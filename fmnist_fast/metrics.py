@@ -71,6 +71,8 @@ def calibration_error(probability_nk: Floats, hit_n: NDArray[np.bool_]) -> float
     Source: Guo, Pleiss, Sun, Weinberger (2017), equation 3.
     """
     confidence_n = probability_nk.max(axis=1).astype(np.float64)
+    if np.isnan(confidence_n).any():
+        return float("nan")
     bin_n = np.minimum((confidence_n * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     gap_by_bin = np.bincount(bin_n, weights=hit_n - confidence_n, minlength=CALIBRATION_BINS)
     return float(np.abs(gap_by_bin).sum() / len(hit_n))

@@ -102,7 +102,7 @@ def load_model(path: str | Path, backend: str = "auto", threads: int | None = No
     path = Path(path)
     description, tensors = _read(path)
     version = description.get("format_version")
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise ModelFileError(f"{path} is damaged: it has no format version")
     if version > FORMAT_VERSION:
         raise ModelFileError(
@@ -113,7 +113,7 @@ def load_model(path: str | Path, backend: str = "auto", threads: int | None = No
         return _assemble(description, tensors, backend, threads)
     except BackendUnavailable:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(f"{path} is damaged: {_reason(error)}") from error
 
 
@@ -126,13 +126,13 @@ def check_replaceable(path: Path, dataset_name: str, dataset_checksum: str) -> N
         there = description["dataset"]["name"], description["dataset"]["checksum"]
     except (ModelFileError, KeyError, TypeError):
         raise ModelFileError(
-            f"{path} exists and is not a model of fmnist-fast: name another file with --out, "
-            "or replace it with --force"
+            f"{path} exists and is not a model of fmnist-fast: name another file, or use force "
+            "(--force) to replace it"
         ) from None
     if there[1] != dataset_checksum:
         raise ModelFileError(
             f"{path} holds a model trained on {there[0]}, and this one is trained on "
-            f"{dataset_name}: name another file with --out, or replace it with --force"
+            f"{dataset_name}: name another file, or use force (--force) to replace it"
         )
 
 
@@ -230,6 +230,8 @@ def _reason(error: Exception) -> str:
     """The error's text on one line."""
     if isinstance(error, KeyError):
         return f"it has no {error.args[0]!r}"
+    if isinstance(error, TypeError):
+        return "a part of its description has the wrong type"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -31,6 +31,8 @@ def read_gray(source: Path | BinaryIO, height: int, width: int) -> NDArray[np.ui
         # What Pillow warns of (a huge size, damaged metadata) is refused here, or does no harm.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
+            if isinstance(source, Path) and source.exists() and not source.is_file():
+                raise DataError("not a file")
             with Image.open(source, formats=FORMATS) as image:
                 if image.size != (width, height):
                     raise DataError(

@@ -1,5 +1,6 @@
 """Pictures for the command line, drawn with matplotlib."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ def check_plot_path(path: Path) -> None:
 
 
 def plot_curves(result: TrainingResult, path: Path) -> None:
-    """Loss and accuracy over the epochs, as a picture file. Raises: OSError."""
+    """Loss and accuracy over the epochs, as a picture file. Raises: UserError."""
     figure = _figure(9, 3.6)
     loss, accuracy = figure.subplots(1, 2)
     epochs = [record.epoch for record in result.history]
@@ -44,14 +45,18 @@ def plot_curves(result: TrainingResult, path: Path) -> None:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlim(0.5, max(epochs, default=1) + 0.5)
     model = result.model
     sizes = "-".join(map(str, model.network.spec.sizes))
-    figure.suptitle(f"{sizes} on {model.dataset_name}: {100 * result.test_accuracy:.2f} % on test")
-    figure.savefig(path, dpi=130)
+    figure.suptitle(
+        f"{sizes} on {model.dataset_name}: {100 * result.test_accuracy:.2f} % on test",
+        parse_math=False,
+    )
+    _save(figure, path)
 
 
 def plot_confusion(evaluation: Evaluation, class_names: Sequence[str], path: Path) -> None:
-    """Confusion matrix as shares of each true class, with the counts. Raises: OSError."""
+    """Confusion matrix as shares of each true class, with the counts. Raises: UserError."""
     counts_kk = evaluation.confusion_kk
     classes = len(class_names)
     side = 2.5 + 0.5 * min(classes, 30)
@@ -72,7 +77,7 @@ def plot_confusion(evaluation: Evaluation, class_names: Sequence[str], path: Pat
         xlabel="answer", ylabel="true class", title=f"accuracy {100 * evaluation.accuracy:.2f} %"
     )
     figure.colorbar(image, label="share of the true class", shrink=0.8)
-    figure.savefig(path, dpi=130)
+    _save(figure, path)
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -80,3 +85,12 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a name may hold characters that the font lacks
+            figure.savefig(path, dpi=130)
+    except OSError as error:
+        raise UserError(f"plot {path} could not be written: {error.strerror}") from error

@@ -1,6 +1,7 @@
 """What people see on the terminal: progress of a training, and tables of figures."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from .backend import name_of
 from .data import Dataset
+from .errors import UserError
 from .metrics import Evaluation
 from .train import Epoch, Progress, Recipe
 
@@ -23,7 +25,15 @@ if TYPE_CHECKING:
 
     from .network import Network
 
-__all__ = ["MetricsLog", "Several", "TrainingReport", "class_table", "confusion_table", "percent"]
+__all__ = [
+    "MetricsLog",
+    "Several",
+    "TrainingReport",
+    "check_metrics_path",
+    "class_table",
+    "confusion_table",
+    "percent",
+]
 
 
 def percent(share: float | None) -> str:
@@ -50,6 +60,7 @@ class TrainingReport(Progress):
         )
         self._task: TaskID | None = None
         self._epochs = 0
+        self._gone = False
 
     def __enter__(self) -> "TrainingReport":
         return self
@@ -60,28 +71,39 @@ class TrainingReport(Progress):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        self._show(self._bars.stop)
+
+    def _show(self, show: Callable[..., object], *arguments: object, **options: object) -> None:
+        """A full disk behind the terminal's output must not cost the training."""
+        if not self._gone:
+            try:
+                show(*arguments, **options)
+            except OSError:
+                self._gone = True
 
     def begin(self, network: "Network", recipe: Recipe, dataset: Dataset) -> None:
         sizes = "-".join(map(str, network.spec.sizes))
         held_back = recipe.validation or 0
         self._epochs = recipe.epochs
-        self._console.print(
+        self._show(
+            self._console.print,
             f"{sizes} on {dataset.name}: {len(dataset.x_train) - held_back:,} rows to train on, "
-            f"{held_back:,} to validate, {len(dataset.x_test):,} to test"
+            f"{held_back:,} to validate, {len(dataset.x_test):,} to test",
         )
-        self._console.print(
+        self._show(
+            self._console.print,
             f"backend {name_of(network.backend)}, threads {network.threads}, "
             f"batch {recipe.batch_size}, {recipe.schedule} to {recipe.lr:g}, l2 {recipe.l2:g}, "
-            f"seed {recipe.seed}"
+            f"seed {recipe.seed}",
         )
-        self._console.print(self.HEAD, style="bold")
-        self._bars.start()
+        self._show(self._console.print, self.HEAD, style="bold")
+        self._show(self._bars.start)
 
     def steps(self, epoch: int, done: int, total: int) -> None:
         if self._task is None:
             self._task = self._bars.add_task("", total=self._epochs * total)
-        self._bars.update(
+        self._show(
+            self._bars.update,
             self._task,
             description=f"epoch {epoch} of {self._epochs}",
             completed=(epoch - 1) * total + done,
@@ -89,11 +111,20 @@ class TrainingReport(Progress):
 
     def epoch(self, record: Epoch) -> None:
         loss = "-" if record.validation_loss is None else f"{record.validation_loss:.4f}"
-        self._bars.console.print(
+        self._show(
+            self._console.print,
             f"{record.epoch:5d}  {record.train_loss:10.4f}  {loss:>9}  "
             f"{percent(record.validation_accuracy):>13}  {record.seconds:7.2f}  "
-            f"{record.samples_per_second:9,.0f}"
+            f"{record.samples_per_second:9,.0f}",
         )
+
+
+def check_metrics_path(path: Path) -> None:
+    """Raise UserError if the file that is there holds something other than JSON lines."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            if file.read(1) not in (b"", b"{"):
+                raise UserError(f"metrics {path} exists and is no file of JSON lines: name another")
 
 
 class MetricsLog(Progress):
@@ -162,8 +193,14 @@ def class_table(evaluation: Evaluation, class_names: tuple[str, ...]) -> Table:
     return table
 
 
-def confusion_table(evaluation: Evaluation, class_names: tuple[str, ...]) -> Table:
+# More columns than this fit no terminal.
+MAX_CONFUSION = 25
+
+
+def confusion_table(evaluation: Evaluation, class_names: tuple[str, ...]) -> Table | str:
     """A row per true class, a column per answer; columns are numbered as the rows are."""
+    if len(class_names) > MAX_CONFUSION:
+        return f"{len(class_names)} classes: --plot and --json have the confusion matrix"
     table = Table(box=None, pad_edge=False, title="true class (row), answer (column)")
     table.add_column("class")
     for label in range(len(class_names)):

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from math import ceil, isfinite, prod
+from numbers import Integral, Real
 from time import perf_counter
 from typing import Any
 
@@ -67,6 +68,8 @@ class Recipe:
 
     def check(self, rows: int) -> None:
         """Raise ArgumentError, naming the field, if this cannot train on that many rows."""
+        if isinstance(self.hidden, (int, str)):
+            raise ArgumentError(f"hidden is {self.hidden!r}: give the widths, like (128, 64)")
         for name, value, least in (
             ("epochs", self.epochs, 1),
             ("batch_size", self.batch_size, 1),
@@ -74,8 +77,13 @@ class Recipe:
             ("seed", self.seed, 0),
             *(("hidden", width, 1) for width in self.hidden),
         ):
+            if not isinstance(value, Integral):
+                raise ArgumentError(f"{name} is {value!r}: give a whole number")
             if value < least:
                 raise ArgumentError(f"{name} is {value}: give at least {least}")
+        for name, number in (("lr", self.lr), ("l2", self.l2)):
+            if not isinstance(number, Real):
+                raise ArgumentError(f"{name} is {number!r}: give a number")
         if not (isfinite(self.lr) and self.lr > 0):
             raise ArgumentError(f"lr is {self.lr}: give a number above 0")
         if not (isfinite(self.l2) and self.l2 >= 0):
@@ -140,7 +148,8 @@ class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C during training. result : the best model so far."""
 
     def __init__(self, result: TrainingResult) -> None:
-        super().__init__(f"training was interrupted after {len(result.history)} epochs")
+        epochs = len(result.history)
+        super().__init__(f"training was interrupted after {epochs} epoch{'s' * (epochs != 1)}")
         self.result = result
 
 
@@ -178,6 +187,8 @@ def train(
         return run.result()
     except KeyboardInterrupt:
         if not run.history:  # the model in the middle of the first epoch is better than none
+            if not run.is_finite():
+                raise
             run.keep_if_best(0, None)
         raise TrainingInterrupted(run.result()) from None
 
@@ -213,14 +224,16 @@ class _Run:
         recipe.check(rows)
         self.dataset = dataset
         self.recipe = replace(recipe, validation=recipe.held_back(rows))
-        scale = PIXEL_SCALE if dataset.x_train.dtype == np.uint8 else 1.0
+        scale = PIXEL_SCALE if _holds_images(dataset) else 1.0
 
         spec = Spec((inputs, *recipe.hidden, classes), dtype=recipe.dtype)
         self.network = Network.random(spec, recipe.seed, scale, backend, threads)
         self.state = self.network.fresh_state()
         x_ni = check_rows(dataset.x_train, inputs, unit_range=False, name="x_train")
         y_n = check_labels(dataset.y_train, rows, classes, name="y_train")
-        self.data = Data(x_ni, scale, y_n, _check_weights(sample_weight, rows))
+        self.data = Data(
+            x_ni, self.network.scale_of(x_ni), y_n, _check_weights(sample_weight, rows)
+        )
 
         self.train_rows, held_back = split(rows, recipe.held_back(rows))
         self.x_validation, self.y_validation = x_ni[held_back], y_n[held_back]
@@ -254,6 +267,10 @@ class _Run:
             copy = Layers(tuple(w.copy() for w in weights), tuple(b.copy() for b in biases))
             self.best = number, accuracy, copy
 
+    def is_finite(self) -> bool:
+        """Whether every weight and bias is a number."""
+        return all(bool(np.isfinite(a).all()) for arrays in self.state.params for a in arrays)
+
     def result(self) -> TrainingResult:
         """The best model so far, measured on the test set."""
         assert self.best is not None
@@ -278,7 +295,7 @@ class _Run:
                 "best_epoch": best_epoch,
                 "validation_accuracy": accuracy,
                 "test_accuracy": test.accuracy,
-                "test_loss": test.loss,
+                "test_loss": test.loss if isfinite(test.loss) else None,
             },
         )
         return TrainingResult(model, self.recipe, tuple(self.history), best_epoch, test)
@@ -311,8 +328,7 @@ class _Run:
 
     def _check_finite(self, number: int, losses_t: NDArray[np.float64]) -> None:
         finite_t = np.isfinite(losses_t)
-        params = self.state.params
-        if finite_t.all() and all(np.isfinite(a).all() for pair in params for a in pair):
+        if finite_t.all() and self.is_finite():
             return
         step = int(finite_t.argmin()) if not finite_t.all() else self.batches - 1
         raise TrainingDiverged(
@@ -320,6 +336,14 @@ class _Run:
             f"the loss is no longer finite; use a lower learning rate than {self.recipe.lr:g}",
             self.result() if self.best else None,
         )
+
+
+def _holds_images(dataset: Dataset) -> bool:
+    """Whether rows are pixels: bytes, or images as floats in 0..1. Then uint8 is divided by 255."""
+    if dataset.x_train.dtype == np.uint8:
+        return True
+    parts = (dataset.x_train, dataset.x_test)
+    return dataset.x_train.ndim > 2 and all(x.min() >= 0 and x.max() <= 1 for x in parts)
 
 
 def _check_weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:

@@ -214,6 +214,11 @@ def test_data_path_without_data_says_what_to_do(run):
         (["--data-dir", "nowhere"], "Directory 'nowhere' does not exist"),
         (["--out", "no/such/model"], "does not exist: create it"),
         (["--out", "."], "is a directory"),
+        (["--out", "m" * 240], "the name is too long"),
+        (["--metrics", "model.safetensors"], "is also another file of this command"),
+        (["--out", "a.png", "--plot", "./a.png"], "is also another file of this command"),
+        (["--hidden", "1000000000"], "'1000000000': give widths like 128,64"),
+        (["--threads", "99999999999999999999"], "is not in the range"),
         (["--plot", "curves.doc"], "must end in .png, .svg, .pdf"),
         (["--plot", "no/such/curves.png"], "does not exist: create it"),
         (["--metrics", "no/such/metrics"], "does not exist: create it"),
@@ -259,7 +264,7 @@ def test_a_model_asked_for_data_that_do_not_fit(run, trained, tmp_path):
     assert "takes 784 inputs and knows 10 classes; five has 5 and 1" in err
     code, _, err = run("evaluate", trained)
     assert code == 2
-    assert "was trained on small: say with --dataset where that is" in err
+    assert "was trained on small, which is not a data set that this installation has" in err
 
 
 @pytest.mark.parametrize(
@@ -342,6 +347,32 @@ def test_ctrl_c_saves_the_best_model_beside_the_target(folder, small_npz, traine
         assert trained.read_bytes() == before
 
 
+def test_more_ctrl_c_does_not_cost_what_the_first_saves(folder, small_npz):
+    process = start_training(folder, small_npz)
+    for _ in range(5):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "is saved in model.unfinished.safetensors" in err
+    assert load_model(folder / "model.unfinished.safetensors").metrics["validation_accuracy"] > 0
+
+
+def test_ctrl_c_while_the_model_is_saved_saves_it(folder, run, small_npz, monkeypatch):
+    import fmnist_fast.files as files
+
+    true_replace = os.replace
+
+    def replace(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        true_replace(*arguments)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    code, out, _ = run("train", "--dataset", small_npz, *FAST, "--quiet")
+    assert code == 0
+    assert out.startswith("saved model.safetensors")
+
+
 def test_divergence_saves_the_best_model_beside_the_target(folder, run, small_npz, monkeypatch):
     import fmnist_fast.kernels.reference as reference
 
@@ -393,11 +424,86 @@ def test_metrics_that_cannot_be_written_do_not_cost_the_training(folder, run, sm
     assert "No space left on device; the model is saved in model.safetensors" in err
 
 
-def test_a_reader_that_stops_early_is_no_error(folder, small_npz):
+def test_a_reader_that_stops_early_costs_nothing(folder, small_npz):
     command = f"{sys.executable} -m fmnist_fast train --dataset {small_npz} --epochs 30 | head -1"
     ran = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert ran.stdout.startswith("784-128-64-10 on small")
-    assert "Traceback" not in ran.stderr
+    assert ran.stderr == ""
+    assert load_model("model.safetensors").training["epochs"] == 30
+
+
+def test_a_full_disk_behind_standard_output_costs_nothing(folder, small_npz):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", str(small_npz), *FAST]
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ran.returncode == 2
+    assert ran.stderr == (
+        "fmnist-fast: standard output: No space left on device; "
+        "the model is saved in model.safetensors\n"
+    )
+    assert load_model("model.safetensors").dataset_name == "small"
+
+
+def test_the_command_alone_shows_its_help(run):
+    code, out, err = run()
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: fmnist-fast")
+    assert err.count("\n") > 10
+
+
+def test_a_model_that_came_while_we_trained_is_not_replaced(
+    folder, run, trained, small_npz, tmp_path, monkeypatch
+):
+    import fmnist_fast.modelfile as modelfile
+
+    with np.load(small_npz) as arrays:
+        np.savez(tmp_path / "other.npz", **{**arrays, "x_train": 255 - arrays["x_train"]})
+    before, calls = trained.read_bytes(), []
+    true_check = modelfile.check_replaceable
+
+    def check(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            true_check(*arguments)
+
+    monkeypatch.setattr(modelfile, "check_replaceable", check)
+    code, _, err = run("train", "--dataset", tmp_path / "other.npz", "--quiet", *FAST)
+    assert code == 2
+    assert "holds a model trained on small" in err
+    assert "is saved in model.unfinished.safetensors" in err
+    assert trained.read_bytes() == before
+    assert load_model("model.unfinished.safetensors").dataset_name == "other"
+
+
+def test_metrics_do_not_go_into_a_file_of_another_kind(run, trained, small_npz):
+    before = trained.read_bytes()
+    code, _, err = run("train", "--dataset", small_npz, *FAST, "--out", "x", "--metrics", trained)
+    assert code == 2
+    assert "is no file of JSON lines: name another" in err
+    assert trained.read_bytes() == before
+
+
+def test_a_file_called_like_a_built_in_set_is_not_taken_for_it(folder, run, small_npz):
+    Path("garments.npz").write_bytes(small_npz.read_bytes())
+    assert run("train", "--dataset", "garments.npz", "--quiet", *FAST)[0] == 0
+    code, out, err = run("evaluate", "model.safetensors")
+    assert (code, out) == (2, "")
+    assert "was trained on garments, which is not a data set that this installation has" in err
+
+
+def test_names_that_the_terminal_cannot_show_are_no_obstacle(folder, small_npz):
+    Path("日本語$^$.npz").write_bytes(small_npz.read_bytes())
+    command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", "日本語$^$.npz", *FAST]
+    ran = subprocess.run(
+        [*command, "--plot", "c.png"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert load_model("model.safetensors").dataset_name == "日本語$^$"
 
 
 def test_python_m_is_the_same_command():

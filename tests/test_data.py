@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -372,6 +373,12 @@ def test_data_dir_comes_before_the_environment(tmp_path, stand_in, monkeypatch):
     assert fashion_mnist.find_folder(stand_in) == stand_in
 
 
+def test_a_folder_without_the_files_is_mentioned_when_the_cache_serves(tmp_path, stand_in):
+    load_dataset("fashion-mnist", stand_in)
+    with pytest.warns(UserWarning, match=f"{tmp_path} has no .*: using the copy in the user's"):
+        load_dataset("fashion-mnist", tmp_path)
+
+
 def test_environment_serves_where_data_dir_is_empty(tmp_path, stand_in, monkeypatch):
     monkeypatch.setenv("FMNIST_FAST_DATA", str(stand_in))
     arrays = fashion_mnist.read_folder(stand_in)
@@ -442,6 +449,12 @@ def cut_array(folder):
         file.truncate(1000)
 
 
+def change_last_byte(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 DAMAGES = {
     "array cut short": cut_array,
     "array empty": lambda folder: (folder / "y_train.npy").write_bytes(b""),
@@ -449,6 +462,10 @@ DAMAGES = {
     "array lost": lambda folder: (folder / "x_train.npy").unlink(),
     "checksum lost": lambda folder: (folder / "checksum").unlink(),
     "checksum cut short": lambda folder: (folder / "checksum").write_text("8294d2"),
+    "checksum of other data": lambda folder: (folder / "checksum").write_text("x" * 64),
+    "array changed": lambda folder: change_last_byte(folder / "x_train.npy"),
+    "another array": lambda folder: shutil.copy(folder / "y_train.npy", folder / "x_train.npy"),
+    "a file in its place": lambda folder: (shutil.rmtree(folder), folder.write_text("x")),
 }
 
 
@@ -474,7 +491,7 @@ def test_verify_finds_a_changed_bit_in_the_decoded_copy(stand_in):
     content = bytearray((folder / "x_train.npy").read_bytes())
     content[-1] ^= 1
     (folder / "x_train.npy").write_bytes(content)
-    with pytest.raises(DataError, match="is damaged: remove it"):
+    with pytest.raises(DataError, match="is damaged: the next use will make it again"):
         fashion_mnist.verify(folder)
 
 

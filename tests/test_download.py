@@ -204,7 +204,7 @@ def test_broken_transfer_leaves_nothing_behind(files, folder, serve, monkeypatch
     server.manner = manner
     began = time.monotonic()
     assert words in failure(folder)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20  # without its limit the transfer would take 30
     assert content_of(folder) == {}
 
 

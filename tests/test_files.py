@@ -84,6 +84,21 @@ def test_another_place_is_found_when_the_first_cannot_be_written(tmp_path, monke
     assert (refuge / "model").read_bytes() == b"someone else's"
 
 
+def test_the_mode_of_a_replaced_file_stays(tmp_path):
+    path = tmp_path / "model"
+    path.touch(mode=0o600)
+    write_atomically(path, b"new")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_longest_name_that_is_let_through_can_be_written(tmp_path):
+    path = tmp_path / ("m" * files.MAX_NAME)
+    check_room(path, 1, "model")
+    write_atomically(path, b"new")
+    with pytest.raises(UserError, match="the name is too long"):
+        check_room(tmp_path / ("m" * (files.MAX_NAME + 1)), 1, "model")
+
+
 def test_free_name_counts_up(tmp_path):
     path = tmp_path / "a.b"
     names = []

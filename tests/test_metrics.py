@@ -37,4 +37,5 @@ def test_a_probability_that_underflowed_costs_88_nats():
 
 
 def test_nan_is_not_hidden():
+    assert np.isnan(evaluate(np.array([[np.nan, 0.5]]), np.array([0])).calibration_error)
     assert np.isnan(cross_entropy(np.array([[np.nan, np.nan]]), np.array([0])))

@@ -154,7 +154,7 @@ def test_file_that_is_not_there(tmp_path):
 
 
 def test_folder(tmp_path):
-    assert refusal(tmp_path) == "Is a directory"
+    assert refusal(tmp_path) == "not a file"
 
 
 def test_decoder_that_raises_an_error_of_its_own_kind():

@@ -142,6 +142,31 @@ def test_tables_of_floats(small_dataset):
     assert result.model.predict_proba(floats.x_test).dtype == np.float64
 
 
+def test_images_as_floats_make_a_model_for_images_as_bytes(small_dataset):
+    floats = replace(
+        small_dataset,
+        x_train=(small_dataset.x_train / 255).astype(np.float32),
+        x_test=(small_dataset.x_test / 255).astype(np.float32),
+    )
+    model = train(floats, **FAST).model
+    np.testing.assert_allclose(
+        model.predict_proba(small_dataset.x_test), model.predict_proba(floats.x_test), rtol=1e-4
+    )
+
+
+def test_ctrl_c_with_weights_that_are_no_numbers_carries_no_model(small_dataset, monkeypatch):
+    import fmnist_fast.kernels.reference as reference
+
+    def spoil(state, *_):
+        state.params.weights[0][:] = np.nan
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reference, "train_steps", spoil)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(small_dataset, **FAST)
+    assert not isinstance(caught.value, TrainingInterrupted)
+
+
 def test_sample_weights_choose_what_is_learned(small_dataset):
     """Rows of class 0 alone have weight: everything becomes class 0."""
     weight = (small_dataset.y_train == 0).astype(float)
@@ -171,6 +196,10 @@ def test_equal_sample_weights_change_nothing(small_dataset):
         ({"sample_weight": np.ones(3)}, r"sample_weight has shape \(3,\)"),
         ({"sample_weight": -np.ones(600)}, "sample_weight must be finite and not negative"),
         ({"threads": 0}, "threads is 0"),
+        ({"epochs": "5"}, "epochs is '5': give a whole number"),
+        ({"seed": 1.5}, "seed is 1.5: give a whole number"),
+        ({"hidden": 64}, r"hidden is 64: give the widths, like \(128, 64\)"),
+        ({"lr": "1"}, "lr is '1': give a number"),
     ],
 )
 def test_what_is_wrong_with_the_arguments_is_said(small_dataset, options, message):
