@@ -243,9 +243,9 @@ def train(
 ) -> int:
     """Train a network and save it.
 
-    XX is the epoch with
-      the best validation accuracy; the test set is used once, for the figure at the end. Ctrl-C saves
-      the best epoch so far beside --out.
+    The same command with the same threads on the same machine writes the same bytes. The saved
+    model is the epoch with the best validation accuracy; the test set is used once, for the figure
+    at the end. Ctrl-C saves the best epoch so far beside --out.
 
       \b
       fmnist-fast train
