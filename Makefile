@@ -19,6 +19,7 @@ bench: .venv/dev
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint kernels
 
 # mypy wants kernels/ where an installed package has it.
 types: .venv/dev

@@ -1,5 +1,78 @@
-"""Only what pyproject.toml cannot say. All of it can, until there is something to compile."""
+"""The compiled kernels: a library of C loops per instruction set, and the Cython extension.
 
-from setuptools import setup
+Everything else is in pyproject.toml. Without a C compiler or Python's headers the installation
+succeeds without them, with a warning, unless FMNIST_FAST_REQUIRE_COMPILED is set.
+"""
 
-setup()
+import os
+import platform
+import sys
+import warnings
+
+from setuptools import Extension, setup
+from setuptools.command.build_clib import build_clib
+from setuptools.command.build_ext import build_ext
+
+# -ffp-contract=off: every fused multiply-add is written out, so that no compiler moves a bit.
+FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-Wall", "-Wextra"]
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+INSTRUCTION_SETS = {"baseline": []}
+if X86:
+    INSTRUCTION_SETS |= {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f"]}
+
+HEADERS = [f"kernels/simd/{name}.h" for name in ("loops", "loops_body", "vector", "bits", "team")]
+
+
+def library(name: str, source: str, flags: list[str]) -> tuple[str, dict]:
+    """One C file as a static library of its own, since flags belong to libraries."""
+    build = {
+        "sources": [f"kernels/simd/{source}.c"],
+        "depends": HEADERS,
+        "obj_deps": {"": HEADERS},
+        "cflags": [*FLAGS, *flags],
+    }
+    return name, build
+
+
+LIBRARIES = [
+    library("fmnist_find", "find", ["-DBUILT_FOR_X86"] if X86 else []),
+    *(library(f"fmnist_{name}", name, flags) for name, flags in INSTRUCTION_SETS.items()),
+]
+
+
+def optional(command: type) -> type:
+    """The same command, whose failure costs the compiled backend and not the installation."""
+
+    class Optional(command):
+        def run(self) -> None:
+            try:
+                super().run()
+            except Exception as error:
+                if os.environ.get("FMNIST_FAST_REQUIRE_COMPILED"):
+                    raise
+                warnings.warn(f"the cython backend was not built: {error}", stacklevel=1)
+
+    return Optional
+
+
+def extensions() -> list:
+    if sys.platform == "win32":
+        return []
+    from Cython.Build import cythonize
+
+    compiled = Extension(
+        "fmnist_fast.kernels.compiled",
+        ["kernels/compiled.pyx"],
+        include_dirs=["kernels"],
+        extra_compile_args=["-O3", "-std=c11", "-ffp-contract=off"],
+        extra_link_args=["-pthread"],
+        depends=HEADERS,
+    )
+    return cythonize([compiled], language_level=3, build_dir="build/cython")
+
+
+setup(
+    libraries=[] if sys.platform == "win32" else LIBRARIES,
+    ext_modules=extensions(),
+    cmdclass={"build_clib": optional(build_clib), "build_ext": optional(build_ext)},
+)

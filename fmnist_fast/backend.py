@@ -5,18 +5,20 @@ from typing import Any, Protocol, cast
 
 from numpy.typing import NDArray
 
-from .errors import BackendUnavailable
+from .errors import ArgumentError, BackendUnavailable
 from .kernels import Data, Floats, Layers, Spec, State, StepNumbers, Steps
 
 __all__ = ["NAMES", "Backend", "get_backend", "name_of", "unavailable"]
 
 # Name -> kernel module, fastest first: "auto" takes the first that loads.
 _MODULES = {
+    "cython": "compiled",
     "numpy": "reference",
 }
 NAMES = tuple(_MODULES)
 
 _HINT = {
+    "cython": "Install a C compiler and Python's headers, then reinstall fmnist-fast.",
     "numpy": "Reinstall fmnist-fast and NumPy.",
 }
 
@@ -80,31 +82,33 @@ class Backend(Protocol):
 
 
 def get_backend(name: str = "auto", spec: Spec | None = None) -> Backend:
-    """The kernel module called `name`; "auto" takes the fastest one that loads.
+    """The kernel module called `name`; "auto" takes the fastest that loads and has the spec.
 
-    spec : refuse a backend that does not have what it asks for.
+    spec : what the backend must have; None asks for nothing.
     Raises: BackendUnavailable, naming what is missing. A backend that was named is never replaced
     by another.
     """
     if name == "auto":
-        name = next(known for known in NAMES if unavailable(known) is None)
+        fitting = (known for known in NAMES if unavailable(known, spec) is None)
+        name = next(fitting, NAMES[-1])  # whose error says what none of them has
     if name not in _MODULES:
         raise BackendUnavailable(f"unknown backend {name!r}: choose from auto, {', '.join(NAMES)}")
-    reason = unavailable(name)
+    reason = unavailable(name, spec)
     if reason is not None:
-        raise BackendUnavailable(f"backend {name!r} cannot be loaded: {reason}. {_HINT[name]}")
-    backend = _load(name)
-    if spec is not None:
-        _check_support(name, backend, spec)
-    return backend
+        raise BackendUnavailable(f"backend {name!r} {reason}")
+    return _load(name)
 
 
-def unavailable(name: str) -> str | None:
-    """Why the backend cannot be loaded, or None if it can."""
+def unavailable(name: str, spec: Spec | None = None) -> str | None:
+    """Why the backend cannot be loaded, or what it lacks of the spec; None if it can be used."""
     try:
-        _load(name)
+        backend = _load(name)
     except ImportError as error:
-        return str(error)
+        return f"cannot be loaded: {error}. {_HINT[name]}"
+    for option, choices in backend.SUPPORTS.items() if spec else ():
+        value = getattr(spec, option)
+        if value not in choices:
+            return f"has no {option} {value!r}: it has {', '.join(choices)}"
     return None
 
 
@@ -115,13 +119,7 @@ def name_of(backend: Backend) -> str:
 
 
 def _load(name: str) -> Backend:
-    return cast(Backend, import_module(f".kernels.{_MODULES[name]}", __package__))
-
-
-def _check_support(name: str, backend: Backend, spec: Spec) -> None:
-    for option, choices in backend.SUPPORTS.items():
-        value = getattr(spec, option)
-        if value not in choices:
-            raise BackendUnavailable(
-                f"backend {name!r} has no {option} {value!r}: it has {', '.join(choices)}"
-            )
+    try:
+        return cast(Backend, import_module(f".kernels.{_MODULES[name]}", __package__))
+    except ValueError as error:  # a wish in the environment that cannot be fulfilled
+        raise ArgumentError(str(error)) from error

@@ -140,7 +140,10 @@ _DATA_DIR = click.option(
     "user's cache, and the download.",
 )
 _BACKEND = click.option(
-    "--backend", default="auto", show_default=True, help="auto (the fastest there is) or numpy."
+    "--backend",
+    default="auto",
+    show_default=True,
+    help="auto (the fastest there is), cython or numpy.",
 )
 _THREADS = click.option(
     "--threads",
@@ -682,12 +685,20 @@ def _installation_facts() -> dict[str, Any]:
         "numpy": np.__version__,
         "blas": " ".join(str(config["Build Dependencies"]["blas"][k]) for k in ("name", "version")),
         "backends": {name: unavailable(name) or "available" for name in NAMES},
+        "instruction set": _instruction_set(),
         "machine": platform.machine(),
         "cpu features": [*features["baseline"], *features["found"]],
         "threads": usable_cores(),
         "cache": _cache_or_none(),
         "fashion-mnist": str(find_folder() or "not here: 'fmnist-fast data fetch' gets it"),
     }
+
+
+def _instruction_set() -> str | None:
+    """What the compiled kernels use here."""
+    from .backend import get_backend
+
+    return getattr(get_backend(), "instruction_set", lambda: None)()
 
 
 def _cache_or_none() -> str | None:

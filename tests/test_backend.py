@@ -1,13 +1,16 @@
 """The switch: a named backend is that one or an error, and every backend keeps the contract."""
 
 import inspect
+import os
+import subprocess
+import sys
 
 import pytest
 
 from fmnist_fast import backend as switch
 from fmnist_fast.backend import Backend, get_backend, name_of, unavailable
 from fmnist_fast.errors import BackendUnavailable
-from fmnist_fast.kernels import reference
+from fmnist_fast.kernels import Spec, reference
 
 
 def operations() -> dict:
@@ -21,7 +24,27 @@ def operations() -> dict:
 def test_auto_takes_the_first_that_loads(monkeypatch):
     monkeypatch.setattr(switch, "_MODULES", {"fast": "not_built", "numpy": "reference"})
     monkeypatch.setattr(switch, "NAMES", ("fast", "numpy"))
+    monkeypatch.setattr(switch, "_HINT", {"fast": "Build it."})
     assert get_backend() is reference
+
+
+def test_auto_takes_one_that_has_the_spec():
+    assert get_backend("auto", Spec((2, 3), dtype="float64")) is reference
+    with pytest.raises(BackendUnavailable, match="has no dtype 'float16'"):
+        get_backend("auto", Spec((2, 3), dtype="float16"))
+
+
+def test_an_instruction_set_that_cannot_be_had_is_an_error_and_no_other_is_taken():
+    pytest.importorskip("fmnist_fast.kernels.compiled", reason="the cython backend is not built")
+    ran = subprocess.run(
+        [sys.executable, "-m", "fmnist_fast", "info"],
+        env={**os.environ, "FMNIST_FAST_ISA": "sse9"},
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "FMNIST_FAST_ISA is 'sse9'" in ran.stderr
+    assert ran.stderr.count("\n") == 1
 
 
 def test_a_named_backend_never_falls_back(monkeypatch):
@@ -33,7 +56,9 @@ def test_a_named_backend_never_falls_back(monkeypatch):
 
 
 def test_an_unknown_backend_is_told_the_known_ones():
-    with pytest.raises(BackendUnavailable, match=r"unknown backend 'jax': choose from auto, numpy"):
+    with pytest.raises(
+        BackendUnavailable, match=r"unknown backend 'jax': choose from auto, cython, numpy"
+    ):
         get_backend("jax")
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from fmnist_fast import load_model
 from fmnist_fast.cli import main
 
-FAST = ["--epochs", "1", "--hidden", "8", "--threads", "1"]
+FAST = ["--epochs", "1", "--hidden", "8", "--threads", "1", "--backend", "numpy"]
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_data_path_without_data_says_what_to_do(run):
         (["--lr", "0"], "'--lr': 0.0 is not in the range x>0"),
         (["--lr", "nan"], "lr is nan: give a number above 0"),
         (["--schedule", "linear"], "'linear' is not one of"),
-        (["--backend", "jax"], "unknown backend 'jax': choose from auto, numpy"),
+        (["--backend", "jax"], "unknown backend 'jax': choose from auto, cython, numpy"),
         (["--dataset", "mnist"], "there is no data set 'mnist'"),
         (["--dataset", "."], "has no train-images-idx3-ubyte.gz"),
         (["--data-dir", "nowhere"], "Directory 'nowhere' does not exist"),

@@ -1,0 +1,964 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The network in Cython: blocking and threads here, the innermost loops in simd/.
+
+Every operation computes what the one of the same name in reference.py specifies. Matrices are kept
+in panels of 64 columns while a call runs (simd/loops.h); callers see plain row-major arrays.
+
+Threads: a training step is three phases, and all threads meet after each.
+    forward   the first layer, cut into (panel, 8 rows)
+    middle    the other layers, the loss and the way back to the first layer, cut into rows
+    update    gradients and Adam of all layers, cut into (panel, 16 inputs); the next batch
+Every number is computed by one part in one fixed order, whatever the number of threads, so that
+the bits do not depend on it. A thread takes neighbouring parts, the same in every step: what it
+updates is what it reads in the next step.
+"""
+
+import os
+import threading
+
+import numpy as np
+
+from libc.math cimport log
+from libc.stdint cimport int32_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memset
+from posix.stdlib cimport posix_memalign
+
+__all__ = ["SUPPORTS", "available_instruction_sets", "backward", "forward", "gather",
+           "instruction_set", "loss_delta", "predict", "select_instruction_set", "train_steps",
+           "update"]
+
+
+cdef extern from "simd/loops.h" nogil:
+    enum: PANEL
+
+    ctypedef struct step_numbers:
+        float step_size, epsilon, l2, keep, beta1, rest1, beta2, rest2
+
+    ctypedef struct loops:
+        const char *name
+        void (*multiply)(const float *x, long ldx, const uint64_t *mask, const float *w, long ldw,
+                         float *out, long ldo, long first, long last, long width) noexcept nogil
+        float (*gradient)(const float *x, long ldx, const uint64_t *columns, long blocks,
+                          long spacing, const float *delta, long ldd, float *w, float *m, float *v,
+                          long ldw, long first, long last, long width,
+                          const step_numbers *numbers) noexcept nogil
+        void (*bias_gradient)(const float *delta, long ldd, long rows, float *b, float *m, float *v,
+                              long width, const step_numbers *numbers) noexcept nogil
+        void (*adam)(float *p, float *m, float *v, const float *g, long count,
+                     const step_numbers *numbers) noexcept nogil
+        void (*relu)(float *x, long ldx, uint64_t *mask, long first, long last,
+                     long width) noexcept nogil
+        void (*relu_delta)(const float *a, float *delta, long ldd, uint64_t *mask, long first,
+                           long last, long width) noexcept nogil
+        void (*exponential)(const float *z, float peak, float *out, long width) noexcept nogil
+        uint64_t (*row_of_bytes)(const uint8_t *x, float scale, long count, float *out,
+                                 long width) noexcept nogil
+        uint64_t (*row_of_floats)(const float *x, float scale, long count, float *out,
+                                  long width) noexcept nogil
+
+    const loops *find_loops(const char *name)
+
+cdef extern from "simd/bits.h" nogil:
+    void transpose_bits(const uint64_t *rows, long count, uint64_t *columns)
+
+cdef extern from "simd/team.h" nogil:
+    ctypedef struct team:
+        pass
+    void team_begin(team *t, int size)
+    void team_end(team *t)
+    void team_meet(team *t)
+    unsigned flush_denormals()
+    void restore_denormals(unsigned before)
+
+
+SUPPORTS = {
+    "activation": ("relu",),
+    "loss": ("softmax",),
+    "rule": ("adam",),
+    "dtype": ("float32",),
+}
+
+cdef long FORWARD_ROWS = 8   # a part of the forward phase: 8 row groups x 2 panels feed 8 threads
+cdef long UPDATE_INPUTS = 16  # a part of the update phase: a cache line of inputs
+
+_ISAS = ("avx512", "avx2", "baseline")
+
+
+cdef const loops *_choose() except NULL:
+    """The best instruction set of this processor, or the one in FMNIST_FAST_ISA.
+
+    Raises: ValueError if that one cannot be had; another is never taken in its place.
+    """
+    wanted = os.environ.get("FMNIST_FAST_ISA")
+    cdef const loops *found
+    for name in (wanted,) if wanted else _ISAS:
+        encoded = name.encode()
+        found = find_loops(encoded)
+        if found != NULL:
+            return found
+    raise ValueError(
+        f"FMNIST_FAST_ISA is {wanted!r}, which was not built or which this processor lacks: "
+        f"choose from {', '.join(available_instruction_sets())}"
+    )
+
+
+def available_instruction_sets():
+    """Names of the instruction sets that were built and that this processor has, widest first."""
+    found = []
+    for name in _ISAS:
+        encoded = name.encode()
+        if find_loops(encoded) != NULL:
+            found.append(name)
+    return tuple(found)
+
+
+cdef const loops *run = _choose()
+
+
+def select_instruction_set(name):
+    """Use the loops of this instruction set from now on, for tests and benchmarks.
+
+    Not while a call runs. Raises: ValueError if it was not built or this processor lacks it.
+    """
+    global run
+    encoded = name.encode()
+    cdef const loops *found = find_loops(encoded)
+    if found == NULL:
+        raise ValueError(f"no instruction set {name!r}: {', '.join(available_instruction_sets())}")
+    run = found
+
+
+def instruction_set():
+    """Name of the instruction set in use."""
+    return run.name.decode()
+
+
+# Panels: where things are.
+
+cdef inline long panels_of(long columns) noexcept nogil:
+    return (columns + PANEL - 1) // PANEL
+
+
+cdef inline long width_of(long columns, long panel) noexcept nogil:
+    """Floats in a row of a panel: 64, in the last panel what is left, rounded up to 16."""
+    cdef long left = columns - panel * PANEL
+    return PANEL if left >= PANEL else (left + 15) // 16 * 16
+
+
+cdef inline long padded(long columns) noexcept nogil:
+    cdef long last = panels_of(columns) - 1
+    return last * PANEL + width_of(columns, last)
+
+
+cdef struct Layer:
+    long inputs, outputs
+    const float *w_read     # panel p begins at w_read + p * panel_step, its rows are ldw(p) apart
+    long panel_step, row_step  # row_step 0: rows are as long as the panel is wide
+    float *w                # the same, and the moments, while training: in panels
+    float *m
+    float *v
+    float *b
+    float *m_b
+    float *v_b
+    float *transposed       # (outputs, inputs) in panels; not for the first layer
+    float *a                # outputs (rows, outputs) in panels
+    float *delta            # gradient of the loss at the layer's sums, the same shape
+    uint64_t *a_mask        # (panels, rows): which outputs are not zero
+    uint64_t *delta_mask
+
+
+cdef inline long row_step(const Layer *layer, long panel) noexcept nogil:
+    return layer.row_step if layer.row_step else width_of(layer.outputs, panel)
+
+
+cdef void forward_rows(
+    const Layer *layer, const float *x, const uint64_t *mask, long capacity, long panel,
+    long first, long last, bint hidden
+) noexcept nogil:
+    """Rows first..last-1 of one panel of a layer's outputs. x, mask: the inputs, in panels."""
+    cdef long width = width_of(layer.outputs, panel), step = row_step(layer, panel)
+    cdef float *out = layer.a + panel * capacity * PANEL
+    cdef const float *w = layer.w_read + panel * layer.panel_step
+    cdef const float *bias = layer.b + panel * PANEL
+    cdef long s, c, block
+    for s in range(first, last):
+        for c in range(width):
+            out[s * width + c] = bias[c]
+    for block in range(panels_of(layer.inputs)):
+        run.multiply(
+            x + block * capacity * PANEL, width_of(layer.inputs, block), mask + block * capacity,
+            w + block * PANEL * step, step, out, width, first, last, width,
+        )
+    if hidden:
+        run.relu(out, width, layer.a_mask + panel * capacity, first, last, width)
+
+
+cdef void delta_rows(
+    const Layer *layer, Layer *below, long capacity, long first, long last
+) noexcept nogil:
+    """The gradient at the sums of the layer below, for rows first..last-1."""
+    cdef long panel, block, width, s, c, rows_t = padded(layer.outputs)
+    cdef float *out
+    for panel in range(panels_of(layer.inputs)):
+        width = width_of(layer.inputs, panel)
+        out = below.delta + panel * capacity * PANEL
+        for s in range(first, last):
+            for c in range(width):
+                out[s * width + c] = 0
+        for block in range(panels_of(layer.outputs)):
+            run.multiply(
+                layer.delta + block * capacity * PANEL, width_of(layer.outputs, block),
+                layer.delta_mask + block * capacity,
+                layer.transposed + panel * rows_t * PANEL + block * PANEL * width, width,
+                out, width, first, last, width,
+            )
+        run.relu_delta(
+            below.a + panel * capacity * PANEL, out, width,
+            below.delta_mask + panel * capacity, first, last, width,
+        )
+
+
+cdef float softmax_row(
+    const float *z, float *out, long capacity, long classes, long s, long target
+) noexcept nogil:
+    """Softmax of row s of the logits, in panels; returns -log of the target's probability."""
+    cdef long panel, c, width, valid
+    cdef float peak = z[s * width_of(classes, 0)], value
+    cdef double total = 0
+    for panel in range(panels_of(classes)):
+        width = width_of(classes, panel)
+        valid = min(PANEL, classes - panel * PANEL)
+        for c in range(valid):
+            value = z[panel * capacity * PANEL + s * width + c]
+            if value > peak:
+                peak = value
+    for panel in range(panels_of(classes)):
+        width = width_of(classes, panel)
+        valid = min(PANEL, classes - panel * PANEL)
+        run.exponential(
+            z + panel * capacity * PANEL + s * width, peak,
+            out + panel * capacity * PANEL + s * width, width,
+        )
+        for c in range(valid):
+            total += out[panel * capacity * PANEL + s * width + c]
+    for panel in range(panels_of(classes)):
+        width = width_of(classes, panel)
+        valid = min(PANEL, classes - panel * PANEL)
+        for c in range(width):
+            if c < valid:
+                out[panel * capacity * PANEL + s * width + c] = <float>(
+                    out[panel * capacity * PANEL + s * width + c] / total
+                )
+            else:
+                out[panel * capacity * PANEL + s * width + c] = 0
+    panel = target // PANEL
+    value = z[panel * capacity * PANEL + s * width_of(classes, panel) + target % PANEL]
+    return <float>(log(total) + peak - value)
+
+
+cdef float loss_row(
+    const float *z, float *delta, uint64_t *mask, long capacity, long classes, long s, long target,
+    float share
+) noexcept nogil:
+    """loss_delta for one row; share is its weight over the batch's. Fills the row's masks."""
+    cdef float loss = softmax_row(z, delta, capacity, classes, s, target)
+    cdef long panel, c, width, valid, at = target // PANEL
+    delta[at * capacity * PANEL + s * width_of(classes, at) + target % PANEL] -= 1
+    for panel in range(panels_of(classes)):
+        width = width_of(classes, panel)
+        valid = min(PANEL, classes - panel * PANEL)
+        for c in range(valid):
+            delta[panel * capacity * PANEL + s * width + c] *= share
+        mask[panel * capacity + s] = (<uint64_t>1 << valid) - 1 if valid < 64 else ~<uint64_t>0
+    return loss
+
+
+cdef void columns_of(
+    const uint64_t *mask, long rows, uint64_t *columns
+) noexcept nogil:
+    """Masks of one panel of inputs, by row, into masks by column, 64 for every 64 rows."""
+    cdef long block
+    for block in range((rows + 63) // 64):
+        transpose_bits(mask + block * 64, rows - block * 64, columns + block * 64)
+
+
+cdef float update_part(
+    const Layer *layer, const float *x, const uint64_t *columns, long capacity, long rows,
+    long panel, long first, long last, const step_numbers *numbers
+) noexcept nogil:
+    """Gradient and Adam of inputs first..last-1, all in one panel of inputs, for one panel of
+    outputs. columns: masks of that panel of inputs. Returns the sum of the squares of w before."""
+    cdef long block = first // PANEL, width = width_of(layer.outputs, panel)
+    cdef long base = block * PANEL, k, c, width_t, rows_t
+    cdef float *w = layer.w + panel * layer.panel_step + base * width
+    cdef long offset = w - layer.w
+    cdef float squares = run.gradient(
+        x + block * capacity * PANEL, width_of(layer.inputs, block), columns, (rows + 63) // 64, 64,
+        layer.delta + panel * capacity * PANEL, width,
+        w, layer.m + offset, layer.v + offset, width, first - base, last - base, width, numbers,
+    )
+    if layer.transposed != NULL:
+        width_t, rows_t = width_of(layer.inputs, block), padded(layer.outputs)
+        for k in range(first - base, last - base):
+            for c in range(width):
+                layer.transposed[
+                    block * rows_t * PANEL + (panel * PANEL + c) * width_t + k
+                ] = w[k * width + c]
+    return squares
+
+
+cdef void gather_row(
+    const uint8_t *x_bytes, const float *x_floats, long row, float scale, long inputs,
+    float *out, uint64_t *mask, long capacity, long s
+) noexcept nogil:
+    """One row of the data set as row s of a batch, in panels."""
+    cdef long panel, width, count
+    for panel in range(panels_of(inputs)):
+        width = width_of(inputs, panel)
+        count = min(PANEL, inputs - panel * PANEL)
+        if x_bytes != NULL:
+            mask[panel * capacity + s] = run.row_of_bytes(
+                x_bytes + row * inputs + panel * PANEL, scale, count,
+                out + panel * capacity * PANEL + s * width, width,
+            )
+        else:
+            mask[panel * capacity + s] = run.row_of_floats(
+                x_floats + row * inputs + panel * PANEL, scale, count,
+                out + panel * capacity * PANEL + s * width, width,
+            )
+
+
+cdef struct Plan:
+    long depth, batch, capacity, count, first, last, threads
+    Layer *layers
+    const uint8_t *x_bytes
+    const float *x_floats
+    float scale
+    const int32_t *order
+    const int32_t *targets
+    const double *weights
+    const double *step_size
+    const double *epsilon
+    const double *l2
+    const double *decay
+    double beta1, beta2
+    float *x[2]
+    uint64_t *x_mask[2]
+    uint64_t **columns      # one for every thread
+    float *loss
+    float *squares          # of every update part
+    double *losses
+    team meeting
+
+
+cdef inline long share(long parts, long thread, long threads) noexcept nogil:
+    """Where the parts of a thread begin."""
+    return parts * thread // threads
+
+
+cdef inline long rows_of(const Plan *plan, long step) noexcept nogil:
+    return min(plan.batch, plan.count - step * plan.batch)
+
+
+cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
+    cdef long rows = rows_of(plan, step), s
+    for s in range(share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)):
+        gather_row(
+            plan.x_bytes, plan.x_floats, plan.order[step * plan.batch + s], plan.scale,
+            plan.layers[0].inputs, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, s,
+        )
+
+
+cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
+    cdef Layer *layer = plan.layers
+    cdef long rows = rows_of(plan, step), groups = (rows + FORWARD_ROWS - 1) // FORWARD_ROWS
+    cdef long parts = groups * panels_of(layer.outputs)
+    cdef long part = share(parts, thread, plan.threads)
+    cdef long end = share(parts, thread + 1, plan.threads), panel, stop
+    while part < end:
+        panel = part // groups
+        stop = min(end, (panel + 1) * groups)
+        forward_rows(
+            layer, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, panel,
+            (part - panel * groups) * FORWARD_ROWS,
+            min(rows, (stop - panel * groups) * FORWARD_ROWS), plan.depth > 1,
+        )
+        part = stop
+
+
+cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
+    cdef long rows = rows_of(plan, step), depth, panel, s, row
+    cdef long first = share(rows, thread, plan.threads)
+    cdef long last = share(rows, thread + 1, plan.threads)
+    cdef Layer *layer
+    cdef Layer *top = plan.layers + plan.depth - 1
+    cdef const int32_t *order = plan.order + step * plan.batch
+    cdef double total = 0
+    if first == last:
+        return
+    for depth in range(1, plan.depth):
+        layer = plan.layers + depth
+        for panel in range(panels_of(layer.outputs)):
+            forward_rows(
+                layer, plan.layers[depth - 1].a, plan.layers[depth - 1].a_mask, plan.capacity,
+                panel, first, last, depth < plan.depth - 1,
+            )
+    for s in range(rows):
+        total += plan.weights[order[s]]
+    for s in range(first, last):
+        row = order[s]
+        plan.loss[s] = loss_row(
+            top.a, top.delta, top.delta_mask, plan.capacity, top.outputs, s, plan.targets[row],
+            <float>(plan.weights[row] / total) if total else 0,
+        )
+    for depth in range(plan.depth - 1, 0, -1):
+        delta_rows(plan.layers + depth, plan.layers + depth - 1, plan.capacity, first, last)
+
+
+cdef void update_phase(
+    Plan *plan, long step, long thread, const step_numbers *numbers
+) noexcept nogil:
+    cdef long rows = rows_of(plan, step), depth, groups, parts, part, panel, group, block, known
+    cdef Layer *layer
+    cdef const float *x
+    cdef const uint64_t *mask
+    cdef uint64_t *columns = plan.columns[thread]
+    cdef float *squares = plan.squares
+    cdef step_numbers bias_numbers = numbers[0]
+    bias_numbers.l2 = 0
+    bias_numbers.keep = 1
+    for depth in range(plan.depth):
+        layer = plan.layers + depth
+        x = plan.layers[depth - 1].a if depth else plan.x[step & 1]
+        mask = plan.layers[depth - 1].a_mask if depth else plan.x_mask[step & 1]
+        groups = (layer.inputs + UPDATE_INPUTS - 1) // UPDATE_INPUTS
+        parts = groups * panels_of(layer.outputs)
+        known = -1
+        for part in range(
+            share(parts, thread, plan.threads), share(parts, thread + 1, plan.threads)
+        ):
+            panel = part // groups
+            group = part - panel * groups
+            block = group * UPDATE_INPUTS // PANEL
+            if block != known:
+                columns_of(mask + block * plan.capacity, rows, columns)
+                known = block
+            squares[part] = update_part(
+                layer, x, columns, plan.capacity, rows, panel, group * UPDATE_INPUTS,
+                min(layer.inputs, (group + 1) * UPDATE_INPUTS), numbers,
+            )
+            if group == 0:
+                run.bias_gradient(
+                    layer.delta + panel * plan.capacity * PANEL, width_of(layer.outputs, panel),
+                    rows, layer.b + panel * PANEL, layer.m_b + panel * PANEL,
+                    layer.v_b + panel * PANEL, width_of(layer.outputs, panel), &bias_numbers,
+                )
+        squares += parts
+
+
+cdef void finish_loss(Plan *plan, long step) noexcept nogil:
+    """The loss of a step, when all its parts are done."""
+    cdef long rows = rows_of(plan, step), s, depth, part, parts = 0
+    cdef const int32_t *order = plan.order + step * plan.batch
+    cdef double total = 0, loss = 0, squares = 0
+    for s in range(rows):
+        total += plan.weights[order[s]]
+        loss += plan.weights[order[s]] * plan.loss[s]
+    for depth in range(plan.depth):
+        parts += (
+            (plan.layers[depth].inputs + UPDATE_INPUTS - 1) // UPDATE_INPUTS
+            * panels_of(plan.layers[depth].outputs)
+        )
+    for part in range(parts):
+        squares += plan.squares[part]
+    plan.losses[step - plan.first] = (
+        (loss / total if total else 0) + plan.l2[step] / 2 * squares
+    )
+
+
+cdef step_numbers rounded(
+    double step_size, double epsilon, double l2, double decay, double beta1, double beta2
+) noexcept nogil:
+    """The numbers of a step as the loops take them."""
+    cdef step_numbers numbers
+    numbers.step_size, numbers.epsilon = <float>step_size, <float>epsilon
+    numbers.l2, numbers.keep = <float>l2, <float>(1 - decay)
+    numbers.beta1, numbers.rest1 = <float>beta1, <float>(1 - beta1)
+    numbers.beta2, numbers.rest2 = <float>beta2, <float>(1 - beta2)
+    return numbers
+
+
+cdef void work(Plan *plan, long thread) noexcept nogil:
+    """What one thread of the team does, from the first step to the last."""
+    cdef unsigned before = flush_denormals()
+    cdef long step
+    cdef step_numbers numbers
+    gather_phase(plan, plan.first, thread)
+    team_meet(&plan.meeting)
+    for step in range(plan.first, plan.last):
+        if thread == 0 and step > plan.first:
+            finish_loss(plan, step - 1)
+        forward_phase(plan, step, thread)
+        team_meet(&plan.meeting)
+        middle_phase(plan, step, thread)
+        team_meet(&plan.meeting)
+        numbers = rounded(
+            plan.step_size[step], plan.epsilon[step], plan.l2[step], plan.decay[step], plan.beta1,
+            plan.beta2,
+        )
+        update_phase(plan, step, thread, &numbers)
+        if step + 1 < plan.last:
+            gather_phase(plan, step + 1, thread)
+        team_meet(&plan.meeting)
+    if thread == 0:
+        finish_loss(plan, plan.last - 1)
+    restore_denormals(before)
+
+
+cdef void _spread(const float[:, ::1] matrix, float *flat, long capacity) noexcept:
+    """Copy rows into panels of a network with that capacity."""
+    cdef long columns = matrix.shape[1], s, panel, width, count
+    for panel in range(panels_of(columns)):
+        width, count = width_of(columns, panel), min(PANEL, columns - panel * PANEL)
+        for s in range(matrix.shape[0]):
+            memcpy(
+                flat + panel * capacity * PANEL + s * width, &matrix[s, panel * PANEL],
+                count * sizeof(float),
+            )
+
+
+cdef void _collect(const float *flat, float[:, ::1] matrix, long capacity) noexcept:
+    """Copy panels of a network with that capacity into rows."""
+    cdef long columns = matrix.shape[1], s, panel, width, count
+    for panel in range(panels_of(columns)):
+        width, count = width_of(columns, panel), min(PANEL, columns - panel * PANEL)
+        for s in range(matrix.shape[0]):
+            memcpy(
+                &matrix[s, panel * PANEL], flat + panel * capacity * PANEL + s * width,
+                count * sizeof(float),
+            )
+
+
+cdef class _Network:
+    """Layers with room for `capacity` rows, and the arrays that they point into."""
+
+    cdef Layer *layers
+    cdef long depth, capacity, pieces
+    cdef void **memory
+    cdef list read_from  # keeps the arrays alive that layers point into
+
+    def __cinit__(self, spec, long capacity):
+        self.depth, self.capacity, self.read_from = len(spec.shapes), capacity, []
+        self.layers = <Layer *>calloc(self.depth, sizeof(Layer))
+        if self.layers == NULL:
+            raise MemoryError
+        cdef Layer *layer
+        cdef long d
+        for d, (inputs, outputs) in enumerate(spec.shapes):
+            layer = self.layers + d
+            layer.inputs, layer.outputs = inputs, outputs
+            layer.a = self.floats(capacity * padded(outputs))
+            layer.a_mask = self.bits(capacity * panels_of(outputs))
+
+    def __dealloc__(self):
+        cdef long piece
+        for piece in range(self.pieces):
+            free(self.memory[piece])
+        free(self.memory)
+        free(self.layers)
+
+    cdef void *room(self, size_t size) except NULL:
+        """Zeroed memory that begins at a cache line and lives as long as this object."""
+        cdef void *piece
+        cdef void **longer = <void **>realloc(self.memory, (self.pieces + 1) * sizeof(void *))
+        if longer == NULL:
+            raise MemoryError
+        self.memory = longer
+        if posix_memalign(&piece, 64, max(size, 1)) != 0:
+            raise MemoryError
+        memset(piece, 0, size)
+        self.memory[self.pieces] = piece
+        self.pieces += 1
+        return piece
+
+    cdef float *floats(self, long count) except NULL:
+        return <float *>self.room(count * sizeof(float))
+
+    cdef uint64_t *bits(self, long count) except NULL:
+        return <uint64_t *>self.room(count * sizeof(uint64_t))
+
+    cdef float *panels(self, const float[:, ::1] matrix) except NULL:
+        """A copy of a matrix in panels."""
+        cdef float *room = self.floats(matrix.shape[0] * padded(matrix.shape[1]))
+        _spread(matrix, room, matrix.shape[0])
+        return room
+
+    cdef float *vector(self, const float[::1] row) except NULL:
+        """A copy of a vector, zeros up to the padded width."""
+        cdef float *room = self.floats(padded(row.shape[0]))
+        cdef long c
+        for c in range(row.shape[0]):
+            room[c] = row[c]
+        return room
+
+    cdef int read(self, params) except -1:
+        """Use these parameters for the forward pass; large matrices as they are, not copied."""
+        cdef Layer *layer
+        cdef const float[:, ::1] view
+        cdef long depth
+        for depth, (w_io, b_o) in enumerate(zip(*params)):
+            layer = self.layers + depth
+            if layer.outputs % 16 == 0:
+                view = w_io
+                self.read_from.append(w_io)
+                layer.w_read, layer.panel_step, layer.row_step = &view[0, 0], PANEL, layer.outputs
+            else:
+                layer.w_read = self.panels(w_io)
+                layer.panel_step, layer.row_step = layer.inputs * PANEL, 0
+            layer.b = self.vector(b_o)
+        return 0
+
+    cdef int add_deltas(self) except -1:
+        cdef Layer *layer
+        cdef long depth
+        for depth in range(self.depth):
+            layer = self.layers + depth
+            layer.delta = self.floats(self.capacity * padded(layer.outputs))
+            layer.delta_mask = self.bits(self.capacity * panels_of(layer.outputs))
+        return 0
+
+    cdef int add_transposed(self, params) except -1:
+        """The weights of all layers but the first, turned, for the way back."""
+        cdef long depth
+        for depth in range(1, self.depth):
+            w_io = params.weights[depth]
+            turned = np.zeros((padded(w_io.shape[1]), w_io.shape[0]), np.float32)
+            turned[: w_io.shape[1]] = w_io.T
+            self.layers[depth].transposed = self.panels(turned)
+        return 0
+
+
+cdef class _Training(_Network):
+    """The whole state in panels, for a range of steps."""
+
+    cdef Plan plan
+
+    cdef int load(self, state) except -1:
+        cdef Layer *layer
+        cdef long depth
+        self.add_deltas()
+        self.add_transposed(state.params)
+        for depth in range(self.depth):
+            layer = self.layers + depth
+            layer.w = self.panels(state.params.weights[depth])
+            layer.m = self.panels(state.m.weights[depth])
+            layer.v = self.panels(state.v.weights[depth])
+            layer.b = self.vector(state.params.biases[depth])
+            layer.m_b = self.vector(state.m.biases[depth])
+            layer.v_b = self.vector(state.v.biases[depth])
+            layer.w_read, layer.panel_step = layer.w, layer.inputs * PANEL
+        return 0
+
+    cdef int store(self, state) except -1:
+        """Write the state back to the caller's arrays."""
+        cdef Layer *layer
+        cdef long depth
+        for depth in range(self.depth):
+            layer = self.layers + depth
+            _collect(layer.w, state.params.weights[depth], layer.inputs)
+            _collect(layer.m, state.m.weights[depth], layer.inputs)
+            _collect(layer.v, state.v.weights[depth], layer.inputs)
+            _collect(layer.b, state.params.biases[depth][None], 1)
+            _collect(layer.m_b, state.m.biases[depth][None], 1)
+            _collect(layer.v_b, state.v.biases[depth][None], 1)
+        return 0
+
+    def work(self, long thread):
+        with nogil:
+            work(&self.plan, thread)
+
+
+def _rows(x_ni):
+    """Rows that the kernels read: bytes or float32; float64 is rounded."""
+    return x_ni if x_ni.dtype == np.uint8 else np.ascontiguousarray(x_ni, np.float32)
+
+
+def train_steps(
+    state, data, const int32_t[::1] order_n, steps, spec, long first, long last, long threads
+):
+    """Steps first..last-1 of an epoch on a team of threads: see reference.train_steps."""
+    if first >= last:
+        return np.empty(0)
+    cdef long capacity = min(steps.batch_size, len(order_n)), depth, parts = 0
+    cdef _Training training = _Training(spec, capacity)
+    training.load(state)
+    cdef Plan *plan = &training.plan
+    plan.depth, plan.layers, plan.capacity = training.depth, training.layers, capacity
+    plan.batch, plan.count = steps.batch_size, len(order_n)
+    plan.first, plan.last, plan.threads = first, last, threads
+
+    x_ni = _rows(data.x_ni)
+    cdef const uint8_t[:, ::1] x_bytes
+    cdef const float[:, ::1] x_floats
+    if x_ni.dtype == np.uint8:
+        x_bytes = x_ni
+        plan.x_bytes = &x_bytes[0, 0]
+    else:
+        x_floats = x_ni
+        plan.x_floats = &x_floats[0, 0]
+    plan.scale = data.scale
+    cdef const int32_t[::1] targets = data.targets_n
+    cdef const double[::1] weights = data.weights_n, step_size = steps.step_size_t
+    cdef const double[::1] epsilon = steps.epsilon_t, l2 = steps.l2_t, decay = steps.decay_t
+    plan.order, plan.targets, plan.weights = &order_n[0], &targets[0], &weights[0]
+    plan.step_size, plan.epsilon, plan.l2, plan.decay = (
+        &step_size[0], &epsilon[0], &l2[0], &decay[0]
+    )
+    plan.beta1, plan.beta2 = steps.beta1, steps.beta2
+    for depth in range(2):
+        plan.x[depth] = training.floats(capacity * padded(spec.sizes[0]))
+        plan.x_mask[depth] = training.bits(capacity * panels_of(spec.sizes[0]))
+    for inputs, outputs in spec.shapes:
+        parts += (inputs + UPDATE_INPUTS - 1) // UPDATE_INPUTS * panels_of(outputs)
+    plan.squares, plan.loss = training.floats(parts), training.floats(capacity)
+    losses_t = np.empty(last - first)
+    cdef double[::1] losses = losses_t
+    plan.losses = &losses[0]
+    plan.columns = <uint64_t **>calloc(threads, sizeof(uint64_t *))
+    if plan.columns == NULL:
+        raise MemoryError
+    try:
+        for depth in range(threads):
+            plan.columns[depth] = training.bits((capacity + 63) // 64 * 64)
+        team_begin(&plan.meeting, threads)
+        try:
+            _run_team(training.work, threads)
+        finally:
+            team_end(&plan.meeting)
+    finally:
+        free(plan.columns)
+    training.store(state)
+    return losses_t
+
+
+def _run_team(job, threads):
+    """job(0) here and job(1), job(2), ... on threads of their own; returns when all are done.
+
+    Nobody begins before all threads exist: they wait for each other, so that one that could not be
+    started would be waited for forever.
+    """
+    if threads == 1:
+        job(0)
+        return
+    go, cancelled = threading.Event(), []
+
+    def helper(thread):
+        go.wait()
+        if not cancelled:
+            job(thread)
+
+    helpers = [threading.Thread(target=helper, args=(n,), daemon=True) for n in range(1, threads)]
+    started = []
+    try:
+        for thread in helpers:
+            thread.start()
+            started.append(thread)
+    except BaseException:
+        cancelled.append(True)
+        go.set()
+        raise
+    go.set()
+    job(0)
+    for thread in started:
+        thread.join()
+
+
+def gather(x_ni, const int32_t[::1] order_n, long first, long last, float scale, out_bi):
+    """out[b] = scale * x[order[first + b]]: see reference.gather."""
+    rows = _rows(x_ni)[np.asarray(order_n[first:last])]
+    np.multiply(rows, np.float32(scale), out=out_bi, dtype=np.float32)
+
+
+cdef struct Inputs:
+    float *x
+    uint64_t *mask
+
+
+cdef Inputs _inputs(_Network network, const float[:, ::1] x_bi) except *:
+    """A batch in panels, with its masks."""
+    cdef Inputs inputs
+    cdef long s, columns = x_bi.shape[1]
+    inputs.x = network.floats(network.capacity * padded(columns))
+    inputs.mask = network.bits(network.capacity * panels_of(columns))
+    for s in range(x_bi.shape[0]):
+        gather_row(
+            NULL, &x_bi[0, 0], s, 1, columns, inputs.x, inputs.mask, network.capacity, s
+        )
+    return inputs
+
+
+def forward(params, const float[:, ::1] x_bi, spec, out_layers):
+    """What every layer makes of the batch: see reference.forward."""
+    cdef long rows = x_bi.shape[0], panel, depth
+    cdef _Network network = _Network(spec, rows)
+    cdef Inputs inputs = _inputs(network, x_bi)
+    cdef Layer *layer
+    network.read(params)
+    for depth in range(network.depth):
+        layer = network.layers + depth
+        for panel in range(panels_of(layer.outputs)):
+            forward_rows(
+                layer, inputs.x, inputs.mask, rows, panel, 0, rows, depth < network.depth - 1
+            )
+        inputs.x, inputs.mask = layer.a, layer.a_mask
+        _collect(layer.a, out_layers[depth], rows)
+
+
+def loss_delta(
+    const float[:, ::1] logits_bk, const int32_t[::1] targets_b, const float[::1] weights_b, spec,
+    float[::1] out_loss_b, float[:, ::1] out_delta_bk
+):
+    """Cross-entropy of every row and its gradient: see reference.loss_delta."""
+    cdef long rows = logits_bk.shape[0], classes = logits_bk.shape[1], s
+    cdef _Network network = _Network(spec, rows)
+    cdef float *z = network.floats(rows * padded(classes))
+    cdef float *delta = network.floats(rows * padded(classes))
+    cdef uint64_t *mask = network.bits(rows * panels_of(classes))
+    cdef double total = 0
+    _spread(logits_bk, z, rows)
+    for s in range(rows):
+        total += weights_b[s]
+    for s in range(rows):
+        out_loss_b[s] = loss_row(
+            z, delta, mask, rows, classes, s, targets_b[s],
+            <float>(weights_b[s] / total) if total else 0,
+        )
+    _collect(delta, out_delta_bk, rows)
+
+
+def backward(params, const float[:, ::1] x_bi, layers, const float[:, ::1] delta_bk, spec,
+             out_grads):
+    """Gradients of all parameters: see reference.backward."""
+    cdef long rows = x_bi.shape[0], depth, panel, block, width, classes = delta_bk.shape[1]
+    cdef _Network network = _Network(spec, rows)
+    cdef Inputs inputs = _inputs(network, x_bi)
+    cdef uint64_t *columns = network.bits((rows + 63) // 64 * 64)
+    cdef Layer *layer
+    network.add_deltas()
+    network.add_transposed(params)
+    for depth in range(network.depth - 1):
+        layer = network.layers + depth
+        _spread(layers[depth], layer.a, rows)
+        for panel in range(panels_of(layer.outputs)):
+            width = width_of(layer.outputs, panel)  # only the masks are wanted: it is ReLU's output
+            run.relu(layer.a + panel * rows * PANEL, width, layer.a_mask + panel * rows, 0, rows,
+                     width)
+    layer = network.layers + network.depth - 1
+    _spread(delta_bk, layer.delta, rows)
+    for panel in range(panels_of(classes)):
+        for block in range(rows):
+            layer.delta_mask[panel * rows + block] = (
+                ~<uint64_t>0 >> (PANEL - min(PANEL, classes - panel * PANEL))
+            )
+    for depth in range(network.depth - 1, 0, -1):
+        delta_rows(network.layers + depth, network.layers + depth - 1, rows, 0, rows)
+    for depth in range(network.depth):
+        layer = network.layers + depth
+        layer.transposed = NULL
+        layer.w = network.floats(layer.inputs * padded(layer.outputs))
+        layer.panel_step = layer.inputs * PANEL
+        for block in range(panels_of(layer.inputs)):
+            columns_of(inputs.mask + block * rows, rows, columns)
+            for panel in range(panels_of(layer.outputs)):
+                update_part(
+                    layer, inputs.x, columns, rows, rows, panel, block * PANEL,
+                    min(layer.inputs, (block + 1) * PANEL), NULL,
+                )
+        _collect(layer.w, out_grads.weights[depth], layer.inputs)
+        layer.b = network.floats(padded(layer.outputs))
+        for panel in range(panels_of(layer.outputs)):
+            width = width_of(layer.outputs, panel)
+            run.bias_gradient(
+                layer.delta + panel * rows * PANEL, width, rows, layer.b + panel * PANEL, NULL,
+                NULL, width, NULL,
+            )
+        _collect(layer.b, out_grads.biases[depth][None], 1)
+        inputs.x, inputs.mask = layer.a, layer.a_mask
+
+
+def update(state, grads, numbers, spec):
+    """One step of Adam: see reference.update."""
+    cdef step_numbers weight_numbers = rounded(
+        numbers.step_size, numbers.epsilon, numbers.l2, numbers.decay, numbers.beta1, numbers.beta2
+    )
+    cdef step_numbers bias_numbers = weight_numbers
+    cdef float[::1] p, m, v
+    cdef const float[::1] g
+    bias_numbers.l2, bias_numbers.keep = 0, 1
+    for kind in range(2):
+        for arrays in zip(*(part[kind] for part in (*state, grads))):
+            p, m, v, g = (array.reshape(-1) for array in arrays)
+            run.adam(&p[0], &m[0], &v[0], &g[0], p.shape[0],
+                     &bias_numbers if kind else &weight_numbers)
+
+
+cdef void predict_rows(
+    Layer *layers, long depth, float *x, uint64_t *mask, const uint8_t *x_bytes,
+    const float *x_floats, float scale, long first, long last, float *out
+) noexcept nogil:
+    """Rows first..last-1, at most 64, through all layers."""
+    cdef long rows = last - first, s, d, panel, c, width, classes = layers[depth - 1].outputs
+    cdef float *top
+    for s in range(rows):
+        gather_row(x_bytes, x_floats, first + s, scale, layers[0].inputs, x, mask, PANEL, s)
+    for d in range(depth):
+        for panel in range(panels_of(layers[d].outputs)):
+            forward_rows(
+                layers + d, layers[d - 1].a if d else x, layers[d - 1].a_mask if d else mask,
+                PANEL, panel, 0, rows, d < depth - 1,
+            )
+    top = layers[depth - 1].a
+    for s in range(rows):
+        softmax_row(top, top, PANEL, classes, s, 0)
+        for panel in range(panels_of(classes)):
+            width = width_of(classes, panel)
+            for c in range(min(PANEL, classes - panel * PANEL)):
+                out[(first + s) * classes + panel * PANEL + c] = (
+                    top[panel * PANEL * PANEL + s * width + c]
+                )
+
+
+def predict(params, x_ni, float scale, spec, long threads, float[:, ::1] out_nk):
+    """Probabilities: see reference.predict. A row's bits do not depend on the rows beside it."""
+    cdef long count = len(x_ni), blocks = (count + PANEL - 1) // PANEL
+    if count == 0:
+        return
+    x_ni = _rows(x_ni)
+    threads = min(threads, blocks)
+    cdef const uint8_t[:, ::1] x_bytes
+    cdef const float[:, ::1] x_floats
+    cdef const uint8_t *bytes_ = NULL
+    cdef const float *floats = NULL
+    if x_ni.dtype == np.uint8:
+        x_bytes = x_ni
+        bytes_ = &x_bytes[0, 0]
+    else:
+        x_floats = x_ni
+        floats = &x_floats[0, 0]
+
+    def job(long thread):
+        cdef _Network network = _Network(spec, PANEL)
+        cdef float *x = network.floats(PANEL * padded(spec.sizes[0]))
+        cdef uint64_t *mask = network.bits(PANEL * panels_of(spec.sizes[0]))
+        cdef long block, first = share(blocks, thread, threads)
+        cdef long last = share(blocks, thread + 1, threads)
+        network.read(params)
+        with nogil:
+            for block in range(first, last):
+                predict_rows(
+                    network.layers, network.depth, x, mask, bytes_, floats, scale, block * PANEL,
+                    min(count, (block + 1) * PANEL), &out_nk[0, 0],
+                )
+
+    _run_team(job, threads)

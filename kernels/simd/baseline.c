@@ -1,0 +1,3 @@
+#define TABLE loops_baseline
+#define NAME "baseline"
+#include "loops_body.h"
