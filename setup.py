@@ -55,24 +55,20 @@ def optional(command: type) -> type:
     return Optional
 
 
-def extensions() -> list:
-    if sys.platform == "win32":
-        return []
-    from Cython.Build import cythonize
+COMPILED = Extension(
+    "fmnist_fast.kernels.compiled",
+    ["kernels/compiled.pyx"],
+    include_dirs=["kernels"],
+    extra_compile_args=["-O3", "-std=c11", "-ffp-contract=off"],
+    extra_link_args=["-pthread"],
+    depends=HEADERS,
+)
+COMPILED.cython_c_in_temp = True  # generated C does not belong beside the sources
 
-    compiled = Extension(
-        "fmnist_fast.kernels.compiled",
-        ["kernels/compiled.pyx"],
-        include_dirs=["kernels"],
-        extra_compile_args=["-O3", "-std=c11", "-ffp-contract=off"],
-        extra_link_args=["-pthread"],
-        depends=HEADERS,
-    )
-    return cythonize([compiled], language_level=3, build_dir="build/cython")
-
+WINDOWS = sys.platform == "win32"
 
 setup(
-    libraries=[] if sys.platform == "win32" else LIBRARIES,
-    ext_modules=extensions(),
+    libraries=[] if WINDOWS else LIBRARIES,
+    ext_modules=[] if WINDOWS else [COMPILED],
     cmdclass={"build_clib": optional(build_clib), "build_ext": optional(build_ext)},
 )

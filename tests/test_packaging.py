@@ -1,5 +1,6 @@
 """What is installed works, from any folder, with nothing of the checkout at hand."""
 
+import json
 import os
 import subprocess
 import sys
@@ -50,7 +51,10 @@ def check_it_works(commands: Path, where: Path) -> None:
         "print(load_model('model.safetensors').class_names[1])"
     )
     assert run(commands / "python", "-c", code, cwd=where).endswith("Trouser\n")
-    assert "available" in run(commands / "python", "-m", "fmnist_fast", "info", cwd=where)
+    info = json.loads(run(commands / "python", "-m", "fmnist_fast", "info", "--json", cwd=where))
+    assert info["backends"]["numpy"] == "available"
+    if os.environ.get("FMNIST_FAST_REQUIRE_COMPILED"):
+        assert info["backends"]["cython"] == "available"
 
 
 def test_a_wheel_installs_and_runs_in_an_empty_environment(tmp_path):
@@ -63,6 +67,10 @@ def test_a_wheel_installs_and_runs_in_an_empty_environment(tmp_path):
     names = run(commands / "python", "-m", "tarfile", "--list", source, cwd=tmp_path)
     assert "/kernels/reference.py" in names
     assert "/LICENSE" in names
+    assert "/kernels/simd/vector.h" in names
+    packed = run(commands / "python", "-m", "zipfile", "--list", wheel, cwd=tmp_path)
+    assert "fmnist_fast/app/classify.py" in packed
+    assert ".pyx" not in packed
     # An ordinary installation must also work from within the checkout, which shadows it.
     code = "import fmnist_fast.kernels.reference as r; print(r.__file__)"
     assert str(ROOT) in run(commands / "python", "-c", code, cwd=ROOT)
