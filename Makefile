@@ -14,7 +14,7 @@ app: .venv/app
 	$(BIN)/streamlit run app.py
 
 bench: .venv/dev
-	$(BIN)/python benchmarks/numpy_epoch.py
+	$(BIN)/python benchmarks/epoch.py
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -1,9 +1,9 @@
-"""An epoch of the numpy backend against the plainest loop that one would write by hand.
+"""An epoch of every backend against the plainest NumPy loop that one would write by hand.
 
-    python benchmarks/numpy_epoch.py [--rounds 7] [--threads 2]
+    python benchmarks/epoch.py [--rounds 7] [--threads 2]
 
-Both train 784-128-64-10 at batch 64 from the same weights on the same rows in the same order, with
-the same number of BLAS threads, in turn within one run. Checked before it is timed: after the
+All train 784-128-64-10 at batch 64 from the same weights on the same rows in the same order, with
+the same number of threads, in turn within one run. Checked before it is timed: after the
 first steps their weights agree. The plain loop does not even compute the loss. Prints seconds an
 epoch (median and least) and the ratio, round by round. Uses Fashion-MNIST where it is to be had,
 else garments.
@@ -11,12 +11,13 @@ else garments.
 
 import platform
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 import click
 import numpy as np
 
 from fmnist_fast import load_dataset
+from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.cores import usable_cores
 from fmnist_fast.kernels import Data, Spec
 from fmnist_fast.kernels.reference import limit_blas
@@ -24,8 +25,12 @@ from fmnist_fast.network import PIXEL_SCALE, Network
 from fmnist_fast.schedule import Adam
 from fmnist_fast.train import epoch_order
 
+SPEC = Spec((784, 128, 64, 10))
 BATCH, LR, L2 = 64, 1e-3, 1e-4
 CHECKED_STEPS = 20
+
+# Seconds until the threads of BLAS, which spin on after a product, have gone to sleep.
+SETTLE = 0.3
 
 
 class PlainLoop:
@@ -66,12 +71,11 @@ class PlainLoop:
 
 
 class Backend:
-    """The same through the numpy backend."""
+    """The same through one of the backends."""
 
-    def __init__(self, data, network):
-        self.data, self.network = data, network
-        self.state = network.fresh_state()
-        self.t = 0
+    def __init__(self, name, data, threads):
+        network = Network.random(SPEC, 0, PIXEL_SCALE, name, threads)
+        self.data, self.network, self.state, self.t = data, network, network.fresh_state(), 0
 
     def train(self, order):
         count = -(-len(order) // BATCH)
@@ -80,57 +84,60 @@ class Backend:
         self.network.train_steps(self.state, self.data, order, steps, 0, count)
 
 
-def make_pair(data, threads):
-    network = Network.random(Spec((784, 128, 64, 10)), 0, PIXEL_SCALE, "numpy", threads)
-    plain = PlainLoop(data.x_ni, data.targets_n, network.params)
-    return plain, Backend(data, network)
+def contenders(data, threads):
+    """The plain loop and every backend that is built, all with the same first weights."""
+    params = Network.random(SPEC, 0, PIXEL_SCALE, "numpy").params
+    built = [name for name in NAMES if unavailable(name) is None]
+    plain = PlainLoop(data.x_ni, data.targets_n, params)
+    return {"plain loop": plain, **{name: Backend(name, data, threads) for name in built}}
 
 
 def check(data, rows, threads):
-    """After a few steps both have the same weights, up to the rounding of a few steps of float32.
+    """After a few steps all have the same weights, up to the rounding of a few steps of float32.
 
     A step moves a weight by about LR, so a tenth of one step tells a wrong gradient from rounding.
     """
-    plain, backend = make_pair(data, threads)
     order = epoch_order(rows, 0, 1)[: CHECKED_STEPS * BATCH]
+    plain, *backends = contenders(data, threads).values()
     plain.train(order)
-    backend.train(order)
-    ours = backend.state.params.weights
-    for w, theirs in zip(ours, plain.params[::2]):
-        assert np.abs(w - theirs).max() < 0.1 * LR
+    for backend in backends:
+        backend.train(order)
+        for w, theirs in zip(backend.state.params.weights, plain.params[::2]):
+            assert np.abs(w - theirs).max() < 0.1 * LR
 
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="BLAS threads.  [default: usable cores]")
+@click.option("--threads", type=click.IntRange(1), help="Threads for all.  [default: usable cores]")
 def main(rounds: int, threads: int | None) -> None:
-    """Compare an epoch of the numpy backend with the plainest NumPy loop."""
+    """Compare an epoch of every backend with the plainest NumPy loop."""
     threads = threads or usable_cores()
     dataset = load_dataset()
     count = len(dataset.x_train)
     rows = np.arange(count, dtype=np.int32)
     x_ni = np.ascontiguousarray(dataset.x_train).reshape(count, -1)
     data = Data(x_ni, PIXEL_SCALE, dataset.y_train.astype(np.int32), np.ones(count))
+    seconds = {}
     with limit_blas(threads):
         check(data, rows, threads)
-        plain, backend = make_pair(data, threads)
-        seconds = []
+        runners = contenders(data, threads)
         for epoch in range(rounds + 1):  # the first is a warm-up
             order = epoch_order(rows, 0, epoch)
-            start = perf_counter()
-            plain.train(order)
-            middle = perf_counter()
-            backend.train(order)
-            seconds.append((middle - start, perf_counter() - middle))
-    by_plain, by_backend = zip(*seconds[1:])
-    ratios = [ours / theirs for theirs, ours in seconds[1:]]
+            for name, runner in runners.items():
+                sleep(SETTLE)
+                start = perf_counter()
+                runner.train(order)
+                seconds.setdefault(name, []).append(perf_counter() - start)
     click.echo(
-        f"{dataset.name}, {count} rows, {threads} BLAS threads, n = {rounds}; "
+        f"{dataset.name}, {count} rows, {threads} threads, n = {rounds}; "
         f"{platform.machine()}, Python {platform.python_version()}, NumPy {np.__version__}"
     )
-    for name, values in (("plain loop", by_plain), ("numpy backend", by_backend)):
-        click.echo(f"{name:14} median {median(values):.3f} s, least {min(values):.3f} s")
-    click.echo(f"ratio          median {median(ratios):.3f}, least {min(ratios):.3f}")
+    for name, values in seconds.items():
+        ratios = [ours / plain for ours, plain in zip(values[1:], seconds["plain loop"][1:])]
+        click.echo(
+            f"{name:10}  median {median(values[1:]):.3f} s, least {min(values[1:]):.3f} s; "
+            f"over the plain loop: median {median(ratios):.3f}"
+        )
 
 
 if __name__ == "__main__":
