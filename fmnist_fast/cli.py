@@ -104,8 +104,8 @@ def _console(*, stderr: bool = False) -> "Console":
             _ignore_output()
 
     console = Quiet(stderr=stderr, markup=False, highlight=False)
-    # Lines and tables keep their form in a narrow window, which wraps them itself.
-    console.width = max(console.width, MIN_WIDTH)
+    if not console.is_terminal:  # a file has no width that lines would have to be broken for
+        console.width = max(console.width, MIN_WIDTH)
     return console
 
 
