@@ -64,6 +64,7 @@ def checksum_of(arrays: Arrays) -> str:
 
 
 def make_read_only(arrays: Arrays) -> Arrays:
+    """The same arrays, which nobody can write to from now on."""
     for array in arrays:
         array.setflags(write=False)
     return arrays

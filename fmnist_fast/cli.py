@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         _ignore_output()
         return 0
     except OSError as error:
-        return _fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
     except MemoryError:
         return _fail("there is not enough memory for this: use fewer epochs or narrower layers")
 
