@@ -2,13 +2,31 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test app lint types bench clean
+.PHONY: train test checked strict app lint types bench clean
 
 train: .venv/core
 	$(BIN)/fmnist-fast train $(ARGS)
 
 test: .venv/dev
 	$(BIN)/pytest
+
+# The kernel tests on kernels built with all checks and sanitizers; sees reads and writes out of
+# bounds that do not show in results. Python itself has no sanitizer, so its library comes first.
+checked: .venv/dev
+	rm -rf build/checked
+	FMNIST_FAST_CHECKED=1 FMNIST_FAST_REQUIRE_COMPILED=1 \
+	  $(BIN)/pip install --quiet --no-deps --target build/checked .
+	cd tests && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  PYTHONPATH="$(CURDIR)/build/checked" \
+	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" test_equivalence.py test_threads.py
+
+# The kernels built by $CC, where a warning is an error, and their tests: make strict CC=clang
+strict: .venv/dev
+	rm -rf build/strict build/temp*
+	CC=$(CC) CFLAGS=-Werror FMNIST_FAST_REQUIRE_COMPILED=1 \
+	  $(BIN)/pip install --quiet --no-deps --target build/strict .
+	cd tests && PYTHONPATH="$(CURDIR)/build/strict" \
+	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" test_equivalence.py test_threads.py
 
 app: .venv/app
 	$(BIN)/streamlit run app.py

@@ -2,6 +2,9 @@
 
 Everything else is in pyproject.toml. Without a C compiler or Python's headers the installation
 succeeds without them, with a warning, unless FMNIST_FAST_REQUIRE_COMPILED is set.
+
+FMNIST_FAST_CHECKED=1 builds them with all of Cython's checks and with the sanitizers of addresses
+and of undefined behaviour, for tests: `make checked`.
 """
 
 import os
@@ -15,21 +18,27 @@ from setuptools.command.build_ext import build_ext
 
 # -ffp-contract=off: every fused multiply-add is written out, so that no compiler moves a bit.
 FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-Wall", "-Wextra"]
+CHECKED = bool(os.environ.get("FMNIST_FAST_CHECKED"))
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"] if CHECKED else []
+# Not overflowcheck: it takes the shifts of masks for overflows. The sanitizer checks signed ones.
+CHECKS = ("boundscheck", "wraparound", "initializedcheck", "nonecheck")
+DIRECTIVES = dict.fromkeys(CHECKS, CHECKED) | {"cdivision": not CHECKED}
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 INSTRUCTION_SETS = {"baseline": []}
 if X86:
     INSTRUCTION_SETS |= {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f"]}
 
-HEADERS = [f"kernels/simd/{name}.h" for name in ("loops", "loops_body", "vector", "bits", "team")]
+HEADERS = [
+    f"kernels/simd/{name}.h" for name in ("loops", "loops_body", "vector", "prefetch", "team")
+]
 
 
 def library(name: str, source: str, flags: list[str]) -> tuple[str, dict]:
     """One C file as a static library of its own, since flags belong to libraries."""
     build = {
         "sources": [f"kernels/simd/{source}.c"],
-        "depends": HEADERS,
         "obj_deps": {"": HEADERS},
-        "cflags": [*FLAGS, *flags],
+        "cflags": [*FLAGS, *flags, *SANITIZERS],
     }
     return name, build
 
@@ -59,16 +68,21 @@ COMPILED = Extension(
     "fmnist_fast.kernels.compiled",
     ["kernels/compiled.pyx"],
     include_dirs=["kernels"],
-    extra_compile_args=["-O3", "-std=c11", "-ffp-contract=off"],
-    extra_link_args=["-pthread"],
+    extra_compile_args=["-O3", "-std=c11", "-ffp-contract=off", *SANITIZERS],
+    extra_link_args=["-pthread", *SANITIZERS],
     depends=HEADERS,
 )
+COMPILED.cython_directives = DIRECTIVES
 COMPILED.cython_c_in_temp = True  # generated C does not belong beside the sources
+
+# Sanitized objects stay apart, or else the next ordinary build would take them for its own.
+OPTIONS = {"build": {"build_base": "build/checked-objects"}} if CHECKED else {}
 
 WINDOWS = sys.platform == "win32"
 
 setup(
     libraries=[] if WINDOWS else LIBRARIES,
     ext_modules=[] if WINDOWS else [COMPILED],
+    options=OPTIONS,
     cmdclass={"build_clib": optional(build_clib), "build_ext": optional(build_ext)},
 )

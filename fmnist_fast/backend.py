@@ -13,12 +13,14 @@ __all__ = ["NAMES", "Backend", "get_backend", "name_of", "unavailable"]
 # Name -> kernel module, fastest first: "auto" takes the first that loads.
 _MODULES = {
     "cython": "compiled",
+    "numba": "jit",
     "numpy": "reference",
 }
 NAMES = tuple(_MODULES)
 
 _HINT = {
     "cython": "Install a C compiler and Python's headers, then reinstall fmnist-fast.",
+    "numba": "Install it: pip install 'fmnist-fast[numba]'.",
     "numpy": "Reinstall fmnist-fast and NumPy.",
 }
 

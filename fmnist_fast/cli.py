@@ -143,7 +143,7 @@ _BACKEND = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    help="auto (the fastest there is), cython or numpy.",
+    help="auto (the fastest there is), cython, numba or numpy.",
 )
 _THREADS = click.option(
     "--threads",

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from .backend import name_of
 from .data import Dataset
 from .errors import ArgumentError, UserError
-from .kernels import Data, Layers, Spec
+from .kernels import Layers, Spec
 from .metrics import Evaluation, evaluate
 from .modelfile import Model
 from .network import (
@@ -231,9 +231,7 @@ class _Run:
         self.state = self.network.fresh_state()
         x_ni = check_rows(dataset.x_train, inputs, unit_range=False, name="x_train")
         y_n = check_labels(dataset.y_train, rows, classes, name="y_train")
-        self.data = Data(
-            x_ni, self.network.scale_of(x_ni), y_n, _check_weights(sample_weight, rows)
-        )
+        self.data = self.network.data(x_ni, y_n, _check_weights(sample_weight, rows))
 
         self.train_rows, held_back = split(rows, recipe.held_back(rows))
         self.x_validation, self.y_validation = x_ni[held_back], y_n[held_back]

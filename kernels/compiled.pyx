@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """The network in Cython: blocking and threads here, the innermost loops in simd/.
 
 Every operation computes what the one of the same name in reference.py specifies. Matrices are kept
@@ -7,7 +7,8 @@ in panels of 64 columns while a call runs (simd/loops.h); callers see plain row-
 Threads: a training step is three phases, and all threads meet after each.
     forward   the first layer, cut into (panel, 8 rows)
     middle    the other layers, the loss and the way back to the first layer, cut into rows
-    update    gradients and Adam of all layers, cut into (panel, 16 inputs); the next batch
+    update    gradients and Adam of all layers, cut into (panel, 64 inputs, 16 outputs); the next
+              batch
 Every number is computed by one part in one fixed order, whatever the number of threads, so that
 the bits do not depend on it. A thread takes neighbouring parts, the same in every step: what it
 updates is what it reads in the next step.
@@ -15,6 +16,7 @@ updates is what it reads in the next step.
 
 import os
 import threading
+from time import perf_counter
 
 import numpy as np
 
@@ -25,24 +27,28 @@ from libc.string cimport memcpy, memset
 from posix.stdlib cimport posix_memalign
 
 __all__ = ["SUPPORTS", "available_instruction_sets", "backward", "forward", "gather",
-           "instruction_set", "loss_delta", "predict", "select_instruction_set", "train_steps",
-           "update"]
+           "instruction_set", "loss_delta", "multiply_add_peak", "predict",
+           "select_instruction_set", "train_steps", "update"]
 
 
 cdef extern from "simd/loops.h" nogil:
-    enum: PANEL
+    enum: PANEL, OUTPUTS
 
     ctypedef struct step_numbers:
         float step_size, epsilon, l2, keep, beta1, rest1, beta2, rest2
 
     ctypedef struct loops:
         const char *name
-        void (*multiply)(const float *x, long ldx, const uint64_t *mask, const float *w, long ldw,
-                         float *out, long ldo, long first, long last, long width) noexcept nogil
-        float (*gradient)(const float *x, long ldx, const uint64_t *columns, long blocks,
-                          long spacing, const float *delta, long ldd, float *w, float *m, float *v,
-                          long ldw, long first, long last, long width,
-                          const step_numbers *numbers) noexcept nogil
+        void (*multiply)(const float *x, long ldx, const uint64_t *mask, uint64_t only,
+                         const float *w, long ldw, const float *start, long lds, float *out,
+                         long ldo, long first, long last, long width) noexcept nogil
+        void (*multiply_dense)(const float *x, long ldx, long inputs, const float *w, long ldw,
+                               const float *start, long lds, float *out, long ldo, long first,
+                               long last, long width) noexcept nogil
+        void (*turn)(const float *x, long ldi, long rows, long width, float *out,
+                     uint64_t *mask) noexcept nogil
+        float (*adam_turned)(const float *g, long inputs, float *w, float *m, float *v, long ldw,
+                             float *turned, long ldt, const step_numbers *numbers) noexcept nogil
         void (*bias_gradient)(const float *delta, long ldd, long rows, float *b, float *m, float *v,
                               long width, const step_numbers *numbers) noexcept nogil
         void (*adam)(float *p, float *m, float *v, const float *g, long count,
@@ -56,11 +62,12 @@ cdef extern from "simd/loops.h" nogil:
                                  long width) noexcept nogil
         uint64_t (*row_of_floats)(const float *x, float scale, long count, float *out,
                                   long width) noexcept nogil
+        double (*multiply_adds)(long turns) noexcept nogil
 
     const loops *find_loops(const char *name)
 
-cdef extern from "simd/bits.h" nogil:
-    void transpose_bits(const uint64_t *rows, long count, uint64_t *columns)
+cdef extern from "simd/prefetch.h" nogil:
+    void prefetch(const void *data, long size)
 
 cdef extern from "simd/team.h" nogil:
     ctypedef struct team:
@@ -79,8 +86,11 @@ SUPPORTS = {
     "dtype": ("float32",),
 }
 
-cdef long FORWARD_ROWS = 8   # a part of the forward phase: 8 row groups x 2 panels feed 8 threads
-cdef long UPDATE_INPUTS = 16  # a part of the update phase: a cache line of inputs
+cdef long FORWARD_ROWS = 8  # a part of the forward phase: 8 row groups x 2 panels feed 8 threads
+
+cdef uint64_t ALL = ~<uint64_t>0
+cdef float[64] ZEROS
+memset(ZEROS, 0, sizeof(ZEROS))
 
 _ISAS = ("avx512", "avx2", "baseline")
 
@@ -174,22 +184,31 @@ cdef inline long row_step(const Layer *layer, long panel) noexcept nogil:
 
 cdef void forward_rows(
     const Layer *layer, const float *x, const uint64_t *mask, long capacity, long panel,
-    long first, long last, bint hidden
+    long first, long last, bint hidden, bint dense
 ) noexcept nogil:
-    """Rows first..last-1 of one panel of a layer's outputs. x, mask: the inputs, in panels."""
+    """Rows first..last-1 of one panel of a layer's outputs. x, mask: the inputs, in panels.
+
+    dense: do not skip zeros.
+    """
     cdef long width = width_of(layer.outputs, panel), step = row_step(layer, panel)
     cdef float *out = layer.a + panel * capacity * PANEL
     cdef const float *w = layer.w_read + panel * layer.panel_step
     cdef const float *bias = layer.b + panel * PANEL
-    cdef long s, c, block
-    for s in range(first, last):
-        for c in range(width):
-            out[s * width + c] = bias[c]
+    cdef const float *start = out
+    cdef long block
     for block in range(panels_of(layer.inputs)):
-        run.multiply(
-            x + block * capacity * PANEL, width_of(layer.inputs, block), mask + block * capacity,
-            w + block * PANEL * step, step, out, width, first, last, width,
-        )
+        if dense:
+            run.multiply_dense(
+                x + block * capacity * PANEL, width_of(layer.inputs, block),
+                min(PANEL, layer.inputs - block * PANEL), w + block * PANEL * step, step,
+                start if block else bias, width if block else 0, out, width, first, last, width,
+            )
+        else:
+            run.multiply(
+                x + block * capacity * PANEL, width_of(layer.inputs, block),
+                mask + block * capacity, ALL, w + block * PANEL * step, step,
+                start if block else bias, width if block else 0, out, width, first, last, width,
+            )
     if hidden:
         run.relu(out, width, layer.a_mask + panel * capacity, first, last, width)
 
@@ -198,20 +217,17 @@ cdef void delta_rows(
     const Layer *layer, Layer *below, long capacity, long first, long last
 ) noexcept nogil:
     """The gradient at the sums of the layer below, for rows first..last-1."""
-    cdef long panel, block, width, s, c, rows_t = padded(layer.outputs)
+    cdef long panel, block, width, rows_t = padded(layer.outputs)
     cdef float *out
     for panel in range(panels_of(layer.inputs)):
         width = width_of(layer.inputs, panel)
         out = below.delta + panel * capacity * PANEL
-        for s in range(first, last):
-            for c in range(width):
-                out[s * width + c] = 0
         for block in range(panels_of(layer.outputs)):
             run.multiply(
                 layer.delta + block * capacity * PANEL, width_of(layer.outputs, block),
-                layer.delta_mask + block * capacity,
+                layer.delta_mask + block * capacity, ALL,
                 layer.transposed + panel * rows_t * PANEL + block * PANEL * width, width,
-                out, width, first, last, width,
+                out if block else ZEROS, width if block else 0, out, width, first, last, width,
             )
         run.relu_delta(
             below.a + panel * capacity * PANEL, out, width,
@@ -274,38 +290,71 @@ cdef float loss_row(
     return loss
 
 
-cdef void columns_of(
-    const uint64_t *mask, long rows, uint64_t *columns
+cdef struct Turned:
+    float *delta      # of 64 rows after the other: (64 outputs, 64 rows)
+    uint64_t *mask    # of 64 rows after the other: which deltas of an output are not zero
+    float *gradient   # (64 outputs, 64 inputs)
+
+
+cdef void turn_delta(const Layer *layer, long capacity, long rows, long panel,
+                     Turned *turned) noexcept nogil:
+    """One panel of a layer's deltas, turned, for the gradients of its weights."""
+    cdef long width = width_of(layer.outputs, panel), block, s
+    for block in range(panels_of(rows)):
+        s = block * PANEL
+        run.turn(
+            layer.delta + (panel * capacity) * PANEL + s * width, width, min(PANEL, rows - s),
+            width, turned.delta + s * PANEL, turned.mask + s,
+        )
+
+
+cdef inline uint64_t rows_with_any(const uint64_t *mask, long rows) noexcept nogil:
+    """Which of up to 64 rows have an entry that is not zero."""
+    cdef uint64_t found = 0
+    cdef long s
+    for s in range(rows):
+        found |= <uint64_t>(mask[s] != 0) << s
+    return found
+
+
+cdef void gradient_of(
+    const Layer *layer, const float *x, const uint64_t *mask, long capacity, long rows, long block,
+    long first, long last, Turned *turned
 ) noexcept nogil:
-    """Masks of one panel of inputs, by row, into masks by column, 64 for every 64 rows."""
-    cdef long block
-    for block in range((rows + 63) // 64):
-        transpose_bits(mask + block * 64, rows - block * 64, columns + block * 64)
+    """Gradient of 64 inputs (one block of x) and the outputs first..last-1 of the turned panel."""
+    cdef long width_x = width_of(layer.inputs, block), tile, s
+    for tile in range(panels_of(rows)):
+        s = tile * PANEL
+        run.multiply(
+            turned.delta + s * PANEL, PANEL, turned.mask + s,
+            rows_with_any(mask + block * capacity + s, min(PANEL, rows - s)),
+            x + block * capacity * PANEL + s * width_x, width_x,
+            turned.gradient if s else ZEROS, PANEL if s else 0, turned.gradient, PANEL, first, last,
+            width_x,
+        )
 
 
 cdef float update_part(
-    const Layer *layer, const float *x, const uint64_t *columns, long capacity, long rows,
-    long panel, long first, long last, const step_numbers *numbers
+    const Layer *layer, long panel, long block, long group, Turned *turned,
+    const step_numbers *numbers
 ) noexcept nogil:
-    """Gradient and Adam of inputs first..last-1, all in one panel of inputs, for one panel of
-    outputs. columns: masks of that panel of inputs. Returns the sum of the squares of w before."""
-    cdef long block = first // PANEL, width = width_of(layer.outputs, panel)
-    cdef long base = block * PANEL, k, c, width_t, rows_t
-    cdef float *w = layer.w + panel * layer.panel_step + base * width
+    """Adam on 64 inputs and 16 outputs (one group of a panel), whose gradient is in turned.
+
+    Returns the sum of the squares of w before.
+    """
+    cdef long width = width_of(layer.outputs, panel), width_x = width_of(layer.inputs, block)
+    cdef long base = block * PANEL, first = group * OUTPUTS
+    cdef float *w = layer.w + panel * layer.panel_step + base * width + first
     cdef long offset = w - layer.w
-    cdef float squares = run.gradient(
-        x + block * capacity * PANEL, width_of(layer.inputs, block), columns, (rows + 63) // 64, 64,
-        layer.delta + panel * capacity * PANEL, width,
-        w, layer.m + offset, layer.v + offset, width, first - base, last - base, width, numbers,
-    )
+    cdef float *transposed = NULL
     if layer.transposed != NULL:
-        width_t, rows_t = width_of(layer.inputs, block), padded(layer.outputs)
-        for k in range(first - base, last - base):
-            for c in range(width):
-                layer.transposed[
-                    block * rows_t * PANEL + (panel * PANEL + c) * width_t + k
-                ] = w[k * width + c]
-    return squares
+        transposed = layer.transposed + (
+            base * padded(layer.outputs) + (panel * PANEL + first) * width_x
+        )
+    return run.adam_turned(
+        turned.gradient + first * PANEL, min(PANEL, layer.inputs - base), w, layer.m + offset,
+        layer.v + offset, width, transposed, width_x, numbers,
+    )
 
 
 cdef void gather_row(
@@ -335,6 +384,7 @@ cdef struct Plan:
     const uint8_t *x_bytes
     const float *x_floats
     float scale
+    bint dense
     const int32_t *order
     const int32_t *targets
     const double *weights
@@ -345,7 +395,7 @@ cdef struct Plan:
     double beta1, beta2
     float *x[2]
     uint64_t *x_mask[2]
-    uint64_t **columns      # one for every thread
+    Turned *turned          # one for every thread
     float *loss
     float *squares          # of every update part
     double *losses
@@ -355,6 +405,20 @@ cdef struct Plan:
 cdef inline long share(long parts, long thread, long threads) noexcept nogil:
     """Where the parts of a thread begin."""
     return parts * thread // threads
+
+
+# The parts of an update: panel by panel, its blocks of inputs, their groups of outputs.
+
+cdef inline long first_part(const Layer *layer, long panel) noexcept nogil:
+    return panel * panels_of(layer.inputs) * (PANEL // OUTPUTS)
+
+
+cdef inline long panel_of(const Layer *layer, long part) noexcept nogil:
+    return part // (panels_of(layer.inputs) * (PANEL // OUTPUTS))
+
+
+cdef inline long parts_of(const Layer *layer) noexcept nogil:
+    return panels_of(layer.inputs) * (padded(layer.outputs) // OUTPUTS)
 
 
 cdef inline long rows_of(const Plan *plan, long step) noexcept nogil:
@@ -370,6 +434,23 @@ cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
         )
 
 
+cdef void prefetch_rows(Plan *plan, long step, long thread, long part, long parts) noexcept nogil:
+    """Fetch what gather_phase will read in this step, its share of `parts`: random rows of a data
+    set larger than the caches."""
+    cdef long rows = rows_of(plan, step), inputs = plan.layers[0].inputs, s
+    cdef long first = share(rows, thread, plan.threads)
+    cdef long count = share(rows, thread + 1, plan.threads) - first
+    for s in range(first + share(count, part, parts), first + share(count, part + 1, parts)):
+        fetch_row(plan, plan.order[step * plan.batch + s] * inputs, inputs)
+
+
+cdef inline void fetch_row(Plan *plan, long at, long inputs) noexcept nogil:
+    if plan.x_bytes != NULL:
+        prefetch(plan.x_bytes + at, inputs)
+    else:
+        prefetch(plan.x_floats + at, inputs * sizeof(float))
+
+
 cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
     cdef Layer *layer = plan.layers
     cdef long rows = rows_of(plan, step), groups = (rows + FORWARD_ROWS - 1) // FORWARD_ROWS
@@ -382,7 +463,7 @@ cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
         forward_rows(
             layer, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, panel,
             (part - panel * groups) * FORWARD_ROWS,
-            min(rows, (stop - panel * groups) * FORWARD_ROWS), plan.depth > 1,
+            min(rows, (stop - panel * groups) * FORWARD_ROWS), plan.depth > 1, plan.dense,
         )
         part = stop
 
@@ -402,7 +483,7 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
         for panel in range(panels_of(layer.outputs)):
             forward_rows(
                 layer, plan.layers[depth - 1].a, plan.layers[depth - 1].a_mask, plan.capacity,
-                panel, first, last, depth < plan.depth - 1,
+                panel, first, last, depth < plan.depth - 1, False,
             )
     for s in range(rows):
         total += plan.weights[order[s]]
@@ -419,11 +500,12 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
 cdef void update_phase(
     Plan *plan, long step, long thread, const step_numbers *numbers
 ) noexcept nogil:
-    cdef long rows = rows_of(plan, step), depth, groups, parts, part, panel, group, block, known
+    cdef long rows = rows_of(plan, step), depth, parts, begin, end, part
+    cdef long panel, block, group, groups = 1
     cdef Layer *layer
     cdef const float *x
     cdef const uint64_t *mask
-    cdef uint64_t *columns = plan.columns[thread]
+    cdef Turned *turned = plan.turned + thread
     cdef float *squares = plan.squares
     cdef step_numbers bias_numbers = numbers[0]
     bias_numbers.l2 = 0
@@ -432,28 +514,31 @@ cdef void update_phase(
         layer = plan.layers + depth
         x = plan.layers[depth - 1].a if depth else plan.x[step & 1]
         mask = plan.layers[depth - 1].a_mask if depth else plan.x_mask[step & 1]
-        groups = (layer.inputs + UPDATE_INPUTS - 1) // UPDATE_INPUTS
-        parts = groups * panels_of(layer.outputs)
-        known = -1
-        for part in range(
-            share(parts, thread, plan.threads), share(parts, thread + 1, plan.threads)
-        ):
-            panel = part // groups
-            group = part - panel * groups
-            block = group * UPDATE_INPUTS // PANEL
-            if block != known:
-                columns_of(mask + block * plan.capacity, rows, columns)
-                known = block
-            squares[part] = update_part(
-                layer, x, columns, plan.capacity, rows, panel, group * UPDATE_INPUTS,
-                min(layer.inputs, (group + 1) * UPDATE_INPUTS), numbers,
-            )
-            if group == 0:
+        parts = parts_of(layer)
+        begin, end = share(parts, thread, plan.threads), share(parts, thread + 1, plan.threads)
+        part, panel = begin, -1
+        while part < end:
+            if panel != panel_of(layer, part):
+                panel = panel_of(layer, part)
+                groups = width_of(layer.outputs, panel) // OUTPUTS
+                turn_delta(layer, plan.capacity, rows, panel, turned)
+            block = (part - first_part(layer, panel)) // groups
+            group = (part - first_part(layer, panel)) % groups
+            if group == 0 or part == begin:
+                gradient_of(
+                    layer, x, mask, plan.capacity, rows, block, group * OUTPUTS,
+                    min(groups, group + end - part) * OUTPUTS, turned,
+                )
+            squares[part] = update_part(layer, panel, block, group, turned, numbers)
+            if block == 0 and group == 0:
                 run.bias_gradient(
                     layer.delta + panel * plan.capacity * PANEL, width_of(layer.outputs, panel),
                     rows, layer.b + panel * PANEL, layer.m_b + panel * PANEL,
                     layer.v_b + panel * PANEL, width_of(layer.outputs, panel), &bias_numbers,
                 )
+            part += 1
+            if depth == 0 and step + 1 < plan.last:
+                prefetch_rows(plan, step + 1, thread, part - 1 - begin, end - begin)
         squares += parts
 
 
@@ -466,10 +551,7 @@ cdef void finish_loss(Plan *plan, long step) noexcept nogil:
         total += plan.weights[order[s]]
         loss += plan.weights[order[s]] * plan.loss[s]
     for depth in range(plan.depth):
-        parts += (
-            (plan.layers[depth].inputs + UPDATE_INPUTS - 1) // UPDATE_INPUTS
-            * panels_of(plan.layers[depth].outputs)
-        )
+        parts += parts_of(plan.layers + depth)
     for part in range(parts):
         squares += plan.squares[part]
     plan.losses[step - plan.first] = (
@@ -549,17 +631,17 @@ cdef class _Network:
     cdef list read_from  # keeps the arrays alive that layers point into
 
     def __cinit__(self, spec, long capacity):
-        self.depth, self.capacity, self.read_from = len(spec.shapes), capacity, []
+        self.depth, self.capacity, self.read_from = len(spec.sizes) - 1, capacity, []
         self.layers = <Layer *>calloc(self.depth, sizeof(Layer))
         if self.layers == NULL:
             raise MemoryError
         cdef Layer *layer
         cdef long d
-        for d, (inputs, outputs) in enumerate(spec.shapes):
+        for d in range(self.depth):
             layer = self.layers + d
-            layer.inputs, layer.outputs = inputs, outputs
-            layer.a = self.floats(capacity * padded(outputs))
-            layer.a_mask = self.bits(capacity * panels_of(outputs))
+            layer.inputs, layer.outputs = spec.sizes[d], spec.sizes[d + 1]
+            layer.a = self.floats(capacity * padded(layer.outputs))
+            layer.a_mask = self.bits(capacity * panels_of(layer.outputs))
 
     def __dealloc__(self):
         cdef long piece
@@ -575,7 +657,7 @@ cdef class _Network:
         if longer == NULL:
             raise MemoryError
         self.memory = longer
-        if posix_memalign(&piece, 64, max(size, 1)) != 0:
+        if posix_memalign(&piece, 64, size or 1) != 0:
             raise MemoryError
         memset(piece, 0, size)
         self.memory[self.pieces] = piece
@@ -587,6 +669,15 @@ cdef class _Network:
 
     cdef uint64_t *bits(self, long count) except NULL:
         return <uint64_t *>self.room(count * sizeof(uint64_t))
+
+    cdef Turned turned(self) except *:
+        """Room of one thread for the deltas of a panel."""
+        cdef Turned turned
+        cdef long rows = (self.capacity + PANEL - 1) // PANEL * PANEL
+        turned.delta = self.floats(rows * PANEL)
+        turned.mask = self.bits(rows)
+        turned.gradient = self.floats(PANEL * PANEL)
+        return turned
 
     cdef float *panels(self, const float[:, ::1] matrix) except NULL:
         """A copy of a matrix in panels."""
@@ -602,14 +693,15 @@ cdef class _Network:
             room[c] = row[c]
         return room
 
-    cdef int read(self, params) except -1:
-        """Use these parameters for the forward pass; large matrices as they are, not copied."""
+    cdef int read(self, params, bint copy=False) except -1:
+        """Use these parameters for the forward pass: as they are where rows are whole vectors,
+        unless `copy` asks for panels, which pay from about two batches on."""
         cdef Layer *layer
         cdef const float[:, ::1] view
         cdef long depth
         for depth, (w_io, b_o) in enumerate(zip(*params)):
             layer = self.layers + depth
-            if layer.outputs % 16 == 0:
+            if layer.outputs % 16 == 0 and not copy:
                 view = w_io
                 self.read_from.append(w_io)
                 layer.w_read, layer.panel_step, layer.row_step = &view[0, 0], PANEL, layer.outputs
@@ -617,6 +709,16 @@ cdef class _Network:
                 layer.w_read = self.panels(w_io)
                 layer.panel_step, layer.row_step = layer.inputs * PANEL, 0
             layer.b = self.vector(b_o)
+        return 0
+
+    cdef int share_weights(self, _Network other) except -1:
+        """Use what another network, which must live on, uses for the forward pass."""
+        cdef long depth
+        for depth in range(self.depth):
+            self.layers[depth].w_read = other.layers[depth].w_read
+            self.layers[depth].panel_step = other.layers[depth].panel_step
+            self.layers[depth].row_step = other.layers[depth].row_step
+            self.layers[depth].b = other.layers[depth].b
         return 0
 
     cdef int add_deltas(self) except -1:
@@ -707,7 +809,7 @@ def train_steps(
     else:
         x_floats = x_ni
         plan.x_floats = &x_floats[0, 0]
-    plan.scale = data.scale
+    plan.scale, plan.dense = data.scale, data.dense
     cdef const int32_t[::1] targets = data.targets_n
     cdef const double[::1] weights = data.weights_n, step_size = steps.step_size_t
     cdef const double[::1] epsilon = steps.epsilon_t, l2 = steps.l2_t, decay = steps.decay_t
@@ -719,25 +821,20 @@ def train_steps(
     for depth in range(2):
         plan.x[depth] = training.floats(capacity * padded(spec.sizes[0]))
         plan.x_mask[depth] = training.bits(capacity * panels_of(spec.sizes[0]))
-    for inputs, outputs in spec.shapes:
-        parts += (inputs + UPDATE_INPUTS - 1) // UPDATE_INPUTS * panels_of(outputs)
+    for depth in range(training.depth):
+        parts += parts_of(training.layers + depth)
     plan.squares, plan.loss = training.floats(parts), training.floats(capacity)
     losses_t = np.empty(last - first)
     cdef double[::1] losses = losses_t
     plan.losses = &losses[0]
-    plan.columns = <uint64_t **>calloc(threads, sizeof(uint64_t *))
-    if plan.columns == NULL:
-        raise MemoryError
+    plan.turned = <Turned *>training.room(threads * sizeof(Turned))
+    for depth in range(threads):
+        plan.turned[depth] = training.turned()
+    team_begin(&plan.meeting, threads)
     try:
-        for depth in range(threads):
-            plan.columns[depth] = training.bits((capacity + 63) // 64 * 64)
-        team_begin(&plan.meeting, threads)
-        try:
-            _run_team(training.work, threads)
-        finally:
-            team_end(&plan.meeting)
+        _run_team(training.work, threads)
     finally:
-        free(plan.columns)
+        team_end(&plan.meeting)
     training.store(state)
     return losses_t
 
@@ -809,7 +906,8 @@ def forward(params, const float[:, ::1] x_bi, spec, out_layers):
         layer = network.layers + depth
         for panel in range(panels_of(layer.outputs)):
             forward_rows(
-                layer, inputs.x, inputs.mask, rows, panel, 0, rows, depth < network.depth - 1
+                layer, inputs.x, inputs.mask, rows, panel, 0, rows, depth < network.depth - 1,
+                False,
             )
         inputs.x, inputs.mask = layer.a, layer.a_mask
         _collect(layer.a, out_layers[depth], rows)
@@ -840,10 +938,10 @@ def loss_delta(
 def backward(params, const float[:, ::1] x_bi, layers, const float[:, ::1] delta_bk, spec,
              out_grads):
     """Gradients of all parameters: see reference.backward."""
-    cdef long rows = x_bi.shape[0], depth, panel, block, width, classes = delta_bk.shape[1]
+    cdef long rows = x_bi.shape[0], depth, panel, block, group, width, classes = delta_bk.shape[1]
     cdef _Network network = _Network(spec, rows)
     cdef Inputs inputs = _inputs(network, x_bi)
-    cdef uint64_t *columns = network.bits((rows + 63) // 64 * 64)
+    cdef Turned turned = network.turned()
     cdef Layer *layer
     network.add_deltas()
     network.add_transposed(params)
@@ -868,13 +966,15 @@ def backward(params, const float[:, ::1] x_bi, layers, const float[:, ::1] delta
         layer.transposed = NULL
         layer.w = network.floats(layer.inputs * padded(layer.outputs))
         layer.panel_step = layer.inputs * PANEL
-        for block in range(panels_of(layer.inputs)):
-            columns_of(inputs.mask + block * rows, rows, columns)
-            for panel in range(panels_of(layer.outputs)):
-                update_part(
-                    layer, inputs.x, columns, rows, rows, panel, block * PANEL,
-                    min(layer.inputs, (block + 1) * PANEL), NULL,
+        for panel in range(panels_of(layer.outputs)):
+            turn_delta(layer, rows, rows, panel, &turned)
+            for block in range(panels_of(layer.inputs)):
+                width = width_of(layer.outputs, panel)
+                gradient_of(
+                    layer, inputs.x, inputs.mask, rows, rows, block, 0, width, &turned
                 )
+                for group in range(width // OUTPUTS):
+                    update_part(layer, panel, block, group, &turned, NULL)
         _collect(layer.w, out_grads.weights[depth], layer.inputs)
         layer.b = network.floats(padded(layer.outputs))
         for panel in range(panels_of(layer.outputs)):
@@ -904,28 +1004,28 @@ def update(state, grads, numbers, spec):
 
 
 cdef void predict_rows(
-    Layer *layers, long depth, float *x, uint64_t *mask, const uint8_t *x_bytes,
+    Layer *layers, long depth, long capacity, float *x, uint64_t *mask, const uint8_t *x_bytes,
     const float *x_floats, float scale, long first, long last, float *out
 ) noexcept nogil:
-    """Rows first..last-1, at most 64, through all layers."""
+    """Rows first..last-1, at most `capacity`, through all layers."""
     cdef long rows = last - first, s, d, panel, c, width, classes = layers[depth - 1].outputs
     cdef float *top
     for s in range(rows):
-        gather_row(x_bytes, x_floats, first + s, scale, layers[0].inputs, x, mask, PANEL, s)
+        gather_row(x_bytes, x_floats, first + s, scale, layers[0].inputs, x, mask, capacity, s)
     for d in range(depth):
         for panel in range(panels_of(layers[d].outputs)):
             forward_rows(
                 layers + d, layers[d - 1].a if d else x, layers[d - 1].a_mask if d else mask,
-                PANEL, panel, 0, rows, d < depth - 1,
+                capacity, panel, 0, rows, d < depth - 1, False,
             )
     top = layers[depth - 1].a
     for s in range(rows):
-        softmax_row(top, top, PANEL, classes, s, 0)
+        softmax_row(top, top, capacity, classes, s, 0)
         for panel in range(panels_of(classes)):
             width = width_of(classes, panel)
             for c in range(min(PANEL, classes - panel * PANEL)):
                 out[(first + s) * classes + panel * PANEL + c] = (
-                    top[panel * PANEL * PANEL + s * width + c]
+                    top[panel * capacity * PANEL + s * width + c]
                 )
 
 
@@ -935,6 +1035,9 @@ def predict(params, x_ni, float scale, spec, long threads, float[:, ::1] out_nk)
     if count == 0:
         return
     x_ni = _rows(x_ni)
+    cdef long capacity = min(count, PANEL)
+    cdef _Network shared = _Network(spec, capacity)
+    shared.read(params, copy=blocks > 2)
     threads = min(threads, blocks)
     cdef const uint8_t[:, ::1] x_bytes
     cdef const float[:, ::1] x_floats
@@ -948,17 +1051,42 @@ def predict(params, x_ni, float scale, spec, long threads, float[:, ::1] out_nk)
         floats = &x_floats[0, 0]
 
     def job(long thread):
-        cdef _Network network = _Network(spec, PANEL)
-        cdef float *x = network.floats(PANEL * padded(spec.sizes[0]))
-        cdef uint64_t *mask = network.bits(PANEL * panels_of(spec.sizes[0]))
+        cdef _Network network = _Network(spec, capacity) if thread else shared
+        cdef float *x = network.floats(capacity * padded(spec.sizes[0]))
+        cdef uint64_t *mask = network.bits(capacity * panels_of(spec.sizes[0]))
         cdef long block, first = share(blocks, thread, threads)
         cdef long last = share(blocks, thread + 1, threads)
-        network.read(params)
+        network.share_weights(shared)
         with nogil:
             for block in range(first, last):
                 predict_rows(
-                    network.layers, network.depth, x, mask, bytes_, floats, scale, block * PANEL,
-                    min(count, (block + 1) * PANEL), &out_nk[0, 0],
+                    network.layers, network.depth, capacity, x, mask, bytes_, floats, scale,
+                    block * PANEL, min(count, (block + 1) * PANEL), &out_nk[0, 0],
                 )
 
     _run_team(job, threads)
+
+
+def multiply_add_peak(long threads, double seconds=0.3):
+    """What this processor can do at most, in GFLOP/s: fused multiply-adds on all threads at once.
+
+    The best of bursts of about 50 ms, for at least that many seconds. For benchmarks.
+    """
+    operations = [0.0] * threads
+    turns, best, end = 1 << 16, 0.0, perf_counter() + seconds
+
+    def job(long thread):
+        cdef long count = turns
+        cdef double done
+        with nogil:
+            done = run.multiply_adds(count)
+        operations[thread] = done
+
+    while perf_counter() < end:
+        start = perf_counter()
+        _run_team(job, threads)
+        elapsed = perf_counter() - start
+        best = max(best, sum(operations) / elapsed / 1e9)
+        if elapsed < 0.05:
+            turns *= 2
+    return best

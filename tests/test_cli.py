@@ -208,7 +208,7 @@ def test_data_path_without_data_says_what_to_do(run):
         (["--lr", "0"], "'--lr': 0.0 is not in the range x>0"),
         (["--lr", "nan"], "lr is nan: give a number above 0"),
         (["--schedule", "linear"], "'linear' is not one of"),
-        (["--backend", "jax"], "unknown backend 'jax': choose from auto, cython, numpy"),
+        (["--backend", "jax"], "unknown backend 'jax': choose from auto, cython, numba, numpy"),
         (["--dataset", "mnist"], "there is no data set 'mnist'"),
         (["--dataset", "."], "has no train-images-idx3-ubyte.gz"),
         (["--data-dir", "nowhere"], "Directory 'nowhere' does not exist"),

@@ -119,3 +119,13 @@ def test_threads_below_one_are_refused():
 def test_a_spec_that_the_backend_lacks_is_an_error_that_names_it():
     with pytest.raises(BackendUnavailable, match=r"'numpy' has no dtype 'float16': it has float32"):
         Network.random(Spec((2, 3), dtype="float16"), 0, 1.0, "numpy")
+
+
+def test_a_small_network_is_not_worth_many_threads(monkeypatch):
+    monkeypatch.setattr("fmnist_fast.network.usable_cores", lambda: 8)
+    threads = [
+        Network.random(Spec(sizes), 0, 1.0, "numpy").threads
+        for sizes in ((4, 8, 3), (784, 32, 10), (784, 128, 64, 10))
+    ]
+    assert threads == [1, 3, 8]
+    assert Network.random(Spec((4, 8, 3)), 0, 1.0, "numpy", threads=8).threads == 8

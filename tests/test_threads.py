@@ -1,9 +1,11 @@
 """Teams of threads in the conditions that real machines make: none may hang, none may differ."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -93,3 +95,21 @@ def test_a_fork_after_a_training_trains_too(backend, small_npz, tmp_path):
         "assert os.waitpid(child, 0)[1] == 0\n"
     )
     run_code(code, small_npz, tmp_path)
+
+
+def test_ctrl_c_during_an_epoch_stops_the_team(backend, small_npz, tmp_path):
+    """One epoch of a network that would take minutes: it ends soon, and what it has is saved."""
+    command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", str(small_npz)]
+    process = subprocess.Popen(
+        [*command, *f"--backend {backend} --threads 3 --batch-size 1 --hidden 2000,2000".split()],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(5)
+    assert process.poll() is None, process.stderr.read()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "is saved in model.unfinished.safetensors" in err

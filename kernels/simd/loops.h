@@ -5,8 +5,10 @@
  * columns beyond the matrix are zero. A 64 x 64 block of weights is 16 KiB, half of the smallest L1
  * cache, and a row of it fits into 8 AVX2 registers.
  *
- * A mask has one bit for each entry of 64 that is not zero. Sums over the inputs of a layer run
- * over the set bits only, in ascending order: x + 0 * w is x for finite w.
+ * A mask has one bit for each entry of 64 that is not zero. Products run over the set bits only, in
+ * ascending order: x + 0 * w is x for finite w. The same product serves both ways: forward it skips
+ * the inputs that are zero, and for the gradient, whose sums run over the rows of a batch, the
+ * deltas that are zero, which ReLU leaves more of.
  *
  * kernels/reference.py says what the operations compute. */
 #ifndef FMNIST_LOOPS_H
@@ -14,7 +16,8 @@
 
 #include <stdint.h>
 
-enum { PANEL = 64 };
+/* A panel is 64 columns wide; a part of an update has 16 outputs, a cache line of weights. */
+enum { PANEL = 64, OUTPUTS = 16 };
 
 /* The numbers of one step, see StepNumbers in kernels/__init__.py. keep = 1 - decay, rest = 1 -
  * beta: taken in double, since 1 - 0.999f is off by 5e-5 of itself. */
@@ -25,19 +28,29 @@ typedef struct {
 typedef struct {
     const char *name;
 
-    /* out[s] += sum over the set bits k of mask[s] of x[s][k] * w[k], for rows first..last-1.
-     * x (rows, ldx), w (64, ldw), out (rows, ldo); `width` columns of w and out. */
-    void (*multiply)(const float *x, long ldx, const uint64_t *mask, const float *w, long ldw,
-                     float *out, long ldo, long first, long last, long width);
+    /* out[s] = start[s] + sum over the set bits k of mask[s] & only of x[s][k] * w[k], for rows
+     * first..last-1. x (rows, ldx), w (64, ldw), start (rows, lds; lds 0: one row for all), out
+     * (rows, ldo), which may be start; `width` columns of w, start and out. */
+    void (*multiply)(const float *x, long ldx, const uint64_t *mask, uint64_t only, const float *w,
+                     long ldw, const float *start, long lds, float *out, long ldo, long first,
+                     long last, long width);
 
-    /* grad[k] = sum over s of x[s][k] * delta[s], for inputs first..last-1 of one panel; over the
-     * set bits of columns[64 * (s / 64) ...][k]. Then, with numbers, Adam moves w, m and v
-     * (inputs, ldw), and the sum of w's squares before is returned; without, w becomes grad. */
-    float (*gradient)(const float *x, long ldx, const uint64_t *columns, long blocks, long spacing,
-                      const float *delta, long ldd, float *w, float *m, float *v, long ldw,
-                      long first, long last, long width, const step_numbers *numbers);
+    /* The same over all of the first `inputs` columns of x, for data with few zeros. */
+    void (*multiply_dense)(const float *x, long ldx, long inputs, const float *w, long ldw,
+                           const float *start, long lds, float *out, long ldo, long first,
+                           long last, long width);
 
-    /* The same for a bias: grad = sum over s of delta[s]. */
+    /* out[c][s] = in[s][c]: up to 64 rows of `width` columns, turned. out (width, 64) is zero from
+     * row `rows` on; mask[c] gets the bits of what is not zero in out[c]. */
+    void (*turn)(const float *in, long ldi, long rows, long width, float *out, uint64_t *mask);
+
+    /* A gradient of 16 outputs by `inputs` inputs, g (16, 64), turned: into w, m and v (inputs,
+     * ldw), which Adam moves; the sum of w's squares before is returned. The new weights also go
+     * to turned (16, ldt), if that is not null. Without numbers w becomes the gradient. */
+    float (*adam_turned)(const float *g, long inputs, float *w, float *m, float *v, long ldw,
+                         float *turned, long ldt, const step_numbers *numbers);
+
+    /* The gradient of a bias, the sum over s of delta[s], and Adam; without numbers b becomes it. */
     void (*bias_gradient)(const float *delta, long ldd, long rows, float *b, float *m, float *v,
                           long width, const step_numbers *numbers);
 
@@ -58,6 +71,10 @@ typedef struct {
     /* out = scale * x for one row of up to 64 inputs, zero up to width; returns the mask. */
     uint64_t (*row_of_bytes)(const uint8_t *x, float scale, long count, float *out, long width);
     uint64_t (*row_of_floats)(const float *x, float scale, long count, float *out, long width);
+
+    /* Fused multiply-adds in registers and nothing else; returns how many floating-point
+     * operations they were. What benchmarks call this processor's peak. */
+    double (*multiply_adds)(long turns);
 } loops;
 
 /* The loops of an instruction set, or a null pointer if it was not built or this processor lacks

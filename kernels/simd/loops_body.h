@@ -8,6 +8,13 @@
 /* Keeps the compiler from taking a pointer apart into one register per offset from it. */
 #define FIXED(pointer) __asm__("" : "+r"(pointer))
 
+/* Keeps the compiler from loading a vector once for every use of it. */
+#if defined(__x86_64__)
+#define IN_REGISTER(vector) __asm__("" : "+v"(vector))
+#else
+#define IN_REGISTER(vector) ((void)0)
+#endif
+
 /* At most this many vectors of sums are kept in registers: 8 of AVX2's 16. */
 enum { SUMS = 8 };
 
@@ -28,15 +35,16 @@ static long vectors(long width, long column)
     return n < SUMS ? n : SUMS;
 }
 
-INLINE void multiply_n(const float *x, long ldx, const uint64_t *mask, const float *w, long ldw,
-                       float *out, long ldo, long first, long last, const int n)
+INLINE void multiply_n(const float *x, long ldx, const uint64_t *mask, uint64_t only,
+                       const float *w, long ldw, const float *start, long lds, float *out, long ldo,
+                       long first, long last, const int n)
 {
     for (long s = first; s < last; s++) {
         vec sum[SUMS];
         for (int j = 0; j < n; j++)
-            sum[j] = load(out + s * ldo + j * LANES);
+            sum[j] = load(start + s * lds + j * LANES);
         const float *row = x + s * ldx;
-        for (uint64_t bits = mask[s]; bits; bits &= bits - 1) {
+        for (uint64_t bits = mask[s] & only; bits; bits &= bits - 1) {
             long k = __builtin_ctzll(bits);
             vec value = splat(row[k]);
             const float *weights = w + k * ldw;
@@ -49,69 +57,163 @@ INLINE void multiply_n(const float *x, long ldx, const uint64_t *mask, const flo
     }
 }
 
-static void multiply(const float *x, long ldx, const uint64_t *mask, const float *w, long ldw,
-                     float *out, long ldo, long first, long last, long width)
+static void multiply(const float *x, long ldx, const uint64_t *mask, uint64_t only, const float *w,
+                     long ldw, const float *start, long lds, float *out, long ldo, long first,
+                     long last, long width)
 {
     for (long c = 0; c < width; c += SUMS * LANES)
-        WITH_CONSTANT(vectors(width, c), multiply_n, x, ldx, mask, w + c, ldw, out + c, ldo, first,
-                      last)
+        WITH_CONSTANT(vectors(width, c), multiply_n, x, ldx, mask, only, w + c, ldw, start + c, lds,
+                      out + c, ldo, first, last)
 }
 
-/* One vector of parameters: kernels/reference.py, update and adam. */
-INLINE void adam_vector(float *p, float *m, float *v, vec g, const step_numbers *numbers)
-{
-    vec w = load(p);
-    g = fma_(splat(numbers->l2), w, g);
-    vec mean = fma_(splat(numbers->beta1), load(m), splat(numbers->rest1) * g);
-    vec square = fma_(splat(numbers->beta2), load(v), splat(numbers->rest2) * g * g);
-    vec step = splat(numbers->step_size) * mean / (root(square) + splat(numbers->epsilon));
-    store(m, mean);
-    store(v, square);
-    store(p, splat(numbers->keep) * w - step);
-}
+/* Rows and vectors of a tile of sums: 4 by 4 of AVX-512's 32 registers, else 4 by 2 of 16. A row's
+ * sums are the same in a tile of any height. */
+enum { TILE_ROWS = 4, TILE = LANES == 16 ? 4 : 2 };
 
-INLINE void gradient_n(const float *x, long ldx, const uint64_t *columns, long blocks,
-                       long spacing, const float *delta, long ldd, float *w, float *m, float *v,
-                       long ldw, long first, long last, const step_numbers *numbers, vec *squares,
+INLINE void dense_tile(const float *x, long ldx, long inputs, const float *w, long ldw,
+                       const float *start, long lds, float *out, long ldo, const int rows,
                        const int n)
 {
-    for (long k = first; k < last; k++) {
-        vec sum[SUMS];
+    vec sum[TILE_ROWS][TILE];
+    for (int s = 0; s < rows; s++)
         for (int j = 0; j < n; j++)
-            sum[j] = splat(0);
-        for (long block = 0; block < blocks; block++) {
-            const float *x_block = x + block * 64 * ldx + k;
-            const float *delta_block = delta + block * 64 * ldd;
-            for (uint64_t bits = columns[block * spacing + k]; bits; bits &= bits - 1) {
-                long s = __builtin_ctzll(bits);
-                vec value = splat(x_block[s * ldx]);
-                const float *deltas = delta_block + s * ldd;
-                FIXED(deltas);
-                for (int j = 0; j < n; j++)
-                    sum[j] = fma_(value, load(deltas + j * LANES), sum[j]);
-            }
-        }
+            sum[s][j] = load(start + s * lds + j * LANES);
+    for (long k = 0; k < inputs; k++) {
+        vec weights[TILE];
         for (int j = 0; j < n; j++) {
-            long at = k * ldw + j * LANES;
-            if (numbers) {
-                vec before = load(w + at);
-                *squares = fma_(before, before, *squares);
-                adam_vector(w + at, m + at, v + at, sum[j], numbers);
-            } else {
-                store(w + at, sum[j]);
+            weights[j] = load(w + k * ldw + j * LANES);
+            IN_REGISTER(weights[j]);
+        }
+        for (int s = 0; s < rows; s++) {
+            vec value = splat(x[s * ldx + k]);
+            for (int j = 0; j < n; j++)
+                sum[s][j] = fma_(value, weights[j], sum[s][j]);
+        }
+    }
+    for (int s = 0; s < rows; s++)
+        for (int j = 0; j < n; j++)
+            store(out + s * ldo + j * LANES, sum[s][j]);
+}
+
+INLINE void multiply_dense_n(const float *x, long ldx, long inputs, const float *w, long ldw,
+                             const float *start, long lds, float *out, long ldo, long first,
+                             long last, const int n)
+{
+    long s = first;
+    for (; s + TILE_ROWS <= last; s += TILE_ROWS)
+        dense_tile(x + s * ldx, ldx, inputs, w, ldw, start + s * lds, lds, out + s * ldo, ldo,
+                   TILE_ROWS, n);
+    for (; s < last; s++)
+        dense_tile(x + s * ldx, ldx, inputs, w, ldw, start + s * lds, lds, out + s * ldo, ldo, 1,
+                   n);
+}
+
+static void multiply_dense(const float *x, long ldx, long inputs, const float *w, long ldw,
+                           const float *start, long lds, float *out, long ldo, long first,
+                           long last, long width)
+{
+    long c = 0;
+    for (; c + TILE * LANES <= width; c += TILE * LANES)
+        multiply_dense_n(x, ldx, inputs, w + c, ldw, start + c, lds, out + c, ldo, first, last,
+                         TILE);
+    for (; c < width; c += LANES)
+        multiply_dense_n(x, ldx, inputs, w + c, ldw, start + c, lds, out + c, ldo, first, last, 1);
+}
+
+/* A square of LANES by LANES floats across its diagonal, by swapping ever larger squares. */
+INLINE void turn_square(vec t[LANES])
+{
+#define SWAP_SQUARES(size)                                                      \
+    for (int i = 0; i < LANES; i++)                                             \
+        if (!(i & (size))) {                                                    \
+            vec upper = t[i], lower = t[i + (size)];                            \
+            t[i] = SHUFFLE(upper, lower, EVERY_LANE(UPPER, size));              \
+            t[i + (size)] = SHUFFLE(upper, lower, EVERY_LANE(LOWER, size));     \
+        }
+#define UPPER(j, size) ((j) & (size) ? LANES + (j) - (size) : (j))
+#define LOWER(j, size) ((j) & (size) ? LANES + (j) : (j) + (size))
+    SWAP_SQUARES(1)
+    SWAP_SQUARES(2)
+#if LANES > 4
+    SWAP_SQUARES(4)
+#endif
+#if LANES > 8
+    SWAP_SQUARES(8)
+#endif
+}
+
+static void turn(const float *in, long ldi, long rows, long width, float *out, uint64_t *mask)
+{
+    for (long c = 0; c < width; c += LANES) {
+        uint64_t bits[LANES] = {0};
+        for (long s = 0; s < PANEL; s += LANES) {
+            vec t[LANES];
+            for (int i = 0; i < LANES; i++)
+                t[i] = s + i < rows ? load(in + (s + i) * ldi + c) : splat(0);
+            turn_square(t);
+            for (int i = 0; i < LANES; i++) {
+                store(out + (c + i) * PANEL + s, t[i]);
+                bits[i] |= (uint64_t)nonzero(t[i]) << s;
             }
         }
+        memcpy(mask + c, bits, sizeof bits);
     }
 }
 
-static float gradient(const float *x, long ldx, const uint64_t *columns, long blocks, long spacing,
-                      const float *delta, long ldd, float *w, float *m, float *v, long ldw,
-                      long first, long last, long width, const step_numbers *numbers)
+/* The numbers of a step in every lane, so that they are loaded once and not for every vector. */
+typedef struct {
+    vec step_size, epsilon, l2, keep, beta1, rest1, beta2, rest2;
+} numbers_in_lanes;
+
+INLINE numbers_in_lanes in_lanes(const step_numbers *n)
 {
+    return (numbers_in_lanes){splat(n->step_size), splat(n->epsilon), splat(n->l2),
+                              splat(n->keep),      splat(n->beta1),   splat(n->rest1),
+                              splat(n->beta2),     splat(n->rest2)};
+}
+
+/* One vector of parameters: kernels/reference.py, update and adam. Returns the new ones. */
+INLINE vec adam_vector(float *p, float *m, float *v, vec g, const numbers_in_lanes *n)
+{
+    vec w = load(p);
+    g = fma_(n->l2, w, g);
+    vec mean = fma_(n->beta1, load(m), n->rest1 * g);
+    vec square = fma_(n->beta2, load(v), n->rest2 * g * g);
+    vec step = n->step_size * mean / (root(square) + n->epsilon);
+    store(m, mean);
+    store(v, square);
+    w = n->keep * w - step;
+    store(p, w);
+    return w;
+}
+
+static float adam_turned(const float *g, long inputs, float *w, float *m, float *v, long ldw,
+                         float *turned, long ldt, const step_numbers *numbers)
+{
+    const numbers_in_lanes lanes = numbers ? in_lanes(numbers) : (numbers_in_lanes){0};
     vec squares = splat(0);
-    for (long c = 0; c < width; c += SUMS * LANES)
-        WITH_CONSTANT(vectors(width, c), gradient_n, x, ldx, columns, blocks, spacing, delta + c,
-                      ldd, w + c, m + c, v + c, ldw, first, last, numbers, &squares)
+    for (long k = 0; k < inputs; k += LANES)
+        for (long o = 0; o < OUTPUTS; o += LANES) {
+            vec t[LANES];
+            for (int i = 0; i < LANES; i++)
+                t[i] = load(g + (o + i) * PANEL + k);
+            turn_square(t);
+            for (int i = 0; i < LANES && k + i < inputs; i++) {
+                long at = (k + i) * ldw + o;
+                if (numbers) {
+                    vec before = load(w + at);
+                    squares = fma_(before, before, squares);
+                    t[i] = adam_vector(w + at, m + at, v + at, t[i], &lanes);
+                } else {
+                    store(w + at, t[i]);
+                }
+            }
+            if (turned) {
+                turn_square(t);
+                for (int i = 0; i < LANES; i++)
+                    store(turned + (o + i) * ldt + k, t[i]);
+            }
+        }
     float total = 0;
     for (int i = 0; i < LANES; i++)
         total += squares[i];
@@ -121,12 +223,13 @@ static float gradient(const float *x, long ldx, const uint64_t *columns, long bl
 static void bias_gradient(const float *delta, long ldd, long rows, float *b, float *m, float *v,
                           long width, const step_numbers *numbers)
 {
+    const numbers_in_lanes lanes = numbers ? in_lanes(numbers) : (numbers_in_lanes){0};
     for (long c = 0; c < width; c += LANES) {
         vec sum = splat(0);
         for (long s = 0; s < rows; s++)
             sum += load(delta + s * ldd + c);
         if (numbers)
-            adam_vector(b + c, m + c, v + c, sum, numbers);
+            adam_vector(b + c, m + c, v + c, sum, &lanes);
         else
             store(b + c, sum);
     }
@@ -135,9 +238,10 @@ static void bias_gradient(const float *delta, long ldd, long rows, float *b, flo
 static void adam(float *p, float *m, float *v, const float *g, long count,
                  const step_numbers *numbers)
 {
+    const numbers_in_lanes lanes = in_lanes(numbers);
     long i = 0;
     for (; i + LANES <= count; i += LANES)
-        adam_vector(p + i, m + i, v + i, load(g + i), numbers);
+        adam_vector(p + i, m + i, v + i, load(g + i), &lanes);
     if (i < count) { /* the rest, in a vector of its own */
         float rest[4][LANES] = {{0}};
         size_t size = (size_t)(count - i) * sizeof(float);
@@ -145,7 +249,7 @@ static void adam(float *p, float *m, float *v, const float *g, long count,
         memcpy(rest[1], m + i, size);
         memcpy(rest[2], v + i, size);
         memcpy(rest[3], g + i, size);
-        adam_vector(rest[0], rest[1], rest[2], load(rest[3]), numbers);
+        adam_vector(rest[0], rest[1], rest[2], load(rest[3]), &lanes);
         memcpy(p + i, rest[0], size);
         memcpy(m + i, rest[1], size);
         memcpy(v + i, rest[2], size);
@@ -187,31 +291,56 @@ static void exponential(const float *z, float peak, float *out, long width)
         store(out + c, exp_(load(z + c) - splat(peak)));
 }
 
-/* The whole panel is by far the most frequent; with a constant count its loop is unrolled. */
-#define ROW_OF                                                                          \
-    uint64_t bits = 0;                                                                        \
-    if (count == PANEL) {                                                                     \
-        for (int c = 0; c < PANEL; c++)                                                       \
-            out[c] = scale * x[c];                                                            \
-    } else {                                                                                  \
-        for (long c = 0; c < width; c++)                                                      \
-            out[c] = c < count ? scale * x[c] : 0;                                            \
-    }                                                                                         \
-    for (long c = 0; c < width; c += LANES)                                                   \
-        bits |= (uint64_t)nonzero(load(out + c)) << c;                                        \
+/* One row of bytes or floats, which need not be aligned: full vectors, then one with what is left
+ * and zeros, then zeros. */
+#define ROW_OF(type, widen)                                                           \
+    uint64_t bits = 0;                                                                \
+    for (long c = 0; c < width; c += LANES) {                                         \
+        vec a;                                                                        \
+        if (c + LANES <= count) {                                                     \
+            a = widen(x + c);                                                         \
+        } else {                                                                      \
+            type rest[LANES] = {0};                                                   \
+            if (c < count)                                                            \
+                memcpy(rest, x + c, (size_t)(count - c) * sizeof *x);                 \
+            a = widen(rest);                                                          \
+        }                                                                             \
+        a *= splat(scale);                                                            \
+        store(out + c, a);                                                            \
+        bits |= (uint64_t)nonzero(a) << c;                                            \
+    }                                                                                 \
     return bits;
 
 static uint64_t row_of_bytes(const uint8_t *restrict x, float scale, long count,
                              float *restrict out, long width)
 {
-    ROW_OF
+    ROW_OF(uint8_t, load_bytes)
 }
 
 static uint64_t row_of_floats(const float *restrict x, float scale, long count,
                               float *restrict out, long width)
 {
-    ROW_OF
+    ROW_OF(float, load)
 }
 
-const loops TABLE = {NAME,       multiply,    gradient,     bias_gradient, adam, relu,
-                     relu_delta, exponential, row_of_bytes, row_of_floats};
+/* Twelve independent chains: two units of latency 4 or 5 need ten; 16 registers hold them. */
+static double multiply_adds(long turns)
+{
+    enum { CHAINS = 12 };
+    const vec half = splat(0.5f);
+    vec x[CHAINS];
+    for (int i = 0; i < CHAINS; i++)
+        x[i] = splat((float)i);
+    for (long turn = 0; turn < turns; turn++)
+        for (int i = 0; i < CHAINS; i++)
+            x[i] = fma_(x[i], half, half);
+    float used = 0; /* or else the compiler leaves all of it out */
+    for (int i = 0; i < CHAINS; i++)
+        used += x[i][0];
+    __asm__ volatile("" : : "r"(used));
+    return 2.0 * LANES * CHAINS * (double)turns;
+}
+
+const loops TABLE = {NAME,          multiply, multiply_dense, turn,        adam_turned,
+                     bias_gradient, adam,     relu,           relu_delta,  exponential,
+                     row_of_bytes,  row_of_floats, multiply_adds};

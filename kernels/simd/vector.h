@@ -34,6 +34,22 @@ static inline vec load(const float *p)
     return x;
 }
 
+/* Bytes as floats. */
+static inline vec load_bytes(const uint8_t *p)
+{
+#if defined(__AVX512F__)
+    __m128i bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    return (vec)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+#elif defined(__AVX2__) && defined(__FMA__)
+    int64_t bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    return (vec)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes)));
+#else
+    return (vec){p[0], p[1], p[2], p[3]};
+#endif
+}
+
 static inline void store(float *p, vec x) { memcpy(p, &x, sizeof x); }
 
 static inline vec splat(float x) { return x - (vec){0}; }
@@ -67,6 +83,23 @@ static inline vec root(vec a)
     return a;
 #endif
 }
+
+/* Lanes of a and b by number, those of b from LANES on; the numbers must be constants. */
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
+
+/* F(lane, x) for every lane. */
+#define LANES_4(F, x, j) F(j, x), F(j + 1, x), F(j + 2, x), F(j + 3, x)
+#if LANES == 16
+#define EVERY_LANE(F, x) LANES_4(F, x, 0), LANES_4(F, x, 4), LANES_4(F, x, 8), LANES_4(F, x, 12)
+#elif LANES == 8
+#define EVERY_LANE(F, x) LANES_4(F, x, 0), LANES_4(F, x, 4)
+#else
+#define EVERY_LANE(F, x) LANES_4(F, x, 0)
+#endif
 
 /* yes where the lane of mask is all ones, no where it is all zeros. */
 static inline vec choose(ivec mask, vec yes, vec no)

@@ -1,0 +1,1443 @@
+"""The network in Numba: for machines without a C compiler, compiled once at first use.
+
+Every operation computes what the one of the same name in reference.py specifies. The plan is that
+of compiled.pyx and simd/loops.h: matrices lie in panels of 64 columns while a call runs, products
+run over the entries that are not zero, which masks name, and every number is computed by one part
+in one fixed order, so that the bits do not depend on the number of threads.
+
+The innermost loops work on vectors, a type of their own below, and not on what LLVM may or may not
+make of loops over numbers: no sum is reordered, nothing needs fastmath, and two copies of a
+function cannot differ in a bit.
+
+All that a call computes with lies in one array of floats and one of masks, and a table says where.
+So one compilation serves networks of any depth and size, and arrays that are read-only are the same
+type as others.
+"""
+
+import logging
+import math
+import operator
+import pickle
+import platform
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import caching, cgutils, config, event
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+from numpy.typing import NDArray
+
+from . import Data, Floats, Layers, Spec, State, StepNumbers, Steps
+
+__all__ = [
+    "SUPPORTS",
+    "backward",
+    "forward",
+    "gather",
+    "loss_delta",
+    "predict",
+    "train_steps",
+    "update",
+]
+
+SUPPORTS = {
+    "activation": ("relu",),
+    "loss": ("softmax",),
+    "rule": ("adam",),
+    "dtype": ("float32",),
+}
+
+PANEL = 64  # columns of a panel: a 64 x 64 block of weights is 16 KiB, half of the smallest L1
+GROUP = 16  # outputs of a part of the update: a cache line of weights
+FORWARD_ROWS = 8  # a part of the forward phase: 8 row groups x 2 panels feed 8 threads
+ALL = -1  # the mask that names every entry
+ZEROS = 0  # where 64 floats lie that stay zero
+
+# Turns of spinning before a waiting thread lets others run, and how often it does so before it
+# sleeps: a balanced step makes a thread wait for microseconds, a stopped one must cost nothing.
+SPINS, YIELDS = 2000, 100
+NAP = 100  # microseconds
+
+if vars(config)["DISABLE_JIT"]:
+    raise ImportError("NUMBA_DISABLE_JIT is set, and these kernels are nothing uncompiled")
+
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+# Vectors of floats.
+
+
+class Vector(types.Type):
+    """A number of float32 that LLVM keeps in registers, however many of them it takes."""
+
+    def __init__(self, lanes: int) -> None:
+        super().__init__(name=f"Vector({lanes})")
+        self.lanes = lanes
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, vector):
+        super().__init__(manager, vector, ir.VectorType(ir.FloatType(), vector.lanes))
+
+
+def _has_operator(symbol: Callable, emit: str) -> None:
+    """Vectors have this operator, which is that instruction."""
+
+    @infer_global(symbol)
+    class Typing(AbstractTemplate):
+        def generic(self, operands, _):
+            if (
+                len(operands) == 2
+                and isinstance(operands[0], Vector)
+                and operands[0] == operands[1]
+            ):
+                return signature(operands[0], *operands)
+            return None
+
+    @lower_builtin(symbol, Vector, Vector)
+    def lower(context, builder, signature, operands):
+        return getattr(builder, emit)(*operands)
+
+
+for _symbol, _emit in {"add": "fadd", "sub": "fsub", "mul": "fmul", "truediv": "fdiv"}.items():
+    _has_operator(getattr(operator, _symbol), _emit)
+
+_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+
+
+def _address(context, builder, array_type, array, index, like):
+    """Pointer to array[index] as an LLVM type: no check, and no index from the end."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), like.as_pointer())
+
+
+def _call(builder, name, result, *operands):
+    kind = ir.FunctionType(result, [operand.type for operand in operands])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
+
+
+def _splat(builder, number, lanes):
+    kind = ir.VectorType(_F32, lanes)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(_I32, 0))
+    order = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), order)
+
+
+@intrinsic(prefer_literal=True)
+def load(typing, array, index, lanes):
+    """The vector that begins at array[index]; bytes become floats."""
+    vector = Vector(lanes.literal_value)
+
+    def emit(context, builder, sig, values):
+        element = context.get_data_type(array.dtype)
+        kind = ir.VectorType(element, vector.lanes)
+        at = _address(context, builder, array, values[0], values[1], kind)
+        found = builder.load(at, align=array.dtype.bitwidth // 8)
+        if array.dtype == types.uint8:
+            found = builder.uitofp(found, ir.VectorType(_F32, vector.lanes))
+        return found
+
+    return vector(array, types.int64, lanes), emit
+
+
+@intrinsic
+def store(typing, array, index, vector):
+    """array[index] and on become the vector."""
+
+    def emit(context, builder, sig, values):
+        at = _address(context, builder, array, values[0], values[1], values[2].type)
+        builder.store(values[2], at, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector), emit
+
+
+@intrinsic(prefer_literal=True)
+def splat(typing, number, lanes):
+    """A number in every lane."""
+
+    def emit(context, builder, sig, values):
+        return _splat(builder, values[0], lanes.literal_value)
+
+    return Vector(lanes.literal_value)(types.float32, lanes), emit
+
+
+@intrinsic(prefer_literal=True)
+def splat_from(typing, array, index, lanes):
+    """array[index] in every lane."""
+
+    def emit(context, builder, sig, values):
+        at = _address(context, builder, array, values[0], values[1], _F32)
+        return _splat(builder, builder.load(at), lanes.literal_value)
+
+    return Vector(lanes.literal_value)(array, types.int64, lanes), emit
+
+
+@intrinsic
+def fma(typing, a, b, c):
+    """a b + c, rounded once where the processor can."""
+
+    def emit(context, builder, sig, values):
+        return _call(builder, f"llvm.fmuladd.v{a.lanes}f32", values[0].type, *values)
+
+    return a(a, a, a), emit
+
+
+@intrinsic
+def root(typing, a):
+    """The square root of every lane."""
+
+    def emit(context, builder, sig, values):
+        return _call(builder, f"llvm.sqrt.v{a.lanes}f32", values[0].type, *values)
+
+    return a(a), emit
+
+
+@intrinsic
+def at_least(typing, a, lowest):
+    """lowest where a is below it; NaN is not, and stays."""
+
+    def emit(context, builder, sig, values):
+        return builder.select(builder.fcmp_ordered("<", *values), values[1], values[0])
+
+    return a(a, a), emit
+
+
+@intrinsic
+def where_positive(typing, a, b):
+    """b where a is above 0, else 0."""
+
+    def emit(context, builder, sig, values):
+        zero = ir.Constant(values[0].type, [0.0] * a.lanes)
+        return builder.select(builder.fcmp_ordered(">", values[0], zero), values[1], zero)
+
+    return a(a, a), emit
+
+
+@intrinsic
+def nonzero(typing, a):
+    """A bit for every lane that is not zero; NaN is not."""
+
+    def emit(context, builder, sig, values):
+        zero = ir.Constant(values[0].type, [0.0] * a.lanes)
+        bits = builder.bitcast(builder.fcmp_unordered("!=", values[0], zero), ir.IntType(a.lanes))
+        return bits if a.lanes == 64 else builder.zext(bits, _I64)
+
+    return types.int64(a), emit
+
+
+@intrinsic
+def sum_of(typing, a):
+    """The sum of the lanes, in their order."""
+
+    def emit(context, builder, sig, values):
+        total = ir.Constant(_F32, 0.0)
+        for lane in range(a.lanes):
+            total = builder.fadd(total, builder.extract_element(values[0], ir.Constant(_I32, lane)))
+        return total
+
+    return types.float32(a), emit
+
+
+@intrinsic
+def times_power_of_two(typing, a, shifted, shift):
+    """a 2^n, where adding the integer n to shift, 1.5 * 2^23, made it `shifted`."""
+
+    def emit(context, builder, sig, values):
+        kind = ir.VectorType(_I32, a.lanes)
+        number, high, low = (builder.bitcast(value, kind) for value in values)
+        places = ir.Constant(kind, [23] * a.lanes)
+        power = builder.shl(builder.sub(high, low), places)
+        return builder.bitcast(builder.add(number, power), values[0].type)
+
+    return a(a, a, a), emit
+
+
+@intrinsic
+def turn_square(typing, source, start, source_step, target, target_start, target_step):
+    """A square of 16 by 16 floats across its diagonal, by swapping ever larger squares."""
+
+    def emit(context, builder, sig, values):
+        kind = ir.VectorType(_F32, GROUP)
+        rows = []
+        for i in range(GROUP):
+            index = builder.add(values[1], builder.mul(values[2], ir.Constant(_I64, i)))
+            at = _address(context, builder, source, values[0], index, kind)
+            rows.append(builder.load(at, align=4))
+        size = 1
+        while size < GROUP:
+            lanes = range(GROUP)
+            upper = [GROUP + j - size if j & size else j for j in lanes]
+            lower = [GROUP + j if j & size else j + size for j in lanes]
+            for i in range(GROUP):
+                if not i & size:
+                    pair = rows[i], rows[i + size]
+                    rows[i], rows[i + size] = (
+                        builder.shuffle_vector(
+                            *pair, ir.Constant(ir.VectorType(_I32, GROUP), order)
+                        )
+                        for order in (upper, lower)
+                    )
+            size *= 2
+        for i in range(GROUP):
+            index = builder.add(values[4], builder.mul(values[5], ir.Constant(_I64, i)))
+            at = _address(context, builder, target, values[3], index, kind)
+            builder.store(rows[i], at, align=4)
+        return context.get_dummy_value()
+
+    place = types.int64
+    return types.void(source, place, place, target, place, place), emit
+
+
+@intrinsic
+def lowest(typing, mask):
+    """Number of the lowest bit that is set."""
+
+    def emit(context, builder, sig, values):
+        return builder.cttz(values[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), emit
+
+
+# What threads need: numbers that all see, rest, and the processor's mode.
+
+
+@intrinsic
+def add_and_get_old(typing, array, index, number):
+    """array[index] += number, as one action of all threads; what it was before."""
+
+    def emit(context, builder, sig, values):
+        at = _address(context, builder, array, values[0], values[1], _I64)
+        return builder.atomic_rmw("add", at, values[2], "acq_rel")
+
+    return types.int64(array, types.int64, types.int64), emit
+
+
+@intrinsic
+def read_shared(typing, array, index):
+    """array[index], and all that the thread that wrote it had done by then."""
+
+    def emit(context, builder, sig, values):
+        at = _address(context, builder, array, values[0], values[1], _I64)
+        return builder.load_atomic(at, "acquire", 8)
+
+    return types.int64(array, types.int64), emit
+
+
+@intrinsic
+def write_shared(typing, array, index, number):
+    """array[index] = number, for threads that read it to see all that was done before."""
+
+    def emit(context, builder, sig, values):
+        at = _address(context, builder, array, values[0], values[1], _I64)
+        builder.store_atomic(values[2], at, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64), emit
+
+
+@intrinsic
+def relax(typing):
+    """A hint that this thread only waits."""
+
+    def emit(context, builder, sig, values):
+        if X86:
+            _call(builder, "llvm.x86.sse2.pause", ir.VoidType())
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@intrinsic
+def float_mode(typing):
+    """How this thread rounds and what it does with denormals."""
+
+    def emit(context, builder, sig, values):
+        if not X86:
+            return ir.Constant(_I32, 0)
+        room = cgutils.alloca_once(builder, _I32)
+        _call(
+            builder,
+            "llvm.x86.sse.stmxcsr",
+            ir.VoidType(),
+            builder.bitcast(room, ir.IntType(8).as_pointer()),
+        )
+        return builder.load(room)
+
+    return types.int32(), emit
+
+
+@intrinsic
+def set_float_mode(typing, mode):
+    """Sets what float_mode returned."""
+
+    def emit(context, builder, sig, values):
+        if X86:
+            room = cgutils.alloca_once_value(builder, values[0])
+            _call(
+                builder,
+                "llvm.x86.sse.ldmxcsr",
+                ir.VoidType(),
+                builder.bitcast(room, ir.IntType(8).as_pointer()),
+            )
+        return context.get_dummy_value()
+
+    return types.void(types.int32), emit
+
+
+FLUSH = 0x8040  # flush to zero, denormals are zero
+
+if sys.platform == "win32":
+    _let_others_run = types.ExternalFunction("SwitchToThread", types.int32())
+    _sleep = types.ExternalFunction("Sleep", types.void(types.uint32))
+    _NAP = 1  # its unit is a millisecond
+else:
+    _let_others_run = types.ExternalFunction("sched_yield", types.int32())
+    _sleep = types.ExternalFunction("usleep", types.int32(types.uint32))
+    _NAP = NAP
+
+
+# For functions that only compiled functions call, and become part of.
+_inner = numba.njit(nogil=True, error_model="numpy")
+
+_warned = False
+
+
+def _warn_of_cache(error: Exception) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"numba kernels are compiled again in the next process, not kept on disk: {error}; "
+            "let NUMBA_CACHE_DIR name a folder that can be written to",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _kernel(function: Callable) -> Any:
+    """A function that Python calls: compiled at its first call, and kept on disk."""
+    try:
+        return numba.njit(function, nogil=True, error_model="numpy", cache=True)
+    except RuntimeError as error:  # no folder for it
+        _warn_of_cache(error)
+        return numba.njit(function, nogil=True, error_model="numpy")
+
+
+# The table of layers: one row a layer, what its columns hold.
+# w, m, v : (panels, i, 64) floats. b, m_b, v_b : (panels, 64). turned : the weights transposed,
+# (panels of i, o up to a multiple of 16, 64); not for the first layer. a, delta : outputs and the
+# gradient at the sums, (panels, capacity, 64). a_mask, delta_mask : (panels, capacity) masks.
+# squares : number of the first part of its update.
+INPUTS, OUTPUTS, W, M, V, B, M_B, V_B, TURNED, A, DELTA, A_MASK, DELTA_MASK, SQUARES = range(14)
+
+# The numbers of a step, in single precision.
+STEP_SIZE, EPSILON, L2, KEEP, BETA1, REST1, BETA2, REST2 = range(8)
+
+# The words of a meeting, each in a cache line of its own.
+ARRIVED, ROUND, GIVEN_UP = 0, 8, 16
+
+
+class Net(NamedTuple):
+    """The arrays that a call computes with, and the table of what lies where in them.
+
+    floats : float32; the first 64 stay zero. masks : int64. layers : int64 (layers, columns).
+    capacity : rows of a batch that there is room for, a multiple of 64.
+    """
+
+    floats: NDArray
+    masks: NDArray
+    layers: NDArray
+    capacity: int
+
+
+@_inner
+def panels_of(columns):
+    return (columns + PANEL - 1) // PANEL
+
+
+@_inner
+def groups_of(columns):
+    return (columns + GROUP - 1) // GROUP
+
+
+@_inner
+def first_bits(count):
+    """The mask of the first entries, at most 64."""
+    return ALL if count >= PANEL else (1 << count) - 1
+
+
+@_inner
+def share(parts, thread, threads):
+    """Where the parts of a thread begin."""
+    return parts * thread // threads
+
+
+@_inner
+def multiply(net, x, mask, only, w, start, start_step, out, first, last):
+    """out[s] = start[s] + sum over the set bits k of mask[s] & only of x[s][k] w[k].
+
+    For rows first..last-1 of x, start and out, 64 wide; start_step 0: one row for all.
+    """
+    floats, masks = net.floats, net.masks
+    for s in range(first, last):
+        total = load(floats, start + s * start_step, PANEL)
+        bits = masks[mask + s] & only
+        row = x + s * PANEL
+        while bits:
+            k = lowest(bits)
+            total = fma(
+                splat_from(floats, row + k, PANEL), load(floats, w + k * PANEL, PANEL), total
+            )
+            bits &= bits - 1
+        store(floats, out + s * PANEL, total)
+
+
+@_inner
+def forward_rows(net, depth, x, mask, panel, first, last):
+    """Rows first..last-1 of one panel of a layer's outputs. x, mask: the inputs, in panels."""
+    layers, capacity = net.layers, net.capacity
+    inputs = layers[depth, INPUTS]
+    out = layers[depth, A] + panel * capacity * PANEL
+    w = layers[depth, W] + panel * inputs * PANEL
+    bias = layers[depth, B] + panel * PANEL
+    for block in range(panels_of(inputs)):
+        start, start_step = (out, PANEL) if block else (bias, 0)
+        here, its_mask = x + block * capacity * PANEL, mask + block * capacity
+        its_w = w + block * PANEL * PANEL
+        multiply(net, here, its_mask, ALL, its_w, start, start_step, out, first, last)
+    if depth < len(layers) - 1:
+        relu_rows(net, out, layers[depth, A_MASK] + panel * capacity, first, last)
+
+
+@_inner
+def relu_rows(net, x, mask, first, last):
+    """x = max(0, x), NaN stays NaN; the masks of what is not zero."""
+    floats, masks = net.floats, net.masks
+    zero = splat(np.float32(0), PANEL)
+    for s in range(first, last):
+        a = at_least(load(floats, x + s * PANEL, PANEL), zero)
+        store(floats, x + s * PANEL, a)
+        masks[mask + s] = nonzero(a)
+
+
+@_inner
+def delta_rows(net, depth, first, last):
+    """The gradient at the sums of the layer below, for rows first..last-1."""
+    floats, masks, layers, capacity = net
+    rows_turned = groups_of(layers[depth, OUTPUTS]) * GROUP
+    for panel in range(panels_of(layers[depth, INPUTS])):
+        out = layers[depth - 1, DELTA] + panel * capacity * PANEL
+        a = layers[depth - 1, A] + panel * capacity * PANEL
+        mask = layers[depth - 1, DELTA_MASK] + panel * capacity
+        for block in range(panels_of(layers[depth, OUTPUTS])):
+            start, start_step = (out, PANEL) if block else (ZEROS, 0)
+            delta = layers[depth, DELTA] + block * capacity * PANEL
+            its_mask = layers[depth, DELTA_MASK] + block * capacity
+            w = layers[depth, TURNED] + (panel * rows_turned + block * PANEL) * PANEL
+            multiply(net, delta, its_mask, ALL, w, start, start_step, out, first, last)
+        for s in range(first, last):
+            passed = where_positive(
+                load(floats, a + s * PANEL, PANEL), load(floats, out + s * PANEL, PANEL)
+            )
+            store(floats, out + s * PANEL, passed)
+            masks[mask + s] = nonzero(passed)
+
+
+@_inner
+def exponential(x):
+    """e^x for x <= 0: kernels/simd/vector.h, exp_, says how."""
+    x = at_least(x, splat(np.float32(-87.0), GROUP))
+    shift = splat(np.float32(12582912.0), GROUP)
+    shifted = fma(x, splat(np.float32(1.44269504088896341), GROUP), shift)
+    n = shifted - shift
+    r = fma(n, splat(np.float32(-0.693145751953125), GROUP), x)
+    r = fma(n, splat(np.float32(-1.42860682030941723e-6), GROUP), r)
+    e = splat(np.float32(1 / 5040), GROUP)
+    e = fma(e, r, splat(np.float32(1 / 720), GROUP))
+    e = fma(e, r, splat(np.float32(1 / 120), GROUP))
+    e = fma(e, r, splat(np.float32(1 / 24), GROUP))
+    e = fma(e, r, splat(np.float32(1 / 6), GROUP))
+    e = fma(e, r, splat(np.float32(0.5), GROUP))
+    e = fma(e, r, splat(np.float32(1.0), GROUP))
+    e = fma(e, r, splat(np.float32(1.0), GROUP))
+    return times_power_of_two(e, shifted, shift)
+
+
+@_inner
+def softmax_row(net, z, out, classes, s, target):
+    """Softmax of row s of the logits, in panels; returns -log of the target's probability."""
+    floats, capacity = net.floats, net.capacity
+    peak = floats[z + s * PANEL]
+    for c in range(1, classes):
+        value = floats[z + (c // PANEL * capacity + s) * PANEL + c % PANEL]
+        if value > peak:
+            peak = value
+    logit = floats[z + (target // PANEL * capacity + s) * PANEL + target % PANEL]
+    for c in range(0, classes, GROUP):
+        at = (c // PANEL * capacity + s) * PANEL + c % PANEL
+        store(floats, out + at, exponential(load(floats, z + at, GROUP) - splat(peak, GROUP)))
+    total = 0.0
+    for c in range(classes):
+        total += floats[out + (c // PANEL * capacity + s) * PANEL + c % PANEL]
+    for c in range(classes):
+        at = out + (c // PANEL * capacity + s) * PANEL + c % PANEL
+        floats[at] = floats[at] / total
+    for c in range(classes, groups_of(classes) * GROUP):
+        floats[out + (c // PANEL * capacity + s) * PANEL + c % PANEL] = np.float32(0)
+    return np.float32(math.log(total) + peak - logit)
+
+
+@_inner
+def loss_row(net, s, target, weight):
+    """loss_delta for one row; weight: its share of the batch's. Fills the row's masks."""
+    floats, masks, layers, capacity = net
+    top = len(layers) - 1
+    delta, mask, classes = layers[top, DELTA], layers[top, DELTA_MASK], layers[top, OUTPUTS]
+    target, weight = np.int64(target), np.float32(weight)
+    loss = softmax_row(net, layers[top, A], delta, classes, s, target)
+    floats[delta + (target // PANEL * capacity + s) * PANEL + target % PANEL] -= np.float32(1)
+    for c in range(classes):
+        floats[delta + (c // PANEL * capacity + s) * PANEL + c % PANEL] *= weight
+    for panel in range(panels_of(classes)):
+        masks[mask + panel * capacity + s] = first_bits(classes - panel * PANEL)
+    return loss
+
+
+@_inner
+def adam(floats, p, m, v, g, numbers, l2, keep):
+    """A vector of parameters: reference.py, update and adam. Returns the new ones."""
+    w = load(floats, p, GROUP)
+    g = fma(l2, w, g)
+    mean = fma(
+        splat_from(numbers, BETA1, GROUP),
+        load(floats, m, GROUP),
+        splat_from(numbers, REST1, GROUP) * g,
+    )
+    square = fma(
+        splat_from(numbers, BETA2, GROUP),
+        load(floats, v, GROUP),
+        splat_from(numbers, REST2, GROUP) * g * g,
+    )
+    below = root(square) + splat_from(numbers, EPSILON, GROUP)
+    step = splat_from(numbers, STEP_SIZE, GROUP) * mean / below
+    store(floats, m, mean)
+    store(floats, v, square)
+    w = keep * w - step
+    store(floats, p, w)
+    return w
+
+
+@_inner
+def turn_delta(net, depth, rows, panel, turned, turned_mask):
+    """One panel of a layer's deltas, turned, for the gradients of its weights.
+
+    turned : of 64 rows after the other, (64 outputs, 64 rows); turned_mask : what is not zero.
+    """
+    floats, masks, layers, capacity = net
+    delta = layers[depth, DELTA] + panel * capacity * PANEL
+    outputs = groups_of(min(PANEL, layers[depth, OUTPUTS] - panel * PANEL)) * GROUP
+    for s in range(0, rows, PANEL):
+        count = min(PANEL, rows - s)
+        for c in range(0, outputs, GROUP):
+            for r in range(0, count, GROUP):
+                turn_square(
+                    floats,
+                    delta + (s + r) * PANEL + c,
+                    PANEL,
+                    floats,
+                    turned + (s + c) * PANEL + r,
+                    PANEL,
+                )
+        valid = first_bits(count)  # behind them lie rows of another batch
+        for c in range(outputs):
+            found = nonzero(load(floats, turned + (s + c) * PANEL, PANEL))
+            masks[turned_mask + s + c] = found & valid
+
+
+@_inner
+def rows_with_any(masks, mask, rows):
+    """Which of up to 64 rows have an entry that is not zero."""
+    found = 0
+    for s in range(rows):
+        found |= (1 if masks[mask + s] else 0) << s
+    return found
+
+
+@_inner
+def update_part(
+    net, depth, x, mask, rows, panel, block, group, turned, turned_mask, numbers, learn
+):
+    """Gradient of 64 inputs (one block of x) and 16 outputs (one group of a panel), and Adam.
+
+    Needs turn_delta, whose room has that of the gradient behind it. Returns the sum of the squares
+    of w before. Without `learn` w becomes the gradient.
+    """
+    floats, masks, layers, capacity = net
+    inputs, base, first = layers[depth, INPUTS], block * PANEL, group * GROUP
+    gradient = turned + capacity * PANEL  # (16 outputs, 64 inputs)
+    square = gradient + GROUP * PANEL  # (16, 16)
+    for s in range(0, rows, PANEL):
+        start, start_step = (gradient, PANEL) if s else (ZEROS, 0)
+        only = rows_with_any(masks, mask + block * capacity + s, min(PANEL, rows - s))
+        delta, its_mask = turned + (s + first) * PANEL, turned_mask + s + first
+        here = x + (block * capacity + s) * PANEL
+        multiply(net, delta, its_mask, only, here, start, start_step, gradient, 0, GROUP)
+    place = (panel * inputs + base) * PANEL + first
+    w, m, v = layers[depth, W] + place, layers[depth, M] + place, layers[depth, V] + place
+    l2, keep = splat_from(numbers, L2, GROUP), splat_from(numbers, KEEP, GROUP)
+    squares = splat(np.float32(0), GROUP)
+    rows_turned = groups_of(layers[depth, OUTPUTS]) * GROUP
+    transposed = layers[depth, TURNED] + (block * rows_turned + panel * PANEL + first) * PANEL
+    for k in range(0, min(PANEL, inputs - base), GROUP):
+        turn_square(floats, gradient + k, PANEL, floats, square, GROUP)
+        for i in range(min(GROUP, inputs - base - k)):
+            g, at = load(floats, square + i * GROUP, GROUP), (k + i) * PANEL
+            if learn:
+                before = load(floats, w + at, GROUP)
+                squares = fma(before, before, squares)
+                after = adam(floats, w + at, m + at, v + at, g, numbers, l2, keep)
+                store(floats, square + i * GROUP, after)
+            else:
+                store(floats, w + at, g)
+        if learn and depth:
+            turn_square(floats, square, GROUP, floats, transposed + k, PANEL)
+    return sum_of(squares)
+
+
+@_inner
+def update_bias(net, depth, rows, panel, numbers, learn):
+    """Gradient of 64 biases, and Adam; without `learn` b becomes the gradient."""
+    floats, layers, capacity = net.floats, net.layers, net.capacity
+    zero, one = splat(np.float32(0), GROUP), splat(np.float32(1), GROUP)
+    for c in range(0, PANEL, GROUP):
+        total = zero
+        for s in range(rows):
+            at = layers[depth, DELTA] + (panel * capacity + s) * PANEL + c
+            total = total + load(floats, at, GROUP)
+        at = panel * PANEL + c
+        b = layers[depth, B] + at
+        if learn:
+            m, v = layers[depth, M_B] + at, layers[depth, V_B] + at
+            adam(floats, b, m, v, total, numbers, zero, one)
+        else:
+            store(floats, b, total)
+
+
+@_inner
+def gather_row(net, pixels, numbers, row, scale, out, mask, s):
+    """One row of the data set as row s of a batch, in panels. One of pixels, numbers is empty."""
+    floats, masks, capacity, inputs = net.floats, net.masks, net.capacity, net.layers[0, INPUTS]
+    for panel in range(panels_of(inputs)):
+        count = min(PANEL, inputs - panel * PANEL)
+        at = row * inputs + panel * PANEL
+        to = out + (panel * capacity + s) * PANEL
+        whole = count // GROUP * GROUP
+        for c in range(0, whole, GROUP):
+            x = load(pixels, at + c, GROUP) if len(pixels) else load(numbers, at + c, GROUP)
+            store(floats, to + c, splat(scale, GROUP) * x)
+        for c in range(whole, count):
+            if len(pixels):
+                floats[to + c] = scale * np.float32(pixels[at + c])
+            else:
+                floats[to + c] = scale * numbers[at + c]
+        for c in range(count, PANEL):
+            floats[to + c] = np.float32(0)
+        masks[mask + panel * capacity + s] = nonzero(load(floats, to, PANEL))
+
+
+class Plan(NamedTuple):
+    """A range of steps. The names of data and steps are those of Data and Steps.
+
+    x, x_mask : where two batches of inputs lie, the one that trains and the next one.
+    turned, turned_mask : room of the first thread, and how far it is to that of the next one.
+    numbers_t : float32 (t, 8). squares : float64, of every part. losses_t, squares_t : the results.
+    """
+
+    batch: int
+    first: int
+    last: int
+    threads: int
+    x: int
+    x_step: int
+    x_mask: int
+    x_mask_step: int
+    turned: int
+    turned_step: int
+    turned_mask: int
+    turned_mask_step: int
+    scale: np.float32
+    net: Net
+    pixels: NDArray
+    numbers: NDArray
+    order: NDArray
+    targets: NDArray
+    weights: NDArray
+    numbers_t: NDArray
+    loss: NDArray
+    squares: NDArray
+    losses_t: NDArray
+    squares_t: NDArray
+    meeting: NDArray
+
+
+@_inner
+def meet(meeting, threads):
+    """Wait until all threads have come. False if one of them never will."""
+    if threads == 1:
+        return True
+    turn = read_shared(meeting, ROUND)
+    if add_and_get_old(meeting, ARRIVED, 1) == threads - 1:
+        write_shared(meeting, ARRIVED, 0)
+        write_shared(meeting, ROUND, turn + 1)
+        return True
+    waited = 0
+    while read_shared(meeting, ROUND) == turn:
+        if waited < SPINS:
+            relax()
+        elif waited < SPINS + YIELDS:
+            _let_others_run()
+        else:
+            if read_shared(meeting, GIVEN_UP):
+                return False
+            _sleep(_NAP)
+        waited += 1
+    return True
+
+
+@_inner
+def rows_of(plan, step):
+    return min(plan.batch, len(plan.order) - step * plan.batch)
+
+
+@_inner
+def batch_of(plan, step):
+    """Where the inputs of a step lie, and their masks: two batches take turns."""
+    odd = step & 1
+    return plan.x + odd * plan.x_step, plan.x_mask + odd * plan.x_mask_step
+
+
+@_inner
+def gather_phase(plan, step, thread):
+    rows = rows_of(plan, step)
+    x, mask = batch_of(plan, step)
+    for s in range(share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)):
+        gather_row(
+            plan.net,
+            plan.pixels,
+            plan.numbers,
+            plan.order[step * plan.batch + s],
+            plan.scale,
+            x,
+            mask,
+            s,
+        )
+
+
+@_inner
+def forward_phase(plan, step, thread):
+    rows = rows_of(plan, step)
+    x, mask = batch_of(plan, step)
+    groups = (rows + FORWARD_ROWS - 1) // FORWARD_ROWS
+    parts = groups * panels_of(plan.net.layers[0, OUTPUTS])
+    part, end = share(parts, thread, plan.threads), share(parts, thread + 1, plan.threads)
+    while part < end:
+        panel = part // groups
+        stop = min(end, (panel + 1) * groups)
+        first, last = (part - panel * groups) * FORWARD_ROWS, (stop - panel * groups) * FORWARD_ROWS
+        forward_rows(plan.net, 0, x, mask, panel, first, min(rows, last))
+        part = stop
+
+
+@_inner
+def middle_phase(plan, step, thread):
+    rows, layers = rows_of(plan, step), plan.net.layers
+    first, last = share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)
+    top = len(layers) - 1
+    if first == last:
+        return
+    for depth in range(1, len(layers)):
+        for panel in range(panels_of(layers[depth, OUTPUTS])):
+            forward_rows(
+                plan.net, depth, layers[depth - 1, A], layers[depth - 1, A_MASK], panel, first, last
+            )
+    total = 0.0
+    for s in range(rows):
+        total += plan.weights[plan.order[step * plan.batch + s]]
+    for s in range(first, last):
+        row = plan.order[step * plan.batch + s]
+        plan.loss[s] = loss_row(
+            plan.net, s, plan.targets[row], plan.weights[row] / total if total else 0.0
+        )
+    for depth in range(top, 0, -1):
+        delta_rows(plan.net, depth, first, last)
+
+
+@_inner
+def update_phase(plan, step, thread):
+    rows, layers = rows_of(plan, step), plan.net.layers
+    x_0, mask_0 = batch_of(plan, step)
+    turned = plan.turned + thread * plan.turned_step
+    turned_mask = plan.turned_mask + thread * plan.turned_mask_step
+    numbers = plan.numbers_t[step]
+    for depth in range(len(layers)):
+        x = layers[depth - 1, A] if depth else x_0
+        mask = layers[depth - 1, A_MASK] if depth else mask_0
+        blocks, all_groups = panels_of(layers[depth, INPUTS]), groups_of(layers[depth, OUTPUTS])
+        parts = blocks * all_groups
+        part, end = share(parts, thread, plan.threads), share(parts, thread + 1, plan.threads)
+        panel_before = -1
+        while part < end:
+            # Panel by panel, its blocks of inputs, their groups of outputs.
+            panel = part // (blocks * (PANEL // GROUP))
+            groups = min(PANEL // GROUP, all_groups - panel * (PANEL // GROUP))
+            within = part - panel * blocks * (PANEL // GROUP)
+            if panel != panel_before:
+                turn_delta(plan.net, depth, rows, panel, turned, turned_mask)
+                panel_before = panel
+            plan.squares[layers[depth, SQUARES] + part] = update_part(
+                plan.net,
+                depth,
+                x,
+                mask,
+                rows,
+                panel,
+                within // groups,
+                within % groups,
+                turned,
+                turned_mask,
+                numbers,
+                True,
+            )
+            if within == 0:
+                update_bias(plan.net, depth, rows, panel, numbers, True)
+            part += 1
+
+
+@_inner
+def finish_loss(plan, step):
+    """The loss of a step without the penalty, and the sum of squares, when all parts are done."""
+    total, loss, squares = 0.0, 0.0, 0.0
+    for s in range(rows_of(plan, step)):
+        weight = plan.weights[plan.order[step * plan.batch + s]]
+        total += weight
+        loss += weight * plan.loss[s]
+    for part in range(len(plan.squares)):
+        squares += plan.squares[part]
+    plan.losses_t[step - plan.first] = loss / total if total else 0.0
+    plan.squares_t[step - plan.first] = squares
+
+
+@_kernel
+def work(plan, thread):
+    """What one thread of the team does, from the first step to the last."""
+    before = float_mode()
+    set_float_mode(before | np.int32(FLUSH))
+    gather_phase(plan, plan.first, thread)
+    going = meet(plan.meeting, plan.threads)
+    step = plan.first
+    while going and step < plan.last:
+        if thread == 0 and step > plan.first:
+            finish_loss(plan, step - 1)
+        forward_phase(plan, step, thread)
+        if not meet(plan.meeting, plan.threads):
+            break
+        middle_phase(plan, step, thread)
+        if not meet(plan.meeting, plan.threads):
+            break
+        update_phase(plan, step, thread)
+        if step + 1 < plan.last:
+            gather_phase(plan, step + 1, thread)
+        going = meet(plan.meeting, plan.threads)
+        step += 1
+    if thread == 0 and going:
+        finish_loss(plan, plan.last - 1)
+    set_float_mode(before)
+
+
+@_inner
+def forward_all(net, x, mask, rows):
+    """All layers, for the rows that gather_row put at x."""
+    layers = net.layers
+    for depth in range(len(layers)):
+        for panel in range(panels_of(layers[depth, OUTPUTS])):
+            forward_rows(net, depth, x, mask, panel, 0, rows)
+        x, mask = layers[depth, A], layers[depth, A_MASK]
+
+
+@_kernel
+def predict_rows(net, x, mask, pixels, numbers, scale, first, last, out_nk):
+    """Rows first..last-1 through all layers, 64 at a time."""
+    floats, layers = net.floats, net.layers
+    top = len(layers) - 1
+    z, classes = layers[top, A], layers[top, OUTPUTS]
+    for base in range(first, last, PANEL):
+        rows = min(PANEL, last - base)
+        for s in range(rows):
+            gather_row(net, pixels, numbers, base + s, scale, x, mask, s)
+        forward_all(net, x, mask, rows)
+        for s in range(rows):
+            softmax_row(net, z, z, classes, s, 0)
+            for c in range(classes):
+                out_nk[base + s, c] = floats[z + (c // PANEL * PANEL + s) * PANEL + c % PANEL]
+
+
+@_kernel
+def forward_batch(net, x, mask, x_flat):
+    """All rows of a batch through all layers."""
+    layers = net.layers
+    inputs, nothing = layers[0, INPUTS], np.empty(0, np.uint8)
+    rows = len(x_flat) // inputs
+    for s in range(rows):
+        gather_row(net, nothing, x_flat, s, np.float32(1), x, mask, s)
+    forward_all(net, x, mask, rows)
+
+
+@_kernel
+def loss_batch(net, targets, weights, out_loss):
+    """The loss of every row, and the gradients at the logits, which are the last layer's A."""
+    total = 0.0
+    for s in range(len(targets)):
+        total += weights[s]
+    for s in range(len(targets)):
+        out_loss[s] = loss_row(net, s, targets[s], weights[s] / total if total else 0.0)
+
+
+@_kernel
+def backward_batch(net, x, mask, x_flat, turned, turned_mask):
+    """Gradients of all parameters, into W and B; A and the last layer's DELTA are given."""
+    masks, layers, capacity = net.masks, net.layers, net.capacity
+    inputs, nothing, top = layers[0, INPUTS], np.empty(0, np.uint8), len(layers) - 1
+    rows = len(x_flat) // inputs
+    numbers = np.zeros(8, np.float32)  # not used: nothing is learnt
+    for s in range(rows):
+        gather_row(net, nothing, x_flat, s, np.float32(1), x, mask, s)
+    for depth in range(top):
+        for panel in range(panels_of(layers[depth, OUTPUTS])):
+            a = layers[depth, A] + panel * capacity * PANEL  # ReLU's output: it changes nothing
+            relu_rows(net, a, layers[depth, A_MASK] + panel * capacity, 0, rows)
+    for panel in range(panels_of(layers[top, OUTPUTS])):
+        for s in range(rows):
+            masks[layers[top, DELTA_MASK] + panel * capacity + s] = first_bits(
+                layers[top, OUTPUTS] - panel * PANEL
+            )
+    for depth in range(top, 0, -1):
+        delta_rows(net, depth, 0, rows)
+    for depth in range(len(layers)):
+        below = layers[depth - 1, A] if depth else x
+        below_mask = layers[depth - 1, A_MASK] if depth else mask
+        for panel in range(panels_of(layers[depth, OUTPUTS])):
+            turn_delta(net, depth, rows, panel, turned, turned_mask)
+            for block in range(panels_of(layers[depth, INPUTS])):
+                for group in range(groups_of(min(PANEL, layers[depth, OUTPUTS] - panel * PANEL))):
+                    update_part(
+                        net,
+                        depth,
+                        below,
+                        below_mask,
+                        rows,
+                        panel,
+                        block,
+                        group,
+                        turned,
+                        turned_mask,
+                        numbers,
+                        False,
+                    )
+            update_bias(net, depth, rows, panel, numbers, False)
+
+
+@_kernel
+def adam_all(floats, count, numbers, decays):
+    """Adam on `count` numbers; p, m, v and g follow each other in floats, after 64 zeros."""
+    l2 = splat(numbers[L2] if decays else np.float32(0), GROUP)
+    keep = splat(numbers[KEEP] if decays else np.float32(1), GROUP)
+    for at in range(PANEL, PANEL + count, GROUP):
+        g = load(floats, at + 3 * count, GROUP)
+        adam(floats, at, at + count, at + 2 * count, g, numbers, l2, keep)
+
+
+class _CompilingIsSaid(event.Listener):
+    """Says it once in a process, and only when something is compiled and not read from disk."""
+
+    said = False
+
+    def on_start(self, event: event.Event) -> None:
+        if not _CompilingIsSaid.said:
+            _CompilingIsSaid.said = True
+            logging.getLogger(__name__).warning("compiling kernels, once")
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+def _ready(kernel: Any, *arguments: Any) -> Any:
+    """The kernel, compiled for these arguments or read from disk: before any thread calls it."""
+    if kernel.signatures:
+        return kernel
+    kinds = tuple(numba.typeof(argument) for argument in arguments)
+    with event.install_listener("numba:compile", _CompilingIsSaid()):
+        try:
+            kernel.compile(kinds)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:  # what the disk can do to it
+            _warn_of_cache(error)
+            if not kernel.signatures:  # reading failed; if it was writing, it is compiled already
+                kernel._cache = caching.NullCache()
+                kernel.compile(kinds)
+    return kernel
+
+
+def _run(kernel: Any, *arguments: Any) -> None:
+    _ready(kernel, *arguments)(*arguments)
+
+
+def _fixed(array: NDArray) -> NDArray:
+    """A read-only view, flat: all inputs are of one type, whoever may write to them."""
+    view = np.ascontiguousarray(array).reshape(-1).view()
+    view.flags.writeable = False
+    return view
+
+
+def _rows(x_ni: NDArray) -> NDArray:
+    """Rows that the kernels read: bytes or float32; float64 is rounded."""
+    return x_ni if x_ni.dtype == np.uint8 else np.ascontiguousarray(x_ni, np.float32)
+
+
+def _pixels_and_numbers(x_ni: NDArray) -> tuple[NDArray, NDArray]:
+    """The rows as bytes and as floats: one of the two is empty."""
+    x_ni = _rows(x_ni)
+    is_bytes = x_ni.dtype == np.uint8
+    return (
+        _fixed(x_ni if is_bytes else np.empty(0, np.uint8)),
+        _fixed(np.empty(0, np.float32) if is_bytes else x_ni),
+    )
+
+
+def _up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+class _Network:
+    """The arrays of a call and the table of what lies where.
+
+    rows : as many of a batch fit. train : with moments, turned weights, and two batches of inputs.
+    threads : as many get room for turned deltas.
+    """
+
+    def __init__(self, spec: Spec, rows: int, *, train: bool = False, threads: int = 0) -> None:
+        self._floats_end, self._masks_end = PANEL, 0  # the first 64 floats are zero
+        self.capacity = capacity = _up(rows, PANEL)
+        self.layers = np.zeros((len(spec.shapes), 14), np.int64)
+        parts = 0
+        for depth, (inputs, outputs) in enumerate(spec.shapes):
+            row, wide = self.layers[depth], _up(outputs, PANEL)
+            row[[INPUTS, OUTPUTS, SQUARES]] = inputs, outputs, parts
+            for column in (W, M, V) if train else (W,):
+                row[column] = self._add_floats(inputs * wide)
+            for column in (B, M_B, V_B) if train else (B,):
+                row[column] = self._add_floats(wide)
+            row[TURNED] = self._add_floats(_up(inputs, PANEL) * _up(outputs, GROUP))
+            row[A], row[DELTA] = (self._add_floats(capacity * wide) for _ in range(2))
+            row[A_MASK], row[DELTA_MASK] = (
+                self._add_masks(capacity * wide // PANEL) for _ in range(2)
+            )
+            parts += _up(inputs, PANEL) // PANEL * (_up(outputs, GROUP) // GROUP)
+        self.parts = parts
+        wide = _up(spec.sizes[0], PANEL)
+        self.x = [self._add_floats(capacity * wide) for _ in range(2)]
+        self.x_mask = [self._add_masks(capacity * wide // PANEL) for _ in range(2)]
+        room = capacity * PANEL + GROUP * PANEL + GROUP * GROUP
+        self.turned = [self._add_floats(room) for _ in range(max(threads, 2))]
+        self.turned_mask = [self._add_masks(capacity) for _ in range(max(threads, 2))]
+        self.floats, self.masks = self._zeros(self._floats_end), np.zeros(self._masks_end, np.int64)
+        self.net = Net(self.floats, self.masks, self.layers, self.capacity)
+
+    def _add_floats(self, count: int) -> int:
+        start = self._floats_end
+        self._floats_end += _up(count, GROUP)
+        return start
+
+    def _add_masks(self, count: int) -> int:
+        start = self._masks_end
+        self._masks_end += _up(count, 8)  # a cache line
+        return start
+
+    @staticmethod
+    def _zeros(count: int) -> Floats:
+        """Floats that begin at a cache line, which no vector then straddles."""
+        room = np.zeros(count + GROUP, np.float32)
+        start = -room.ctypes.data % 64 // 4
+        return room[start : start + count]
+
+    def _panels(self, at: int, like: Floats, apart: int) -> list[tuple[slice, Floats]]:
+        """Panels of a matrix of that shape that begins at `at`: which columns, and where."""
+        rows, columns = like.shape
+        return [
+            (
+                slice(first, min(first + PANEL, columns)),
+                self.floats[at + first * apart :][: rows * PANEL].reshape(rows, PANEL)[
+                    :, : min(PANEL, columns - first)
+                ],
+            )
+            for first in range(0, columns, PANEL)
+        ]
+
+    def write(self, at: int, matrix: Floats, apart: int) -> None:
+        """Copy a matrix into panels that have room for `apart` rows each."""
+        for columns, panel in self._panels(at, matrix, apart):
+            panel[:] = matrix[:, columns]
+
+    def read(self, at: int, out: Floats, apart: int) -> None:
+        """Copy panels into a matrix."""
+        for columns, panel in self._panels(at, out, apart):
+            out[:, columns] = panel
+
+    def _placed(self, kinds: tuple[int, int], arrays: Layers) -> list[tuple[int, Floats]]:
+        """Where a network's arrays begin, and the arrays as matrices."""
+        placed = []
+        for row, w_io, b_o in zip(self.layers, *arrays):
+            placed += [(int(row[kinds[0]]), w_io), (int(row[kinds[1]]), b_o[None])]
+        return placed
+
+    def write_all(self, kinds: tuple[int, int], arrays: Layers) -> None:
+        """Copy what one array pair per layer holds, like the parameters."""
+        for at, matrix in self._placed(kinds, arrays):
+            self.write(at, matrix, len(matrix))
+
+    def read_all(self, kinds: tuple[int, int], arrays: Layers) -> None:
+        """Copy it back."""
+        for at, matrix in self._placed(kinds, arrays):
+            self.read(at, matrix, len(matrix))
+
+    def write_turned(self, params: Layers) -> None:
+        """The weights of all layers but the first, transposed, for the way back."""
+        for depth in range(1, len(self.layers)):
+            w_oi = params.weights[depth].T
+            self.write(int(self.layers[depth, TURNED]), w_oi, _up(len(w_oi), GROUP))
+
+
+STATE = ((W, B), (M, M_B), (V, V_B))
+
+
+def _numbers(numbers: StepNumbers) -> tuple[float, ...]:
+    """The numbers of a step as the kernels take them; the rests are taken in double."""
+    beta1, beta2 = numbers.beta1, numbers.beta2
+    keep = 1 - numbers.decay
+    return numbers.step_size, numbers.epsilon, numbers.l2, keep, beta1, 1 - beta1, beta2, 1 - beta2
+
+
+def train_steps(
+    state: State,
+    data: Data,
+    order_n: NDArray[np.int32],
+    steps: Steps,
+    spec: Spec,
+    first: int,
+    last: int,
+    threads: int,
+) -> NDArray[np.float64]:
+    """Steps first..last-1 of an epoch on a team of threads: see reference.train_steps."""
+    if first >= last:
+        return np.empty(0)
+    rows = min(steps.batch_size, len(order_n))
+    network = _Network(spec, rows, train=True, threads=threads)
+    for kinds, arrays in zip(STATE, state):
+        network.write_all(kinds, arrays)
+    network.write_turned(state.params)
+    pixels, numbers = _pixels_and_numbers(data.x_ni)
+    numbers_t = np.zeros((last, 8), np.float32)
+    for step in range(first, last):
+        numbers_t[step] = _numbers(steps.numbers(step))
+    plan = Plan(
+        steps.batch_size,
+        first,
+        last,
+        threads,
+        network.x[0],
+        network.x[1] - network.x[0],
+        network.x_mask[0],
+        network.x_mask[1] - network.x_mask[0],
+        network.turned[0],
+        network.turned[1] - network.turned[0],
+        network.turned_mask[0],
+        network.turned_mask[1] - network.turned_mask[0],
+        np.float32(data.scale),
+        network.net,
+        pixels,
+        numbers,
+        _fixed(order_n),
+        _fixed(data.targets_n),
+        _fixed(data.weights_n),
+        numbers_t,
+        np.empty(network.capacity, np.float32),
+        np.empty(network.parts),
+        np.empty(last - first),
+        np.empty(last - first),
+        np.zeros(24, np.int64),
+    )
+    job = _ready(work, plan, 0)
+    try:
+        _run_team(lambda thread: job(plan, thread), threads)
+    except BaseException:
+        plan.meeting[GIVEN_UP] = 1  # who waits for a thread that never began must not wait on
+        raise
+    for kinds, arrays in zip(STATE, state):
+        network.read_all(kinds, arrays)
+    losses_t: NDArray[np.float64] = plan.losses_t + steps.l2_t[first:last] / 2 * plan.squares_t
+    return losses_t
+
+
+def _run_team(job: Callable[[int], object], threads: int) -> None:
+    """job(0) here and job(1), job(2), ... on threads of their own; returns when all are done.
+
+    Nobody begins before all threads exist: they wait for each other, so that one that could not be
+    started would be waited for forever.
+    """
+    if threads == 1:
+        job(0)
+        return
+    go = threading.Event()
+    cancelled: list[bool] = []
+
+    def helper(thread: int) -> None:
+        go.wait()
+        if not cancelled:
+            job(thread)
+
+    helpers = [threading.Thread(target=helper, args=(n,), daemon=True) for n in range(1, threads)]
+    started = []
+    try:
+        for thread in helpers:
+            thread.start()
+            started.append(thread)
+    except BaseException:
+        cancelled.append(True)
+        go.set()
+        raise
+    go.set()
+    job(0)
+    for thread in started:
+        thread.join()
+
+
+def gather(
+    x_ni: NDArray, order_n: NDArray[np.int32], first: int, last: int, scale: float, out_bi: Floats
+) -> None:
+    """out[b] = scale * x[order[first + b]]: see reference.gather."""
+    rows = _rows(x_ni)[np.asarray(order_n[first:last])]
+    np.multiply(rows, np.float32(scale), out=out_bi, dtype=np.float32)
+
+
+def forward(params: Layers, x_bi: Floats, spec: Spec, out_layers: tuple[Floats, ...]) -> None:
+    """What every layer makes of the batch: see reference.forward."""
+    network = _Network(spec, len(x_bi))
+    network.write_all((W, B), params)
+    _run(
+        forward_batch,
+        network.net,
+        network.x[0],
+        network.x_mask[0],
+        _fixed(x_bi),
+    )
+    for row, out_bo in zip(network.layers, out_layers):
+        network.read(int(row[A]), out_bo, network.capacity)
+
+
+def loss_delta(
+    logits_bk: Floats,
+    targets_b: NDArray[np.int32],
+    weights_b: Floats,
+    spec: Spec,
+    out_loss_b: Floats,
+    out_delta_bk: Floats,
+) -> None:
+    """Cross-entropy of every row and its gradient: see reference.loss_delta."""
+    network = _Network(Spec((1, logits_bk.shape[1])), len(logits_bk))
+    top = network.layers[0]
+    network.write(int(top[A]), logits_bk, network.capacity)
+    _run(
+        loss_batch,
+        network.net,
+        _fixed(targets_b),
+        _fixed(weights_b),
+        out_loss_b,
+    )
+    network.read(int(top[DELTA]), out_delta_bk, network.capacity)
+
+
+def backward(
+    params: Layers,
+    x_bi: Floats,
+    layers: tuple[Floats, ...],
+    delta_bk: Floats,
+    spec: Spec,
+    out_grads: Layers,
+) -> None:
+    """Gradients of all parameters: see reference.backward."""
+    network = _Network(spec, len(x_bi), threads=1)
+    network.write_turned(params)
+    for row, a_bo in zip(network.layers[:-1], layers):
+        network.write(int(row[A]), a_bo, network.capacity)
+    network.write(int(network.layers[-1, DELTA]), delta_bk, network.capacity)
+    _run(
+        backward_batch,
+        network.net,
+        network.x[0],
+        network.x_mask[0],
+        _fixed(x_bi),
+        network.turned[0],
+        network.turned_mask[0],
+    )
+    network.read_all((W, B), out_grads)
+
+
+def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None:
+    """One step of Adam: see reference.update."""
+    rounded = np.array(_numbers(numbers), np.float32)
+    for kind in range(2):
+        for arrays in zip(*(part[kind] for part in (*state, grads))):
+            size, count = arrays[0].size, _up(arrays[0].size, GROUP)
+            room = np.zeros(PANEL + 4 * count, np.float32)
+            places = room[PANEL:].reshape(4, count)[:, :size]
+            for place, array in zip(places, arrays):
+                place[:] = array.reshape(-1)
+            _run(adam_all, room, count, rounded, kind == 0)
+            for place, array in zip(places[:3], arrays):
+                array[...] = place.reshape(array.shape)
+
+
+def predict(
+    params: Layers, x_ni: NDArray, scale: float, spec: Spec, threads: int, out_nk: Floats
+) -> None:
+    """Probabilities: see reference.predict. A row's bits do not depend on the rows beside it."""
+    count, blocks = len(x_ni), -(-len(x_ni) // PANEL)
+    if count == 0:
+        return
+    pixels, numbers = _pixels_and_numbers(x_ni)
+    threads = min(threads, blocks)
+
+    def arguments(thread: int) -> tuple[Any, ...]:
+        network = _Network(spec, PANEL)
+        network.write_all((W, B), params)
+        return (
+            network.net,
+            network.x[0],
+            network.x_mask[0],
+            pixels,
+            numbers,
+            np.float32(scale),
+            blocks * thread // threads * PANEL,
+            min(count, blocks * (thread + 1) // threads * PANEL),
+            out_nk,
+        )
+
+    _ready(predict_rows, *arguments(0))
+    _run_team(lambda thread: predict_rows(*arguments(thread)), threads)

@@ -1,0 +1,132 @@
+"""What only the numba backend has: compiling once, a cache on disk, and a barrier of its own."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from fmnist_fast import train
+from fmnist_fast.backend import unavailable
+from fmnist_fast.kernels import Layers, Spec
+
+pytestmark = pytest.mark.skipif(unavailable("numba") is not None, reason=str(unavailable("numba")))
+
+PREDICT = (
+    "import numpy as np\n"
+    "from fmnist_fast.kernels import Layers, Spec, jit\n"
+    "params = Layers((np.eye(2, dtype=np.float32),), (np.zeros(2, np.float32),))\n"
+    "out = np.empty((1, 2), np.float32)\n"
+    "jit.predict(params, np.zeros((1, 2), np.float32), 1.0, Spec((2, 2)), 1, out)\n"
+    "assert (out == 0.5).all()\n"
+    "_, hits, misses = jit.predict_rows.stats\n"
+    "print(sum((hits or {}).values()), sum((misses or {}).values()))\n"
+)
+
+
+def run(code, tmp_path, **environment):
+    """Runs code in a process of its own; returns what it printed, and what it said on stderr."""
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout, ran.stderr
+
+
+def test_the_second_process_does_not_compile(tmp_path):
+    assert run(PREDICT, tmp_path) == ("0 1\n", "compiling kernels, once\n")
+    assert run(PREDICT, tmp_path) == ("1 0\n", "")
+
+
+def test_a_cache_that_cannot_be_had_is_a_warning_and_no_more(tmp_path):
+    nowhere = (
+        "from numba.core import caching\ncaching.CompileResultCacheImpl._locator_classes = []\n"
+    )
+    _, said = run(nowhere + PREDICT, tmp_path)
+    assert said.count("RuntimeWarning") == 1
+    assert "NUMBA_CACHE_DIR" in said
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_full_disk_is_a_warning_and_no_more(tmp_path):
+    full = (
+        "from numba.core import caching\n"
+        "def save(*_):\n"
+        "    raise OSError(28, 'No space left on device')\n"
+        "caching.IndexDataCacheFile.save = save\n"
+    )
+    _, said = run(full + PREDICT, tmp_path)
+    assert said.count("RuntimeWarning") == 1
+    assert "No space left on device" in said
+
+
+def test_a_damaged_cache_is_a_warning_and_no_more(tmp_path):
+    run(PREDICT, tmp_path)
+    for path in (tmp_path / "cache").rglob("*.nb*"):
+        path.write_bytes(path.read_bytes()[:20])
+    _, said = run(PREDICT, tmp_path)
+    assert said.count("RuntimeWarning") == 1
+
+
+def test_a_numba_that_does_not_compile_is_not_taken(tmp_path):
+    code = "from fmnist_fast.backend import unavailable; print(unavailable('numba'))"
+    printed, _ = run(code, tmp_path, NUMBA_DISABLE_JIT="1")
+    assert "NUMBA_DISABLE_JIT" in printed
+
+
+def test_without_numba_the_message_says_how_to_get_it(tmp_path):
+    code = (
+        "import sys\nsys.modules['numba'] = None\n"
+        "from fmnist_fast.backend import get_backend, unavailable\n"
+        "print(unavailable('numba'))\n"
+    )
+    printed, _ = run(code, tmp_path)
+    assert printed.startswith("cannot be loaded: ")
+    assert "pip install 'fmnist-fast[numba]'" in printed
+
+
+def test_nobody_waits_for_a_thread_that_never_begins(small_dataset, monkeypatch):
+    from fmnist_fast.kernels import jit
+
+    helpers, as_usual = [], jit._run_team
+
+    def interrupted(job, threads):
+        if helpers:  # the test set, after the training
+            return as_usual(job, threads)
+        helpers.append(threading.Thread(target=job, args=(1,), daemon=True))
+        helpers[0].start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jit, "_run_team", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_dataset, backend="numba", threads=2, epochs=1)
+    helpers[0].join(timeout=10)
+    assert not helpers[0].is_alive()
+
+
+def test_threads_keep_their_floating_point_mode(small_dataset):
+    """Denormals count as zero while kernels train, and as what they are afterwards."""
+    train(small_dataset, backend="numba", threads=1, epochs=1)
+    assert np.float32(1e-39) * np.float32(1) != 0
+
+
+def test_nan_comes_through():
+    from fmnist_fast.kernels import jit
+
+    sizes = (3, 5, 2)
+    spec = Spec(sizes)
+    params = Layers(
+        tuple(np.ones(shape, np.float32) for shape in spec.shapes),
+        tuple(np.zeros(o, np.float32) for _, o in spec.shapes),
+    )
+    params.biases[0][4] = np.nan
+    out_layers = tuple(np.empty((1, o), np.float32) for o in sizes[1:])
+    jit.forward(params, np.ones((1, 3), np.float32), spec, out_layers)
+    assert np.isnan(out_layers[0]).tolist() == [[False] * 4 + [True]]
+    assert np.isnan(out_layers[1]).all()
