@@ -5,10 +5,10 @@ Every operation computes what the one of the same name in reference.py specifies
 in panels of 64 columns while a call runs (simd/loops.h); callers see plain row-major arrays.
 
 Threads: a training step is three phases, and all threads meet after each.
-    forward   the first layer, cut into (panel, 8 rows)
+    forward   the first layer, cut into (two panels, half of the inputs, 8 rows)
     middle    the other layers, the loss and the way back to the first layer, cut into rows
-    update    gradients and Adam of all layers, cut into (panel, 64 inputs, 16 outputs); the next
-              batch
+    update    gradients and Adam of all layers, cut into (two panels, 64 inputs, 16 outputs); the
+              next batch
 Every number is computed by one part in one fixed order, whatever the number of threads, so that
 the bits do not depend on it. A thread takes neighbouring parts, the same in every step: what it
 updates is what it reads in the next step.
@@ -37,14 +37,18 @@ cdef extern from "simd/loops.h" nogil:
     ctypedef struct step_numbers:
         float step_size, epsilon, l2, keep, beta1, rest1, beta2, rest2
 
+    ctypedef struct panels:
+        const float *p
+        long ld, next
+
     ctypedef struct loops:
         const char *name
-        void (*multiply)(const float *x, long ldx, const uint64_t *mask, uint64_t only,
-                         const float *w, long ldw, const float *start, long lds, float *out,
-                         long ldo, long first, long last, long width) noexcept nogil
-        void (*multiply_dense)(const float *x, long ldx, long inputs, const float *w, long ldw,
-                               const float *start, long lds, float *out, long ldo, long first,
-                               long last, long width) noexcept nogil
+        void (*multiply)(const float *x, long ldx, const uint64_t *mask, uint64_t only, panels w,
+                         panels start, float *out, long ldo, long next, long first, long last,
+                         long width) noexcept nogil
+        void (*multiply_dense)(const float *x, long ldx, long inputs, panels w, panels start,
+                               float *out, long ldo, long next, long first, long last,
+                               long width) noexcept nogil
         void (*turn)(const float *x, long ldi, long rows, long width, float *out,
                      uint64_t *mask) noexcept nogil
         float (*adam_turned)(const float *g, long inputs, float *w, float *m, float *v, long ldw,
@@ -53,6 +57,7 @@ cdef extern from "simd/loops.h" nogil:
                               long width, const step_numbers *numbers) noexcept nogil
         void (*adam)(float *p, float *m, float *v, const float *g, long count,
                      const step_numbers *numbers) noexcept nogil
+        void (*add)(float *x, const float *y, long count) noexcept nogil
         void (*relu)(float *x, long ldx, uint64_t *mask, long first, long last,
                      long width) noexcept nogil
         void (*relu_delta)(const float *a, float *delta, long ldd, uint64_t *mask, long first,
@@ -85,6 +90,8 @@ SUPPORTS = {
     "rule": ("adam",),
     "dtype": ("float32",),
 }
+
+cdef long GROUPS = 2  # groups of 16 outputs whose gradients are made at once
 
 cdef long FORWARD_ROWS = 8  # a part of the forward phase: 8 row groups x 2 panels feed 8 threads
 
@@ -156,6 +163,11 @@ cdef inline long width_of(long columns, long panel) noexcept nogil:
     return PANEL if left >= PANEL else (left + 15) // 16 * 16
 
 
+cdef inline long joined(long columns, long panel) noexcept nogil:
+    """Columns of a panel that one call takes: those of the next one too, if both are full."""
+    return 2 * PANEL if columns > (panel + 2) * PANEL - OUTPUTS else width_of(columns, panel)
+
+
 cdef inline long padded(long columns) noexcept nogil:
     cdef long last = panels_of(columns) - 1
     return last * PANEL + width_of(columns, last)
@@ -173,6 +185,7 @@ cdef struct Layer:
     float *v_b
     float *transposed       # (outputs, inputs) in panels; not for the first layer
     float *a                # outputs (rows, outputs) in panels
+    float *half             # sums over the second half of the first layer's inputs, the same shape
     float *delta            # gradient of the loss at the layer's sums, the same shape
     uint64_t *a_mask        # (panels, rows): which outputs are not zero
     uint64_t *delta_mask
@@ -182,55 +195,107 @@ cdef inline long row_step(const Layer *layer, long panel) noexcept nogil:
     return layer.row_step if layer.row_step else width_of(layer.outputs, panel)
 
 
-cdef void forward_rows(
-    const Layer *layer, const float *x, const uint64_t *mask, long capacity, long panel,
-    long first, long last, bint hidden, bint dense
-) noexcept nogil:
-    """Rows first..last-1 of one panel of a layer's outputs. x, mask: the inputs, in panels.
+cdef inline long half_of(const Layer *layer) noexcept nogil:
+    """Where the second half of the first layer's inputs begins, in blocks of 64.
 
-    dense: do not skip zeros.
+    Two threads may take a half each, so that what a thread updates is what it reads next.
     """
-    cdef long width = width_of(layer.outputs, panel), step = row_step(layer, panel)
-    cdef float *out = layer.a + panel * capacity * PANEL
-    cdef const float *w = layer.w_read + panel * layer.panel_step
-    cdef const float *bias = layer.b + panel * PANEL
-    cdef const float *start = out
-    cdef long block
-    for block in range(panels_of(layer.inputs)):
+    return panels_of(layer.inputs) // 2 if layer.half != NULL else panels_of(layer.inputs)
+
+
+cdef void sum_rows(
+    const Layer *layer, const float *x, const uint64_t *mask, long capacity, long panel, long width,
+    bint second, long first, long last, bint dense
+) noexcept nogil:
+    """The sums of rows first..last-1 over a half of the inputs, without ReLU: `width` outputs.
+
+    x, mask: the inputs, in panels. dense: do not skip zeros.
+    """
+    cdef long step = row_step(layer, panel), block, ldo = min(width, PANEL)
+    cdef long begin = half_of(layer) if second else 0
+    cdef long end = panels_of(layer.inputs) if second else half_of(layer)
+    cdef float *out = (layer.half if second else layer.a) + panel * capacity * PANEL
+    cdef panels w, start
+    w.ld, w.next = step, layer.panel_step
+    start.p, start.ld, start.next = ZEROS, 0, 0
+    if not second:
+        start.p, start.next = layer.b + panel * PANEL, PANEL
+    for block in range(begin, end):
+        w.p = layer.w_read + panel * layer.panel_step + block * PANEL * step
         if dense:
             run.multiply_dense(
                 x + block * capacity * PANEL, width_of(layer.inputs, block),
-                min(PANEL, layer.inputs - block * PANEL), w + block * PANEL * step, step,
-                start if block else bias, width if block else 0, out, width, first, last, width,
+                min(PANEL, layer.inputs - block * PANEL), w, start, out, ldo, capacity * PANEL,
+                first, last, width,
             )
         else:
             run.multiply(
                 x + block * capacity * PANEL, width_of(layer.inputs, block),
-                mask + block * capacity, ALL, w + block * PANEL * step, step,
-                start if block else bias, width if block else 0, out, width, first, last, width,
+                mask + block * capacity, ALL, w, start, out, ldo, capacity * PANEL, first, last,
+                width,
             )
-    if hidden:
-        run.relu(out, width, layer.a_mask + panel * capacity, first, last, width)
+        start.p, start.ld, start.next = out, ldo, capacity * PANEL
+
+
+cdef void finish_rows(
+    const Layer *layer, long capacity, long first, long last, bint hidden
+) noexcept nogil:
+    """The outputs of rows first..last-1, whose sums are there."""
+    cdef long panel, width
+    cdef float *out
+    for panel in range(panels_of(layer.outputs)):
+        width = width_of(layer.outputs, panel)
+        out = layer.a + panel * capacity * PANEL
+        if layer.half != NULL:
+            run.add(
+                out + first * width, layer.half + panel * capacity * PANEL + first * width,
+                (last - first) * width,
+            )
+        if hidden:
+            run.relu(out, width, layer.a_mask + panel * capacity, first, last, width)
+
+
+cdef void forward_rows(
+    const Layer *layer, const float *x, const uint64_t *mask, long capacity, long first, long last,
+    bint hidden
+) noexcept nogil:
+    """Rows first..last-1 of a layer's outputs. x, mask: the inputs, in panels."""
+    cdef long panel = 0, width
+    while panel < panels_of(layer.outputs):
+        width = joined(layer.outputs, panel)
+        sum_rows(layer, x, mask, capacity, panel, width, False, first, last, False)
+        if layer.half != NULL:
+            sum_rows(layer, x, mask, capacity, panel, width, True, first, last, False)
+        panel += 1 + width // (2 * PANEL)
+    finish_rows(layer, capacity, first, last, hidden)
 
 
 cdef void delta_rows(
     const Layer *layer, Layer *below, long capacity, long first, long last
 ) noexcept nogil:
     """The gradient at the sums of the layer below, for rows first..last-1."""
-    cdef long panel, block, width, rows_t = padded(layer.outputs)
+    cdef long panel = 0, block, width, rows_t = padded(layer.outputs), ldo
     cdef float *out
-    for panel in range(panels_of(layer.inputs)):
-        width = width_of(layer.inputs, panel)
+    cdef panels w, start
+    w.next = rows_t * PANEL
+    while panel < panels_of(layer.inputs):
+        width = joined(layer.inputs, panel)
+        ldo = w.ld = min(width, PANEL)
         out = below.delta + panel * capacity * PANEL
+        start.p, start.ld, start.next = ZEROS, 0, 0
         for block in range(panels_of(layer.outputs)):
+            w.p = layer.transposed + panel * rows_t * PANEL + block * PANEL * ldo
             run.multiply(
                 layer.delta + block * capacity * PANEL, width_of(layer.outputs, block),
-                layer.delta_mask + block * capacity, ALL,
-                layer.transposed + panel * rows_t * PANEL + block * PANEL * width, width,
-                out if block else ZEROS, width if block else 0, out, width, first, last, width,
+                layer.delta_mask + block * capacity, ALL, w, start, out, ldo, capacity * PANEL,
+                first, last, width,
             )
+            start.p, start.ld, start.next = out, ldo, capacity * PANEL
+        panel += 1 + width // (2 * PANEL)
+    for panel in range(panels_of(layer.inputs)):
+        width = width_of(layer.inputs, panel)
         run.relu_delta(
-            below.a + panel * capacity * PANEL, out, width,
+            below.a + panel * capacity * PANEL, below.delta + panel * capacity * PANEL, width,
             below.delta_mask + panel * capacity, first, last, width,
         )
 
@@ -291,54 +356,68 @@ cdef float loss_row(
 
 
 cdef struct Turned:
-    float *delta      # of 64 rows after the other: (64 outputs, 64 rows)
-    uint64_t *mask    # of 64 rows after the other: which deltas of an output are not zero
-    float *gradient   # (64 outputs, 64 inputs)
+    long rows          # of the largest batch, rounded up to 64
+    float *delta       # of two panels, one panel after the other, of 64 rows after the other: (64 outputs, 64 rows)
+    uint64_t *mask     # in the same order: which deltas of an output are not zero
+    float *gradient    # (64 outputs, 64 inputs), of two blocks of inputs
 
 
-cdef void turn_delta(const Layer *layer, long capacity, long rows, long panel,
+cdef void turn_delta(const Layer *layer, long capacity, long rows, long panel, long count,
                      Turned *turned) noexcept nogil:
-    """One panel of a layer's deltas, turned, for the gradients of its weights."""
-    cdef long width = width_of(layer.outputs, panel), block, s
-    for block in range(panels_of(rows)):
-        s = block * PANEL
-        run.turn(
-            layer.delta + (panel * capacity) * PANEL + s * width, width, min(PANEL, rows - s),
-            width, turned.delta + s * PANEL, turned.mask + s,
-        )
+    """Some panels of a layer's deltas, turned, for the gradients of its weights."""
+    cdef long width, n, s, at, tile
+    for n in range(count):
+        width = width_of(layer.outputs, panel + n)
+        for tile in range(panels_of(rows)):
+            s = tile * PANEL
+            at = n * turned.rows + s
+            run.turn(
+                layer.delta + (panel + n) * capacity * PANEL + s * width, width,
+                min(PANEL, rows - s), width, turned.delta + at * PANEL, turned.mask + at,
+            )
 
 
-cdef inline uint64_t rows_with_any(const uint64_t *mask, long rows) noexcept nogil:
-    """Which of up to 64 rows have an entry that is not zero."""
+cdef inline uint64_t rows_with_any(
+    const uint64_t *mask, const uint64_t *other, long rows
+) noexcept nogil:
+    """Which of up to 64 rows have an entry that is not zero, in one mask or the other."""
     cdef uint64_t found = 0
     cdef long s
     for s in range(rows):
-        found |= <uint64_t>(mask[s] != 0) << s
+        found |= <uint64_t>((mask[s] | other[s]) != 0) << s
     return found
 
 
 cdef void gradient_of(
     const Layer *layer, const float *x, const uint64_t *mask, long capacity, long rows, long block,
-    long first, long last, Turned *turned
+    long width, long panel, long first, long last, Turned *turned
 ) noexcept nogil:
-    """Gradient of 64 inputs (one block of x) and the outputs first..last-1 of the turned panel."""
-    cdef long width_x = width_of(layer.inputs, block), tile, s
+    """Gradient of `width` inputs (one block of x or two) and the outputs first..last-1 of a panel.
+
+    panel: which of the turned ones.
+    """
+    cdef long at = panel * turned.rows, s, tile
+    cdef const uint64_t *blocks = mask + block * capacity
+    cdef const uint64_t *next_block = blocks + capacity * (width // (2 * PANEL))
+    cdef panels x_rows, start
+    x_rows.ld, x_rows.next = min(width, PANEL), capacity * PANEL
+    start.p, start.ld, start.next = ZEROS, 0, 0
     for tile in range(panels_of(rows)):
         s = tile * PANEL
+        x_rows.p = x + block * capacity * PANEL + s * x_rows.ld
         run.multiply(
-            turned.delta + s * PANEL, PANEL, turned.mask + s,
-            rows_with_any(mask + block * capacity + s, min(PANEL, rows - s)),
-            x + block * capacity * PANEL + s * width_x, width_x,
-            turned.gradient if s else ZEROS, PANEL if s else 0, turned.gradient, PANEL, first, last,
-            width_x,
+            turned.delta + (at + s) * PANEL, PANEL, turned.mask + at + s,
+            rows_with_any(blocks + s, next_block + s, min(PANEL, rows - s)), x_rows, start,
+            turned.gradient, PANEL, PANEL * PANEL, first, last, width,
         )
+        start.p, start.ld, start.next = turned.gradient, PANEL, PANEL * PANEL
 
 
 cdef float update_part(
-    const Layer *layer, long panel, long block, long group, Turned *turned,
+    const Layer *layer, long panel, long block, long group, const float *gradient,
     const step_numbers *numbers
 ) noexcept nogil:
-    """Adam on 64 inputs and 16 outputs (one group of a panel), whose gradient is in turned.
+    """Adam on 64 inputs and 16 outputs, one group of a panel, with the gradient of that panel.
 
     Returns the sum of the squares of w before.
     """
@@ -352,18 +431,18 @@ cdef float update_part(
             base * padded(layer.outputs) + (panel * PANEL + first) * width_x
         )
     return run.adam_turned(
-        turned.gradient + first * PANEL, min(PANEL, layer.inputs - base), w, layer.m + offset,
+        gradient + first * PANEL, min(PANEL, layer.inputs - base), w, layer.m + offset,
         layer.v + offset, width, transposed, width_x, numbers,
     )
 
 
 cdef void gather_row(
     const uint8_t *x_bytes, const float *x_floats, long row, float scale, long inputs,
-    float *out, uint64_t *mask, long capacity, long s
+    float *out, uint64_t *mask, long capacity, long s, long first, long last
 ) noexcept nogil:
-    """One row of the data set as row s of a batch, in panels."""
+    """Panels first..last-1 of one row of the data set as row s of a batch, in panels."""
     cdef long panel, width, count
-    for panel in range(panels_of(inputs)):
+    for panel in range(first, last):
         width = width_of(inputs, panel)
         count = min(PANEL, inputs - panel * PANEL)
         if x_bytes != NULL:
@@ -407,84 +486,154 @@ cdef inline long share(long parts, long thread, long threads) noexcept nogil:
     return parts * thread // threads
 
 
-# The parts of an update: panel by panel, its blocks of inputs, their groups of outputs.
+# The parts of an update: two panels of outputs after the other, their blocks of 64 inputs, their
+# groups of 16 outputs. Parts cost as much as their inputs are many, in units of 16.
 
-cdef inline long first_part(const Layer *layer, long panel) noexcept nogil:
-    return panel * panels_of(layer.inputs) * (PANEL // OUTPUTS)
+cdef struct Part:
+    long panel, groups  # the first of the two panels, and how many groups both have
+    long block, group
 
 
-cdef inline long panel_of(const Layer *layer, long part) noexcept nogil:
-    return part // (panels_of(layer.inputs) * (PANEL // OUTPUTS))
+cdef inline long groups_of(const Layer *layer, long panel) noexcept nogil:
+    """Groups of 16 outputs in this panel and the next."""
+    return min(2 * PANEL, padded(layer.outputs) - panel * PANEL) // OUTPUTS
 
 
 cdef inline long parts_of(const Layer *layer) noexcept nogil:
     return panels_of(layer.inputs) * (padded(layer.outputs) // OUTPUTS)
 
 
+cdef Part find_part(const Layer *layer, long part) noexcept nogil:
+    cdef Part found
+    cdef long blocks = panels_of(layer.inputs), pair = part // (blocks * (2 * PANEL // OUTPUTS))
+    found.panel = 2 * pair
+    found.groups = groups_of(layer, found.panel)
+    part -= pair * blocks * (2 * PANEL // OUTPUTS)
+    found.block = part // found.groups
+    found.group = part % found.groups
+    return found
+
+
+cdef long share_of_parts(const Layer *layer, long thread, long threads) noexcept nogil:
+    """Where the parts of a thread begin, so that every thread has the same cost."""
+    cdef long blocks = panels_of(layer.inputs), units = padded(layer.inputs) // 16, groups, block
+    cdef long cost = share(units * (padded(layer.outputs) // OUTPUTS), thread, threads)
+    cdef long pair = cost // (units * (2 * PANEL // OUTPUTS))
+    if thread == threads:
+        return parts_of(layer)
+    cost -= pair * units * (2 * PANEL // OUTPUTS)
+    groups = groups_of(layer, 2 * pair)
+    block = cost // (groups * (PANEL // 16))
+    cost -= block * groups * (PANEL // 16)
+    return (
+        pair * blocks * (2 * PANEL // OUTPUTS) + block * groups
+        + cost // (width_of(layer.inputs, block) // 16)
+    )
+
+
 cdef inline long rows_of(const Plan *plan, long step) noexcept nogil:
     return min(plan.batch, plan.count - step * plan.batch)
 
 
+cdef struct Rows:
+    long first, last              # of the batch
+    long first_block, last_block  # of the inputs, a half of them
+
+
+cdef inline Rows rows_to_gather(const Plan *plan, long rows, long part, long end) noexcept nogil:
+    """The first of the parts part..end-1 that are of one half: a part is half a row of a batch."""
+    cdef Rows found
+    cdef const Layer *layer = plan.layers
+    cdef long half = part // rows
+    found.first, found.last = part - half * rows, min(end - half * rows, rows)
+    found.first_block = half_of(layer) if half else 0
+    found.last_block = panels_of(layer.inputs) if half else half_of(layer)
+    return found
+
+
+cdef inline long halves_of(const Layer *layer) noexcept nogil:
+    return 2 if layer.half != NULL else 1
+
+
 cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
-    cdef long rows = rows_of(plan, step), s
-    for s in range(share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)):
-        gather_row(
-            plan.x_bytes, plan.x_floats, plan.order[step * plan.batch + s], plan.scale,
-            plan.layers[0].inputs, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, s,
-        )
+    cdef long rows = rows_of(plan, step), parts = rows * halves_of(plan.layers), s
+    cdef long part = share(parts, thread, plan.threads)
+    cdef long end = share(parts, thread + 1, plan.threads)
+    cdef Rows these
+    while part < end:
+        these = rows_to_gather(plan, rows, part, end)
+        for s in range(these.first, these.last):
+            gather_row(
+                plan.x_bytes, plan.x_floats, plan.order[step * plan.batch + s], plan.scale,
+                plan.layers[0].inputs, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, s,
+                these.first_block, these.last_block,
+            )
+        part += these.last - these.first
 
 
-cdef void prefetch_rows(Plan *plan, long step, long thread, long part, long parts) noexcept nogil:
-    """Fetch what gather_phase will read in this step, its share of `parts`: random rows of a data
-    set larger than the caches."""
-    cdef long rows = rows_of(plan, step), inputs = plan.layers[0].inputs, s
-    cdef long first = share(rows, thread, plan.threads)
-    cdef long count = share(rows, thread + 1, plan.threads) - first
-    for s in range(first + share(count, part, parts), first + share(count, part + 1, parts)):
-        fetch_row(plan, plan.order[step * plan.batch + s] * inputs, inputs)
+cdef void prefetch_rows(
+    Plan *plan, long step, long thread, long done, long now, long total
+) noexcept nogil:
+    """Fetch what gather_phase will read in this step, from done/total to now/total of it: random
+    rows of a data set larger than the caches."""
+    cdef long rows = rows_of(plan, step), inputs = plan.layers[0].inputs
+    cdef long parts = rows * halves_of(plan.layers), s, first, last
+    cdef long begin = share(parts, thread, plan.threads)
+    cdef long count = share(parts, thread + 1, plan.threads) - begin
+    cdef long part = begin + share(count, done, total), end = begin + share(count, now, total)
+    cdef Rows these
+    while part < end:
+        these = rows_to_gather(plan, rows, part, end)
+        first, last = these.first_block * PANEL, min(inputs, these.last_block * PANEL)
+        for s in range(these.first, these.last):
+            fetch(plan, plan.order[step * plan.batch + s] * inputs + first, last - first)
+        part += these.last - these.first
 
 
-cdef inline void fetch_row(Plan *plan, long at, long inputs) noexcept nogil:
+cdef inline void fetch(Plan *plan, long at, long count) noexcept nogil:
     if plan.x_bytes != NULL:
-        prefetch(plan.x_bytes + at, inputs)
+        prefetch(plan.x_bytes + at, count)
     else:
-        prefetch(plan.x_floats + at, inputs * sizeof(float))
+        prefetch(plan.x_floats + at, count * sizeof(float))
 
 
 cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
     cdef Layer *layer = plan.layers
     cdef long rows = rows_of(plan, step), groups = (rows + FORWARD_ROWS - 1) // FORWARD_ROWS
-    cdef long parts = groups * panels_of(layer.outputs)
+    cdef long halves = halves_of(layer), pairs = (panels_of(layer.outputs) + 1) // 2
+    cdef long parts = pairs * halves * groups
     cdef long part = share(parts, thread, plan.threads)
-    cdef long end = share(parts, thread + 1, plan.threads), panel, stop
+    cdef long end = share(parts, thread + 1, plan.threads), panel, stop, run_of, width
     while part < end:
-        panel = part // groups
-        stop = min(end, (panel + 1) * groups)
-        forward_rows(
-            layer, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, panel,
-            (part - panel * groups) * FORWARD_ROWS,
-            min(rows, (stop - panel * groups) * FORWARD_ROWS), plan.depth > 1, plan.dense,
-        )
+        run_of = part // groups  # parts of the same two panels and the same half
+        stop = min(end, (run_of + 1) * groups)
+        panel = 2 * (run_of // halves)
+        while panel < min(panels_of(layer.outputs), 2 * (run_of // halves) + 2):
+            width = joined(layer.outputs, panel)
+            sum_rows(
+                layer, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, panel, width,
+                run_of % halves, (part - run_of * groups) * FORWARD_ROWS,
+                min(rows, (stop - run_of * groups) * FORWARD_ROWS), plan.dense,
+            )
+            panel += 1 + width // (2 * PANEL)
         part = stop
 
 
 cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
-    cdef long rows = rows_of(plan, step), depth, panel, s, row
+    cdef long rows = rows_of(plan, step), depth, s, row
     cdef long first = share(rows, thread, plan.threads)
     cdef long last = share(rows, thread + 1, plan.threads)
-    cdef Layer *layer
     cdef Layer *top = plan.layers + plan.depth - 1
     cdef const int32_t *order = plan.order + step * plan.batch
     cdef double total = 0
     if first == last:
         return
+    finish_rows(plan.layers, plan.capacity, first, last, plan.depth > 1)
     for depth in range(1, plan.depth):
-        layer = plan.layers + depth
-        for panel in range(panels_of(layer.outputs)):
-            forward_rows(
-                layer, plan.layers[depth - 1].a, plan.layers[depth - 1].a_mask, plan.capacity,
-                panel, first, last, depth < plan.depth - 1, False,
-            )
+        forward_rows(
+            plan.layers + depth, plan.layers[depth - 1].a, plan.layers[depth - 1].a_mask,
+            plan.capacity, first, last, depth < plan.depth - 1,
+        )
     for s in range(rows):
         total += plan.weights[order[s]]
     for s in range(first, last):
@@ -497,12 +646,37 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
         delta_rows(plan.layers + depth, plan.layers + depth - 1, plan.capacity, first, last)
 
 
+cdef void update_groups(
+    const Layer *layer, const float *x, const uint64_t *mask, long capacity, long rows, Part at,
+    long stop, long blocks, Turned *turned, const step_numbers *numbers, float *squares
+) noexcept nogil:
+    """Groups at.group..stop-1 of one block of inputs or of two."""
+    cdef long width = min(blocks * PANEL, padded(layer.inputs) - at.block * PANEL)
+    cdef long group = at.group, panel, first, last, block
+    while group < stop:
+        panel = group // (PANEL // OUTPUTS)
+        first = group - panel * (PANEL // OUTPUTS)
+        last = min(first + GROUPS, PANEL // OUTPUTS, first + stop - group)
+        gradient_of(
+            layer, x, mask, capacity, rows, at.block, width, panel, first * OUTPUTS,
+            last * OUTPUTS, turned,
+        )
+        for first in range(first, last):
+            for block in range(blocks):
+                squares[block * at.groups + group - at.group] = update_part(
+                    layer, at.panel + panel, at.block + block, first,
+                    turned.gradient + block * PANEL * PANEL, numbers,
+                )
+            group += 1
+
+
 cdef void update_phase(
     Plan *plan, long step, long thread, const step_numbers *numbers
 ) noexcept nogil:
-    cdef long rows = rows_of(plan, step), depth, parts, begin, end, part
-    cdef long panel, block, group, groups = 1
+    cdef long rows = rows_of(plan, step), depth, begin, end, part, panel, turned_panel, blocks
+    cdef long group, stop, done
     cdef Layer *layer
+    cdef Part at
     cdef const float *x
     cdef const uint64_t *mask
     cdef Turned *turned = plan.turned + thread
@@ -514,32 +688,40 @@ cdef void update_phase(
         layer = plan.layers + depth
         x = plan.layers[depth - 1].a if depth else plan.x[step & 1]
         mask = plan.layers[depth - 1].a_mask if depth else plan.x_mask[step & 1]
-        parts = parts_of(layer)
-        begin, end = share(parts, thread, plan.threads), share(parts, thread + 1, plan.threads)
-        part, panel = begin, -1
+        begin = share_of_parts(layer, thread, plan.threads)
+        end = share_of_parts(layer, thread + 1, plan.threads)
+        part, turned_panel = begin, -1
         while part < end:
-            if panel != panel_of(layer, part):
-                panel = panel_of(layer, part)
-                groups = width_of(layer.outputs, panel) // OUTPUTS
-                turn_delta(layer, plan.capacity, rows, panel, turned)
-            block = (part - first_part(layer, panel)) // groups
-            group = (part - first_part(layer, panel)) % groups
-            if group == 0 or part == begin:
-                gradient_of(
-                    layer, x, mask, plan.capacity, rows, block, group * OUTPUTS,
-                    min(groups, group + end - part) * OUTPUTS, turned,
+            at = find_part(layer, part)
+            if turned_panel != at.panel:
+                turned_panel = at.panel
+                turn_delta(
+                    layer, plan.capacity, rows, at.panel,
+                    min(2, panels_of(layer.outputs) - at.panel), turned,
                 )
-            squares[part] = update_part(layer, panel, block, group, turned, numbers)
-            if block == 0 and group == 0:
-                run.bias_gradient(
-                    layer.delta + panel * plan.capacity * PANEL, width_of(layer.outputs, panel),
-                    rows, layer.b + panel * PANEL, layer.m_b + panel * PANEL,
-                    layer.v_b + panel * PANEL, width_of(layer.outputs, panel), &bias_numbers,
-                )
-            part += 1
+            blocks = joined(layer.inputs, at.block) // (2 * PANEL) + 1
+            if at.group or part + blocks * at.groups > end:
+                blocks = 1
+            stop = min(at.groups, at.group + end - part)
+            update_groups(
+                layer, x, mask, plan.capacity, rows, at, stop, blocks, turned, numbers,
+                squares + part,
+            )
+            if at.block == 0:
+                for group in range(at.group, stop):
+                    if group % (PANEL // OUTPUTS) == 0:
+                        panel = at.panel + group // (PANEL // OUTPUTS)
+                        run.bias_gradient(
+                            layer.delta + panel * plan.capacity * PANEL,
+                            width_of(layer.outputs, panel), rows, layer.b + panel * PANEL,
+                            layer.m_b + panel * PANEL, layer.v_b + panel * PANEL,
+                            width_of(layer.outputs, panel), &bias_numbers,
+                        )
+            done = part
+            part += stop - at.group + (blocks - 1) * at.groups
             if depth == 0 and step + 1 < plan.last:
-                prefetch_rows(plan, step + 1, thread, part - 1 - begin, end - begin)
-        squares += parts
+                prefetch_rows(plan, step + 1, thread, done - begin, part - begin, end - begin)
+        squares += parts_of(layer)
 
 
 cdef void finish_loss(Plan *plan, long step) noexcept nogil:
@@ -642,6 +824,9 @@ cdef class _Network:
             layer.inputs, layer.outputs = spec.sizes[d], spec.sizes[d + 1]
             layer.a = self.floats(capacity * padded(layer.outputs))
             layer.a_mask = self.bits(capacity * panels_of(layer.outputs))
+        layer = self.layers
+        if panels_of(layer.inputs) > 1:
+            layer.half = self.floats(capacity * padded(layer.outputs))
 
     def __dealloc__(self):
         cdef long piece
@@ -674,9 +859,10 @@ cdef class _Network:
         """Room of one thread for the deltas of a panel."""
         cdef Turned turned
         cdef long rows = (self.capacity + PANEL - 1) // PANEL * PANEL
-        turned.delta = self.floats(rows * PANEL)
-        turned.mask = self.bits(rows)
-        turned.gradient = self.floats(PANEL * PANEL)
+        turned.rows = rows
+        turned.delta = self.floats(2 * rows * PANEL)
+        turned.mask = self.bits(2 * rows)
+        turned.gradient = self.floats(2 * PANEL * PANEL)
         return turned
 
     cdef float *panels(self, const float[:, ::1] matrix) except NULL:
@@ -890,25 +1076,24 @@ cdef Inputs _inputs(_Network network, const float[:, ::1] x_bi) except *:
     inputs.mask = network.bits(network.capacity * panels_of(columns))
     for s in range(x_bi.shape[0]):
         gather_row(
-            NULL, &x_bi[0, 0], s, 1, columns, inputs.x, inputs.mask, network.capacity, s
+            NULL, &x_bi[0, 0], s, 1, columns, inputs.x, inputs.mask, network.capacity, s, 0,
+            panels_of(columns),
         )
     return inputs
 
 
 def forward(params, const float[:, ::1] x_bi, spec, out_layers):
     """What every layer makes of the batch: see reference.forward."""
-    cdef long rows = x_bi.shape[0], panel, depth
+    cdef long rows = x_bi.shape[0], depth
     cdef _Network network = _Network(spec, rows)
     cdef Inputs inputs = _inputs(network, x_bi)
     cdef Layer *layer
     network.read(params)
     for depth in range(network.depth):
         layer = network.layers + depth
-        for panel in range(panels_of(layer.outputs)):
-            forward_rows(
-                layer, inputs.x, inputs.mask, rows, panel, 0, rows, depth < network.depth - 1,
-                False,
-            )
+        forward_rows(
+            layer, inputs.x, inputs.mask, rows, 0, rows, depth < network.depth - 1
+        )
         inputs.x, inputs.mask = layer.a, layer.a_mask
         _collect(layer.a, out_layers[depth], rows)
 
@@ -967,14 +1152,15 @@ def backward(params, const float[:, ::1] x_bi, layers, const float[:, ::1] delta
         layer.w = network.floats(layer.inputs * padded(layer.outputs))
         layer.panel_step = layer.inputs * PANEL
         for panel in range(panels_of(layer.outputs)):
-            turn_delta(layer, rows, rows, panel, &turned)
+            turn_delta(layer, rows, rows, panel, 1, &turned)
             for block in range(panels_of(layer.inputs)):
                 width = width_of(layer.outputs, panel)
                 gradient_of(
-                    layer, inputs.x, inputs.mask, rows, rows, block, 0, width, &turned
+                    layer, inputs.x, inputs.mask, rows, rows, block,
+                    width_of(layer.inputs, block), 0, 0, width, &turned,
                 )
                 for group in range(width // OUTPUTS):
-                    update_part(layer, panel, block, group, &turned, NULL)
+                    update_part(layer, panel, block, group, turned.gradient, NULL)
         _collect(layer.w, out_grads.weights[depth], layer.inputs)
         layer.b = network.floats(padded(layer.outputs))
         for panel in range(panels_of(layer.outputs)):
@@ -1011,13 +1197,15 @@ cdef void predict_rows(
     cdef long rows = last - first, s, d, panel, c, width, classes = layers[depth - 1].outputs
     cdef float *top
     for s in range(rows):
-        gather_row(x_bytes, x_floats, first + s, scale, layers[0].inputs, x, mask, capacity, s)
+        gather_row(
+            x_bytes, x_floats, first + s, scale, layers[0].inputs, x, mask, capacity, s, 0,
+            panels_of(layers[0].inputs),
+        )
     for d in range(depth):
-        for panel in range(panels_of(layers[d].outputs)):
-            forward_rows(
-                layers + d, layers[d - 1].a if d else x, layers[d - 1].a_mask if d else mask,
-                capacity, panel, 0, rows, d < depth - 1, False,
-            )
+        forward_rows(
+            layers + d, layers[d - 1].a if d else x, layers[d - 1].a_mask if d else mask, capacity,
+            0, rows, d < depth - 1,
+        )
     top = layers[depth - 1].a
     for s in range(rows):
         softmax_row(top, top, capacity, classes, s, 0)

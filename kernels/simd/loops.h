@@ -25,20 +25,26 @@ typedef struct {
     float step_size, epsilon, l2, keep, beta1, rest1, beta2, rest2;
 } step_numbers;
 
+/* Some panels of a matrix: rows are ld floats apart, a panel begins `next` floats after another. */
+typedef struct {
+    const float *p;
+    long ld, next;
+} panels;
+
 typedef struct {
     const char *name;
 
     /* out[s] = start[s] + sum over the set bits k of mask[s] & only of x[s][k] * w[k], for rows
-     * first..last-1. x (rows, ldx), w (64, ldw), start (rows, lds; lds 0: one row for all), out
-     * (rows, ldo), which may be start; `width` columns of w, start and out. */
-    void (*multiply)(const float *x, long ldx, const uint64_t *mask, uint64_t only, const float *w,
-                     long ldw, const float *start, long lds, float *out, long ldo, long first,
-                     long last, long width);
+     * first..last-1 of x (rows, ldx). `width` columns of w (64 rows), start (ld 0: one row for all)
+     * and out, which may be start: one panel, or two of 64; out's rows are ldo apart, its panels
+     * next. */
+    void (*multiply)(const float *x, long ldx, const uint64_t *mask, uint64_t only, panels w,
+                     panels start, float *out, long ldo, long next, long first, long last,
+                     long width);
 
     /* The same over all of the first `inputs` columns of x, for data with few zeros. */
-    void (*multiply_dense)(const float *x, long ldx, long inputs, const float *w, long ldw,
-                           const float *start, long lds, float *out, long ldo, long first,
-                           long last, long width);
+    void (*multiply_dense)(const float *x, long ldx, long inputs, panels w, panels start,
+                           float *out, long ldo, long next, long first, long last, long width);
 
     /* out[c][s] = in[s][c]: up to 64 rows of `width` columns, turned. out (width, 64) is zero from
      * row `rows` on; mask[c] gets the bits of what is not zero in out[c]. */
@@ -57,6 +63,9 @@ typedef struct {
     /* Adam on `count` numbers whose gradients are g. */
     void (*adam)(float *p, float *m, float *v, const float *g, long count,
                  const step_numbers *numbers);
+
+    /* x += y; count is a multiple of 16. */
+    void (*add)(float *x, const float *y, long count);
 
     /* x = max(0, x), NaN stays NaN; mask[s] gets the bits of what is not zero. */
     void (*relu)(float *x, long ldx, uint64_t *mask, long first, long last, long width);

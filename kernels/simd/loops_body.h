@@ -15,7 +15,8 @@
 #define IN_REGISTER(vector) ((void)0)
 #endif
 
-/* At most this many vectors of sums are kept in registers: 8 of AVX2's 16. */
+/* At most this many vectors of sums are kept in registers: 8 of AVX2's 16, and of AVX-512's 32 two
+ * panels, whose rows hide the latency of their sums. */
 enum { SUMS = 8 };
 
 /* Calls f(..., n) with n, the number of vectors, a constant: the sums must live in registers. */
@@ -35,53 +36,67 @@ static long vectors(long width, long column)
     return n < SUMS ? n : SUMS;
 }
 
-INLINE void multiply_n(const float *x, long ldx, const uint64_t *mask, uint64_t only,
-                       const float *w, long ldw, const float *start, long lds, float *out, long ldo,
-                       long first, long last, const int n)
+/* Vector j of a row that begins at p in one panel; those that do not fit are in the next one. */
+#define IN_PANELS(p, next, j) ((j) * LANES < PANEL ? (p) + (j) * LANES : (next) + (j) * LANES - PANEL)
+
+INLINE void multiply_n(const float *x, long ldx, const uint64_t *mask, uint64_t only, panels w,
+                       panels start, float *out, long ldo, long next, long first, long last,
+                       const int n)
 {
     for (long s = first; s < last; s++) {
         vec sum[SUMS];
+        const float *from = start.p + s * start.ld, *from_next = from + start.next;
         for (int j = 0; j < n; j++)
-            sum[j] = load(start + s * lds + j * LANES);
+            sum[j] = load(IN_PANELS(from, from_next, j));
         const float *row = x + s * ldx;
         for (uint64_t bits = mask[s] & only; bits; bits &= bits - 1) {
             long k = __builtin_ctzll(bits);
             vec value = splat(row[k]);
-            const float *weights = w + k * ldw;
+            const float *weights = w.p + k * w.ld, *weights_next = weights + w.next;
             FIXED(weights);
+            if (n * LANES > PANEL)
+                FIXED(weights_next);
             for (int j = 0; j < n; j++)
-                sum[j] = fma_(value, load(weights + j * LANES), sum[j]);
+                sum[j] = fma_(value, load(IN_PANELS(weights, weights_next, j)), sum[j]);
         }
+        float *to = out + s * ldo, *to_next = to + next;
         for (int j = 0; j < n; j++)
-            store(out + s * ldo + j * LANES, sum[j]);
+            store(IN_PANELS(to, to_next, j), sum[j]);
     }
 }
 
-static void multiply(const float *x, long ldx, const uint64_t *mask, uint64_t only, const float *w,
-                     long ldw, const float *start, long lds, float *out, long ldo, long first,
-                     long last, long width)
+/* The same matrix from column c on. */
+INLINE panels from_column(panels m, long c)
+{
+    m.p += c / PANEL * m.next + c % PANEL;
+    return m;
+}
+
+static void multiply(const float *x, long ldx, const uint64_t *mask, uint64_t only, panels w,
+                     panels start, float *out, long ldo, long next, long first, long last,
+                     long width)
 {
     for (long c = 0; c < width; c += SUMS * LANES)
-        WITH_CONSTANT(vectors(width, c), multiply_n, x, ldx, mask, only, w + c, ldw, start + c, lds,
-                      out + c, ldo, first, last)
+        WITH_CONSTANT(vectors(width, c), multiply_n, x, ldx, mask, only, from_column(w, c),
+                      from_column(start, c), out + c / PANEL * next + c % PANEL, ldo, next, first,
+                      last)
 }
 
 /* Rows and vectors of a tile of sums: 4 by 4 of AVX-512's 32 registers, else 4 by 2 of 16. A row's
  * sums are the same in a tile of any height. */
 enum { TILE_ROWS = 4, TILE = LANES == 16 ? 4 : 2 };
 
-INLINE void dense_tile(const float *x, long ldx, long inputs, const float *w, long ldw,
-                       const float *start, long lds, float *out, long ldo, const int rows,
-                       const int n)
+INLINE void dense_tile(const float *x, long ldx, long inputs, panels w, panels start, float *out,
+                       long ldo, const int rows, const int n)
 {
     vec sum[TILE_ROWS][TILE];
     for (int s = 0; s < rows; s++)
         for (int j = 0; j < n; j++)
-            sum[s][j] = load(start + s * lds + j * LANES);
+            sum[s][j] = load(start.p + s * start.ld + j * LANES);
     for (long k = 0; k < inputs; k++) {
         vec weights[TILE];
         for (int j = 0; j < n; j++) {
-            weights[j] = load(w + k * ldw + j * LANES);
+            weights[j] = load(w.p + k * w.ld + j * LANES);
             IN_REGISTER(weights[j]);
         }
         for (int s = 0; s < rows; s++) {
@@ -95,29 +110,32 @@ INLINE void dense_tile(const float *x, long ldx, long inputs, const float *w, lo
             store(out + s * ldo + j * LANES, sum[s][j]);
 }
 
-INLINE void multiply_dense_n(const float *x, long ldx, long inputs, const float *w, long ldw,
-                             const float *start, long lds, float *out, long ldo, long first,
-                             long last, const int n)
+INLINE void multiply_dense_n(const float *x, long ldx, long inputs, panels w, panels start,
+                             float *out, long ldo, long first, long last, const int n)
 {
-    long s = first;
-    for (; s + TILE_ROWS <= last; s += TILE_ROWS)
-        dense_tile(x + s * ldx, ldx, inputs, w, ldw, start + s * lds, lds, out + s * ldo, ldo,
-                   TILE_ROWS, n);
-    for (; s < last; s++)
-        dense_tile(x + s * ldx, ldx, inputs, w, ldw, start + s * lds, lds, out + s * ldo, ldo, 1,
-                   n);
+    start.p += first * start.ld;
+    for (long s = first, rows; s < last; s += rows, start.p += rows * start.ld) {
+        rows = s + TILE_ROWS <= last ? TILE_ROWS : 1;
+        if (rows == 1)
+            dense_tile(x + s * ldx, ldx, inputs, w, start, out + s * ldo, ldo, 1, n);
+        else
+            dense_tile(x + s * ldx, ldx, inputs, w, start, out + s * ldo, ldo, TILE_ROWS, n);
+    }
 }
 
-static void multiply_dense(const float *x, long ldx, long inputs, const float *w, long ldw,
-                           const float *start, long lds, float *out, long ldo, long first,
-                           long last, long width)
+static void multiply_dense(const float *x, long ldx, long inputs, panels w, panels start,
+                           float *out, long ldo, long next, long first, long last, long width)
 {
-    long c = 0;
-    for (; c + TILE * LANES <= width; c += TILE * LANES)
-        multiply_dense_n(x, ldx, inputs, w + c, ldw, start + c, lds, out + c, ldo, first, last,
-                         TILE);
-    for (; c < width; c += LANES)
-        multiply_dense_n(x, ldx, inputs, w + c, ldw, start + c, lds, out + c, ldo, first, last, 1);
+    for (long c = 0, n; c < width; c += n * LANES) {
+        float *to = out + c / PANEL * next + c % PANEL;
+        n = c + TILE * LANES <= width ? TILE : 1;
+        if (n == 1)
+            multiply_dense_n(x, ldx, inputs, from_column(w, c), from_column(start, c), to, ldo,
+                             first, last, 1);
+        else
+            multiply_dense_n(x, ldx, inputs, from_column(w, c), from_column(start, c), to, ldo,
+                             first, last, TILE);
+    }
 }
 
 /* A square of LANES by LANES floats across its diagonal, by swapping ever larger squares. */
@@ -256,6 +274,12 @@ static void adam(float *p, float *m, float *v, const float *g, long count,
     }
 }
 
+static void add(float *x, const float *y, long count)
+{
+    for (long i = 0; i < count; i += LANES)
+        store(x + i, load(x + i) + load(y + i));
+}
+
 static void relu(float *x, long ldx, uint64_t *mask, long first, long last, long width)
 {
     for (long s = first; s < last; s++) {
@@ -342,5 +366,5 @@ static double multiply_adds(long turns)
 }
 
 const loops TABLE = {NAME,          multiply, multiply_dense, turn,        adam_turned,
-                     bias_gradient, adam,     relu,           relu_delta,  exponential,
-                     row_of_bytes,  row_of_floats, multiply_adds};
+                     bias_gradient, adam,     add,            relu,        relu_delta,
+                     exponential,   row_of_bytes, row_of_floats, multiply_adds};
