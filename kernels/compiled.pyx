@@ -63,10 +63,10 @@ cdef extern from "simd/loops.h" nogil:
         void (*relu_delta)(const float *a, float *delta, long ldd, uint64_t *mask, long first,
                            long last, long width) noexcept nogil
         void (*exponential)(const float *z, float peak, float *out, long width) noexcept nogil
-        uint64_t (*row_of_bytes)(const uint8_t *x, float scale, long count, float *out,
-                                 long width) noexcept nogil
-        uint64_t (*row_of_floats)(const float *x, float scale, long count, float *out,
-                                  long width) noexcept nogil
+        void (*row_of_bytes)(const uint8_t *x, float scale, long count, float *out, long next,
+                             uint64_t *mask, long next_mask, long s) noexcept nogil
+        void (*row_of_floats)(const float *x, float scale, long count, float *out, long next,
+                              uint64_t *mask, long next_mask, long s) noexcept nogil
         double (*multiply_adds)(long turns) noexcept nogil
 
     const loops *find_loops(const char *name)
@@ -185,7 +185,7 @@ cdef struct Layer:
     float *v_b
     float *transposed       # (outputs, inputs) in panels; not for the first layer
     float *a                # outputs (rows, outputs) in panels
-    float *half             # sums over the second half of the first layer's inputs, the same shape
+    float *half             # sums over the second half of the inputs, the same shape; or null
     float *delta            # gradient of the loss at the layer's sums, the same shape
     uint64_t *a_mask        # (panels, rows): which outputs are not zero
     uint64_t *delta_mask
@@ -195,32 +195,43 @@ cdef inline long row_step(const Layer *layer, long panel) noexcept nogil:
     return layer.row_step if layer.row_step else width_of(layer.outputs, panel)
 
 
-cdef inline long half_of(const Layer *layer) noexcept nogil:
-    """Where the second half of the first layer's inputs begins, in blocks of 64.
+# The first layer's inputs have two halves, pairs of blocks in turn, so that images have about as
+# many pixels in both. Two threads may take one each: what a thread updates is what it reads next.
 
-    Two threads may take a half each, so that what a thread updates is what it reads next.
-    """
-    return panels_of(layer.inputs) // 2 if layer.half != NULL else panels_of(layer.inputs)
+cdef inline long halves_of(const Layer *layer) noexcept nogil:
+    return 2 if layer.half != NULL else 1
+
+
+cdef inline long blocks_of(const Layer *layer, long half) noexcept nogil:
+    """How many blocks of 64 inputs a half has."""
+    cdef long blocks = panels_of(layer.inputs), first = blocks // 4 * 2 + min(blocks % 4, 2)
+    if layer.half == NULL:
+        return blocks
+    return blocks - first if half else first
+
+
+cdef inline long block_at(const Layer *layer, long half, long n) noexcept nogil:
+    """The n-th block of a half."""
+    return 4 * (n // 2) + 2 * half + n % 2 if layer.half != NULL else n
 
 
 cdef void sum_rows(
     const Layer *layer, const float *x, const uint64_t *mask, long capacity, long panel, long width,
-    bint second, long first, long last, bint dense
+    long half, long first, long last, bint dense
 ) noexcept nogil:
     """The sums of rows first..last-1 over a half of the inputs, without ReLU: `width` outputs.
 
     x, mask: the inputs, in panels. dense: do not skip zeros.
     """
-    cdef long step = row_step(layer, panel), block, ldo = min(width, PANEL)
-    cdef long begin = half_of(layer) if second else 0
-    cdef long end = panels_of(layer.inputs) if second else half_of(layer)
-    cdef float *out = (layer.half if second else layer.a) + panel * capacity * PANEL
+    cdef long step = row_step(layer, panel), n, block, ldo = min(width, PANEL)
+    cdef float *out = (layer.half if half else layer.a) + panel * capacity * PANEL
     cdef panels w, start
     w.ld, w.next = step, layer.panel_step
     start.p, start.ld, start.next = ZEROS, 0, 0
-    if not second:
+    if half == 0:
         start.p, start.next = layer.b + panel * PANEL, PANEL
-    for block in range(begin, end):
+    for n in range(blocks_of(layer, half)):
+        block = block_at(layer, half, n)
         w.p = layer.w_read + panel * layer.panel_step + block * PANEL * step
         if dense:
             run.multiply_dense(
@@ -260,12 +271,11 @@ cdef void forward_rows(
     bint hidden
 ) noexcept nogil:
     """Rows first..last-1 of a layer's outputs. x, mask: the inputs, in panels."""
-    cdef long panel = 0, width
+    cdef long panel = 0, width, half
     while panel < panels_of(layer.outputs):
         width = joined(layer.outputs, panel)
-        sum_rows(layer, x, mask, capacity, panel, width, False, first, last, False)
-        if layer.half != NULL:
-            sum_rows(layer, x, mask, capacity, panel, width, True, first, last, False)
+        for half in range(halves_of(layer)):
+            sum_rows(layer, x, mask, capacity, panel, width, half, first, last, False)
         panel += 1 + width // (2 * PANEL)
     finish_rows(layer, capacity, first, last, hidden)
 
@@ -436,25 +446,23 @@ cdef float update_part(
     )
 
 
-cdef void gather_row(
-    const uint8_t *x_bytes, const float *x_floats, long row, float scale, long inputs,
-    float *out, uint64_t *mask, long capacity, long s, long first, long last
+cdef void gather_blocks(
+    const uint8_t *x_bytes, const float *x_floats, long row, float scale, long inputs, long block,
+    long count, float *out, uint64_t *mask, long capacity, long s
 ) noexcept nogil:
-    """Panels first..last-1 of one row of the data set as row s of a batch, in panels."""
-    cdef long panel, width, count
-    for panel in range(first, last):
-        width = width_of(inputs, panel)
-        count = min(PANEL, inputs - panel * PANEL)
-        if x_bytes != NULL:
-            mask[panel * capacity + s] = run.row_of_bytes(
-                x_bytes + row * inputs + panel * PANEL, scale, count,
-                out + panel * capacity * PANEL + s * width, width,
-            )
-        else:
-            mask[panel * capacity + s] = run.row_of_floats(
-                x_floats + row * inputs + panel * PANEL, scale, count,
-                out + panel * capacity * PANEL + s * width, width,
-            )
+    """`count` blocks of 64 inputs of one row of the data set as row s of a batch, in panels."""
+    cdef long at = row * inputs + block * PANEL
+    count = min(count * PANEL, inputs - block * PANEL)
+    if x_bytes != NULL:
+        run.row_of_bytes(
+            x_bytes + at, scale, count, out + block * capacity * PANEL, capacity * PANEL,
+            mask + block * capacity, capacity, s,
+        )
+    else:
+        run.row_of_floats(
+            x_floats + at, scale, count, out + block * capacity * PANEL, capacity * PANEL,
+            mask + block * capacity, capacity, s,
+        )
 
 
 cdef struct Plan:
@@ -490,13 +498,20 @@ cdef inline long share(long parts, long thread, long threads) noexcept nogil:
 # groups of 16 outputs. Parts cost as much as their inputs are many, in units of 16.
 
 cdef struct Part:
-    long panel, groups  # the first of the two panels, and how many groups both have
+    long panel, groups  # the first of two panels, and how many groups both have
     long block, group
+    bint joined         # the next groups have the next block, which is as wide
 
 
 cdef inline long groups_of(const Layer *layer, long panel) noexcept nogil:
     """Groups of 16 outputs in this panel and the next."""
     return min(2 * PANEL, padded(layer.outputs) - panel * PANEL) // OUTPUTS
+
+
+cdef inline long block_in_order(const Layer *layer, long n) noexcept nogil:
+    """The n-th block of inputs, one half after the other."""
+    cdef long first = blocks_of(layer, 0)
+    return block_at(layer, 0, n) if n < first else block_at(layer, 1, n - first)
 
 
 cdef inline long parts_of(const Layer *layer) noexcept nogil:
@@ -509,66 +524,49 @@ cdef Part find_part(const Layer *layer, long part) noexcept nogil:
     found.panel = 2 * pair
     found.groups = groups_of(layer, found.panel)
     part -= pair * blocks * (2 * PANEL // OUTPUTS)
-    found.block = part // found.groups
+    found.block = block_in_order(layer, part // found.groups)
     found.group = part % found.groups
+    found.joined = found.block % 2 == 0 and joined(layer.inputs, found.block) > PANEL
     return found
 
 
 cdef long share_of_parts(const Layer *layer, long thread, long threads) noexcept nogil:
-    """Where the parts of a thread begin, so that every thread has the same cost."""
-    cdef long blocks = panels_of(layer.inputs), units = padded(layer.inputs) // 16, groups, block
+    """Where the parts of a thread begin, so that all have the same cost."""
+    cdef long blocks = panels_of(layer.inputs), units = padded(layer.inputs) // 16, groups, n, unit
     cdef long cost = share(units * (padded(layer.outputs) // OUTPUTS), thread, threads)
     cdef long pair = cost // (units * (2 * PANEL // OUTPUTS))
     if thread == threads:
         return parts_of(layer)
     cost -= pair * units * (2 * PANEL // OUTPUTS)
     groups = groups_of(layer, 2 * pair)
-    block = cost // (groups * (PANEL // 16))
-    cost -= block * groups * (PANEL // 16)
-    return (
-        pair * blocks * (2 * PANEL // OUTPUTS) + block * groups
-        + cost // (width_of(layer.inputs, block) // 16)
-    )
+    n = 0
+    unit = width_of(layer.inputs, block_in_order(layer, 0)) // 16
+    while cost >= groups * unit:
+        cost -= groups * unit
+        n += 1
+        unit = width_of(layer.inputs, block_in_order(layer, n)) // 16
+    return (pair * blocks * (2 * PANEL // OUTPUTS) + n * groups) + cost // unit
 
 
 cdef inline long rows_of(const Plan *plan, long step) noexcept nogil:
     return min(plan.batch, plan.count - step * plan.batch)
 
 
-cdef struct Rows:
-    long first, last              # of the batch
-    long first_block, last_block  # of the inputs, a half of them
-
-
-cdef inline Rows rows_to_gather(const Plan *plan, long rows, long part, long end) noexcept nogil:
-    """The first of the parts part..end-1 that are of one half: a part is half a row of a batch."""
-    cdef Rows found
-    cdef const Layer *layer = plan.layers
-    cdef long half = part // rows
-    found.first, found.last = part - half * rows, min(end - half * rows, rows)
-    found.first_block = half_of(layer) if half else 0
-    found.last_block = panels_of(layer.inputs) if half else half_of(layer)
-    return found
-
-
-cdef inline long halves_of(const Layer *layer) noexcept nogil:
-    return 2 if layer.half != NULL else 1
-
-
 cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
-    cdef long rows = rows_of(plan, step), parts = rows * halves_of(plan.layers), s
-    cdef long part = share(parts, thread, plan.threads)
-    cdef long end = share(parts, thread + 1, plan.threads)
-    cdef Rows these
-    while part < end:
-        these = rows_to_gather(plan, rows, part, end)
-        for s in range(these.first, these.last):
-            gather_row(
+    """A part of it is half a row of a batch."""
+    cdef const Layer *layer = plan.layers
+    cdef long rows = rows_of(plan, step), parts = rows * halves_of(layer), part, half, s, block
+    cdef long begin = share(parts, thread, plan.threads)
+    for part in range(begin, share(parts, thread + 1, plan.threads)):
+        half = part // rows
+        s = part - half * rows
+        block = 2 * half
+        while block < panels_of(layer.inputs):
+            gather_blocks(
                 plan.x_bytes, plan.x_floats, plan.order[step * plan.batch + s], plan.scale,
-                plan.layers[0].inputs, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, s,
-                these.first_block, these.last_block,
+                layer.inputs, block, 2, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, s,
             )
-        part += these.last - these.first
+            block += 2 * halves_of(layer)
 
 
 cdef void prefetch_rows(
@@ -576,25 +574,23 @@ cdef void prefetch_rows(
 ) noexcept nogil:
     """Fetch what gather_phase will read in this step, from done/total to now/total of it: random
     rows of a data set larger than the caches."""
-    cdef long rows = rows_of(plan, step), inputs = plan.layers[0].inputs
-    cdef long parts = rows * halves_of(plan.layers), s, first, last
+    cdef const Layer *layer = plan.layers
+    cdef long rows = rows_of(plan, step), parts = rows * halves_of(layer), part, half, s, block, at
     cdef long begin = share(parts, thread, plan.threads)
     cdef long count = share(parts, thread + 1, plan.threads) - begin
-    cdef long part = begin + share(count, done, total), end = begin + share(count, now, total)
-    cdef Rows these
-    while part < end:
-        these = rows_to_gather(plan, rows, part, end)
-        first, last = these.first_block * PANEL, min(inputs, these.last_block * PANEL)
-        for s in range(these.first, these.last):
-            fetch(plan, plan.order[step * plan.batch + s] * inputs + first, last - first)
-        part += these.last - these.first
-
-
-cdef inline void fetch(Plan *plan, long at, long count) noexcept nogil:
-    if plan.x_bytes != NULL:
-        prefetch(plan.x_bytes + at, count)
-    else:
-        prefetch(plan.x_floats + at, count * sizeof(float))
+    cdef long end = begin + share(count, now, total)
+    for part in range(begin + share(count, done, total), end):
+        half = part // rows
+        s = part - half * rows
+        block = 2 * half
+        while block < panels_of(layer.inputs):
+            at = plan.order[step * plan.batch + s] * layer.inputs + block * PANEL
+            count = min(2 * PANEL, layer.inputs - block * PANEL)
+            if plan.x_bytes != NULL:
+                prefetch(plan.x_bytes + at, count)
+            else:
+                prefetch(plan.x_floats + at, count * sizeof(float))
+            block += 2 * halves_of(layer)
 
 
 cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
@@ -699,9 +695,7 @@ cdef void update_phase(
                     layer, plan.capacity, rows, at.panel,
                     min(2, panels_of(layer.outputs) - at.panel), turned,
                 )
-            blocks = joined(layer.inputs, at.block) // (2 * PANEL) + 1
-            if at.group or part + blocks * at.groups > end:
-                blocks = 1
+            blocks = 2 if at.joined and not at.group and part + 2 * at.groups <= end else 1
             stop = min(at.groups, at.group + end - part)
             update_groups(
                 layer, x, mask, plan.capacity, rows, at, stop, blocks, turned, numbers,
@@ -825,7 +819,7 @@ cdef class _Network:
             layer.a = self.floats(capacity * padded(layer.outputs))
             layer.a_mask = self.bits(capacity * panels_of(layer.outputs))
         layer = self.layers
-        if panels_of(layer.inputs) > 1:
+        if panels_of(layer.inputs) > 2:
             layer.half = self.floats(capacity * padded(layer.outputs))
 
     def __dealloc__(self):
@@ -1075,9 +1069,9 @@ cdef Inputs _inputs(_Network network, const float[:, ::1] x_bi) except *:
     inputs.x = network.floats(network.capacity * padded(columns))
     inputs.mask = network.bits(network.capacity * panels_of(columns))
     for s in range(x_bi.shape[0]):
-        gather_row(
-            NULL, &x_bi[0, 0], s, 1, columns, inputs.x, inputs.mask, network.capacity, s, 0,
-            panels_of(columns),
+        gather_blocks(
+            NULL, &x_bi[0, 0], s, 1, columns, 0, panels_of(columns), inputs.x, inputs.mask,
+            network.capacity, s,
         )
     return inputs
 
@@ -1197,9 +1191,9 @@ cdef void predict_rows(
     cdef long rows = last - first, s, d, panel, c, width, classes = layers[depth - 1].outputs
     cdef float *top
     for s in range(rows):
-        gather_row(
-            x_bytes, x_floats, first + s, scale, layers[0].inputs, x, mask, capacity, s, 0,
-            panels_of(layers[0].inputs),
+        gather_blocks(
+            x_bytes, x_floats, first + s, scale, layers[0].inputs, 0, panels_of(layers[0].inputs),
+            x, mask, capacity, s,
         )
     for d in range(depth):
         forward_rows(

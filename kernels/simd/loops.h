@@ -77,9 +77,12 @@ typedef struct {
     /* out[c] = e^(z[c] - peak); returns nothing, sums nothing. */
     void (*exponential)(const float *z, float peak, float *out, long width);
 
-    /* out = scale * x for one row of up to 64 inputs, zero up to width; returns the mask. */
-    uint64_t (*row_of_bytes)(const uint8_t *x, float scale, long count, float *out, long width);
-    uint64_t (*row_of_floats)(const float *x, float scale, long count, float *out, long width);
+    /* Row s of out = scale * x, which has `count` columns, and its masks: panels of out and mask
+     * begin `next` after each other, and the last one is as wide as what is left. */
+    void (*row_of_bytes)(const uint8_t *x, float scale, long count, float *out, long next,
+                         uint64_t *mask, long next_mask, long s);
+    void (*row_of_floats)(const float *x, float scale, long count, float *out, long next,
+                          uint64_t *mask, long next_mask, long s);
 
     /* Fused multiply-adds in registers and nothing else; returns how many floating-point
      * operations they were. What benchmarks call this processor's peak. */

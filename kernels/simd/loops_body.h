@@ -315,34 +315,37 @@ static void exponential(const float *z, float peak, float *out, long width)
         store(out + c, exp_(load(z + c) - splat(peak)));
 }
 
-/* One row of bytes or floats, which need not be aligned: full vectors, then one with what is left
- * and zeros, then zeros. */
-#define ROW_OF(type, widen)                                                           \
-    uint64_t bits = 0;                                                                \
-    for (long c = 0; c < width; c += LANES) {                                         \
-        vec a;                                                                        \
-        if (c + LANES <= count) {                                                     \
-            a = widen(x + c);                                                         \
-        } else {                                                                      \
-            type rest[LANES] = {0};                                                   \
-            if (c < count)                                                            \
-                memcpy(rest, x + c, (size_t)(count - c) * sizeof *x);                 \
-            a = widen(rest);                                                          \
-        }                                                                             \
-        a *= splat(scale);                                                            \
-        store(out + c, a);                                                            \
-        bits |= (uint64_t)nonzero(a) << c;                                            \
-    }                                                                                 \
-    return bits;
+/* A row of bytes or floats, which need not be aligned, in blocks of 64: full vectors, then one with
+ * what is left and zeros, then zeros up to a multiple of 16. */
+#define ROW_OF(type, widen)                                                                   \
+    for (long first = 0; first < count; first += PANEL, out += next, mask += next_mask) {     \
+        uint64_t bits = 0;                                                                    \
+        long width = first + PANEL <= count ? PANEL : (count - first + 15) / 16 * 16;         \
+        for (long c = 0; c < width; c += LANES) {                                             \
+            vec a;                                                                            \
+            if (first + c + LANES <= count) {                                                 \
+                a = widen(x + first + c);                                                     \
+            } else {                                                                          \
+                type rest[LANES] = {0};                                                       \
+                if (first + c < count)                                                        \
+                    memcpy(rest, x + first + c, (size_t)(count - first - c) * sizeof *x);     \
+                a = widen(rest);                                                              \
+            }                                                                                 \
+            a *= splat(scale);                                                                \
+            store(out + s * width + c, a);                                                    \
+            bits |= (uint64_t)nonzero(a) << c;                                                \
+        }                                                                                     \
+        mask[s] = bits;                                                                       \
+    }
 
-static uint64_t row_of_bytes(const uint8_t *restrict x, float scale, long count,
-                             float *restrict out, long width)
+static void row_of_bytes(const uint8_t *restrict x, float scale, long count, float *restrict out,
+                         long next, uint64_t *restrict mask, long next_mask, long s)
 {
     ROW_OF(uint8_t, load_bytes)
 }
 
-static uint64_t row_of_floats(const float *restrict x, float scale, long count,
-                              float *restrict out, long width)
+static void row_of_floats(const float *restrict x, float scale, long count, float *restrict out,
+                          long next, uint64_t *restrict mask, long next_mask, long s)
 {
     ROW_OF(float, load)
 }
