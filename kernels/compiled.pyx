@@ -20,7 +20,7 @@ from time import perf_counter
 
 import numpy as np
 
-from libc.math cimport log
+from libc.math cimport INFINITY, logf
 from libc.stdint cimport int32_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
@@ -62,7 +62,10 @@ cdef extern from "simd/loops.h" nogil:
                      long width) noexcept nogil
         void (*relu_delta)(const float *a, float *delta, long ldd, uint64_t *mask, long first,
                            long last, long width) noexcept nogil
-        void (*exponential)(const float *z, float peak, float *out, long width) noexcept nogil
+        float (*largest)(const float *z, float so_far, long count) noexcept nogil
+        float (*exponential)(const float *z, float peak, float *out, long count) noexcept nogil
+        void (*share_out)(float *p, float factor, long target, float share,
+                          long width) noexcept nogil
         void (*row_of_bytes)(const uint8_t *x, float scale, long count, float *out, long next,
                              uint64_t *mask, long next_mask, long s) noexcept nogil
         void (*row_of_floats)(const float *x, float scale, long count, float *out, long next,
@@ -311,41 +314,26 @@ cdef void delta_rows(
 
 
 cdef float softmax_row(
-    const float *z, float *out, long capacity, long classes, long s, long target
+    const float *z, float *out, long capacity, long classes, long s, long target, float share
 ) noexcept nogil:
-    """Softmax of row s of the logits, in panels; returns -log of the target's probability."""
-    cdef long panel, c, width, valid
-    cdef float peak = z[s * width_of(classes, 0)], value
-    cdef double total = 0
+    """(softmax(z) - [the target]) * share of row s of the logits, in panels; no target is below 0.
+
+    Returns log sum_k e^z[k].
+    """
+    cdef long panel, at
+    cdef float peak = -INFINITY, total = 0
     for panel in range(panels_of(classes)):
-        width = width_of(classes, panel)
-        valid = min(PANEL, classes - panel * PANEL)
-        for c in range(valid):
-            value = z[panel * capacity * PANEL + s * width + c]
-            if value > peak:
-                peak = value
+        at = panel * capacity * PANEL + s * width_of(classes, panel)
+        peak = run.largest(z + at, peak, min(PANEL, classes - panel * PANEL))
     for panel in range(panels_of(classes)):
-        width = width_of(classes, panel)
-        valid = min(PANEL, classes - panel * PANEL)
-        run.exponential(
-            z + panel * capacity * PANEL + s * width, peak,
-            out + panel * capacity * PANEL + s * width, width,
+        at = panel * capacity * PANEL + s * width_of(classes, panel)
+        total += run.exponential(z + at, peak, out + at, min(PANEL, classes - panel * PANEL))
+    for panel in range(panels_of(classes)):
+        at = panel * capacity * PANEL + s * width_of(classes, panel)
+        run.share_out(
+            out + at, 1 / total, target - panel * PANEL, share, width_of(classes, panel)
         )
-        for c in range(valid):
-            total += out[panel * capacity * PANEL + s * width + c]
-    for panel in range(panels_of(classes)):
-        width = width_of(classes, panel)
-        valid = min(PANEL, classes - panel * PANEL)
-        for c in range(width):
-            if c < valid:
-                out[panel * capacity * PANEL + s * width + c] = <float>(
-                    out[panel * capacity * PANEL + s * width + c] / total
-                )
-            else:
-                out[panel * capacity * PANEL + s * width + c] = 0
-    panel = target // PANEL
-    value = z[panel * capacity * PANEL + s * width_of(classes, panel) + target % PANEL]
-    return <float>(log(total) + peak - value)
+    return logf(total) + peak
 
 
 cdef float loss_row(
@@ -353,21 +341,17 @@ cdef float loss_row(
     float share
 ) noexcept nogil:
     """loss_delta for one row; share is its weight over the batch's. Fills the row's masks."""
-    cdef float loss = softmax_row(z, delta, capacity, classes, s, target)
-    cdef long panel, c, width, valid, at = target // PANEL
-    delta[at * capacity * PANEL + s * width_of(classes, at) + target % PANEL] -= 1
+    cdef float log_sum = softmax_row(z, delta, capacity, classes, s, target, share)
+    cdef long panel
     for panel in range(panels_of(classes)):
-        width = width_of(classes, panel)
-        valid = min(PANEL, classes - panel * PANEL)
-        for c in range(valid):
-            delta[panel * capacity * PANEL + s * width + c] *= share
-        mask[panel * capacity + s] = (<uint64_t>1 << valid) - 1 if valid < 64 else ~<uint64_t>0
-    return loss
+        mask[panel * capacity + s] = ALL >> (PANEL - min(PANEL, classes - panel * PANEL))
+    panel = target // PANEL
+    return log_sum - z[panel * capacity * PANEL + s * width_of(classes, panel) + target % PANEL]
 
 
 cdef struct Turned:
     long rows          # of the largest batch, rounded up to 64
-    float *delta       # of two panels, one panel after the other, of 64 rows after the other: (64 outputs, 64 rows)
+    float *delta       # of two panels, of 64 rows after the other: (64 outputs, 64 rows)
     uint64_t *mask     # in the same order: which deltas of an output are not zero
     float *gradient    # (64 outputs, 64 inputs), of two blocks of inputs
 
@@ -1202,7 +1186,7 @@ cdef void predict_rows(
         )
     top = layers[depth - 1].a
     for s in range(rows):
-        softmax_row(top, top, capacity, classes, s, 0)
+        softmax_row(top, top, capacity, classes, s, -1, 1)
         for panel in range(panels_of(classes)):
             width = width_of(classes, panel)
             for c in range(min(PANEL, classes - panel * PANEL)):

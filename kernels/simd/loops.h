@@ -74,8 +74,14 @@ typedef struct {
     void (*relu_delta)(const float *a, float *delta, long ldd, uint64_t *mask, long first,
                        long last, long width);
 
-    /* out[c] = e^(z[c] - peak); returns nothing, sums nothing. */
-    void (*exponential)(const float *z, float peak, float *out, long width);
+    /* The largest of `count` numbers and of so_far. */
+    float (*largest)(const float *z, float so_far, long count);
+
+    /* out[c] = e^(z[c] - peak) for `count` columns, zero up to a multiple of 16; returns the sum. */
+    float (*exponential)(const float *z, float peak, float *out, long count);
+
+    /* p = (factor * p - [column is target]) * share; no column is a target below 0. */
+    void (*share_out)(float *p, float factor, long target, float share, long width);
 
     /* Row s of out = scale * x, which has `count` columns, and its masks: panels of out and mask
      * begin `next` after each other, and the last one is as wide as what is left. */

@@ -309,10 +309,49 @@ static void relu_delta(const float *a, float *delta, long ldd, uint64_t *mask, l
     }
 }
 
-static void exponential(const float *z, float peak, float *out, long width)
+#define LANE_NUMBER(j, unused) (j)
+
+/* x in the first n lanes, no in the others. */
+INLINE vec first_lanes(vec x, long n, vec no)
 {
-    for (long c = 0; c < width; c += LANES)
-        store(out + c, exp_(load(z + c) - splat(peak)));
+    const ivec lane = {EVERY_LANE(LANE_NUMBER, 0)};
+    return choose(lane < (int32_t)(n < LANES ? n : LANES), x, no);
+}
+
+static float largest(const float *z, float so_far, long count)
+{
+    vec best = splat(so_far);
+    for (long c = 0; c < count; c += LANES) {
+        vec a = first_lanes(load(z + c), count - c, best);
+        best = choose(a > best, a, best); /* NaN is not above anything */
+    }
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            best[i] = best[i] > best[i + half] ? best[i] : best[i + half];
+    return best[0];
+}
+
+static float exponential(const float *z, float peak, float *out, long count)
+{
+    vec sum = splat(0);
+    for (long c = 0; c < (count + 15) / 16 * 16; c += LANES) {
+        vec e = first_lanes(exp_(load(z + c) - splat(peak)), count - c, splat(0));
+        store(out + c, e);
+        sum += e;
+    }
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++)
+            sum[i] += sum[i + half];
+    return sum[0];
+}
+
+static void share_out(float *p, float factor, long target, float share, long width)
+{
+    const ivec lane = {EVERY_LANE(LANE_NUMBER, 0)};
+    for (long c = 0; c < width; c += LANES) {
+        vec is_target = choose(lane == (int32_t)(target - c), splat(1), splat(0));
+        store(p + c, (load(p + c) * splat(factor) - is_target) * splat(share));
+    }
 }
 
 /* A row of bytes or floats, which need not be aligned, in blocks of 64: full vectors, then one with
@@ -370,4 +409,4 @@ static double multiply_adds(long turns)
 
 const loops TABLE = {NAME,          multiply, multiply_dense, turn,        adam_turned,
                      bias_gradient, adam,     add,            relu,        relu_delta,
-                     exponential,   row_of_bytes, row_of_floats, multiply_adds};
+                     largest,       exponential, share_out, row_of_bytes, row_of_floats, multiply_adds};
