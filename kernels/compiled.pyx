@@ -464,8 +464,10 @@ cdef struct Plan:
     const double *l2
     const double *decay
     double beta1, beta2
-    float *x[2]
+    float *x[2]             # this batch, of a step with an even number or an odd one, and the next
     uint64_t *x_mask[2]
+    int32_t *batch_targets[2]
+    double *batch_weights[2]
     Turned *turned          # one for every thread
     float *loss
     float *squares          # of every update part
@@ -540,7 +542,11 @@ cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
     """A part of it is half a row of a batch."""
     cdef const Layer *layer = plan.layers
     cdef long rows = rows_of(plan, step), parts = rows * halves_of(layer), part, half, s, block
-    cdef long begin = share(parts, thread, plan.threads)
+    cdef long begin = share(parts, thread, plan.threads), row
+    for s in range(share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)):
+        row = plan.order[step * plan.batch + s]
+        plan.batch_targets[step & 1][s] = plan.targets[row]
+        plan.batch_weights[step & 1][s] = plan.weights[row]
     for part in range(begin, share(parts, thread + 1, plan.threads)):
         half = part // rows
         s = part - half * rows
@@ -561,14 +567,17 @@ cdef void prefetch_rows(
     cdef const Layer *layer = plan.layers
     cdef long rows = rows_of(plan, step), parts = rows * halves_of(layer), part, half, s, block, at
     cdef long begin = share(parts, thread, plan.threads)
-    cdef long count = share(parts, thread + 1, plan.threads) - begin
+    cdef long count = share(parts, thread + 1, plan.threads) - begin, row
     cdef long end = begin + share(count, now, total)
     for part in range(begin + share(count, done, total), end):
         half = part // rows
         s = part - half * rows
+        row = plan.order[step * plan.batch + s]
+        prefetch(plan.targets + row, sizeof(int32_t))
+        prefetch(plan.weights + row, sizeof(double))
         block = 2 * half
         while block < panels_of(layer.inputs):
-            at = plan.order[step * plan.batch + s] * layer.inputs + block * PANEL
+            at = row * layer.inputs + block * PANEL
             count = min(2 * PANEL, layer.inputs - block * PANEL)
             if plan.x_bytes != NULL:
                 prefetch(plan.x_bytes + at, count)
@@ -600,11 +609,12 @@ cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
 
 
 cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
-    cdef long rows = rows_of(plan, step), depth, s, row
+    cdef long rows = rows_of(plan, step), depth, s
     cdef long first = share(rows, thread, plan.threads)
     cdef long last = share(rows, thread + 1, plan.threads)
     cdef Layer *top = plan.layers + plan.depth - 1
-    cdef const int32_t *order = plan.order + step * plan.batch
+    cdef const int32_t *targets = plan.batch_targets[step & 1]
+    cdef const double *weights = plan.batch_weights[step & 1]
     cdef double total = 0
     if first == last:
         return
@@ -615,12 +625,11 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
             plan.capacity, first, last, depth < plan.depth - 1,
         )
     for s in range(rows):
-        total += plan.weights[order[s]]
+        total += weights[s]
     for s in range(first, last):
-        row = order[s]
         plan.loss[s] = loss_row(
-            top.a, top.delta, top.delta_mask, plan.capacity, top.outputs, s, plan.targets[row],
-            <float>(plan.weights[row] / total) if total else 0,
+            top.a, top.delta, top.delta_mask, plan.capacity, top.outputs, s, targets[s],
+            <float>(weights[s] / total) if total else 0,
         )
     for depth in range(plan.depth - 1, 0, -1):
         delta_rows(plan.layers + depth, plan.layers + depth - 1, plan.capacity, first, last)
@@ -705,11 +714,11 @@ cdef void update_phase(
 cdef void finish_loss(Plan *plan, long step) noexcept nogil:
     """The loss of a step, when all its parts are done."""
     cdef long rows = rows_of(plan, step), s, depth, part, parts = 0
-    cdef const int32_t *order = plan.order + step * plan.batch
+    cdef const double *weights = plan.batch_weights[step & 1]
     cdef double total = 0, loss = 0, squares = 0
     for s in range(rows):
-        total += plan.weights[order[s]]
-        loss += plan.weights[order[s]] * plan.loss[s]
+        total += weights[s]
+        loss += weights[s] * plan.loss[s]
     for depth in range(plan.depth):
         parts += parts_of(plan.layers + depth)
     for part in range(parts):
@@ -985,6 +994,8 @@ def train_steps(
     for depth in range(2):
         plan.x[depth] = training.floats(capacity * padded(spec.sizes[0]))
         plan.x_mask[depth] = training.bits(capacity * panels_of(spec.sizes[0]))
+        plan.batch_targets[depth] = <int32_t *>training.room(capacity * sizeof(int32_t))
+        plan.batch_weights[depth] = <double *>training.room(capacity * sizeof(double))
     for depth in range(training.depth):
         parts += parts_of(training.layers + depth)
     plan.squares, plan.loss = training.floats(parts), training.floats(capacity)
