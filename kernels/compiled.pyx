@@ -94,8 +94,6 @@ SUPPORTS = {
     "dtype": ("float32",),
 }
 
-cdef long GROUPS = 2  # groups of 16 outputs whose gradients are made at once
-
 cdef long FORWARD_ROWS = 8  # a part of the forward phase: 8 row groups x 2 panels feed 8 threads
 
 cdef uint64_t ALL = ~<uint64_t>0
@@ -645,7 +643,7 @@ cdef void update_groups(
     while group < stop:
         panel = group // (PANEL // OUTPUTS)
         first = group - panel * (PANEL // OUTPUTS)
-        last = min(first + GROUPS, PANEL // OUTPUTS, first + stop - group)
+        last = min(PANEL // OUTPUTS, first + stop - group)
         gradient_of(
             layer, x, mask, capacity, rows, at.block, width, panel, first * OUTPUTS,
             last * OUTPUTS, turned,
