@@ -15,10 +15,11 @@ updates is what it reads in the next step.
 """
 
 import os
-import threading
 from time import perf_counter
 
 import numpy as np
+
+from fmnist_fast.kernels.team import run_team
 
 from libc.math cimport INFINITY, logf
 from libc.stdint cimport int32_t, uint8_t, uint64_t
@@ -1005,43 +1006,11 @@ def train_steps(
         plan.turned[depth] = training.turned()
     team_begin(&plan.meeting, threads)
     try:
-        _run_team(training.work, threads)
+        run_team(training.work, threads)
     finally:
         team_end(&plan.meeting)
     training.store(state)
     return losses_t
-
-
-def _run_team(job, threads):
-    """job(0) here and job(1), job(2), ... on threads of their own; returns when all are done.
-
-    Nobody begins before all threads exist: they wait for each other, so that one that could not be
-    started would be waited for forever.
-    """
-    if threads == 1:
-        job(0)
-        return
-    go, cancelled = threading.Event(), []
-
-    def helper(thread):
-        go.wait()
-        if not cancelled:
-            job(thread)
-
-    helpers = [threading.Thread(target=helper, args=(n,), daemon=True) for n in range(1, threads)]
-    started = []
-    try:
-        for thread in helpers:
-            thread.start()
-            started.append(thread)
-    except BaseException:
-        cancelled.append(True)
-        go.set()
-        raise
-    go.set()
-    job(0)
-    for thread in started:
-        thread.join()
 
 
 def gather(x_ni, const int32_t[::1] order_n, long first, long last, float scale, out_bi):
@@ -1239,7 +1208,7 @@ def predict(params, x_ni, float scale, spec, long threads, float[:, ::1] out_nk)
                     block * PANEL, min(count, (block + 1) * PANEL), &out_nk[0, 0],
                 )
 
-    _run_team(job, threads)
+    run_team(job, threads)
 
 
 def multiply_add_peak(long threads, double seconds=0.3):
@@ -1259,7 +1228,7 @@ def multiply_add_peak(long threads, double seconds=0.3):
 
     while perf_counter() < end:
         start = perf_counter()
-        _run_team(job, threads)
+        run_team(job, threads)
         elapsed = perf_counter() - start
         best = max(best, sum(operations) / elapsed / 1e9)
         if elapsed < 0.05:

@@ -20,7 +20,6 @@ import operator
 import pickle
 import platform
 import sys
-import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -35,6 +34,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
 from . import Data, Floats, Layers, Spec, State, StepNumbers, Steps
+from .team import run_team
 
 __all__ = [
     "SUPPORTS",
@@ -1285,7 +1285,7 @@ def train_steps(
     )
     job = _ready(work, plan, 0)
     try:
-        _run_team(lambda thread: job(plan, thread), threads)
+        run_team(lambda thread: job(plan, thread), threads)
     except BaseException:
         plan.meeting[GIVEN_UP] = 1  # who waits for a thread that never began must not wait on
         raise
@@ -1293,39 +1293,6 @@ def train_steps(
         network.read_all(kinds, arrays)
     losses_t: NDArray[np.float64] = plan.losses_t + steps.l2_t[first:last] / 2 * plan.squares_t
     return losses_t
-
-
-def _run_team(job: Callable[[int], object], threads: int) -> None:
-    """job(0) here and job(1), job(2), ... on threads of their own; returns when all are done.
-
-    Nobody begins before all threads exist: they wait for each other, so that one that could not be
-    started would be waited for forever.
-    """
-    if threads == 1:
-        job(0)
-        return
-    go = threading.Event()
-    cancelled: list[bool] = []
-
-    def helper(thread: int) -> None:
-        go.wait()
-        if not cancelled:
-            job(thread)
-
-    helpers = [threading.Thread(target=helper, args=(n,), daemon=True) for n in range(1, threads)]
-    started = []
-    try:
-        for thread in helpers:
-            thread.start()
-            started.append(thread)
-    except BaseException:
-        cancelled.append(True)
-        go.set()
-        raise
-    go.set()
-    job(0)
-    for thread in started:
-        thread.join()
 
 
 def gather(
@@ -1440,4 +1407,4 @@ def predict(
         )
 
     _ready(predict_rows, *arguments(0))
-    _run_team(lambda thread: predict_rows(*arguments(thread)), threads)
+    run_team(lambda thread: predict_rows(*arguments(thread)), threads)

@@ -22,6 +22,7 @@ LAYERS = (
     {"files"},
     {"errors"},
     {"kernels.reference", "kernels.jit"},
+    {"kernels.team"},
     {"kernels"},
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
