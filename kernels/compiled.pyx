@@ -1145,14 +1145,25 @@ def update(state, grads, numbers, spec):
                      &bias_numbers if kind else &weight_numbers)
 
 
+cdef inline void prefetch_row(
+    const uint8_t *x_bytes, const float *x_floats, long row, long inputs
+) noexcept nogil:
+    if x_bytes != NULL:
+        prefetch(x_bytes + row * inputs, inputs)
+    else:
+        prefetch(x_floats + row * inputs, inputs * sizeof(float))
+
+
 cdef void predict_rows(
     Layer *layers, long depth, long capacity, float *x, uint64_t *mask, const uint8_t *x_bytes,
-    const float *x_floats, float scale, long first, long last, float *out
+    const float *x_floats, float scale, long first, long last, long end, float *out
 ) noexcept nogil:
-    """Rows first..last-1, at most `capacity`, through all layers."""
+    """Rows first..last-1, at most `capacity`, through all layers; up to `end` others follow."""
     cdef long rows = last - first, s, d, panel, c, width, classes = layers[depth - 1].outputs
     cdef float *top
     for s in range(rows):
+        if first + capacity + s < end:
+            prefetch_row(x_bytes, x_floats, first + capacity + s, layers[0].inputs)
         gather_blocks(
             x_bytes, x_floats, first + s, scale, layers[0].inputs, 0, panels_of(layers[0].inputs),
             x, mask, capacity, s,
@@ -1205,7 +1216,8 @@ def predict(params, x_ni, float scale, spec, long threads, float[:, ::1] out_nk)
             for block in range(first, last):
                 predict_rows(
                     network.layers, network.depth, capacity, x, mask, bytes_, floats, scale,
-                    block * PANEL, min(count, (block + 1) * PANEL), &out_nk[0, 0],
+                    block * PANEL, min(count, (block + 1) * PANEL), min(count, last * PANEL),
+                    &out_nk[0, 0],
                 )
 
     run_team(job, threads)
