@@ -148,7 +148,7 @@ _BACKEND = click.option(
 _THREADS = click.option(
     "--threads",
     type=click.IntRange(1, MAX_THREADS),
-    help="Threads to compute with.  [default: usable cores]",
+    help="Threads to compute with, at most 8 for every core.  [default: usable cores]",
 )
 _DATASETS = "auto, fashion-mnist, garments, a folder of four IDX files, or an .npz file"
 

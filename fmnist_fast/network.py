@@ -32,6 +32,10 @@ INITIAL_WEIGHTS, EPOCH_ORDER, VALIDATION_SPLIT = range(3)
 WEIGHTS_PER_THREAD = 8192
 
 
+# More of them only wait for each other: 1,000 threads on 2 cores take minutes for a second's work.
+THREADS_PER_CORE = 8
+
+
 def worthwhile_threads(spec: Spec) -> int:
     """Threads that a network of this size is worth, at most the usable cores."""
     weights = sum(i * o for i, o in spec.shapes)
@@ -48,7 +52,7 @@ class Network:
     """Parameters and what computes with them.
 
     scale : uint8 inputs are multiplied by it; floats are taken as they are.
-    threads : how many the backend may use.
+    threads : how many the backend uses.
     """
 
     spec: Spec
@@ -85,15 +89,14 @@ class Network:
         """These parameters on the backend of that name, on `threads` threads.
 
         None: all usable cores, or fewer if the network is so small that threads would wait for
-        each other longer than they work.
+        each other longer than they work. At most 8 for every usable core.
 
         Raises: BackendUnavailable; ArgumentError if threads is below 1.
         """
         if threads is not None and threads < 1:
             raise ArgumentError(f"threads is {threads}: give at least 1")
-        return cls(
-            spec, params, scale, get_backend(backend, spec), threads or worthwhile_threads(spec)
-        )
+        threads = min(threads or worthwhile_threads(spec), THREADS_PER_CORE * usable_cores())
+        return cls(spec, params, scale, get_backend(backend, spec), threads)
 
     def predict_proba(self, x: ArrayLike) -> Floats:
         """Probability of every class.

@@ -19,7 +19,7 @@ from time import perf_counter
 
 import numpy as np
 
-from fmnist_fast.kernels.team import run_team
+from fmnist_fast.kernels.team import have_cores, run_team
 
 from libc.math cimport INFINITY, logf
 from libc.stdint cimport int32_t, uint8_t, uint64_t
@@ -81,7 +81,7 @@ cdef extern from "simd/prefetch.h" nogil:
 cdef extern from "simd/team.h" nogil:
     ctypedef struct team:
         pass
-    void team_begin(team *t, int size)
+    void team_begin(team *t, int size, bint spin)
     void team_end(team *t)
     void team_meet(team *t)
     unsigned flush_denormals()
@@ -1004,7 +1004,7 @@ def train_steps(
     plan.turned = <Turned *>training.room(threads * sizeof(Turned))
     for depth in range(threads):
         plan.turned[depth] = training.turned()
-    team_begin(&plan.meeting, threads)
+    team_begin(&plan.meeting, threads, have_cores(threads))
     try:
         run_team(training.work, threads)
     finally:

@@ -34,7 +34,7 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
 from . import Data, Floats, Layers, Spec, State, StepNumbers, Steps
-from .team import run_team
+from .team import have_cores, run_team
 
 __all__ = [
     "SUPPORTS",
@@ -766,6 +766,7 @@ class Plan(NamedTuple):
     first: int
     last: int
     threads: int
+    spins: int
     x: int
     x_step: int
     x_mask: int
@@ -790,7 +791,7 @@ class Plan(NamedTuple):
 
 
 @_inner
-def meet(meeting, threads):
+def meet(meeting, threads, spins):
     """Wait until all threads have come. False if one of them never will."""
     if threads == 1:
         return True
@@ -801,9 +802,9 @@ def meet(meeting, threads):
         return True
     waited = 0
     while read_shared(meeting, ROUND) == turn:
-        if waited < SPINS:
+        if waited < spins:
             relax()
-        elif waited < SPINS + YIELDS:
+        elif waited < spins + YIELDS:
             _let_others_run()
         else:
             if read_shared(meeting, GIVEN_UP):
@@ -942,21 +943,21 @@ def work(plan, thread):
     before = float_mode()
     set_float_mode(before | np.int32(FLUSH))
     gather_phase(plan, plan.first, thread)
-    going = meet(plan.meeting, plan.threads)
+    going = meet(plan.meeting, plan.threads, plan.spins)
     step = plan.first
     while going and step < plan.last:
         if thread == 0 and step > plan.first:
             finish_loss(plan, step - 1)
         forward_phase(plan, step, thread)
-        if not meet(plan.meeting, plan.threads):
+        if not meet(plan.meeting, plan.threads, plan.spins):
             break
         middle_phase(plan, step, thread)
-        if not meet(plan.meeting, plan.threads):
+        if not meet(plan.meeting, plan.threads, plan.spins):
             break
         update_phase(plan, step, thread)
         if step + 1 < plan.last:
             gather_phase(plan, step + 1, thread)
-        going = meet(plan.meeting, plan.threads)
+        going = meet(plan.meeting, plan.threads, plan.spins)
         step += 1
     if thread == 0 and going:
         finish_loss(plan, plan.last - 1)
@@ -1261,6 +1262,7 @@ def train_steps(
         first,
         last,
         threads,
+        SPINS if have_cores(threads) else 0,
         network.x[0],
         network.x[1] - network.x[0],
         network.x_mask[0],

@@ -261,13 +261,20 @@ def training_data(case, dtype=np.uint8):
     return Data(x_ni, scale, case.targets_b, case.weights_b.astype(np.float64))
 
 
+def epoch_of(case, batch_size):
+    """The case's data, an order, the numbers of the steps of an epoch and how many they are."""
+    rows = len(case.targets_b)
+    count = -(-rows // batch_size)
+    order_n = np.random.default_rng(0).permutation(rows).astype(np.int32)
+    steps = Adam().steps(np.full(count, 1e-2), 0, batch_size, 1e-2, decay=1e-3)
+    return training_data(case), order_n, steps, count
+
+
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("batch_size", [1, 10, 64, 1000])
 def test_train_steps_is_the_operations_one_by_one(backend, sizes, batch_size):
     case = Case(sizes, 75)
-    data, count = training_data(case), -(-75 // batch_size)
-    order_n = np.random.default_rng(0).permutation(75).astype(np.int32)
-    steps = Adam().steps(np.full(count, 1e-2), 0, batch_size, 1e-2, decay=1e-3)
+    data, order_n, steps, count = epoch_of(case, batch_size)
     whole, parts = case.state(), case.state()
     losses = backend.train_steps(whole, data, order_n, steps, case.spec, 0, count, 2)
     for step in range(count):
@@ -319,9 +326,7 @@ def test_bits_do_not_depend_on_threads_or_on_cuts(backend, dtype, dense):
 @pytest.mark.parametrize("batch_size", [1, 10, 64, 75])
 def test_skipping_zeros_or_not_gives_the_same_numbers(backend, sizes, batch_size):
     case = Case(sizes, 75)
-    data, count = training_data(case), -(-75 // batch_size)
-    order_n = np.random.default_rng(0).permutation(75).astype(np.int32)
-    steps = Adam().steps(np.full(count, 1e-2), 0, batch_size, 1e-2)
+    data, order_n, steps, count = epoch_of(case, batch_size)
     skipping, dense = case.state(), case.state()
     backend.train_steps(skipping, data, order_n, steps, case.spec, 0, count, 2)
     backend.train_steps(dense, data._replace(dense=True), order_n, steps, case.spec, 0, count, 2)

@@ -94,7 +94,7 @@ def test_without_numba_the_message_says_how_to_get_it(tmp_path):
 def test_nobody_waits_for_a_thread_that_never_begins(small_dataset, monkeypatch):
     from fmnist_fast.kernels import jit
 
-    helpers, as_usual = [], jit._run_team
+    helpers, as_usual = [], jit.run_team
 
     def interrupted(job, threads):
         if helpers:  # the test set, after the training
@@ -103,7 +103,7 @@ def test_nobody_waits_for_a_thread_that_never_begins(small_dataset, monkeypatch)
         helpers[0].start()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jit, "_run_team", interrupted)
+    monkeypatch.setattr(jit, "run_team", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(small_dataset, backend="numba", threads=2, epochs=1)
     helpers[0].join(timeout=10)

@@ -129,3 +129,4 @@ def test_a_small_network_is_not_worth_many_threads(monkeypatch):
     ]
     assert threads == [1, 3, 8]
     assert Network.random(Spec((4, 8, 3)), 0, 1.0, "numpy", threads=8).threads == 8
+    assert Network.random(Spec((4, 8, 3)), 0, 1.0, "numpy", threads=1000).threads == 64

@@ -3,6 +3,7 @@
 #define FMNIST_TEAM_H
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -13,23 +14,25 @@
 #define RELAX() ((void)0)
 #endif
 
-/* Turns of spinning before a waiting thread sleeps, some 100 us. A balanced step makes a thread wait
- * for less than 20 us, but on a shared machine a core is taken away for longer now and then, and
- * waking from sleep costs as much again: 2,000 turns made half of the epochs 1.5 times slower there,
- * 10,000 one in six. */
-enum { SPINS = 10000 };
+/* Turns of spinning before a waiting thread lets others run, and how often it does so before it
+ * sleeps. A balanced step makes a thread wait for less than 20 us. The thread that is awaited may
+ * have been given the same core, or share it with another process: who spins on keeps it from
+ * running, and 3 threads on 2 cores took ten times as long when all spun for 100 us. */
+enum { SPINS = 2000, YIELDS = 100 };
 
 typedef struct {
-    int size;
+    int size, spins;
     atomic_int arrived;
     atomic_uint round;
     pthread_mutex_t lock;
     pthread_cond_t next_round;
 } team;
 
-static inline void team_begin(team *t, int size)
+/* spin: the threads have a core each. Else spinning only keeps the one that is awaited from its. */
+static inline void team_begin(team *t, int size, int spin)
 {
     t->size = size;
+    t->spins = spin ? SPINS : 0;
     atomic_init(&t->arrived, 0);
     atomic_init(&t->round, 0);
     pthread_mutex_init(&t->lock, NULL);
@@ -55,10 +58,13 @@ static inline void team_meet(team *t)
         pthread_mutex_unlock(&t->lock);
         return;
     }
-    for (int spin = 0; spin < SPINS; spin++) {
+    for (int waited = 0; waited < t->spins + YIELDS; waited++) {
         if (atomic_load_explicit(&t->round, memory_order_acquire) != round)
             return;
-        RELAX();
+        if (waited < t->spins)
+            RELAX();
+        else
+            sched_yield();
     }
     pthread_mutex_lock(&t->lock);
     while (atomic_load_explicit(&t->round, memory_order_acquire) == round)
