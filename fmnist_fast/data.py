@@ -146,8 +146,13 @@ def _check_part(where: str, part: str, x: NDArray, y: NDArray) -> tuple[NDArray,
         )
     if x.ndim < 2 or x.size == 0:
         raise DataError(f"{where}: x_{part} has shape {x.shape}: it needs rows, (n, ...)")
-    if x.dtype != np.uint8 and not np.isfinite(x).all():
-        raise DataError(f"{where}: x_{part} holds NaN or infinite values: remove or replace them")
+    with np.errstate(over="ignore"):
+        finite = x.dtype == np.uint8 or np.isfinite(x.astype(np.float32)).all()
+    if not finite:
+        raise DataError(
+            f"{where}: x_{part} holds NaN, infinite values or numbers too large for float32: "
+            "remove or replace them"
+        )
     labels = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if labels.shape != (len(x),):
         raise DataError(f"{where}: y_{part} has shape {y.shape} for {len(x)} rows of x_{part}")

@@ -5,6 +5,7 @@ Everything above this module may pass arrays as users have them; everything belo
 
 from dataclasses import dataclass
 from math import prod
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,9 +94,11 @@ class Network:
 
         Raises: BackendUnavailable; ArgumentError if threads is below 1.
         """
+        if threads is not None and not isinstance(threads, Integral):
+            raise ArgumentError(f"threads is {threads!r}: give a whole number")
         if threads is not None and threads < 1:
             raise ArgumentError(f"threads is {threads}: give at least 1")
-        threads = min(threads or worthwhile_threads(spec), THREADS_PER_CORE * usable_cores())
+        threads = min(int(threads or worthwhile_threads(spec)), THREADS_PER_CORE * usable_cores())
         return cls(spec, params, scale, get_backend(backend, spec), threads)
 
     def predict_proba(self, x: ArrayLike) -> Floats:

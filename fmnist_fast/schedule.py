@@ -72,8 +72,8 @@ class Adam:
             batch_size,
             step_size_t=lr_t * root_t / (1 - self.beta1**t),
             epsilon_t=self.epsilon * root_t,
-            l2_t=np.full(len(lr_t), l2),
-            decay_t=np.full(len(lr_t), decay),
+            l2_t=np.full(len(lr_t), l2, np.float64),
+            decay_t=np.full(len(lr_t), decay, np.float64),
             beta1=self.beta1,
             beta2=self.beta2,
         )

@@ -42,6 +42,15 @@ __all__ = [
 RANGE_SECONDS = 0.1
 
 
+# What the kernels count with; more of anything is a slip of the finger.
+MOST = 2**31 - 1
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as Python's; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What decides the weights, apart from the data: same recipe, same machine, same bits.
@@ -62,6 +71,16 @@ class Recipe:
     seed: int = 0
     dtype: str = "float32"
 
+    def __post_init__(self) -> None:
+        """Plain numbers for NumPy's, which no model file can hold; check() judges the rest."""
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, _plain(value))
+        for name in ("lr", "l2"):
+            if isinstance(getattr(self, name), Real):
+                object.__setattr__(self, name, float(getattr(self, name)))
+        if not isinstance(self.hidden, (int, str)):
+            object.__setattr__(self, "hidden", tuple(map(_plain, self.hidden)))
+
     def held_back(self, rows: int) -> int:
         """How many of a training set's rows are for validation."""
         return min(5000, rows // 12) if self.validation is None else self.validation
@@ -81,6 +100,8 @@ class Recipe:
                 raise ArgumentError(f"{name} is {value!r}: give a whole number")
             if value < least:
                 raise ArgumentError(f"{name} is {value}: give at least {least}")
+            if value > MOST and name != "seed":
+                raise ArgumentError(f"{name} is {value}: give at most {MOST:,}")
         for name, number in (("lr", self.lr), ("l2", self.l2)):
             if not isinstance(number, Real):
                 raise ArgumentError(f"{name} is {number!r}: give a number")

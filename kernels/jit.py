@@ -17,11 +17,17 @@ type as others.
 import logging
 import math
 import operator
+import os
 import pickle
 import platform
+import signal
 import sys
+import tempfile
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
 import numba
@@ -418,7 +424,24 @@ def _warn_of_cache(error: Exception) -> None:
         warnings.warn(
             f"numba kernels are compiled again in the next process, not kept on disk: {error}; "
             "let NUMBA_CACHE_DIR name a folder that can be written to",
-            RuntimeWarning,
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+@cache
+def _check_named_folder() -> None:
+    """Warn if NUMBA_CACHE_DIR cannot be used, where Numba would quietly take another folder."""
+    folder = vars(config)["CACHE_DIR"]
+    if not folder:
+        return
+    try:
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        warnings.warn(
+            f"NUMBA_CACHE_DIR cannot be written to, numba kernels are kept elsewhere: {error}",
+            UserWarning,
             stacklevel=3,
         )
 
@@ -1080,12 +1103,30 @@ class _CompilingIsSaid(event.Listener):
         pass
 
 
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Keep Ctrl-C for afterwards: LLVM's callbacks lose an exception, or leave half a kernel."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    held: list[tuple] = []
+    signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if held:
+        handler(*held[0])
+
+
 def _ready(kernel: Any, *arguments: Any) -> Any:
     """The kernel, compiled for these arguments or read from disk: before any thread calls it."""
     if kernel.signatures:
         return kernel
+    _check_named_folder()
     kinds = tuple(numba.typeof(argument) for argument in arguments)
-    with event.install_listener("numba:compile", _CompilingIsSaid()):
+    with _ctrl_c_later(), event.install_listener("numba:compile", _CompilingIsSaid()):
         try:
             kernel.compile(kinds)
         except (OSError, EOFError, pickle.UnpicklingError) as error:  # what the disk can do to it

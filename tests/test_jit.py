@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 
 import numpy as np
@@ -49,9 +50,9 @@ def test_a_cache_that_cannot_be_had_is_a_warning_and_no_more(tmp_path):
         "from numba.core import caching\ncaching.CompileResultCacheImpl._locator_classes = []\n"
     )
     _, said = run(nowhere + PREDICT, tmp_path)
-    assert said.count("RuntimeWarning") == 1
+    assert said.count("UserWarning") == 1
     assert "NUMBA_CACHE_DIR" in said
-    assert not (tmp_path / "cache").exists()
+    assert not list((tmp_path / "cache").glob("*"))
 
 
 def test_a_full_disk_is_a_warning_and_no_more(tmp_path):
@@ -62,7 +63,7 @@ def test_a_full_disk_is_a_warning_and_no_more(tmp_path):
         "caching.IndexDataCacheFile.save = save\n"
     )
     _, said = run(full + PREDICT, tmp_path)
-    assert said.count("RuntimeWarning") == 1
+    assert said.count("UserWarning") == 1
     assert "No space left on device" in said
 
 
@@ -71,7 +72,26 @@ def test_a_damaged_cache_is_a_warning_and_no_more(tmp_path):
     for path in (tmp_path / "cache").rglob("*.nb*"):
         path.write_bytes(path.read_bytes()[:20])
     _, said = run(PREDICT, tmp_path)
-    assert said.count("RuntimeWarning") == 1
+    assert said.count("UserWarning") == 1
+
+
+def test_a_named_folder_that_is_none_is_a_warning_and_no_more(tmp_path):
+    (tmp_path / "file").touch()
+    _, said = run(PREDICT, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "file"))
+    assert said.count("UserWarning") == 1
+    assert "NUMBA_CACHE_DIR cannot be written to" in said
+
+
+def test_ctrl_c_while_kernels_are_compiled_interrupts_afterwards(tmp_path):
+    code = (
+        "import logging, os, signal\n"
+        "handler = logging.Handler()\n"
+        "handler.emit = lambda record: os.kill(os.getpid(), signal.SIGINT)\n"
+        "logging.getLogger().addHandler(handler)\n"  # it hears that compilation begins
+        f"try:\n{textwrap.indent(PREDICT, '    ')}"
+        "except KeyboardInterrupt:\n    print(len(jit.predict_rows.signatures))\n"
+    )
+    assert run(code, tmp_path) == ("1\n", "")
 
 
 def test_a_numba_that_does_not_compile_is_not_taken(tmp_path):

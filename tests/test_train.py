@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fmnist_fast import train
+from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.train import (
     Progress,
@@ -198,6 +199,8 @@ def test_equal_sample_weights_change_nothing(small_dataset):
         ({"threads": 0}, "threads is 0"),
         ({"epochs": "5"}, "epochs is '5': give a whole number"),
         ({"seed": 1.5}, "seed is 1.5: give a whole number"),
+        ({"batch_size": 10**20}, "batch_size is 1.*: give at most 2,147,483,647"),
+        ({"threads": 2.5}, "threads is 2.5: give a whole number"),
         ({"hidden": 64}, r"hidden is 64: give the widths, like \(128, 64\)"),
         ({"lr": "1"}, "lr is '1': give a number"),
     ],
@@ -311,3 +314,23 @@ def test_progress_is_told_everything_once(small_dataset):
     assert listener.seen == [(50, "small")]
     assert listener.done == {1: 9, 2: 9}
     assert listener.epochs == [1, 2]
+
+
+def test_numbers_of_numpy_train_and_can_be_saved(small_dataset):
+    plain = train(small_dataset, backend="numpy", threads=1, epochs=1, hidden=(7,), l2=0)
+    numpys = train(
+        small_dataset,
+        backend="numpy",
+        threads=np.int64(1),
+        epochs=np.int64(1),
+        hidden=np.array([7]),
+        l2=np.float32(0),
+    )
+    assert numpys.model.to_bytes() == plain.model.to_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_number_will_do_for_l2(small_dataset, name):
+    if unavailable(name):
+        pytest.skip(str(unavailable(name)))
+    train(small_dataset, backend=name, threads=1, epochs=1, hidden=(7,), l2=0)
