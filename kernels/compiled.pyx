@@ -84,6 +84,7 @@ cdef extern from "simd/team.h" nogil:
     void team_begin(team *t, int size, bint spin)
     void team_end(team *t)
     void team_meet(team *t)
+    long team_claim(long *next, long count)
     unsigned flush_denormals()
     void restore_denormals(unsigned before)
 
@@ -795,6 +796,7 @@ cdef class _Network:
 
     cdef Layer *layers
     cdef long depth, capacity, pieces
+    cdef long claimed    # blocks of rows whose prediction somebody has begun
     cdef void **memory
     cdef list read_from  # keeps the arrays alive that layers point into
 
@@ -1194,6 +1196,8 @@ def predict(params, x_ni, float scale, spec, long threads, float[:, ::1] out_nk)
     cdef _Network shared = _Network(spec, capacity)
     shared.read(params, copy=blocks > 2)
     threads = min(threads, blocks)
+    # Threads take blocks when they have time: one that begins late does not hold up the others.
+    cdef long at_once = max(1, min(4, blocks // (4 * threads)))
     cdef const uint8_t[:, ::1] x_bytes
     cdef const float[:, ::1] x_floats
     cdef const uint8_t *bytes_ = NULL
@@ -1209,16 +1213,20 @@ def predict(params, x_ni, float scale, spec, long threads, float[:, ::1] out_nk)
         cdef _Network network = _Network(spec, capacity) if thread else shared
         cdef float *x = network.floats(capacity * padded(spec.sizes[0]))
         cdef uint64_t *mask = network.bits(capacity * panels_of(spec.sizes[0]))
-        cdef long block, first = share(blocks, thread, threads)
-        cdef long last = share(blocks, thread + 1, threads)
+        cdef long block, first, last
         network.share_weights(shared)
         with nogil:
-            for block in range(first, last):
-                predict_rows(
-                    network.layers, network.depth, capacity, x, mask, bytes_, floats, scale,
-                    block * PANEL, min(count, (block + 1) * PANEL), min(count, last * PANEL),
-                    &out_nk[0, 0],
-                )
+            while True:
+                first = team_claim(&shared.claimed, at_once)
+                if first >= blocks:
+                    break
+                last = min(first + at_once, blocks)
+                for block in range(first, last):
+                    predict_rows(
+                        network.layers, network.depth, capacity, x, mask, bytes_, floats, scale,
+                        block * PANEL, min(count, (block + 1) * PANEL), min(count, last * PANEL),
+                        &out_nk[0, 0],
+                    )
 
     run_team(job, threads)
 

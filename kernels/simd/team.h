@@ -72,6 +72,12 @@ static inline void team_meet(team *t)
     pthread_mutex_unlock(&t->lock);
 }
 
+/* The first of `count` parts that nobody else gets. */
+static inline long team_claim(long *next, long count)
+{
+    return __atomic_fetch_add(next, count, __ATOMIC_RELAXED);
+}
+
 /* Numbers too small to matter count as zero while training: idle moments of Adam decay into
  * denormals, and arithmetic on those is many times slower. Returns what to restore. */
 static inline unsigned flush_denormals(void)
