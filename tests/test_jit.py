@@ -85,6 +85,7 @@ def test_a_named_folder_that_is_none_is_a_warning_and_no_more(tmp_path):
 def test_ctrl_c_while_kernels_are_compiled_interrupts_afterwards(tmp_path):
     code = (
         "import logging, os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in background jobs
         "handler = logging.Handler()\n"
         "handler.emit = lambda record: os.kill(os.getpid(), signal.SIGINT)\n"
         "logging.getLogger().addHandler(handler)\n"  # it hears that compilation begins
