@@ -96,7 +96,7 @@ SUPPORTS = {
     "dtype": ("float32",),
 }
 
-cdef long FORWARD_ROWS = 8  # a part of the forward phase: 8 row groups x 2 panels feed 8 threads
+cdef long FORWARD_ROWS = 8  # a part of the forward phase: 8 row groups x 2 halves feed 8 threads
 
 cdef uint64_t ALL = ~<uint64_t>0
 cdef float[64] ZEROS

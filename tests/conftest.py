@@ -1,4 +1,4 @@
-"""What tests share: a cache of their own, small data sets, the real one when it is there."""
+"""What tests share: all kernels, a cache of their own, small data sets and the real one."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,40 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fmnist_fast.backend import NAMES, get_backend, unavailable
 from fmnist_fast.data import Dataset, load_dataset
 from fmnist_fast.garments import draw_garments
 
 # Read before any test changes the environment; made absolute, since some tests run elsewhere.
 _REAL = os.environ.get("FMNIST_FAST_DATA")
 REAL_FOLDER = Path(_REAL).resolve() if _REAL else None
+
+
+def variants():
+    """(backend, instruction set) of everything on this machine but the reference."""
+    for name in NAMES:
+        if name == "numpy":
+            continue
+        if unavailable(name):
+            yield pytest.param((name, ""), marks=pytest.mark.skip(reason=unavailable(name)))
+            continue
+        sets = getattr(get_backend(name), "available_instruction_sets", lambda: ("",))()
+        for instruction_set in sets:
+            yield pytest.param((name, instruction_set), id=f"{name}-{instruction_set}".strip("-"))
+
+
+@pytest.fixture(params=list(variants()))
+def backend(request):
+    """A kernel module, set to one of its instruction sets."""
+    name, instruction_set = request.param
+    module = get_backend(name)
+    if not instruction_set:
+        yield module
+        return
+    before = module.instruction_set()
+    module.select_instruction_set(instruction_set)
+    yield module
+    module.select_instruction_set(before)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from fmnist_fast.backend import NAMES, get_backend, unavailable
 from fmnist_fast.kernels import Data, Layers, Spec, State, StepNumbers, reference
 from fmnist_fast.schedule import Adam
 
@@ -26,33 +25,6 @@ SIZES = [
 ]
 ROWS = [1, 2, 63, 64, 65, 200]
 SIZES_AND_ROWS = [*product(SIZES, ROWS), ((65, 129, 10), 4096)]
-
-
-def variants():
-    """(backend, instruction set) of everything on this machine but the reference."""
-    for name in NAMES:
-        if name == "numpy":
-            continue
-        if unavailable(name):
-            yield pytest.param((name, ""), marks=pytest.mark.skip(reason=unavailable(name)))
-            continue
-        sets = getattr(get_backend(name), "available_instruction_sets", lambda: ("",))()
-        for instruction_set in sets:
-            yield pytest.param((name, instruction_set), id=f"{name}-{instruction_set}".strip("-"))
-
-
-@pytest.fixture(params=list(variants()))
-def backend(request):
-    """A kernel module, set to one of its instruction sets."""
-    name, instruction_set = request.param
-    module = get_backend(name)
-    if not instruction_set:
-        yield module
-        return
-    before = module.instruction_set()
-    module.select_instruction_set(instruction_set)
-    yield module
-    module.select_instruction_set(before)
 
 
 class Case:

@@ -6,7 +6,6 @@ step it is derived, and the states are those that training really visits.
 
 import numpy as np
 import pytest
-from test_equivalence import backend  # noqa: F401  (a fixture)
 
 from fmnist_fast.kernels import Data, Layers, Spec, State, reference
 from fmnist_fast.network import PIXEL_SCALE, Network
@@ -136,7 +135,7 @@ def check_step(kernels, run, number, trained_on=None):
 
 
 @pytest.mark.parametrize("number", range(STATES))
-def test_one_step_from_a_state_of_a_real_run(backend, run, number):  # noqa: F811
+def test_one_step_from_a_state_of_a_real_run(backend, run, number):
     check_step(backend, run, number)
 
 
