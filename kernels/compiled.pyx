@@ -224,7 +224,8 @@ cdef void sum_rows(
 ) noexcept nogil:
     """The sums of rows first..last-1 over a half of the inputs, without ReLU: `width` outputs.
 
-    x, mask: the inputs, in panels. dense: do not skip zeros.
+    x, mask: the inputs, in panels. dense: do not skip zeros; for 16 outputs or fewer skipping never
+    pays, since a row's few multiplications do not hide the branch that nobody can predict.
     """
     cdef long step = row_step(layer, panel), n, block, ldo = min(width, PANEL)
     cdef float *out = (layer.half if half else layer.a) + panel * capacity * PANEL
@@ -236,7 +237,7 @@ cdef void sum_rows(
     for n in range(blocks_of(layer, half)):
         block = block_at(layer, half, n)
         w.p = layer.w_read + panel * layer.panel_step + block * PANEL * step
-        if dense:
+        if dense or width == OUTPUTS:
             run.multiply_dense(
                 x + block * capacity * PANEL, width_of(layer.inputs, block),
                 min(PANEL, layer.inputs - block * PANEL), w, start, out, ldo, capacity * PANEL,

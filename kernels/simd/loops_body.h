@@ -82,14 +82,14 @@ static void multiply(const float *x, long ldx, const uint64_t *mask, uint64_t on
                       last)
 }
 
-/* Rows and vectors of a tile of sums: 4 by 4 of AVX-512's 32 registers, else 4 by 2 of 16. A row's
- * sums are the same in a tile of any height. */
-enum { TILE_ROWS = 4, TILE = LANES == 16 ? 4 : 2 };
+/* Rows and vectors of a tile of sums: 4 by 4 of AVX-512's 32 registers, else 4 by 2 of 16; 8 rows of
+ * a single vector. A row's sums are the same in a tile of any height. */
+enum { TILE_ROWS = 4, TILE = LANES == 16 ? 4 : 2, NARROW_ROWS = 8 };
 
 INLINE void dense_tile(const float *x, long ldx, long inputs, panels w, panels start, float *out,
                        long ldo, const int rows, const int n)
 {
-    vec sum[TILE_ROWS][TILE];
+    vec sum[NARROW_ROWS][TILE];
     for (int s = 0; s < rows; s++)
         for (int j = 0; j < n; j++)
             sum[s][j] = load(start.p + s * start.ld + j * LANES);
@@ -113,13 +113,14 @@ INLINE void dense_tile(const float *x, long ldx, long inputs, panels w, panels s
 INLINE void multiply_dense_n(const float *x, long ldx, long inputs, panels w, panels start,
                              float *out, long ldo, long first, long last, const int n)
 {
+    const int tall = n == 1 ? NARROW_ROWS : TILE_ROWS;
     start.p += first * start.ld;
     for (long s = first, rows; s < last; s += rows, start.p += rows * start.ld) {
-        rows = s + TILE_ROWS <= last ? TILE_ROWS : 1;
+        rows = s + tall <= last ? tall : 1;
         if (rows == 1)
             dense_tile(x + s * ldx, ldx, inputs, w, start, out + s * ldo, ldo, 1, n);
         else
-            dense_tile(x + s * ldx, ldx, inputs, w, start, out + s * ldo, ldo, TILE_ROWS, n);
+            dense_tile(x + s * ldx, ldx, inputs, w, start, out + s * ldo, ldo, tall, n);
     }
 }
 
@@ -318,6 +319,16 @@ INLINE vec first_lanes(vec x, long n, vec no)
     return choose(lane < (int32_t)(n < LANES ? n : LANES), x, no);
 }
 
+/* f(distance) for distances that bring every lane together with all others. */
+#define PARTNER(j, size) ((j) ^ (size))
+#if LANES == 16
+#define FOLD(f) f(8) f(4) f(2) f(1)
+#elif LANES == 8
+#define FOLD(f) f(4) f(2) f(1)
+#else
+#define FOLD(f) f(2) f(1)
+#endif
+
 static float largest(const float *z, float so_far, long count)
 {
     vec best = splat(so_far);
@@ -325,9 +336,12 @@ static float largest(const float *z, float so_far, long count)
         vec a = first_lanes(load(z + c), count - c, best);
         best = choose(a > best, a, best); /* NaN is not above anything */
     }
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            best[i] = best[i] > best[i + half] ? best[i] : best[i + half];
+#define LARGER(size)                                                \
+    {                                                               \
+        vec other = SHUFFLE(best, best, EVERY_LANE(PARTNER, size)); \
+        best = choose(other > best, other, best);                   \
+    }
+    FOLD(LARGER)
     return best[0];
 }
 
@@ -339,9 +353,8 @@ static float exponential(const float *z, float peak, float *out, long count)
         store(out + c, e);
         sum += e;
     }
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++)
-            sum[i] += sum[i + half];
+#define SUM(size) sum += SHUFFLE(sum, sum, EVERY_LANE(PARTNER, size));
+    FOLD(SUM)
     return sum[0];
 }
 
