@@ -29,7 +29,8 @@ if X86:
     INSTRUCTION_SETS |= {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f"]}
 
 HEADERS = [
-    f"kernels/simd/{name}.h" for name in ("loops", "loops_body", "vector", "prefetch", "team")
+    f"kernels/simd/{name}.h"
+    for name in ("loops", "loops_body", "vector", "prefetch", "team", "clock")
 ]
 
 

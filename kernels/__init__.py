@@ -8,6 +8,9 @@ A backend is a module with seven operations and no state: `gather`, `forward`, `
 `fmnist_fast.backend.Backend` gives their signatures. Outputs come last and the caller allocates
 them; arrays are C-contiguous and were checked by `fmnist_fast.network`, so kernels trust them.
 Backends never write to `Data`; `State` is updated in place.
+
+The compiled backends can say where the time of `train_steps` goes: they take one more argument,
+`seconds_tp`, float64 (threads, len(PHASES)), and add to it what each thread spent in each phase.
 """
 
 from dataclasses import dataclass
@@ -19,7 +22,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 
-__all__ = ["Data", "Floats", "Layers", "Spec", "State", "StepNumbers", "Steps"]
+__all__ = ["PHASES", "Data", "Floats", "Layers", "Spec", "State", "StepNumbers", "Steps"]
+
+# What a thread does in a step of a compiled backend: scales the rows of the next batch; the first
+# layer's sums; all other layers, the loss and the way back; gradients and Adam; waits for others.
+PHASES = ("gather", "first layer", "middle", "update", "waiting")
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,12 @@ cdef extern from "simd/loops.h" nogil:
 cdef extern from "simd/prefetch.h" nogil:
     void prefetch(const void *data, long size)
 
+cdef extern from "simd/clock.h" nogil:
+    ctypedef struct stopwatch:
+        pass
+    void stopwatch_start(stopwatch *watch, double *seconds)
+    void stopwatch_lap(stopwatch *watch, int phase)
+
 cdef extern from "simd/team.h" nogil:
     ctypedef struct team:
         pass
@@ -95,6 +101,10 @@ SUPPORTS = {
     "rule": ("adam",),
     "dtype": ("float32",),
 }
+
+cdef enum Phase:  # the order of kernels.PHASES
+    GATHER, FIRST_LAYER, MIDDLE, UPDATE, WAITING
+    PHASES
 
 cdef long FORWARD_ROWS = 8  # a part of the forward phase: 8 row groups x 2 halves feed 8 threads
 
@@ -473,6 +483,7 @@ cdef struct Plan:
     float *loss
     float *squares          # of every update part
     double *losses
+    double *seconds         # (threads, phases), or null
     team meeting
 
 
@@ -741,30 +752,47 @@ cdef step_numbers rounded(
     return numbers
 
 
+cdef inline void meet(Plan *plan, stopwatch *watch) noexcept nogil:
+    team_meet(&plan.meeting)
+    stopwatch_lap(watch, WAITING)
+
+
 cdef void work(Plan *plan, long thread) noexcept nogil:
     """What one thread of the team does, from the first step to the last."""
     cdef unsigned before = flush_denormals()
     cdef long step
     cdef step_numbers numbers
+    cdef double[<int>PHASES] seconds  # its own cache line until the end
+    cdef stopwatch watch
+    memset(seconds, 0, sizeof(seconds))
+    stopwatch_start(&watch, seconds if plan.seconds != NULL else NULL)
     gather_phase(plan, plan.first, thread)
-    team_meet(&plan.meeting)
+    stopwatch_lap(&watch, GATHER)
+    meet(plan, &watch)
     for step in range(plan.first, plan.last):
         if thread == 0 and step > plan.first:
             finish_loss(plan, step - 1)
         forward_phase(plan, step, thread)
-        team_meet(&plan.meeting)
+        stopwatch_lap(&watch, FIRST_LAYER)
+        meet(plan, &watch)
         middle_phase(plan, step, thread)
-        team_meet(&plan.meeting)
+        stopwatch_lap(&watch, MIDDLE)
+        meet(plan, &watch)
         numbers = rounded(
             plan.step_size[step], plan.epsilon[step], plan.l2[step], plan.decay[step], plan.beta1,
             plan.beta2,
         )
         update_phase(plan, step, thread, &numbers)
+        stopwatch_lap(&watch, UPDATE)
         if step + 1 < plan.last:
             gather_phase(plan, step + 1, thread)
-        team_meet(&plan.meeting)
+            stopwatch_lap(&watch, GATHER)
+        meet(plan, &watch)
     if thread == 0:
         finish_loss(plan, plan.last - 1)
+    if plan.seconds != NULL:
+        for step in range(PHASES):
+            plan.seconds[thread * PHASES + step] += seconds[step]
     restore_denormals(before)
 
 
@@ -962,9 +990,13 @@ def _rows(x_ni):
 
 
 def train_steps(
-    state, data, const int32_t[::1] order_n, steps, spec, long first, long last, long threads
+    state, data, const int32_t[::1] order_n, steps, spec, long first, long last, long threads,
+    double[:, ::1] seconds_tp=None
 ):
-    """Steps first..last-1 of an epoch on a team of threads: see reference.train_steps."""
+    """Steps first..last-1 of an epoch on a team of threads: see reference.train_steps.
+
+    seconds_tp: (threads, phases), to which the time in each phase is added: see kernels.PHASES.
+    """
     if first >= last:
         return np.empty(0)
     cdef long capacity = min(steps.batch_size, len(order_n)), depth, parts = 0
@@ -1004,6 +1036,8 @@ def train_steps(
     losses_t = np.empty(last - first)
     cdef double[::1] losses = losses_t
     plan.losses = &losses[0]
+    if seconds_tp is not None:
+        plan.seconds = &seconds_tp[0, 0]
     plan.turned = <Turned *>training.room(threads * sizeof(Turned))
     for depth in range(threads):
         plan.turned[depth] = training.turned()

@@ -25,6 +25,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
-from . import Data, Floats, Layers, Spec, State, StepNumbers, Steps
+from . import PHASES, Data, Floats, Layers, Spec, State, StepNumbers, Steps
 from .team import have_cores, run_team
 
 __all__ = [
@@ -66,6 +67,7 @@ GROUP = 16  # outputs of a part of the update: a cache line of weights
 FORWARD_ROWS = 8  # a part of the forward phase: 8 row groups x 2 panels feed 8 threads
 ALL = -1  # the mask that names every entry
 ZEROS = 0  # where 64 floats lie that stay zero
+CACHE_LINE = 64  # bytes
 
 # Turns of spinning before a waiting thread lets others run, and how often it does so before it
 # sleeps: a balanced step makes a thread wait for microseconds, a stopped one must cost nothing.
@@ -352,6 +354,21 @@ def write_shared(typing, array, index, number):
 
 
 @intrinsic
+def prefetch(typing, array, index):
+    """A hint that array[index] will be read: into the second cache, it is some time until then."""
+
+    def emit(context, builder, sig, values):
+        kind = context.get_value_type(array.dtype)
+        at = _address(context, builder, array, values[0], values[1], kind)
+        at = builder.bitcast(at, ir.IntType(8).as_pointer())
+        how = [ir.Constant(_I32, number) for number in (0, 2, 1)]  # to read, this near, data
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), at, *how)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), emit
+
+
+@intrinsic
 def relax(typing):
     """A hint that this thread only waits."""
 
@@ -415,6 +432,24 @@ else:
 # For functions that only compiled functions call, and become part of.
 _inner = numba.njit(nogil=True, error_model="numpy")
 
+if sys.platform == "win32":
+
+    @_inner
+    def now(room):
+        """Phases are not timed there."""
+        return 0.0
+
+else:
+    _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
+    _CLOCK = time.CLOCK_MONOTONIC
+
+    @_inner
+    def now(room):
+        """Seconds. room : int64 (2,), for a struct timespec."""
+        _clock_gettime(np.int32(_CLOCK), room.ctypes.data)
+        return room[0] + 1e-9 * room[1]
+
+
 _warned = False
 
 
@@ -465,6 +500,9 @@ INPUTS, OUTPUTS, W, M, V, B, M_B, V_B, TURNED, A, DELTA, A_MASK, DELTA_MASK, SQU
 
 # The numbers of a step, in single precision.
 STEP_SIZE, EPSILON, L2, KEEP, BETA1, REST1, BETA2, REST2 = range(8)
+
+# The columns of seconds_tp.
+GATHER, FIRST_LAYER, MIDDLE, UPDATE, WAITING = range(len(PHASES))
 
 # The words of a meeting, each in a cache line of its own.
 ARRIVED, ROUND, GIVEN_UP = 0, 8, 16
@@ -784,6 +822,7 @@ class Plan(NamedTuple):
     x, x_mask : where two batches of inputs lie, the one that trains and the next one.
     turned, turned_mask : room of the first thread, and how far it is to that of the next one.
     numbers_t : float32 (t, 8). squares : float64, of every part. losses_t, squares_t : the results.
+    seconds_tp : float64 (threads, phases), to add to; without rows nothing is timed.
     """
 
     batch: int
@@ -811,6 +850,7 @@ class Plan(NamedTuple):
     squares: NDArray
     losses_t: NDArray
     squares_t: NDArray
+    seconds_tp: NDArray
     meeting: NDArray
 
 
@@ -868,6 +908,26 @@ def gather_phase(plan, step, thread):
 
 
 @_inner
+def prefetch_rows(plan, step, thread, done, now_done, total):
+    """Fetch what gather_phase will read in this step, from done/total to now_done/total of it:
+    random rows of a data set larger than the caches."""
+    rows, inputs = rows_of(plan, step), plan.net.layers[0, INPUTS]
+    begin, end = share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)
+    for s in range(
+        begin + share(end - begin, done, total), begin + share(end - begin, now_done, total)
+    ):
+        row = plan.order[step * plan.batch + s]
+        if len(plan.pixels):
+            for i in range(0, inputs, CACHE_LINE):
+                prefetch(plan.pixels, row * inputs + i)
+            prefetch(plan.pixels, row * inputs + inputs - 1)
+        else:
+            for i in range(0, inputs, CACHE_LINE // 4):
+                prefetch(plan.numbers, row * inputs + i)
+            prefetch(plan.numbers, row * inputs + inputs - 1)
+
+
+@_inner
 def forward_phase(plan, step, thread):
     rows = rows_of(plan, step)
     x, mask = batch_of(plan, step)
@@ -918,8 +978,8 @@ def update_phase(plan, step, thread):
         mask = layers[depth - 1, A_MASK] if depth else mask_0
         blocks, all_groups = panels_of(layers[depth, INPUTS]), groups_of(layers[depth, OUTPUTS])
         parts = blocks * all_groups
-        part, end = share(parts, thread, plan.threads), share(parts, thread + 1, plan.threads)
-        panel_before = -1
+        begin, end = share(parts, thread, plan.threads), share(parts, thread + 1, plan.threads)
+        part, panel_before = begin, -1
         while part < end:
             # Panel by panel, its blocks of inputs, their groups of outputs.
             panel = part // (blocks * (PANEL // GROUP))
@@ -945,6 +1005,9 @@ def update_phase(plan, step, thread):
             if within == 0:
                 update_bias(plan.net, depth, rows, panel, numbers, True)
             part += 1
+            if depth == 0 and step + 1 < plan.last:
+                done = part - begin
+                prefetch_rows(plan, step + 1, thread, done - 1, done, end - begin)
 
 
 @_inner
@@ -961,30 +1024,58 @@ def finish_loss(plan, step):
     plan.squares_t[step - plan.first] = squares
 
 
+@_inner
+def lap(watch, room, phase):
+    """What has passed since the last lap was spent in this phase. watch : seconds by phase, and
+    when the last lap ended; empty if nobody asks."""
+    if len(watch):
+        at = now(room)
+        watch[phase] += at - watch[-1]
+        watch[-1] = at
+
+
+@_inner
+def meet_timed(plan, watch, room):
+    going = meet(plan.meeting, plan.threads, plan.spins)
+    lap(watch, room, WAITING)
+    return going
+
+
 @_kernel
 def work(plan, thread):
     """What one thread of the team does, from the first step to the last."""
     before = float_mode()
     set_float_mode(before | np.int32(FLUSH))
+    room = np.zeros(2, np.int64)
+    watch = np.zeros(WAITING + 2 if len(plan.seconds_tp) else 0)
+    if len(watch):
+        watch[-1] = now(room)
     gather_phase(plan, plan.first, thread)
-    going = meet(plan.meeting, plan.threads, plan.spins)
+    lap(watch, room, GATHER)
+    going = meet_timed(plan, watch, room)
     step = plan.first
     while going and step < plan.last:
         if thread == 0 and step > plan.first:
             finish_loss(plan, step - 1)
         forward_phase(plan, step, thread)
-        if not meet(plan.meeting, plan.threads, plan.spins):
+        lap(watch, room, FIRST_LAYER)
+        if not meet_timed(plan, watch, room):
             break
         middle_phase(plan, step, thread)
-        if not meet(plan.meeting, plan.threads, plan.spins):
+        lap(watch, room, MIDDLE)
+        if not meet_timed(plan, watch, room):
             break
         update_phase(plan, step, thread)
+        lap(watch, room, UPDATE)
         if step + 1 < plan.last:
             gather_phase(plan, step + 1, thread)
-        going = meet(plan.meeting, plan.threads, plan.spins)
+            lap(watch, room, GATHER)
+        going = meet_timed(plan, watch, room)
         step += 1
     if thread == 0 and going:
         finish_loss(plan, plan.last - 1)
+    if len(watch):
+        plan.seconds_tp[thread] += watch[:-1]
     set_float_mode(before)
 
 
@@ -1286,8 +1377,12 @@ def train_steps(
     first: int,
     last: int,
     threads: int,
+    seconds_tp: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Steps first..last-1 of an epoch on a team of threads: see reference.train_steps."""
+    """Steps first..last-1 of an epoch on a team of threads: see reference.train_steps.
+
+    seconds_tp : (threads, phases), to which the time in each phase is added: see kernels.PHASES.
+    """
     if first >= last:
         return np.empty(0)
     rows = min(steps.batch_size, len(order_n))
@@ -1325,6 +1420,7 @@ def train_steps(
         np.empty(network.parts),
         np.empty(last - first),
         np.empty(last - first),
+        np.empty((0, len(PHASES))) if seconds_tp is None else seconds_tp,
         np.zeros(24, np.int64),
     )
     job = _ready(work, plan, 0)

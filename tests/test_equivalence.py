@@ -6,11 +6,12 @@ bounds are built from that. Outputs are filled with NaN first; inputs are read-o
 """
 
 from itertools import pairwise, product
+from time import perf_counter
 
 import numpy as np
 import pytest
 
-from fmnist_fast.kernels import Data, Layers, Spec, State, StepNumbers, reference
+from fmnist_fast.kernels import PHASES, Data, Layers, Spec, State, StepNumbers, reference
 from fmnist_fast.schedule import Adam
 
 EPS = float(np.finfo(np.float32).eps)
@@ -368,3 +369,21 @@ def test_nothing_to_do(backend):
     backend.predict(
         case.params, np.empty((0, 7), np.uint8), 1.0, case.spec, 2, np.empty((0, 3), np.float32)
     )
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_phases_are_timed_where_somebody_asks_and_change_no_bit(backend, threads):
+    case = Case((784, 128, 64, 10), 640)
+    data, order_n, steps, count = epoch_of(case, 64)
+    plain, timed = case.state(), case.state()
+    backend.train_steps(plain, data, order_n, steps, case.spec, 0, count, threads)
+    seconds_tp = np.zeros((threads, len(PHASES)))
+    start = perf_counter()
+    for first, last in ((0, 4), (4, count)):  # it is added to
+        arguments = (timed, data, order_n, steps, case.spec, first, last, threads)
+        backend.train_steps(*arguments, seconds_tp)
+    wall = perf_counter() - start
+    assert np.array_equal(flat(plain), flat(timed))
+    assert (seconds_tp[:, :4] > 0).all()
+    assert (seconds_tp.sum(axis=1) <= wall).all()
+    assert seconds_tp.sum(axis=1).max() > 0.1 * wall  # the rest is copying into panels
