@@ -1,46 +1,27 @@
-"""The project's whole speed table, in one interleaved run. See README.md beside this file.
+"""The speeds that this project wants of itself, in one interleaved run. See README.md beside this.
 
-Every contender lives in a process of its own, waits on a pipe, and trains one epoch when told to:
-their thread pools cannot disturb each other's, and all are measured in turn, round by round. Ratios
-are taken within a round; their median is the figure that is compared with what is wanted.
+`fmnist-fast bench` measures and reports; this says whether each figure is what is wanted, for
+784-128-64-10 at batches of 64 and 256, and measures what needs a new process.
 """
 
 import json
-import os
-import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from time import perf_counter, sleep
+from time import sleep
 
 import click
-import numpy as np
-import peers
 
-from fmnist_fast import load_dataset
-from fmnist_fast.backend import NAMES, get_backend, unavailable
+from fmnist_fast.bench.contender import SETTLE, Contender, Setting
+from fmnist_fast.bench.machine import machine_facts
+from fmnist_fast.bench.measure import check, multiply_adds
 from fmnist_fast.cores import usable_cores
-from fmnist_fast.kernels import Data
-from fmnist_fast.kernels.reference import limit_blas
-from fmnist_fast.train import epoch_order
-
-CHECKED_STEPS = 20
-
-# Seconds until threads that spin on after a product have gone to sleep.
-SETTLE = 0.3
-
-# One sample is this many multiply-adds forward and backward: 2 * 227,200 * 60,000 are 27.3 GFLOP.
-MULTIPLY_ADDS = 2 * sum(i * o for i, o in peers.SPEC.shapes) + sum(
-    i * o for i, o in peers.SPEC.shapes[1:]
-)
+from fmnist_fast.kernels import Spec
 
 OURS = ("cython", "numba", "numpy")
 OTHERS = ("jax", "torch", "scikit-learn")
@@ -53,169 +34,6 @@ BUSY = 1.2
 
 ACCURACY = 0.88
 PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime", "onnx")
-
-
-class Worker:
-    """What runs in a contender's process. peer : a backend's name or that of another package."""
-
-    def __init__(self, peer: str, threads: int, rows: int | None):
-        if peer == "jax":
-            peers.use_cores(threads)
-        if peer in OURS and (peer not in NAMES or unavailable(peer)):
-            reason = unavailable(peer) if peer in NAMES else "no such backend"
-            raise ImportError(f"backend {peer}: {reason}")
-        self.peer, self.threads, self.runners = peer, threads, {}
-        dataset = load_dataset()
-        count = min(rows or len(dataset.x_train), len(dataset.x_train))
-        x_ni = np.ascontiguousarray(dataset.x_train[:count]).reshape(count, -1)
-        labels_n = dataset.y_train[:count].astype(np.int32)
-        self.data = Data(x_ni, peers.PIXEL_SCALE, labels_n, np.ones(count))
-        self.rows = np.arange(count, dtype=np.int32)
-        self.x_test = np.ascontiguousarray(dataset.x_test).reshape(len(dataset.x_test), -1)
-        self.dataset = dataset.name
-        if peer == "onnxruntime":
-            self.session = peers.onnx_session(peers.first_network(), threads)
-        elif peer in NAMES:
-            self.network = peers.first_network(peer, threads)
-
-    def facts(self):
-        """Name and rows of the data set."""
-        return self.dataset, len(self.rows)
-
-    def makers(self, batch: int, threads: int) -> list[Callable]:
-        """The forms of this contender; the fastest of them is the one that is timed."""
-        if self.peer in NAMES:
-            return [lambda: peers.Ours(self.data, batch, threads, self.peer)]
-        if self.peer == "scikit-learn":
-            return [lambda: peers.ScikitLearn(self.data, batch, threads)]
-        kind = {"torch": peers.PyTorch, "jax": peers.Jax}[self.peer]
-        return [
-            lambda form=form: kind(self.data, batch, threads, as_floats=form)
-            for form in (True, False)
-        ]
-
-    def prepare(self, batch: int, threads: int):
-        """Warm up; returns every form's weights after the first steps.
-
-        The whole epoch of the warm-up also decides which form is kept.
-        """
-        first = epoch_order(self.rows, 0, 1)[: CHECKED_STEPS * batch]
-        forms = []
-        for make in self.makers(batch, threads):
-            runner = make()
-            runner.train(first)
-            weights = [w.copy() for w in runner.weights()]
-            runner.train(epoch_order(self.rows, 0, 0))
-            start = perf_counter()
-            runner.train(epoch_order(self.rows, 0, 0))
-            forms.append((perf_counter() - start, weights, runner))
-        self.runners[batch, threads] = min(forms, key=lambda form: form[0])[2]
-        return [weights for _, weights, _ in forms]
-
-    def plain_epsilon(self, batch: int):
-        """The same weights by a backend whose epsilon is scikit-learn's."""
-        runner = peers.Ours(self.data, batch, self.threads, self.peer, plain_epsilon=True)
-        runner.train(epoch_order(self.rows, 0, 1)[: CHECKED_STEPS * batch])
-        return runner.weights()
-
-    def epoch(self, batch: int, threads: int, number: int) -> float:
-        """Seconds of one epoch, after another: cores that slept are slow for some 0.1 s."""
-        order = epoch_order(self.rows, 0, number)
-        runner = self.runners[batch, threads]
-        runner.train(order)
-        start = perf_counter()
-        runner.train(order)
-        return perf_counter() - start
-
-    def peak(self) -> float:
-        """GFLOP/s of multiply-adds."""
-        return get_backend("cython").multiply_add_peak(self.threads)
-
-    def instruction_sets(self):
-        """The one in use, and all that there are."""
-        module = get_backend(self.peer)
-        return module.instruction_set(), module.available_instruction_sets()
-
-    def epoch_by(self, instruction_set: str, batch: int, number: int) -> float:
-        """Seconds of one epoch with the loops of that instruction set."""
-        module = get_backend(self.peer)
-        before = module.instruction_set()
-        module.select_instruction_set(instruction_set)
-        try:
-            return self.epoch(batch, self.threads, number)
-        finally:
-            module.select_instruction_set(before)
-
-    def one_image(self) -> float:
-        """Seconds of predict_proba of one image, the median of many calls."""
-        seconds, image = [], self.x_test[:1].copy()
-        for _ in range(5000):
-            start = perf_counter()
-            self.network.predict_proba(image)
-            seconds.append(perf_counter() - start)
-        return median(seconds)
-
-    def probabilities(self):
-        """What this contender says about the test images."""
-        if self.peer == "onnxruntime":
-            return self.session.run(None, {"x": self.x_test})[0]
-        return self.network.predict_proba(self.x_test)
-
-    def all_images(self) -> float:
-        """Seconds of predicting all test images, the median of seven calls after one."""
-        seconds = []
-        for _ in range(8):
-            start = perf_counter()
-            self.probabilities()
-            seconds.append(perf_counter() - start)
-        return median(seconds[1:])
-
-
-def serve(pipe, peer: str, threads: int, rows: int | None) -> None:
-    """Body of a contender's process: answers (method, arguments) until the pipe closes."""
-    try:
-        with limit_blas(threads):
-            worker = Worker(peer, threads, rows)
-            pipe.send(None)
-            while True:
-                method, arguments = pipe.recv()
-                pipe.send(getattr(worker, method)(*arguments))
-    except ImportError as error:
-        pipe.send(str(error).splitlines()[0])
-    except EOFError:
-        pass
-
-
-class Contender:
-    """This end of a contender's process. missing : why it is not there, else None."""
-
-    def __init__(self, peer: str, threads: int, rows: int | None):
-        context = get_context("spawn")
-        self.peer = peer
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=serve, args=(theirs, peer, threads, rows), daemon=True
-        )
-        self.process.start()
-        theirs.close()
-        self.missing = self._answer()
-
-    def __call__(self, method: str, *arguments):
-        """The answer, after the machine has come to rest."""
-        sleep(SETTLE)
-        self.pipe.send((method, arguments))
-        return self._answer()
-
-    def _answer(self):
-        try:
-            return self.pipe.recv()
-        except EOFError:
-            raise click.ClickException(f"the process of {self.peer} has died") from None
-
-    def close(self) -> None:
-        """End the process."""
-        self.pipe.close()
-        self.process.join(10)
 
 
 def child(arguments: list[str]) -> tuple[float, int, str]:
@@ -312,7 +130,8 @@ class Table:
         if threads > 2:
             self.epochs.append(("cython", 64, 2))
         self.epochs = [entry for entry in self.epochs if self.here(entry[0])]
-        self.sets = ()
+        self.dataset, self.count, sizes = contenders["numpy"]("facts")
+        self.spec, self.sets = Spec(sizes), ()
         if self.here("cython"):
             self.sets = contenders["cython"]("instruction_sets")[1]
 
@@ -325,11 +144,7 @@ class Table:
         return f"{peer}, batch {batch}, {threads} thread{'s' * (threads != 1)}"
 
     def prepare(self) -> None:
-        """Warm up, and check that all train the same network.
-
-        A step moves a weight by about LR, so a tenth of one step tells a wrong gradient from the
-        rounding of a few steps of float32.
-        """
+        """Warm up, and check that all train the same network."""
         truth = {
             batch: self.contenders["numpy"]("prepare", batch, self.threads)[0]
             for batch in (64, 256)
@@ -339,15 +154,11 @@ class Table:
                 continue
             expected = truth[batch]
             if peer == "scikit-learn":
-                expected = self.contenders["numpy"]("plain_epsilon", batch)
-            for weights in self.contenders[peer]("prepare", batch, threads):
-                off = max(np.abs(w - e).max() for w, e in zip(weights, expected))
-                if not off < 0.1 * peers.LR:
-                    raise click.ClickException(f"{peer} trains another network: {off:.2g} off")
-        if self.here("cython") and self.here("onnxruntime"):
-            ours, theirs = (self.contenders[p]("probabilities") for p in ("cython", "onnxruntime"))
-            if not np.abs(ours - theirs).max() < 1e-5:
-                raise click.ClickException("onnxruntime computes another network")
+                weights = self.contenders["numpy"]("plain_epsilon", batch)
+                expected = expected._replace(weights=weights)
+            check(self.contenders[peer]("prepare", batch, threads), expected, peer)
+        if self.here("onnxruntime"):
+            check(self.contenders["onnxruntime"]("predict_only"), truth[64], "onnxruntime")
 
     def round(self, number: int) -> None:
         """Measure all, once."""
@@ -363,7 +174,9 @@ class Table:
             self.add("one image", cython("one_image"))
             for name in ("avx512", "avx2"):
                 if name in self.sets:
-                    self.add(f"cython, {name}", cython("epoch_by", name, 64, number))
+                    cython("use", name)
+                    self.add(f"cython, {name}", cython("epoch", 64, self.threads, number))
+            cython("use", self.sets[0])
         sleep(SETTLE)
         seconds, _, accuracy = train_command(self.threads, 5)
         self.add("shell to model", seconds)
@@ -383,10 +196,10 @@ class Table:
         key = self.name(peer, batch, threads or self.threads)
         return self.seconds.get(key, "not with this number of threads")
 
-    def rows(self, count: int) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row]:
         """The table."""
         cython, numba, numpy = self.of("cython"), self.of("numba"), self.of("numpy")
-        work = 2e-9 * MULTIPLY_ADDS * count
+        work = 2e-9 * multiply_adds(self.spec) * self.count
         rate: list[float] | str = cython
         if not isinstance(cython, str):
             # The best round's: a peak that somebody else's work lowered would flatter.
@@ -442,35 +255,15 @@ def fastest_of(sides: list[list[float] | str]) -> list[float] | str:
     return [min(values) for values in zip(*there)] if there else "missing"
 
 
-def header(threads: int, rounds: int, dataset: str, count: int, sets: str) -> str:
+def header(table: Table, rounds: int) -> str:
     """On what, with what and when this was measured."""
-    cpu = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        lines = dict(
-            pair.split(":", 1)
-            for pair in Path("/proc/cpuinfo").read_text().splitlines()
-            if ":" in pair
-        )
-        entries = {key.strip(): value.strip() for key, value in lines.items()}
-        keys = ("model name", "cpu family", "model")
-        cpu = " ".join(
-            [entries.get(keys[0], cpu), *(f"{k} {entries[k]}" for k in keys[1:] if k in entries)]
-        )
+    facts = machine_facts(PACKAGES)
+    versions = (f"{name} {number or 'missing'}" for name, number in facts["versions"].items())
     return (
-        f"{datetime.now():%Y-%m-%d %H:%M}; {cpu}; {usable_cores()} usable cores, "
-        f"{threads} threads, instruction set {sets}\n"
-        f"{dataset}, {count} rows an epoch, n = {rounds} rounds; "
-        f"Python {platform.python_version()}, "
-        + ", ".join(f"{name} {version_of(name)}" for name in PACKAGES)
+        f"{facts['date']}; {facts['cpu']}; {facts['usable_cores']} usable cores, "
+        f"{table.threads} threads, instruction set {table.sets[0] if table.sets else 'none'}\n"
+        f"{table.dataset}, {table.count} rows an epoch, n = {rounds} rounds; " + ", ".join(versions)
     )
-
-
-def version_of(package: str) -> str:
-    """Installed version."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing"
 
 
 def print_cells(lines: list[tuple[str, ...]]) -> None:
@@ -484,9 +277,10 @@ def print_cells(lines: list[tuple[str, ...]]) -> None:
 def all_contenders(threads: int, rows: int | None) -> Iterator[dict[str, Contender]]:
     """Every contender's process, running; ended on the way out."""
     found: dict[str, Contender] = {}
+    setting = Setting("auto", None, rows, threads)
     try:
         for peer in (*OURS, *OTHERS, "onnxruntime"):
-            found[peer] = Contender(peer, threads, rows)
+            found[peer] = Contender(peer, setting)
         yield found
     finally:
         for contender in found.values():
@@ -521,13 +315,9 @@ def main(rounds: int, threads: int | None, quick: bool) -> None:
         table.prepare()
         for number in range(1, rounds + 1):
             table.round(number)
-        dataset, count = contenders["numpy"]("facts")
-        used = "none"
-        if table.here("cython"):
-            used = contenders["cython"]("instruction_sets")[0]
-        click.echo(header(threads, rounds, dataset, count, used) + "\n")
+        click.echo(header(table, rounds) + "\n")
         lines = [("what", "median", "least .. most", "of leasts", "must", "aim", "verdict")]
-        print_cells(lines + [row.line() for row in table.rows(count)])
+        print_cells(lines + [row.line() for row in table.rows()])
         click.echo("\nSeconds an epoch")
         timed = {name: v for name, v in table.seconds.items() if "thread" in name or "avx" in name}
         lines = [("", "median", "least")]

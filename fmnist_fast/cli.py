@@ -1,4 +1,4 @@
-"""The command line: `fmnist-fast train`, `evaluate`, `predict`, `info`, `data`.
+"""The command line: `fmnist-fast train`, `evaluate`, `predict`, `info`, `bench`, `data`.
 
 A mistake of the user is one line on standard error and exit code 2; Ctrl-C is exit code 130. What
 a command is asked for goes to standard output. Modules that take long to load are loaded by the
@@ -409,6 +409,90 @@ def info(model: Path | None, as_json: bool) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         click.echo(f"{name:{width}}  {_in_line(value)}")
+
+
+@_command.command()
+@click.option(
+    "--backends",
+    metavar="NAME,...",
+    help="Which of ours: cython, numba, numpy. numpy is always measured, to compare with.  "
+    "[default: all that are there]",
+)
+@_THREADS
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Rows that one step learns from.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="How often everything is measured, in turn.",
+)
+@click.option(
+    "--peers",
+    is_flag=True,
+    help="Also JAX, PyTorch, scikit-learn and ONNX Runtime, those that are installed "
+    "(pip install 'fmnist-fast[bench]').",
+)
+@click.option(
+    "--rows",
+    type=click.IntRange(1),
+    help="Train on so many rows only: for a quick look; the figures mean less.",
+)
+@click.option("--dataset", default="auto", show_default=True, help=f"What to learn: {_DATASETS}.")
+@_DATA_DIR
+@click.option("--plot", type=_FILE, help="Draw it: a .png, .svg or .pdf file.")
+@_JSON
+def bench(
+    backends: str | None,
+    threads: int | None,
+    batch_size: int,
+    rounds: int,
+    peers: bool,
+    rows: int | None,
+    dataset: str,
+    data_dir: Path | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure how fast this machine trains and predicts, and where the time goes.
+
+    Every backend, with every instruction set that this processor has, trains epochs of
+    784-128-64-10, in turn, each in a process of its own, from the same weights and on the same
+    rows; checked first to compute the same. GFLOP/s count an epoch's arithmetic as if no pixel were
+    zero; "of peak" is their share of what the processor can do at most, measured in the same run,
+    and may be above 1. Takes 20 seconds, with --peers two minutes, and wants a machine that does
+    nothing else.
+
+      \b
+      fmnist-fast bench
+      fmnist-fast bench --peers --plot bench.png
+      fmnist-fast bench --backends cython --threads 1 --batch-size 256 --json
+    """
+    from .bench.contender import Setting
+    from .bench.measure import measure
+    from .bench.table import bench_tables
+    from .cores import usable_cores
+    from .report import MeasuringReport
+
+    _check_outputs(None, None, plot, Path(dataset))
+    names = tuple(name.strip() for name in backends.split(",")) if backends else None
+    setting = Setting(dataset, data_dir, rows, threads or usable_cores())
+    with MeasuringReport(_console(stderr=True)) as report:
+        result = measure(setting, names, batch_size, rounds, peers, report.measuring)
+    if as_json:
+        click.echo(json.dumps(result.to_json()))
+    else:
+        _console().print(bench_tables(result))
+    if plot:
+        from .plots import plot_speeds
+
+        plot_speeds(result, plot)
 
 
 @_command.group()

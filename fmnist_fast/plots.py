@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .bench.measure import Entry, Report
 from .errors import UserError
 from .metrics import Evaluation
 from .train import TrainingResult
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "check_plot_path", "plot_confusion", "plot_curves"]
+__all__ = ["FORMATS", "check_plot_path", "plot_confusion", "plot_curves", "plot_speeds"]
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -78,6 +80,72 @@ def plot_confusion(evaluation: Evaluation, class_names: Sequence[str], path: Pat
     )
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     _save(figure, path)
+
+
+OURS, THEIRS = "#2a6f97", "#b8b8b8"
+
+
+def plot_speeds(report: Report, path: Path) -> None:
+    """Seconds of an epoch of all contenders, and where ours spend them. Raises: UserError."""
+    timed = [entry for entry in report.entries if entry.seconds]
+    timed.sort(key=lambda entry: entry.seconds_median or 0, reverse=True)
+    split = [entry for entry in timed if "waiting" in entry.phases]
+    figure = _figure(10, 1.9 + 0.34 * len(timed))
+    axes, where = figure.subplots(1, 2, width_ratios=(3, 2))
+    _draw_seconds(axes, report, timed)
+    _draw_phases(where, split)
+    machine = report.machine
+    sizes = "-".join(map(str, report.sizes))
+    figure.suptitle(
+        f"An epoch of {sizes} on {report.dataset}, {report.rows:,} rows, batch "
+        f"{report.batch_size}\n{machine['cpu']}, {report.threads} threads, n = {report.rounds}, "
+        f"{machine['date'][:10]}",
+        parse_math=False,
+        fontsize=10,
+    )
+    _save(figure, path)
+
+
+def _draw_seconds(axes: "Axes", report: Report, timed: Sequence[Entry]) -> None:
+    """A bar for each, from the fastest down; a line from the least to the most of its rounds."""
+    places = range(len(timed))
+    medians = [entry.seconds_median or 0 for entry in timed]
+    axes.barh(places, medians, color=[OURS if entry.ours else THEIRS for entry in timed])
+    for place, entry in zip(places, timed):
+        axes.plot([min(entry.seconds), max(entry.seconds)], [place, place], color="0.3", lw=1)
+        label = f" {entry.seconds_median:.3f} s" + (
+            f", {entry.speedup:.1f} x numpy" if entry.speedup and entry.name != "numpy" else ""
+        )
+        axes.text(max(entry.seconds), place, label, va="center", fontsize=8)
+    axes.set_yticks(places, [entry.name for entry in timed])
+    if report.peak_gflops:
+        roofline = report.gflop_per_epoch / report.peak_gflops
+        axes.axvline(roofline, color="C3", ls="--", lw=1)
+        axes.text(
+            *(roofline, len(timed) - 0.4, " all arithmetic at the processor's peak"),
+            color="C3",
+            fontsize=8,
+        )
+    axes.set(xlabel="seconds an epoch, median; least to most as a line")
+    axes.set_xlim(0, 1.35 * max((max(entry.seconds) for entry in timed), default=1))
+    axes.set_ylim(-0.6, len(timed) + 0.1)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_phases(axes: "Axes", split: Sequence[Entry]) -> None:
+    """Where the compiled backends' seconds go."""
+    left = np.zeros(len(split))
+    for n, phase in enumerate(split[0].phases if split else ()):
+        seconds = np.array([entry.phases[phase] for entry in split])
+        color = "0.8" if phase in ("waiting", "packing") else f"C{n}"
+        hatch = "//" if phase == "packing" else None
+        axes.barh(range(len(split)), seconds, left=left, label=phase, color=color, hatch=hatch)
+        left += seconds
+    axes.set_yticks(range(len(split)), [entry.name for entry in split])
+    axes.set(xlabel="seconds by phase, mean of the threads")
+    axes.set_ylim(-0.6, max(1, len(split)) + 0.9)
+    axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper right")
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .network import Network
 
 __all__ = [
+    "MeasuringReport",
     "MetricsLog",
     "Several",
     "TrainingReport",
@@ -117,6 +118,32 @@ class TrainingReport(Progress):
             f"{percent(record.validation_accuracy):>13}  {record.seconds:7.2f}  "
             f"{record.samples_per_second:9,.0f}",
         )
+
+
+class MeasuringReport:
+    """On a terminal, a bar that says what is being measured."""
+
+    def __init__(self, console: Console) -> None:
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bars.add_task("", total=None)
+
+    def __enter__(self) -> "MeasuringReport":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def measuring(self, what: str, done: int, total: int) -> None:
+        """What is being done, how much is done, and of how much."""
+        self._bars.update(self._task, description=what, completed=done, total=total)
 
 
 def check_metrics_path(path: Path) -> None:

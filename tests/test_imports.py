@@ -14,7 +14,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"__main__"},
     {"cli", "app", "app.classify"},
-    {"report", "plots"},
+    {"report", "plots", "bench.table"},
+    {"bench.measure"},
+    {"bench.contender"},
+    {"bench", "bench.machine", "bench.peers", "bench.phases"},
     {"train"},
     {"modelfile", "data"},
     {"network", "fashion_mnist", "photo", "garments", "metrics", "schedule"},

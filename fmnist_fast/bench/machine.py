@@ -1,0 +1,49 @@
+"""On what a measurement was made."""
+
+import os
+import platform
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..cores import usable_cores
+
+__all__ = ["machine_facts"]
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def machine_facts(packages: tuple[str, ...]) -> dict[str, Any]:
+    """Date, processor, cores, and the versions of Python and these packages; None: missing."""
+    return {
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "cpu": _cpu(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "usable_cores": usable_cores(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: _version(name) for name in packages},
+        },
+    }
+
+
+def _cpu() -> str:
+    """Its name, and family and model where the name hides them."""
+    try:
+        pairs = [line.split(":", 1) for line in _CPUINFO.read_text().splitlines() if ":" in line]
+    except OSError:
+        pairs = []
+    entries = {key.strip(): value.strip() for key, value in pairs}
+    name = entries.get("model name") or platform.processor() or platform.machine()
+    details = [f"{key} {entries[key]}" for key in ("cpu family", "model") if key in entries]
+    return " ".join([name, *details])
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,238 @@
+"""Rounds in which all contenders are measured in turn, and the result.
+
+Machines are shared and noisy, and the same code varies by a half and more: what is compared is
+measured in turn, round by round; ratios are taken within a round, and their median is the figure.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from ..backend import NAMES, get_backend
+from ..errors import UserError
+from ..kernels import Spec
+from .contender import IMAGES, Contender, Form, Setting
+from .machine import machine_facts
+from .peers import LR, PACKAGES
+
+__all__ = ["Entry", "Report", "check", "measure", "multiply_adds"]
+
+TRAINERS = ("jax", "torch", "scikit-learn")
+PREDICTOR = "onnxruntime"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Entry:
+    """What was measured of one contender, with the loops of one instruction set; None: not there.
+
+    seconds : of an epoch, one a round. speedup : the numpy backend's seconds over these, the median
+    of the rounds. gflops : an epoch's arithmetic as if no pixel were zero, over the median.
+    of_peak : that, over the processor's. one_image, images : seconds, medians of the rounds.
+    phases : seconds of an epoch by phase, medians of the rounds.
+    """
+
+    name: str
+    ours: bool
+    instruction_set: str | None = None
+    missing: str | None = None
+    seconds: list[float] = field(default_factory=list)
+    seconds_median: float | None = None
+    seconds_least: float | None = None
+    samples_per_second: float | None = None
+    gflops: float | None = None
+    of_peak: float | None = None
+    speedup: float | None = None
+    one_image: float | None = None
+    images: float | None = None
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Report:
+    """The result of `measure`, of plain types: what --json prints.
+
+    peak_gflops : of fused multiply-adds in float32 on all threads, the best of the rounds; None
+    without the cython backend, which measures it.
+    """
+
+    machine: dict[str, Any]
+    dataset: str
+    rows: int
+    sizes: list[int]
+    batch_size: int
+    threads: int
+    rounds: int
+    peak_gflops: float | None
+    gflop_per_epoch: float
+    images: int
+    entries: list[Entry]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON document."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Report":
+        """What to_json made."""
+        entries = [Entry(**entry) for entry in document["entries"]]
+        return cls(**{**document, "entries": entries})
+
+
+def multiply_adds(spec: Spec) -> int:
+    """Of one sample forward and backward: three products a layer, of which the first layer's inputs
+    need only two."""
+    products = [i * o for i, o in spec.shapes]
+    return 2 * sum(products) + sum(products[1:])
+
+
+def check(forms: list[Form], truth: Form, name: str) -> None:
+    """All must train the same network before they are timed.
+
+    A step moves a weight by about LR, so a tenth of one step tells a wrong gradient from the
+    rounding of a few steps of float32. Probabilities of float32 agree to some 1e-6.
+
+    Raises: UserError.
+    """
+    for form in forms:
+        if not np.abs(form.probabilities - truth.probabilities).max() < 1e-5:
+            raise UserError(f"{name} computes another network: it is not measured")
+        for weights, expected in zip(form.weights, truth.weights):
+            if not np.abs(weights - expected).max() < 0.1 * LR:
+                raise UserError(f"{name} trains another network: it is not measured")
+
+
+class _Measured:
+    """An entry, and how its contender is asked."""
+
+    def __init__(self, contender: Contender, instruction_set: str | None, ours: bool) -> None:
+        self.contender, self.instruction_set = contender, instruction_set
+        name = contender.peer + (f" {instruction_set}" if instruction_set else "")
+        self.entry = Entry(name, ours, instruction_set, contender.missing)
+        self.one_image: list[float] = []
+        self.images: list[float] = []
+        self.phases: list[dict[str, float]] = []
+
+    def round(self, number: int, batch: int, threads: int) -> None:
+        """Measure it once."""
+        ask = self.contender
+        if self.instruction_set:
+            ask("use", self.instruction_set)
+        if ask.peer != PREDICTOR:
+            self.entry.seconds.append(ask("epoch", batch, threads, number))
+        self.one_image.append(ask("one_image"))
+        self.images.append(ask("all_images"))
+        if self.entry.ours:
+            self.phases.append(ask("phases", batch, number))
+
+    def finish(self, rows: int, gflop: float, peak: float | None, numpy: list[float]) -> None:
+        """Fill in what follows from the rounds."""
+        entry = self.entry
+        entry.one_image, entry.images = median(self.one_image), median(self.images)
+        if self.phases:
+            entry.phases = {
+                phase: median(round_[phase] for round_ in self.phases) for phase in self.phases[0]
+            }
+        if entry.seconds:
+            entry.seconds_median, entry.seconds_least = median(entry.seconds), min(entry.seconds)
+            entry.samples_per_second = rows / entry.seconds_median
+            entry.gflops = gflop / entry.seconds_median
+            entry.of_peak = entry.gflops / peak if peak else None
+            entry.speedup = median(n / s for n, s in zip(numpy, entry.seconds))
+
+
+def measure(
+    setting: Setting,
+    backends: tuple[str, ...] | None,
+    batch_size: int,
+    rounds: int,
+    with_peers: bool,
+    progress: Progress = lambda *_: None,
+) -> Report:
+    """Measure backends of ours, and peers if wanted; the numpy backend always, to compare with.
+
+    backends : names; None for all, where one that is missing is an entry that says so.
+    progress : told what is being done, how many measurements are done, and of how many.
+    Raises: BackendUnavailable for a backend that was named and is not there; UserError.
+    """
+    for name in backends or ():
+        get_backend(name)
+    ours = [name for name in NAMES if not backends or name in (*backends, "numpy")]
+    others = [*TRAINERS, PREDICTOR] if with_peers else []
+    with ExitStack() as stack:
+        contenders = {}
+        for peer in dict.fromkeys((*ours, *others, "cython")):  # cython also measures the peak
+            progress(f"starting {peer}", 0, 1)
+            contenders[peer] = Contender(peer, setting)
+            stack.callback(contenders[peer].close)
+        meter = contenders["cython"]
+        contenders = {peer: contenders[peer] for peer in (*ours, *others)}
+        dataset, rows, sizes = contenders["numpy"]("facts")
+        if batch_size > rows:
+            raise UserError(f"batch size {batch_size} is above the {rows} rows of {dataset}")
+        everybody = [
+            _Measured(contenders[peer], instruction_set, peer in ours)
+            for peer in contenders
+            for instruction_set in _instruction_sets(contenders[peer])
+        ]
+        measured = [one for one in everybody if one.entry.missing is None]
+        _prepare(contenders, setting.threads, batch_size, progress)
+        peaks: list[float] = []
+        for number in range(rounds):
+            for n, one in enumerate(measured):
+                text = f"round {number + 1} of {rounds}: {one.entry.name}"
+                progress(text, number * len(measured) + n, rounds * len(measured))
+                one.round(number + 1, batch_size, setting.threads)
+            if meter.missing is None:
+                meter("use", meter("instruction_sets")[1][0])
+                peaks.append(meter("peak"))
+        gflop = 2e-9 * multiply_adds(Spec(sizes)) * rows
+        numpy = next(one.entry.seconds for one in measured if one.entry.name == "numpy")
+        for one in measured:
+            one.finish(rows, gflop, max(peaks, default=None), numpy)
+        packages = ("numpy", "numba", *(name for names in PACKAGES.values() for name in names))
+        return Report(
+            machine_facts(packages if with_peers else packages[:2]),
+            dataset,
+            rows,
+            list(sizes),
+            batch_size,
+            setting.threads,
+            rounds,
+            max(peaks, default=None),
+            gflop,
+            IMAGES,
+            [one.entry for one in everybody],
+        )
+
+
+def _instruction_sets(contender: Contender) -> Iterator[str | None]:
+    if contender.peer == "cython" and contender.missing is None:
+        yield from contender("instruction_sets")[1]
+    else:
+        yield None
+
+
+def _prepare(
+    contenders: dict[str, Contender], threads: int, batch: int, progress: Progress
+) -> None:
+    """Let all that are there warm up, and check that they compute the same."""
+    truth = contenders["numpy"]("prepare", batch, threads)[0]
+    present = [contender for contender in contenders.values() if contender.missing is None]
+    for n, contender in enumerate(present):
+        progress(f"warming up {contender.peer}", n, len(present))
+        if contender.peer == "numpy":
+            continue
+        expected = truth
+        if contender.peer == "scikit-learn":
+            weights = contenders["numpy"]("plain_epsilon", batch)
+            expected = truth._replace(weights=weights)
+        if contender.peer == PREDICTOR:
+            check(contender("predict_only"), expected, contender.peer)
+            continue
+        check(contender("prepare", batch, threads), expected, contender.peer)

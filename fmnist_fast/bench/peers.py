@@ -1,0 +1,309 @@
+"""The same training by this project and by other packages.
+
+ReLU layers, softmax cross-entropy, Adam, L2 on the weights, float32. Each class trains from the
+weights that `Task.first_network` draws, and its first batches with the rows in their order:
+
+    train(order_n)     the steps that these rows make
+    weights()          the matrices, (i, o) each
+    probabilities(x)   of uint8 rows (n, i)
+
+Packages are imported in the constructors: a class whose package is missing raises ImportError.
+"""
+
+import os
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..kernels import Data, Floats, Spec
+from ..network import PIXEL_SCALE, Network
+from ..schedule import Adam
+
+__all__ = [
+    "LR",
+    "PACKAGES",
+    "Jax",
+    "OnnxRuntime",
+    "Ours",
+    "Peer",
+    "PyTorch",
+    "ScikitLearn",
+    "Task",
+    "use_cores",
+]
+
+LR, L2 = 1e-3, 1e-4
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+# Peer -> the packages that it needs: the name on PyPI, and the module.
+PACKAGES = {
+    "jax": {"jax": "jax"},
+    "torch": {"torch": "torch"},
+    "scikit-learn": {"scikit-learn": "sklearn.neural_network"},
+    "onnxruntime": {"onnxruntime": "onnxruntime", "onnx": "onnx"},
+}
+
+
+class Task(NamedTuple):
+    """What all of them are given. data : uint8 pixels."""
+
+    spec: Spec
+    data: Data
+    batch: int
+
+    def first_network(self, backend: str = "numpy", threads: int = 1) -> Network:
+        """Everybody's first weights."""
+        return Network.random(self.spec, 0, PIXEL_SCALE, backend, threads)
+
+
+class Peer(Protocol):
+    """What the classes below have in common."""
+
+    def train(self, order_n: NDArray[np.int32]) -> None: ...
+
+    def weights(self) -> list[Floats]: ...
+
+    def probabilities(self, x_ni: NDArray[np.uint8]) -> Floats: ...
+
+
+class Ours:
+    """One of this project's backends. plain_epsilon : Adam's epsilon as scikit-learn has it."""
+
+    def __init__(self, task: Task, threads: int, backend: str, plain_epsilon: bool = False) -> None:
+        self.network = task.first_network(backend, threads)
+        self.state, self.task = self.network.fresh_state(), task
+        self.plain_epsilon, self.t = plain_epsilon, 0
+
+    def train(self, order_n: NDArray[np.int32]) -> None:
+        count = -(-len(order_n) // self.task.batch)
+        steps = Adam(BETA1, BETA2, EPSILON).steps(np.full(count, LR), self.t, self.task.batch, L2)
+        if self.plain_epsilon:
+            steps = steps._replace(epsilon_t=np.full(count, EPSILON))
+        self.t += count
+        self.network.train_steps(self.state, self.task.data, order_n, steps, 0, count)
+
+    def weights(self) -> list[Floats]:
+        return list(self.state.params.weights)
+
+    def probabilities(self, x_ni: NDArray[np.uint8]) -> Floats:
+        return self.network.predict_proba(x_ni)
+
+
+class PyTorch:
+    """Eager, fused Adam, no DataLoader: rows are picked by tensor indexing.
+
+    as_floats : the data set is kept as scaled float32; else as uint8, scaled batch by batch.
+    """
+
+    def __init__(self, task: Task, threads: int, as_floats: bool) -> None:
+        import torch
+        from torch import nn
+
+        torch.set_num_threads(threads)
+        self.torch: Any = torch
+        self.batch = task.batch
+        layers = [nn.Linear(i, o) for i, o in task.spec.shapes]
+        with torch.no_grad():
+            for layer, w_io, b_o in zip(layers, *task.first_network().params):
+                layer.weight.copy_(torch.from_numpy(w_io.T.copy()))
+                layer.bias.copy_(torch.from_numpy(b_o))
+        self.layers, self.loss = layers, nn.CrossEntropyLoss()
+        modules: list[nn.Module] = []
+        for layer in layers:
+            modules += [layer, nn.ReLU()]
+        self.model = nn.Sequential(*modules[:-1])
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": [layer.weight for layer in layers], "weight_decay": L2},
+                {"params": [layer.bias for layer in layers]},
+            ],
+            lr=LR,
+            betas=(BETA1, BETA2),
+            eps=EPSILON,
+            fused=True,
+        )
+        self.x = torch.tensor(task.data.x_ni)
+        if as_floats:
+            self.x = self.x.float() * PIXEL_SCALE
+        self.as_floats = as_floats
+        self.y = torch.from_numpy(task.data.targets_n.astype(np.int64))
+
+    def train(self, order_n: NDArray[np.int32]) -> None:
+        order = self.torch.from_numpy(order_n.astype(np.int64))
+        for rows in order.split(self.batch):
+            x = self.x[rows] if self.as_floats else self.x[rows].float() * PIXEL_SCALE
+            self.optimizer.zero_grad(set_to_none=True)
+            self.loss(self.model(x), self.y[rows]).backward()
+            self.optimizer.step()
+
+    def weights(self) -> list[Floats]:
+        return [layer.weight.detach().numpy().T for layer in self.layers]
+
+    def probabilities(self, x_ni: NDArray[np.uint8]) -> Floats:
+        with self.torch.inference_mode():
+            x = self.torch.from_numpy(x_ni).float() * PIXEL_SCALE
+            probabilities: Floats = self.torch.softmax(self.model(x), dim=1).numpy()
+        return probabilities
+
+
+class Jax:
+    """jit of lax.scan over an epoch's steps, data on the device, buffers donated.
+
+    as_floats : as for PyTorch.
+    """
+
+    def __init__(self, task: Task, threads: int, as_floats: bool) -> None:
+        import jax
+        from jax import lax
+        from jax import numpy as jnp
+
+        pixels = jnp.asarray(task.data.x_ni)
+        self.x = pixels * np.float32(PIXEL_SCALE) if as_floats else pixels
+        self.y = jnp.asarray(task.data.targets_n)
+        params = [(jnp.array(w), jnp.array(b)) for w, b in zip(*task.first_network().params)]
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        self.state: Any = (params, zeros, jax.tree.map(jnp.copy, zeros), jnp.float32(0))
+        self.batch = task.batch
+        self.jax: Any = jax
+
+        def logits(params: Any, x: Any) -> Any:
+            for w, b in params[:-1]:
+                x = jax.nn.relu(x @ w + b)
+            w, b = params[-1]
+            return x @ w + b
+
+        def loss(params: Any, x: Any, y: Any) -> Any:
+            log_p = jax.nn.log_softmax(logits(params, x))
+            penalty = sum(jnp.vdot(w, w) for w, _ in params)
+            return -jnp.take_along_axis(log_p, y[:, None], axis=1).mean() + L2 / 2 * penalty
+
+        def step(state: Any, rows: Any, x_ni: Any, y_n: Any) -> Any:
+            params, m, v, t = state
+            x = x_ni[rows] if as_floats else x_ni[rows] * np.float32(PIXEL_SCALE)
+            grads = jax.grad(loss)(params, x, y_n[rows])
+            t = t + 1
+            m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, grads)
+            v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, v, grads)
+            root = jnp.sqrt(1 - BETA2**t)
+            size, epsilon = LR * root / (1 - BETA1**t), EPSILON * root
+            params = jax.tree.map(
+                lambda p, m, v: p - size * m / (jnp.sqrt(v) + epsilon), params, m, v
+            )
+            return params, m, v, t
+
+        def steps(state: Any, full: Any, rest: Any, x_ni: Any, y_n: Any) -> Any:
+            state, _ = lax.scan(lambda s, rows: (step(s, rows, x_ni, y_n), None), state, full)
+            return step(state, rest, x_ni, y_n) if len(rest) else state
+
+        def probabilities(params: Any, x: Any) -> Any:
+            return jax.nn.softmax(logits(params, x * np.float32(PIXEL_SCALE)))
+
+        self._steps = jax.jit(steps, donate_argnums=0)
+        self._probabilities = jax.jit(probabilities)
+
+    def train(self, order_n: NDArray[np.int32]) -> None:
+        full = len(order_n) // self.batch * self.batch
+        batches = order_n[:full].reshape(-1, self.batch)
+        self.state = self._steps(self.state, batches, order_n[full:], self.x, self.y)
+        self.jax.block_until_ready(self.state)
+
+    def weights(self) -> list[Floats]:
+        return [np.asarray(w) for w, _ in self.state[0]]
+
+    def probabilities(self, x_ni: NDArray[np.uint8]) -> Floats:
+        return np.asarray(self._probabilities(self.state[0], x_ni))
+
+
+class ScikitLearn:
+    """MLPClassifier, one partial_fit an epoch, which shuffles by itself in whole epochs."""
+
+    def __init__(self, task: Task, threads: int) -> None:
+        from sklearn.neural_network import MLPClassifier
+
+        self.x = task.data.x_ni * np.float32(PIXEL_SCALE)
+        self.y = task.data.targets_n
+        self.model = MLPClassifier(
+            task.spec.sizes[1:-1],
+            solver="adam",
+            alpha=L2 * task.batch,  # it divides the penalty by the rows of the batch
+            batch_size=task.batch,
+            learning_rate_init=LR,
+            beta_1=BETA1,
+            beta_2=BETA2,
+            epsilon=EPSILON,
+            early_stopping=False,
+            shuffle=False,
+            random_state=0,
+        )
+        # It draws weights of its own in its first call: they and the moments are replaced.
+        first, classes = slice(task.batch), np.arange(task.spec.sizes[-1])
+        self.model.partial_fit(self.x[first], self.y[first], classes=classes)
+        params = task.first_network().params
+        self.model.coefs_ = [w.copy() for w in params.weights]
+        self.model.intercepts_ = [b.copy() for b in params.biases]
+        del self.model._optimizer
+
+    def train(self, order_n: NDArray[np.int32]) -> None:
+        if len(order_n) == len(self.x):
+            self.model.shuffle = True
+            self.model.partial_fit(self.x, self.y)
+        else:
+            self.model.partial_fit(self.x[order_n], self.y[order_n])
+
+    def weights(self) -> list[Floats]:
+        return [w.copy() for w in self.model.coefs_]
+
+    def probabilities(self, x_ni: NDArray[np.uint8]) -> Floats:
+        probabilities: Floats = self.model.predict_proba(x_ni * np.float32(PIXEL_SCALE))
+        return probabilities
+
+
+class OnnxRuntime:
+    """Predicts only: uint8 in, scaled inside the graph, softmax out."""
+
+    def __init__(self, task: Task, threads: int) -> None:
+        import onnxruntime
+        from onnx import TensorProto, helper, numpy_helper
+
+        network = task.first_network()
+        nodes = [
+            helper.make_node("Cast", ["x"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["float", "scale"], ["a0"]),
+        ]
+        constants = [numpy_helper.from_array(np.array([network.scale], np.float32), "scale")]
+        last = len(task.spec.shapes)
+        for depth, (w_io, b_o) in enumerate(zip(*network.params), start=1):
+            constants += [
+                numpy_helper.from_array(w_io, f"w{depth}"),
+                numpy_helper.from_array(b_o, f"b{depth}"),
+            ]
+            inputs = [f"a{depth - 1}", f"w{depth}", f"b{depth}"]
+            nodes.append(helper.make_node("Gemm", inputs, [f"z{depth}"]))
+            after = "Softmax" if depth == last else "Relu"
+            nodes.append(helper.make_node(after, [f"z{depth}"], [f"a{depth}"]))
+        sizes = task.spec.sizes
+        graph = helper.make_graph(
+            nodes,
+            "mlp",
+            [helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", sizes[0]])],
+            [helper.make_tensor_value_info(f"a{last}", TensorProto.FLOAT, ["n", sizes[-1]])],
+            initializer=constants,
+        )
+        opset = [helper.make_opsetid("", 17)]
+        model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session: Any = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def probabilities(self, x_ni: NDArray[np.uint8]) -> Floats:
+        probabilities: Floats = self.session.run(None, {"x": x_ni})[0]
+        return probabilities
+
+
+def use_cores(threads: int) -> None:
+    """Leave this process that many cores: JAX takes as many threads as it has cores."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])

@@ -1,0 +1,81 @@
+"""Where an epoch's time goes, in seconds by phase."""
+
+from time import perf_counter
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from ..backend import Backend, name_of
+from ..kernels import PHASES, Data, State, Steps
+from ..network import Network
+
+__all__ = ["phases_of_epoch"]
+
+
+def phases_of_epoch(
+    network: Network, state: State, data: Data, order_n: NDArray[np.int32], steps: Steps
+) -> dict[str, float]:
+    """Train one epoch, in place, and say where its time went.
+
+    The compiled backends time themselves; a phase's seconds are the mean of the threads. "packing"
+    is what is left: copying the state into the layout of the kernels and back. The numpy backend
+    is timed from here, operation by operation: it has other phases.
+    """
+    backend, count = network.backend, -(-len(order_n) // steps.batch_size)
+    if name_of(backend) == "numpy":
+        return _operations(backend, network, state, data, order_n, steps)
+    seconds_tp = np.zeros((network.threads, len(PHASES)))
+    start = perf_counter()
+    cast(Any, backend).train_steps(
+        *(state, data, order_n, steps, network.spec, 0, count, network.threads), seconds_tp
+    )
+    wall = perf_counter() - start
+    phases = dict(zip(PHASES, seconds_tp.mean(axis=0).tolist()))
+    return {**phases, "packing": wall - sum(phases.values())}
+
+
+def _operations(
+    backend: Backend,
+    network: Network,
+    state: State,
+    data: Data,
+    order_n: NDArray[np.int32],
+    steps: Steps,
+) -> dict[str, float]:
+    """train_steps of the numpy backend is these operations, one by one."""
+    spec, seconds = (
+        network.spec,
+        dict.fromkeys(("gather", "forward", "loss", "backward", "update"), 0.0),
+    )
+    since = 0.0
+
+    def lap(phase: str) -> None:
+        nonlocal since
+        now = perf_counter()
+        seconds[phase] += now - since
+        since = now
+
+    with threadpool_limits(network.threads, user_api="blas"):
+        room: tuple[Any, ...] = ()
+        for step, first in enumerate(range(0, len(order_n), steps.batch_size)):
+            rows_b = order_n[first : first + steps.batch_size]
+            if not room or len(rows_b) < len(room[0]):  # the last batch is smaller
+                room = cast(Any, backend).workspace(spec, len(rows_b))
+                delta_bk = np.empty_like(room[2][-1])
+            x_bi, loss_b, layers, grads = room
+            since = perf_counter()
+            backend.gather(data.x_ni, order_n, first, first + len(rows_b), data.scale, x_bi)
+            weights_b = data.weights_n[rows_b].astype(spec.dtype)
+            targets_b = data.targets_n[rows_b]
+            lap("gather")
+            backend.forward(state.params, x_bi, spec, layers)
+            lap("forward")
+            backend.loss_delta(layers[-1], targets_b, weights_b, spec, loss_b, delta_bk)
+            lap("loss")
+            backend.backward(state.params, x_bi, layers, delta_bk, spec, grads)
+            lap("backward")
+            backend.update(state, grads, steps.numbers(step), spec)
+            lap("update")
+    return seconds

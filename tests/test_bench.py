@@ -1,0 +1,196 @@
+"""`fmnist-fast bench`: what it measures, what it says, and that it checks before it times."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from fmnist_fast.backend import NAMES, unavailable
+from fmnist_fast.bench import contender
+from fmnist_fast.bench.contender import Form
+from fmnist_fast.bench.measure import Entry, Report, check, multiply_adds
+from fmnist_fast.bench.peers import LR, PACKAGES, Ours, Task
+from fmnist_fast.bench.phases import phases_of_epoch
+from fmnist_fast.bench.table import bench_tables
+from fmnist_fast.cli import main
+from fmnist_fast.errors import UserError
+from fmnist_fast.kernels import PHASES, Data, Spec
+from fmnist_fast.network import PIXEL_SCALE
+from fmnist_fast.plots import plot_speeds
+from fmnist_fast.schedule import Adam
+
+BUILT = [name for name in NAMES if unavailable(name) is None]
+QUICK = ["--rounds", "1", "--rows", "256", "--threads", "2"]
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, small_npz):
+    """Runs `bench` on the small set; returns exit code, standard output, standard error."""
+    monkeypatch.setattr(contender, "SETTLE", 0)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments):
+        code = main(["bench", "--dataset", str(small_npz), *QUICK, *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def task(small_dataset):
+    count = len(small_dataset.x_train)
+    x_ni = np.ascontiguousarray(small_dataset.x_train).reshape(count, -1)
+    data = Data(x_ni, PIXEL_SCALE, small_dataset.y_train.astype(np.int32), np.ones(count))
+    return Task(Spec((784, 128, 64, 10)), data, 64)
+
+
+def entry(name, seconds=(), **more):
+    """What a measurement would make of such seconds."""
+    figures = {"seconds_median": seconds[0], "seconds_least": min(seconds)} if seconds else {}
+    return Entry(name, name in NAMES, seconds=list(seconds), **{**figures, **more})
+
+
+@pytest.fixture
+def report():
+    phases = dict.fromkeys((*PHASES, "packing"), 0.01)
+    machine = {
+        "date": "2026-01-02 03:04",
+        "cpu": "a $processor$ [bold]",
+        "machine": "x86_64",
+        "system": "Linux",
+        "usable_cores": 2,
+        "load": 0.0,
+        "versions": {"python": "3.11", "numpy": "2.0", "jax": None},
+    }
+    entries = [
+        entry("cython", (0.1, 0.09, 0.2), phases=phases, speedup=5.0, of_peak=0.5, one_image=6e-6),
+        entry("numpy", (0.5, 0.4, 0.6), phases={"gather": 0.1, "update": 0.4}, speedup=1.0),
+        entry("onnxruntime", images=0.01),
+        entry("jax", missing="No module named 'jax'"),
+    ]
+    return Report(
+        machine, "garments", 12_000, [784, 128, 64, 10], 64, 2, 3, 400.0, 5.4, 10_000, entries
+    )
+
+
+def test_every_backend_and_instruction_set_is_measured(run, tmp_path):
+    code, out, err = run("--json", "--plot", tmp_path / "bench.png")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["dataset"] == "small"
+    assert (document["rows"], document["rounds"], document["threads"]) == (256, 1, 2)
+    assert document["gflop_per_epoch"] == pytest.approx(2e-9 * 227_200 * 256)
+    entries = {entry["name"]: entry for entry in document["entries"]}
+    if "cython" in BUILT:
+        from fmnist_fast.backend import get_backend
+
+        sets = get_backend("cython").available_instruction_sets()
+        assert [f"cython {name}" for name in sets] == list(entries)[: len(sets)]
+        assert document["peak_gflops"] > 1
+    assert entries.keys() >= set(BUILT) - {"cython"}
+    for got in entries.values():
+        if got["missing"]:
+            continue
+        assert len(got["seconds"]) == 1
+        assert got["samples_per_second"] == pytest.approx(256 / got["seconds_median"])
+        assert got["gflops"] == pytest.approx(document["gflop_per_epoch"] / got["seconds_median"])
+        assert 0 < got["one_image"] < got["images"]
+        assert sum(got["phases"].values()) > 0
+    assert entries["numpy"]["speedup"] == 1
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_people_get_a_table(run):
+    code, out, err = run("--backends", "numpy")
+    assert (code, err) == (0, "")
+    assert "784-128-64-10 on small, 256 rows an epoch, batch 64" in out
+    peak = r"\d+ GFLOP/s" if "cython" in BUILT else "not without cython"
+    assert re.search(f"peak of fused multiply-adds, float32, all threads: {peak}", out)
+    row = next(line for line in out.splitlines() if line.startswith("numpy "))
+    assert "1.00" in row
+    assert "forward" in out
+
+
+def test_a_peer_that_is_missing_is_named(run, monkeypatch, tmp_path):
+    for module in ("jax", "torch", "sklearn", "onnxruntime"):
+        (tmp_path / f"{module}.py").write_text("raise ImportError('this one is not installed')\n")
+    monkeypatch.syspath_prepend(tmp_path)  # which the processes get too
+    code, out, err = run("--backends", "numpy", "--peers")
+    assert (code, err) == (0, "")
+    for peer in PACKAGES:
+        assert f"missing: {peer}: this one is not installed" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backends", "numpi"], "unknown backend 'numpi'"),
+        (["--batch-size", "257", "--backends", "numpy"], "above the 256 rows"),
+        (["--plot", "bench.jpg"], "must end in .png"),
+        (["--rounds", "0"], "--rounds"),
+    ],
+)
+def test_a_mistake_is_one_line(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_process_that_dies_is_an_error(run, monkeypatch, tmp_path):
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").write_text("import os\nos._exit(9)\n")
+    monkeypatch.syspath_prepend(tmp_path)  # which the processes get too
+    code, _, err = run("--backends", "numpy", "--peers")
+    assert code == 2
+    assert "the process of scikit-learn has died" in err
+
+
+def test_who_computes_another_network_is_not_timed():
+    rng = np.random.default_rng(0)
+    truth = Form(rng.random((5, 10)), [rng.random((7, 3))])
+    check([truth, truth], truth, "same")
+    with pytest.raises(UserError, match="torch trains another network"):
+        check([truth, truth._replace(weights=[truth.weights[0] + 0.2 * LR])], truth, "torch")
+    with pytest.raises(UserError, match="jax computes another network"):
+        check([truth._replace(probabilities=truth.probabilities + 1e-4)], truth, "jax")
+    with pytest.raises(UserError, match="numba trains another network"):
+        check([truth._replace(weights=[np.full((7, 3), np.nan)])], truth, "numba")
+
+
+def test_an_epoch_is_27_gflop():
+    """DESIGN's figure: 227,200 multiply-adds a sample, 60,000 samples."""
+    assert multiply_adds(Spec((784, 128, 64, 10))) == 227_200
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_timing_the_phases_trains_as_always(task, name):
+    plain, timed = Ours(task, 1, name), Ours(task, 1, name)
+    order_n = np.random.default_rng(0).permutation(600).astype(np.int32)
+    plain.train(order_n)
+    steps = Adam().steps(np.full(10, LR), 0, 64, 1e-4)
+    phases = phases_of_epoch(timed.network, timed.state, task.data, order_n, steps)
+    for got, expected in zip(timed.weights(), plain.weights()):
+        assert np.array_equal(got, expected)
+    assert all(seconds > 0 for phase, seconds in phases.items() if phase != "waiting")
+    if name != "numpy":
+        assert tuple(phases) == (*PHASES, "packing")
+
+
+def test_a_report_is_shown_as_it_is(report, capsys, tmp_path):
+    from fmnist_fast.cli import _console
+
+    _console().print(bench_tables(report))
+    out = capsys.readouterr().out
+    assert "a $processor$ [bold], 2 usable cores, 2 threads" in out
+    assert "jax missing" in out
+    assert "missing: jax: No module named 'jax'" in out
+    assert "cython" in out
+    assert "6.0 us" in out
+    assert "10.0 ms" in out
+    plot_speeds(report, tmp_path / "bench.svg")
+    assert (tmp_path / "bench.svg").stat().st_size > 1000
+    assert Report.from_json(json.loads(json.dumps(report.to_json()))) == report
