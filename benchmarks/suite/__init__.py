@@ -1,0 +1,1 @@
+"""The asv suite. See README.md one folder up."""

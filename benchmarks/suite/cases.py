@@ -1,0 +1,109 @@
+"""What the benchmarks work on: the data set, and a batch with all that the operations take."""
+
+from functools import cache
+
+import numpy as np
+
+from fmnist_fast import load_dataset
+from fmnist_fast.backend import NAMES, get_backend, unavailable
+from fmnist_fast.fashion_mnist import find_folder
+from fmnist_fast.kernels import Data, Layers, Spec, State
+from fmnist_fast.network import PIXEL_SCALE, Network
+from fmnist_fast.schedule import Adam
+
+__all__ = ["BACKENDS", "DATASET", "OPERATIONS", "Batch", "dataset", "skip_if_missing", "training"]
+
+BACKENDS = list(NAMES)
+SPEC = Spec((784, 128, 64, 10))
+LR, L2 = 1e-3, 1e-4
+
+# Its name is part of every benchmark's version: figures of the two are never compared.
+DATASET = "fashion-mnist" if find_folder() else "garments"
+
+OPERATIONS = ("gather", "forward", "loss_delta", "backward", "update", "train_steps", "predict")
+
+
+@cache
+def dataset():
+    """Fashion-MNIST where it is on this machine, else garments: nothing is downloaded."""
+    return load_dataset(DATASET)
+
+
+def skip_if_missing(backend):
+    """Tell asv to skip what is not built."""
+    if unavailable(backend):
+        raise NotImplementedError(f"{backend} {unavailable(backend)}")
+
+
+def training(backend, threads=None, rows=None):
+    """A network, its state, data, and the rows in an order of their own."""
+    pixels, labels = dataset().x_train[:rows], dataset().y_train[:rows]
+    x_ni = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    data = Data(x_ni, PIXEL_SCALE, labels.astype(np.int32), np.ones(len(x_ni)))
+    order_n = np.random.default_rng(0).permutation(len(x_ni)).astype(np.int32)
+    network = Network.random(SPEC, 0, PIXEL_SCALE, backend, threads)
+    return network, network.fresh_state(), data, order_n
+
+
+def adam_steps(count, batch):
+    """Numbers of `count` steps."""
+    return Adam().steps(np.full(count, LR), 0, batch, L2)
+
+
+class Batch:
+    """A batch of real rows, and a method for every operation of the Protocol that runs it on them.
+
+    Outputs were allocated before; calling one again computes the same, but for `update` and
+    `train_steps`, which go on from where the last call ended.
+    """
+
+    def __init__(self, backend, rows):
+        skip_if_missing(backend)
+        self.kernels, self.rows = get_backend(backend), rows
+        self.network, self.state, self.data, order_n = training(backend)
+        self.order_n = order_n[:rows]
+        self.params, spec = self.state.params, SPEC
+        self.x_bi = np.empty((rows, spec.sizes[0]), np.float32)
+        self.layers = tuple(np.empty((rows, o), np.float32) for _, o in spec.shapes)
+        self.loss_b, self.out_nk = np.empty(rows, np.float32), np.empty((rows, 10), np.float32)
+        self.delta_bk = np.empty((rows, spec.sizes[-1]), np.float32)
+        self.weights_b = np.ones(rows, np.float32)
+        self.targets_b = self.data.targets_n[self.order_n]
+        self.grads = Layers(*(tuple(np.empty_like(a) for a in part) for part in self.params))
+        self.steps = adam_steps(1, rows)
+        copied = (
+            Layers(*(tuple(a.copy() for a in arrays) for arrays in part)) for part in self.state
+        )
+        self.updated = State(*copied)
+        for operation in OPERATIONS:  # what one leaves, the next takes; and Numba compiles
+            getattr(self, operation)()
+
+    def gather(self):
+        self.kernels.gather(self.data.x_ni, self.order_n, 0, self.rows, PIXEL_SCALE, self.x_bi)
+
+    def forward(self):
+        self.kernels.forward(self.params, self.x_bi, SPEC, self.layers)
+
+    def loss_delta(self):
+        self.kernels.loss_delta(
+            *(self.layers[-1], self.targets_b, self.weights_b, SPEC, self.loss_b, self.delta_bk)
+        )
+
+    def backward(self):
+        self.kernels.backward(self.params, self.x_bi, self.layers, self.delta_bk, SPEC, self.grads)
+
+    def update(self):
+        self.kernels.update(self.updated, self.grads, self.steps.numbers(0), SPEC)
+
+    def train_steps(self):
+        """One step, copying the weights in and out included."""
+        threads = self.network.threads
+        self.kernels.train_steps(
+            *(self.updated, self.data, self.order_n, self.steps, SPEC, 0, 1, threads)
+        )
+
+    def predict(self):
+        x_ni = self.data.x_ni[: self.rows]
+        self.kernels.predict(
+            self.params, x_ni, PIXEL_SCALE, SPEC, self.network.threads, self.out_nk
+        )

@@ -1,0 +1,53 @@
+"""Every operation of a backend, one by one. tests/test_suite.py holds that none is forgotten.
+
+They are measured as callers see them: the compiled backends copy matrices into their own layout and
+back in each call, which train_steps does once for a range of steps.
+"""
+
+from .cases import BACKENDS, DATASET, Batch
+
+
+class Operation:
+    params = (BACKENDS, [1, 64, 1024])
+    param_names = ("backend", "rows")
+    version = DATASET
+
+    def setup(self, backend, rows):
+        self.batch = Batch(backend, rows)
+
+
+class Gather(Operation):
+    def time_gather(self, backend, rows):
+        self.batch.gather()
+
+
+class Forward(Operation):
+    def time_forward(self, backend, rows):
+        self.batch.forward()
+
+
+class LossDelta(Operation):
+    def time_loss_delta(self, backend, rows):
+        self.batch.loss_delta()
+
+
+class Backward(Operation):
+    def time_backward(self, backend, rows):
+        self.batch.backward()
+
+
+class Update(Operation):
+    params = (BACKENDS, [64])  # it does not depend on the rows
+
+    def time_update(self, backend, rows):
+        self.batch.update()
+
+
+class TrainSteps(Operation):
+    def time_train_steps(self, backend, rows):
+        self.batch.train_steps()
+
+
+class Predict(Operation):
+    def time_predict(self, backend, rows):
+        self.batch.predict()

@@ -1,0 +1,54 @@
+"""Whole epochs, what they need, and what they lead to."""
+
+from fmnist_fast import train
+
+from .cases import BACKENDS, DATASET, adam_steps, dataset, skip_if_missing, training
+
+
+class Epoch:
+    params = (BACKENDS, [64, 256], [1, 2])
+    param_names = ("backend", "batch_size", "threads")
+    version = DATASET
+    number, warmup_time, timeout = 1, 0, 120
+
+    def setup(self, backend, batch_size, threads):
+        skip_if_missing(backend)
+        self.network, self.state, self.data, self.order_n = training(backend, threads)
+        self.count = -(-len(self.order_n) // batch_size)
+        self.steps = adam_steps(self.count, batch_size)
+        self.train(self.count // 4)  # cores that slept are slow; and Numba compiles
+
+    def train(self, count):
+        self.network.train_steps(self.state, self.data, self.order_n, self.steps, 0, count)
+
+    def time_epoch(self, backend, batch_size, threads):
+        self.train(self.count)
+
+
+class Memory:
+    params = BACKENDS
+    param_names = ("backend",)
+    version = DATASET
+
+    def setup(self, backend):
+        skip_if_missing(backend)
+
+    def peakmem_train(self, backend):
+        train(dataset(), backend=backend, epochs=1)
+
+
+class Accuracy:
+    """After a fixed recipe: speed that costs accuracy is none."""
+
+    params = BACKENDS
+    param_names = ("backend",)
+    version = DATASET
+    unit = "%"
+    timeout = 120
+
+    def setup(self, backend):
+        skip_if_missing(backend)
+
+    def track_test_accuracy(self, backend):
+        result = train(dataset(), backend=backend, epochs=5, seed=0)
+        return round(100 * result.test_accuracy, 2)
