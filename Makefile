@@ -2,7 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test checked strict app lint types bench clean
+# Benchmarks run elsewhere.
+ifdef FMNIST_FAST_DATA
+export FMNIST_FAST_DATA := $(abspath $(FMNIST_FAST_DATA))
+endif
+
+.PHONY: train test checked strict app lint types bench figures clean
 
 train: .venv/core
 	$(BIN)/fmnist-fast train $(ARGS)
@@ -31,8 +36,18 @@ strict: .venv/dev
 app: .venv/app
 	$(BIN)/streamlit run app.py
 
+# Every benchmark of the suite once, on this checkout. Without machine's answer asv would ask.
 bench: .venv/dev
-	$(BIN)/python benchmarks/epoch.py
+	$(BIN)/asv machine --yes --config benchmarks/asv.conf.json >/dev/null
+	$(BIN)/asv run --config benchmarks/asv.conf.json --quick --show-stderr \
+	  --environment existing:$(CURDIR)/$(BIN)/python
+
+# The measured tables of both READMEs and the picture.
+figures: .venv/dev
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/fmnist-fast bench --peers --rounds 9 --json >build/bench.json
+	mv build/bench.json docs/bench.json
+	$(BIN)/python benchmarks/quote.py
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -181,7 +181,8 @@ def check_update(kernels, case):
     before = [a.copy() for arrays in true_state.params for a in arrays]
     numbers = StepNumbers(1e-3, 1e-8, 1e-4, 1e-2, 0.9, 0.999)
     true_grads = Layers(*(tuple(a.astype(np.float64) for a in arrays) for arrays in grads))
-    kernels.update(state, grads, numbers, case.spec)
+    used_up = Layers(*(tuple(a.copy() for a in arrays) for arrays in grads))
+    kernels.update(state, used_up, numbers, case.spec)
     reference.update(true_state, true_grads, numbers, case.wide_spec)
     for kind in range(2):
         for i, g in enumerate(grads[kind]):

@@ -2,9 +2,14 @@
 
 They are measured as callers see them: the compiled backends copy matrices into their own layout and
 back in each call, which train_steps does once for a range of steps.
+
+A time is that of CALLS calls: asv sets up anew before every call that it times, and the first call
+after that finds cold caches and sleeping cores.
 """
 
 from .cases import BACKENDS, DATASET, Batch
+
+CALLS = 20
 
 
 class Operation:
@@ -15,39 +20,43 @@ class Operation:
     def setup(self, backend, rows):
         self.batch = Batch(backend, rows)
 
+    def repeat_calls(self, call):
+        for _ in range(CALLS):
+            call()
+
 
 class Gather(Operation):
     def time_gather(self, backend, rows):
-        self.batch.gather()
+        self.repeat_calls(self.batch.gather)
 
 
 class Forward(Operation):
     def time_forward(self, backend, rows):
-        self.batch.forward()
+        self.repeat_calls(self.batch.forward)
 
 
 class LossDelta(Operation):
     def time_loss_delta(self, backend, rows):
-        self.batch.loss_delta()
+        self.repeat_calls(self.batch.loss_delta)
 
 
 class Backward(Operation):
     def time_backward(self, backend, rows):
-        self.batch.backward()
+        self.repeat_calls(self.batch.backward)
 
 
 class Update(Operation):
     params = (BACKENDS, [64])  # it does not depend on the rows
 
     def time_update(self, backend, rows):
-        self.batch.update()
+        self.repeat_calls(self.batch.update)
 
 
 class TrainSteps(Operation):
     def time_train_steps(self, backend, rows):
-        self.batch.train_steps()
+        self.repeat_calls(self.batch.train_steps)
 
 
 class Predict(Operation):
     def time_predict(self, backend, rows):
-        self.batch.predict()
+        self.repeat_calls(self.batch.predict)

@@ -1,6 +1,6 @@
 """An epoch of every backend against the plainest NumPy loop that one would write by hand.
 
-    python benchmarks/epoch.py [--rounds 7] [--threads 2]
+    python benchmarks/plain_loop.py [--rounds 7] [--threads 2]
 
 All train 784-128-64-10 at batch 64 from the same weights on the same rows in the same order, with
 the same number of threads, in turn within one run. Checked before it is timed: after the
