@@ -50,15 +50,20 @@ def phases(report: Report) -> Iterator[str]:
         )
 
 
+def source(report: Report) -> str:
+    """What was measured, on what, when and with what, a line each."""
+    return "\\\n".join(on_what(report))
+
+
 def short_block(report: Report) -> str:
     """For the project's README."""
-    return "\n".join([*table(list(short_entries(report))), "", *on_what(report), ""])
+    return "\n".join([*table(list(short_entries(report))), "", source(report), ""])
 
 
 def long_block(report: Report) -> str:
     """For benchmarks/README.md."""
     there = [entry for entry in report.entries if entry.missing is None]
-    return "\n".join([*table(there), "", *phases(report), "", *on_what(report), ""])
+    return "\n".join([*table(there), "", *phases(report), "", source(report), ""])
 
 
 def replaced(page: str, block: str) -> str:

@@ -1,5 +1,7 @@
 """The README stays true: its tree, its commands, its example."""
 
+import importlib
+import json
 import re
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def test_every_command_in_it_exists(capsys):
 
 def test_its_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"make (train|test|app|bench)\b", README)):
+    for target in set(re.findall(r"make (train|test|app|bench|figures)\b", README)):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
 
 
@@ -55,3 +57,16 @@ def test_the_python_example_runs(small_dataset, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README))
 def test_its_links_lead_somewhere(link):
     assert (ROOT / link).exists()
+
+
+def test_its_measured_table_is_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    quote = importlib.import_module("quote")
+    report = quote.Report.from_json(json.loads(quote.MEASURED.read_text()))
+    assert len(report.entries) > 5
+    assert quote.replaced(README, quote.short_block(report)) == README
+    page = quote.LONG.read_text()
+    assert quote.replaced(page, quote.long_block(report)) == page
+    changed = page.replace(f"{report.entries[0].seconds_median:.3f}", "0.001", 1)
+    assert quote.replaced(changed, quote.long_block(report)) != changed  # it would be seen
+    assert quote.PICTURE.exists()
