@@ -72,14 +72,15 @@ class Data(NamedTuple):
     """The rows to learn from, never copied whole.
 
     x_ni : uint8, float32 or float64 (n, i). scale : x is multiplied by it (1/255 for pixels).
-    targets_n : int32 (n,), each in 0..k-1. weights_n : float64 (n,), >= 0, weight of each row.
+    targets_n : int32 (n,), each in 0..k-1; or, in the spec's dtype, (n, k): how probable each class
+    should be, rows sum to 1. weights_n : float64 (n,), >= 0, weight of each row.
     dense : whether x has so few zeros that a backend should not look for them. It is a property of
     the whole data set, never of a slice; values do not depend on it.
     """
 
     x_ni: NDArray
     scale: float
-    targets_n: NDArray[np.int32]
+    targets_n: NDArray
     weights_n: NDArray[np.float64]
     dense: bool = False
 

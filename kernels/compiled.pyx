@@ -67,6 +67,8 @@ cdef extern from "simd/loops.h" nogil:
         float (*exponential)(const float *z, float peak, float *out, long count) noexcept nogil
         void (*share_out)(float *p, float factor, long target, float share,
                           long width) noexcept nogil
+        float (*share_out_soft)(float *p, float factor, const float *target, const float *z,
+                                float share, long width) noexcept nogil
         void (*row_of_bytes)(const uint8_t *x, float scale, long count, float *out, long next,
                              uint64_t *mask, long next_mask, long s) noexcept nogil
         void (*row_of_floats)(const float *x, float scale, long count, float *out, long next,
@@ -324,40 +326,76 @@ cdef void delta_rows(
         )
 
 
-cdef float softmax_row(
-    const float *z, float *out, long capacity, long classes, long s, long target, float share
+cdef float exponentials(
+    const float *z, float *out, long capacity, long classes, long s, float *total
 ) noexcept nogil:
-    """(softmax(z) - [the target]) * share of row s of the logits, in panels; no target is below 0.
-
-    Returns log sum_k e^z[k].
-    """
+    """e^(z - the largest) of row s of the logits, in panels, and their sum. Returns the largest."""
     cdef long panel, at
-    cdef float peak = -INFINITY, total = 0
+    cdef float peak = -INFINITY
+    total[0] = 0
     for panel in range(panels_of(classes)):
         at = panel * capacity * PANEL + s * width_of(classes, panel)
         peak = run.largest(z + at, peak, min(PANEL, classes - panel * PANEL))
     for panel in range(panels_of(classes)):
         at = panel * capacity * PANEL + s * width_of(classes, panel)
-        total += run.exponential(z + at, peak, out + at, min(PANEL, classes - panel * PANEL))
+        total[0] += run.exponential(z + at, peak, out + at, min(PANEL, classes - panel * PANEL))
+    return peak
+
+
+cdef float softmax_row(
+    const float *z, float *out, long capacity, long classes, long s, long target, float share
+) noexcept nogil:
+    """(softmax(z) - [the target]) * share of row s of the logits; no target is below 0.
+
+    Returns log sum_k e^z[k].
+    """
+    cdef long panel
+    cdef float total, peak = exponentials(z, out, capacity, classes, s, &total)
     for panel in range(panels_of(classes)):
-        at = panel * capacity * PANEL + s * width_of(classes, panel)
         run.share_out(
-            out + at, 1 / total, target - panel * PANEL, share, width_of(classes, panel)
+            out + panel * capacity * PANEL + s * width_of(classes, panel), 1 / total,
+            target - panel * PANEL, share, width_of(classes, panel),
         )
     return logf(total) + peak
 
 
 cdef float loss_row(
     const float *z, float *delta, uint64_t *mask, long capacity, long classes, long s, long target,
-    float share
+    const float *soft, float share
 ) noexcept nogil:
-    """loss_delta for one row; share is its weight over the batch's. Fills the row's masks."""
-    cdef float log_sum = softmax_row(z, delta, capacity, classes, s, target, share)
-    cdef long panel
+    """loss_delta for one row; share is its weight over the batch's. Fills the row's masks.
+
+    soft: the target distributions, in panels as z is; null: the target is a class.
+    """
+    cdef long panel, at
+    cdef float total, expected = 0, log_sum
     for panel in range(panels_of(classes)):
         mask[panel * capacity + s] = ALL >> (PANEL - min(PANEL, classes - panel * PANEL))
-    panel = target // PANEL
-    return log_sum - z[panel * capacity * PANEL + s * width_of(classes, panel) + target % PANEL]
+    if soft == NULL:
+        log_sum = softmax_row(z, delta, capacity, classes, s, target, share)
+        panel = target // PANEL
+        at = panel * capacity * PANEL + s * width_of(classes, panel) + target % PANEL
+        return log_sum - z[at]
+    log_sum = exponentials(z, delta, capacity, classes, s, &total)
+    log_sum += logf(total)
+    for panel in range(panels_of(classes)):
+        at = panel * capacity * PANEL + s * width_of(classes, panel)
+        expected += run.share_out_soft(
+            delta + at, 1 / total, soft + at, z + at, share, width_of(classes, panel)
+        )
+    return log_sum - expected
+
+
+cdef inline void spread_row(
+    const float *row, long columns, float *flat, long capacity, long s
+) noexcept nogil:
+    """A row as row s of a matrix in panels."""
+    cdef long panel
+    for panel in range(panels_of(columns)):
+        memcpy(
+            flat + panel * capacity * PANEL + s * width_of(columns, panel), row + panel * PANEL,
+            min(PANEL, columns - panel * PANEL) * sizeof(float),
+        )
 
 
 cdef struct Turned:
@@ -468,7 +506,8 @@ cdef struct Plan:
     float scale
     bint dense
     const int32_t *order
-    const int32_t *targets
+    const int32_t *targets  # or null, and
+    const float *soft       # the target distributions
     const double *weights
     const double *step_size
     const double *epsilon
@@ -478,6 +517,7 @@ cdef struct Plan:
     float *x[2]             # this batch, of a step with an even number or an odd one, and the next
     uint64_t *x_mask[2]
     int32_t *batch_targets[2]
+    float *batch_soft[2]    # in panels, as the logits are
     double *batch_weights[2]
     Turned *turned          # one for every thread
     float *loss
@@ -553,11 +593,17 @@ cdef inline long rows_of(const Plan *plan, long step) noexcept nogil:
 cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
     """A part of it is half a row of a batch."""
     cdef const Layer *layer = plan.layers
+    cdef long classes = plan.layers[plan.depth - 1].outputs
     cdef long rows = rows_of(plan, step), parts = rows * halves_of(layer), part, half, s, block
     cdef long begin = share(parts, thread, plan.threads), row
     for s in range(share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)):
         row = plan.order[step * plan.batch + s]
-        plan.batch_targets[step & 1][s] = plan.targets[row]
+        if plan.soft == NULL:
+            plan.batch_targets[step & 1][s] = plan.targets[row]
+        else:
+            spread_row(
+                plan.soft + row * classes, classes, plan.batch_soft[step & 1], plan.capacity, s
+            )
         plan.batch_weights[step & 1][s] = plan.weights[row]
     for part in range(begin, share(parts, thread + 1, plan.threads)):
         half = part // rows
@@ -577,6 +623,7 @@ cdef void prefetch_rows(
     """Fetch what gather_phase will read in this step, from done/total to now/total of it: random
     rows of a data set larger than the caches."""
     cdef const Layer *layer = plan.layers
+    cdef long classes = plan.layers[plan.depth - 1].outputs
     cdef long rows = rows_of(plan, step), parts = rows * halves_of(layer), part, half, s, block, at
     cdef long begin = share(parts, thread, plan.threads)
     cdef long count = share(parts, thread + 1, plan.threads) - begin, row
@@ -585,7 +632,10 @@ cdef void prefetch_rows(
         half = part // rows
         s = part - half * rows
         row = plan.order[step * plan.batch + s]
-        prefetch(plan.targets + row, sizeof(int32_t))
+        if plan.soft == NULL:
+            prefetch(plan.targets + row, sizeof(int32_t))
+        else:
+            prefetch(plan.soft + row * classes, classes * sizeof(float))
         prefetch(plan.weights + row, sizeof(double))
         block = 2 * half
         while block < panels_of(layer.inputs):
@@ -641,7 +691,7 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
     for s in range(first, last):
         plan.loss[s] = loss_row(
             top.a, top.delta, top.delta_mask, plan.capacity, top.outputs, s, targets[s],
-            <float>(weights[s] / total) if total else 0,
+            plan.batch_soft[step & 1], <float>(weights[s] / total) if total else 0,
         )
     for depth in range(plan.depth - 1, 0, -1):
         delta_rows(plan.layers + depth, plan.layers + depth - 1, plan.capacity, first, last)
@@ -798,14 +848,9 @@ cdef void work(Plan *plan, long thread) noexcept nogil:
 
 cdef void _spread(const float[:, ::1] matrix, float *flat, long capacity) noexcept:
     """Copy rows into panels of a network with that capacity."""
-    cdef long columns = matrix.shape[1], s, panel, width, count
-    for panel in range(panels_of(columns)):
-        width, count = width_of(columns, panel), min(PANEL, columns - panel * PANEL)
-        for s in range(matrix.shape[0]):
-            memcpy(
-                flat + panel * capacity * PANEL + s * width, &matrix[s, panel * PANEL],
-                count * sizeof(float),
-            )
+    cdef long s
+    for s in range(matrix.shape[0]):
+        spread_row(&matrix[s, 0], matrix.shape[1], flat, capacity, s)
 
 
 cdef void _collect(const float *flat, float[:, ::1] matrix, long capacity) noexcept:
@@ -1017,10 +1062,17 @@ def train_steps(
         x_floats = x_ni
         plan.x_floats = &x_floats[0, 0]
     plan.scale, plan.dense = data.scale, data.dense
-    cdef const int32_t[::1] targets = data.targets_n
+    cdef const int32_t[::1] targets
+    cdef const float[:, ::1] soft
+    if data.targets_n.ndim == 1:
+        targets = data.targets_n
+        plan.targets = &targets[0]
+    else:
+        soft = data.targets_n
+        plan.soft = &soft[0, 0]
     cdef const double[::1] weights = data.weights_n, step_size = steps.step_size_t
     cdef const double[::1] epsilon = steps.epsilon_t, l2 = steps.l2_t, decay = steps.decay_t
-    plan.order, plan.targets, plan.weights = &order_n[0], &targets[0], &weights[0]
+    plan.order, plan.weights = &order_n[0], &weights[0]
     plan.step_size, plan.epsilon, plan.l2, plan.decay = (
         &step_size[0], &epsilon[0], &l2[0], &decay[0]
     )
@@ -1029,6 +1081,10 @@ def train_steps(
         plan.x[depth] = training.floats(capacity * padded(spec.sizes[0]))
         plan.x_mask[depth] = training.bits(capacity * panels_of(spec.sizes[0]))
         plan.batch_targets[depth] = <int32_t *>training.room(capacity * sizeof(int32_t))
+        if plan.soft != NULL:
+            plan.batch_soft[depth] = training.floats(
+                capacity * padded(training.layers[training.depth - 1].outputs)
+            )
         plan.batch_weights[depth] = <double *>training.room(capacity * sizeof(double))
     for depth in range(training.depth):
         parts += parts_of(training.layers + depth)
@@ -1092,7 +1148,7 @@ def forward(params, const float[:, ::1] x_bi, spec, out_layers):
 
 
 def loss_delta(
-    const float[:, ::1] logits_bk, const int32_t[::1] targets_b, const float[::1] weights_b, spec,
+    const float[:, ::1] logits_bk, targets_b, const float[::1] weights_b, spec,
     float[::1] out_loss_b, float[:, ::1] out_delta_bk
 ):
     """Cross-entropy of every row and its gradient: see reference.loss_delta."""
@@ -1102,12 +1158,19 @@ def loss_delta(
     cdef float *delta = network.floats(rows * padded(classes))
     cdef uint64_t *mask = network.bits(rows * panels_of(classes))
     cdef double total = 0
+    cdef const int32_t[::1] targets
+    cdef float *soft = NULL
     _spread(logits_bk, z, rows)
+    if targets_b.ndim == 1:
+        targets = targets_b
+    else:
+        soft = network.floats(rows * padded(classes))
+        _spread(targets_b, soft, rows)
     for s in range(rows):
         total += weights_b[s]
     for s in range(rows):
         out_loss_b[s] = loss_row(
-            z, delta, mask, rows, classes, s, targets_b[s],
+            z, delta, mask, rows, classes, s, 0 if soft != NULL else targets[s], soft,
             <float>(weights_b[s] / total) if total else 0,
         )
     _collect(delta, out_delta_bk, rows)

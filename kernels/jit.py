@@ -635,15 +635,14 @@ def exponential(x):
 
 
 @_inner
-def softmax_row(net, z, out, classes, s, target):
-    """Softmax of row s of the logits, in panels; returns -log of the target's probability."""
+def softmax_row(net, z, out, classes, s):
+    """Softmax of row s of the logits, in panels; returns log sum_k e^z[k]."""
     floats, capacity = net.floats, net.capacity
     peak = floats[z + s * PANEL]
     for c in range(1, classes):
         value = floats[z + (c // PANEL * capacity + s) * PANEL + c % PANEL]
         if value > peak:
             peak = value
-    logit = floats[z + (target // PANEL * capacity + s) * PANEL + target % PANEL]
     for c in range(0, classes, GROUP):
         at = (c // PANEL * capacity + s) * PANEL + c % PANEL
         store(floats, out + at, exponential(load(floats, z + at, GROUP) - splat(peak, GROUP)))
@@ -655,23 +654,39 @@ def softmax_row(net, z, out, classes, s, target):
         floats[at] = floats[at] / total
     for c in range(classes, groups_of(classes) * GROUP):
         floats[out + (c // PANEL * capacity + s) * PANEL + c % PANEL] = np.float32(0)
-    return np.float32(math.log(total) + peak - logit)
+    return math.log(total) + peak
 
 
 @_inner
-def loss_row(net, s, target, weight):
-    """loss_delta for one row; weight: its share of the batch's. Fills the row's masks."""
+def loss_row(net, s, targets, soft, row, weight):
+    """loss_delta for one row; weight: its share of the batch's. Fills the row's masks.
+
+    targets, soft : classes, or distributions, one after the other, of all rows; one is empty.
+    row : which of them is this one's.
+    """
     floats, masks, layers, capacity = net
     top = len(layers) - 1
-    delta, mask, classes = layers[top, DELTA], layers[top, DELTA_MASK], layers[top, OUTPUTS]
-    target, weight = np.int64(target), np.float32(weight)
-    loss = softmax_row(net, layers[top, A], delta, classes, s, target)
-    floats[delta + (target // PANEL * capacity + s) * PANEL + target % PANEL] -= np.float32(1)
+    z, delta, mask = layers[top, A], layers[top, DELTA], layers[top, DELTA_MASK]
+    classes, weight = layers[top, OUTPUTS], np.float32(weight)
+    loss = softmax_row(net, z, delta, classes, s)
+    if len(soft):
+        expected = 0.0
+        for c in range(classes):
+            at = (c // PANEL * capacity + s) * PANEL + c % PANEL
+            target = soft[row * classes + c]
+            expected += target * floats[z + at]
+            floats[delta + at] -= target
+        loss -= expected
+    else:
+        target = np.int64(targets[row])
+        at = (target // PANEL * capacity + s) * PANEL + target % PANEL
+        floats[delta + at] -= np.float32(1)
+        loss -= floats[z + at]
     for c in range(classes):
         floats[delta + (c // PANEL * capacity + s) * PANEL + c % PANEL] *= weight
     for panel in range(panels_of(classes)):
         masks[mask + panel * capacity + s] = first_bits(classes - panel * PANEL)
-    return loss
+    return np.float32(loss)
 
 
 @_inner
@@ -844,6 +859,7 @@ class Plan(NamedTuple):
     numbers: NDArray
     order: NDArray
     targets: NDArray
+    soft: NDArray
     weights: NDArray
     numbers_t: NDArray
     loss: NDArray
@@ -960,7 +976,12 @@ def middle_phase(plan, step, thread):
     for s in range(first, last):
         row = plan.order[step * plan.batch + s]
         plan.loss[s] = loss_row(
-            plan.net, s, plan.targets[row], plan.weights[row] / total if total else 0.0
+            plan.net,
+            s,
+            plan.targets,
+            plan.soft,
+            row,
+            plan.weights[row] / total if total else 0.0,
         )
     for depth in range(top, 0, -1):
         delta_rows(plan.net, depth, first, last)
@@ -1101,7 +1122,7 @@ def predict_rows(net, x, mask, pixels, numbers, scale, first, last, out_nk):
             gather_row(net, pixels, numbers, base + s, scale, x, mask, s)
         forward_all(net, x, mask, rows)
         for s in range(rows):
-            softmax_row(net, z, z, classes, s, 0)
+            softmax_row(net, z, z, classes, s)
             for c in range(classes):
                 out_nk[base + s, c] = floats[z + (c // PANEL * PANEL + s) * PANEL + c % PANEL]
 
@@ -1118,13 +1139,13 @@ def forward_batch(net, x, mask, x_flat):
 
 
 @_kernel
-def loss_batch(net, targets, weights, out_loss):
+def loss_batch(net, targets, soft, weights, out_loss):
     """The loss of every row, and the gradients at the logits, which are the last layer's A."""
     total = 0.0
-    for s in range(len(targets)):
+    for s in range(len(weights)):
         total += weights[s]
-    for s in range(len(targets)):
-        out_loss[s] = loss_row(net, s, targets[s], weights[s] / total if total else 0.0)
+    for s in range(len(weights)):
+        out_loss[s] = loss_row(net, s, targets, soft, s, weights[s] / total if total else 0.0)
 
 
 @_kernel
@@ -1253,6 +1274,13 @@ def _pixels_and_numbers(x_ni: NDArray) -> tuple[NDArray, NDArray]:
         _fixed(x_ni if is_bytes else np.empty(0, np.uint8)),
         _fixed(np.empty(0, np.float32) if is_bytes else x_ni),
     )
+
+
+def _classes_and_soft(targets: NDArray) -> tuple[NDArray, NDArray]:
+    """The targets as classes and as distributions: one of the two is empty."""
+    if targets.ndim == 1:
+        return _fixed(targets), _fixed(np.empty(0, np.float32))
+    return _fixed(np.empty(0, np.int32)), _fixed(targets)
 
 
 def _up(count: int, multiple: int) -> int:
@@ -1413,7 +1441,7 @@ def train_steps(
         pixels,
         numbers,
         _fixed(order_n),
-        _fixed(data.targets_n),
+        *_classes_and_soft(data.targets_n),
         _fixed(data.weights_n),
         numbers_t,
         np.empty(network.capacity, np.float32),
@@ -1460,7 +1488,7 @@ def forward(params: Layers, x_bi: Floats, spec: Spec, out_layers: tuple[Floats, 
 
 def loss_delta(
     logits_bk: Floats,
-    targets_b: NDArray[np.int32],
+    targets_b: NDArray,
     weights_b: Floats,
     spec: Spec,
     out_loss_b: Floats,
@@ -1473,7 +1501,7 @@ def loss_delta(
     _run(
         loss_batch,
         network.net,
-        _fixed(targets_b),
+        *_classes_and_soft(targets_b),
         _fixed(weights_b),
         out_loss_b,
     )

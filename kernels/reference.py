@@ -75,7 +75,7 @@ def softmax(logits_bk: Floats, out_bk: Floats) -> Floats:
 
 def loss_delta(
     logits_bk: Floats,
-    targets_b: NDArray[np.int32],
+    targets_b: NDArray,
     weights_b: Floats,
     spec: Spec,
     out_loss_b: Floats,
@@ -87,12 +87,20 @@ def loss_delta(
     The batch's loss is the mean, weighted:  sum_b w[b] loss[b] / sum_b w[b].  Its gradient is
         delta[b, k] = (softmax(z)[b, k] - [k is the target]) * w[b] / sum_b w[b].
     A batch whose weights are all zero has loss 0 and gradient 0.
+
+    Targets may be soft, (b, k), a distribution over the classes in every row: then
+        loss[b] = log sum_k exp(z[b, k]) - sum_k target[b, k] z[b, k]
+    and target[b, k] stands in place of [k is the target].
     Source: Goodfellow, Bengio, Courville (2016), section 6.2.2.3.
     """
     rows_b = np.arange(len(targets_b))
     log_sum_b1 = softmax(logits_bk, out_delta_bk)
-    out_loss_b[:] = log_sum_b1[:, 0] - logits_bk[rows_b, targets_b]
-    out_delta_bk[rows_b, targets_b] -= 1
+    if targets_b.ndim == 1:
+        out_loss_b[:] = log_sum_b1[:, 0] - logits_bk[rows_b, targets_b]
+        out_delta_bk[rows_b, targets_b] -= 1
+    else:
+        out_loss_b[:] = log_sum_b1[:, 0] - (targets_b * logits_bk).sum(axis=1)
+        out_delta_bk -= targets_b
     out_delta_bk *= (weights_b / (weights_b.sum() or 1))[:, None]
 
 

@@ -118,16 +118,27 @@ def check_forward(kernels, case):
         a_bi = layers[depth].astype(np.float64)  # the next layer starts from what it was given
 
 
-def check_loss_delta(kernels, case, spread=5):
+def soft_targets(case, dtype=np.float32):
+    """Distributions over the classes, some of which put everything on one."""
+    classes = case.spec.sizes[-1]
+    soft_bk = np.random.default_rng(7).random((case.rows, classes)) ** 3
+    soft_bk[::3] = np.eye(classes)[case.targets_b[::3]]
+    soft_bk = (soft_bk / soft_bk.sum(axis=1, keepdims=True)).astype(dtype)
+    soft_bk.setflags(write=False)
+    return soft_bk
+
+
+def check_loss_delta(kernels, case, spread=5, soft=False):
     rows, classes = case.rows, case.spec.sizes[-1]
     logits_bk = (np.random.default_rng(1).normal(size=(rows, classes)) * spread).astype(np.float32)
     logits_bk.setflags(write=False)
     loss_b, delta_bk = np.full(rows, np.nan, np.float32), np.full_like(logits_bk, np.nan)
-    kernels.loss_delta(logits_bk, case.targets_b, case.weights_b, case.spec, loss_b, delta_bk)
+    targets_b = soft_targets(case) if soft else case.targets_b
+    kernels.loss_delta(logits_bk, targets_b, case.weights_b, case.spec, loss_b, delta_bk)
     true_loss_b, true_delta_bk = np.empty(rows), np.empty((rows, classes))
     reference.loss_delta(
         *wide([logits_bk]),
-        case.targets_b,
+        targets_b.astype(np.float64) if soft else targets_b,
         *wide([case.weights_b]),
         case.wide_spec,
         true_loss_b,
@@ -142,6 +153,8 @@ def check_loss_delta(kernels, case, spread=5):
     off_bk = p_bk * (2 * worst_b1 + 8 + classes) * EPS + 2e-38 * classes
     assert (np.abs(delta_bk - true_delta_bk) <= share_b1 * (off_bk + 4 * EPS)).all()
     bound_b = EPS * (worst_b1[:, 0] + classes + 8 + 2 * true_loss_b + np.abs(logits_bk).max(axis=1))
+    if soft:  # a sum of k products more
+        bound_b += EPS * (classes + 2) * np.abs(targets_b * logits_bk).sum(axis=1)
     assert (np.abs(loss_b - true_loss_b) <= bound_b).all()
 
 
@@ -199,9 +212,11 @@ def check_update(kernels, case):
             assert (np.abs(p - true_p) <= 4 * EPS * np.abs(w) + 24 * EPS * step).all()
 
 
-def check_train_steps(kernels, case, batch_size):
+def check_train_steps(kernels, case, batch_size, soft=False):
     """It is the operations one by one, bit for bit."""
     data, order_n, steps, count = epoch_of(case, batch_size)
+    if soft:
+        data = data._replace(targets_n=soft_targets(case))
     whole, parts = case.state(), case.state()
     losses = kernels.train_steps(whole, data, order_n, steps, case.spec, 0, count, 2)
     for step in range(count):

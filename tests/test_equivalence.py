@@ -16,6 +16,7 @@ from equivalence import (
     check_update,
     epoch_of,
     flat,
+    soft_targets,
     training_data,
 )
 
@@ -59,8 +60,9 @@ def test_a_wrong_kernel_is_caught(backend):
 
 @pytest.mark.parametrize("classes", [1, 2, 7, 10, 16, 17, 64, 65, 100])
 @pytest.mark.parametrize("spread", [0.1, 5, 1000])
-def test_loss_delta(backend, classes, spread):
-    check_loss_delta(backend, Case((3, classes), 9), spread)
+@pytest.mark.parametrize("soft", [False, True])
+def test_loss_delta(backend, classes, spread, soft):
+    check_loss_delta(backend, Case((3, classes), 9), spread, soft)
 
 
 def test_loss_delta_of_nan_is_nan(backend):
@@ -86,8 +88,9 @@ def test_update(backend, sizes):
 
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("batch_size", [1, 10, 64, 1000])
-def test_train_steps_is_the_operations_one_by_one(backend, sizes, batch_size):
-    check_train_steps(backend, Case(sizes, 75), batch_size)
+@pytest.mark.parametrize("soft", [False, True])
+def test_train_steps_is_the_operations_one_by_one(backend, sizes, batch_size, soft):
+    check_train_steps(backend, Case(sizes, 75), batch_size, soft)
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -97,9 +100,12 @@ def test_gather(backend, sizes):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("dense", [False, True])
-def test_bits_do_not_depend_on_threads_or_on_cuts(backend, dtype, dense):
+@pytest.mark.parametrize("soft", [False, True])
+def test_bits_do_not_depend_on_threads_or_on_cuts(backend, dtype, dense, soft):
     case = Case((100, 129, 65, 10), 300, dense)
     data = training_data(case, dtype)
+    if soft:
+        data = data._replace(targets_n=soft_targets(case))
     order_n = np.random.default_rng(0).permutation(300).astype(np.int32)
     steps = Adam().steps(np.full(5, 1e-2), 0, 64, 1e-3)
     expected = None

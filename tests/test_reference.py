@@ -56,7 +56,8 @@ def batch_loss(params: Layers, x_bi, y_b, w_b, spec: Spec, l2: float) -> float:
             a = a @ w_io + b_o
             if depth < len(params.weights) - 1:
                 a = np.where(a > 0, a, 0.0)
-        total += w * (np.log(np.sum(np.exp(a - a.max()))) + a.max() - a[y])
+        wanted = a[y] if np.ndim(y) == 0 else np.dot(y, a)
+        total += w * (np.log(np.sum(np.exp(a - a.max()))) + a.max() - wanted)
     return total / sum(w_b) + l2 / 2 * sum((w_io**2).sum() for w_io in params.weights)
 
 
@@ -143,6 +144,16 @@ def test_loss_and_delta_by_hand():
     )
 
 
+def test_loss_and_delta_of_soft_targets_by_hand():
+    spec = Spec((1, 2), dtype="float64")
+    logits_bk = np.log(np.array([[1.0, 3.0], [1.0, 1.0]]))
+    loss_b, delta_bk = np.empty(2), np.empty((2, 2))
+    soft_bk = np.array([[0.25, 0.75], [1.0, 0.0]])
+    reference.loss_delta(logits_bk, soft_bk, np.array([1.0, 3.0]), spec, loss_b, delta_bk)
+    np.testing.assert_allclose(loss_b, [np.log(4) - 0.75 * np.log(3), np.log(2)], rtol=4 * EPS64)
+    np.testing.assert_allclose(delta_bk, [[0, 0], [-0.5 * 3 / 4, 0.5 * 3 / 4]], atol=4 * EPS64)
+
+
 def test_rows_of_weight_zero_teach_nothing():
     spec = Spec((5, 4, 3), dtype="float64")
     params = random_layers(spec)
@@ -169,12 +180,15 @@ def test_a_batch_of_weight_zero_changes_only_what_the_penalty_asks():
 
 @pytest.mark.parametrize("sizes", [(7, 3), (6, 5, 4), (8, 7, 6, 5), (5, 9, 1, 6, 2)])
 @pytest.mark.parametrize("rows", [1, 2, 9])
-def test_gradients_against_central_differences(sizes, rows):
+@pytest.mark.parametrize("soft", [False, True])
+def test_gradients_against_central_differences(sizes, rows, soft):
     spec = Spec(sizes, dtype="float64")
     rng = np.random.default_rng([*sizes, rows])
     x_bi = rng.random((rows, sizes[0]))
     y_b = rng.integers(0, sizes[-1], rows).astype(np.int32)
     w_b = rng.random(rows) + 0.1
+    if soft:
+        y_b = rng.dirichlet(np.ones(sizes[-1]), rows)
     step = 1e-5
     for draw in range(20):
         params = random_layers(spec, seed=draw)

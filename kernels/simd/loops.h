@@ -83,6 +83,11 @@ typedef struct {
     /* p = (factor * p - [column is target]) * share; no column is a target below 0. */
     void (*share_out)(float *p, float factor, long target, float share, long width);
 
+    /* p = (factor * p - target) * share; returns the sum of target * z. All are zero beyond the
+     * columns of the matrix. */
+    float (*share_out_soft)(float *p, float factor, const float *target, const float *z,
+                            float share, long width);
+
     /* Row s of out = scale * x, which has `count` columns, and its masks: panels of out and mask
      * begin `next` after each other, and the last one is as wide as what is left. */
     void (*row_of_bytes)(const uint8_t *x, float scale, long count, float *out, long next,

@@ -367,6 +367,19 @@ static void share_out(float *p, float factor, long target, float share, long wid
     }
 }
 
+static float share_out_soft(float *p, float factor, const float *target, const float *z,
+                            float share, long width)
+{
+    vec sum = splat(0);
+    for (long c = 0; c < width; c += LANES) {
+        vec t = load(target + c);
+        sum = fma_(t, load(z + c), sum);
+        store(p + c, (load(p + c) * splat(factor) - t) * splat(share));
+    }
+    FOLD(SUM)
+    return sum[0];
+}
+
 /* A row of bytes or floats, which need not be aligned, in blocks of 64: full vectors, then one with
  * what is left and zeros, then zeros up to a multiple of 16. */
 #define ROW_OF(type, widen)                                                                   \
@@ -422,4 +435,4 @@ static double multiply_adds(long turns)
 
 const loops TABLE = {NAME,          multiply, multiply_dense, turn,        adam_turned,
                      bias_gradient, adam,     add,            relu,        relu_delta,
-                     largest,       exponential, share_out, row_of_bytes, row_of_floats, multiply_adds};
+                     largest,       exponential, share_out, share_out_soft, row_of_bytes, row_of_floats, multiply_adds};
