@@ -212,6 +212,21 @@ def _command() -> None:
     help="Penalty on the weights: l2/2 times the sum of their squares.",
 )
 @click.option(
+    "--weight-decay",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Share of the learning rate that every step takes from the weights (decoupled decay).",
+)
+@click.option(
+    "--label-smoothing",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of every target that all classes have alike: 0.05 teaches not to be too sure.",
+)
+@click.option("--flips", is_flag=True, help="Show half of the images in the mirror.")
+@click.option(
     "--validation",
     type=click.IntRange(0),
     help="Training rows held back to choose the best epoch; 0 for none, then the last epoch is "

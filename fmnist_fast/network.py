@@ -25,7 +25,7 @@ PIXEL_SCALE = 1 / 255
 DENSE = 0.7
 
 # What a random stream is for; every purpose has draws of its own.
-INITIAL_WEIGHTS, EPOCH_ORDER, VALIDATION_SPLIT = range(3)
+INITIAL_WEIGHTS, EPOCH_ORDER, VALIDATION_SPLIT, FLIPS = range(4)
 
 
 # Weights that are work for one thread: some 30 us a step at batch 64, of which three meetings of
@@ -135,9 +135,7 @@ class Network:
 
         return State(self.params, zeros(), zeros())
 
-    def data(
-        self, x_ni: NDArray, targets_n: NDArray[np.int32], weights_n: NDArray[np.float64]
-    ) -> Data:
+    def data(self, x_ni: NDArray, targets_n: NDArray, weights_n: NDArray[np.float64]) -> Data:
         """Checked rows, labels and weights, as the kernels learn from them."""
         dense = bool(np.count_nonzero(x_ni) > DENSE * x_ni.size)
         return Data(x_ni, self.scale_of(x_ni), targets_n, weights_n, dense)

@@ -95,7 +95,10 @@ class TrainingReport(Progress):
             self._console.print,
             f"backend {name_of(network.backend)}, threads {network.threads}, "
             f"batch {recipe.batch_size}, {recipe.schedule} to {recipe.lr:g}, l2 {recipe.l2:g}, "
-            f"seed {recipe.seed}",
+            + f"weight decay {recipe.weight_decay:g}, " * bool(recipe.weight_decay)
+            + f"label smoothing {recipe.label_smoothing:g}, " * bool(recipe.label_smoothing)
+            + "flips, " * recipe.flips
+            + f"seed {recipe.seed}",
         )
         self._show(self._console.print, self.HEAD, style="bold")
         self._show(self._bars.start)

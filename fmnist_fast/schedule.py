@@ -63,9 +63,17 @@ class Adam:
     epsilon: float = 1e-8
 
     def steps(
-        self, lr_t: NDArray[np.float64], first: int, batch_size: int, l2: float, decay: float = 0.0
+        self,
+        lr_t: NDArray[np.float64],
+        first: int,
+        batch_size: int,
+        l2: float,
+        decay: float | NDArray[np.float64] = 0.0,
     ) -> Steps:
-        """The steps of one epoch whose learning rates are lr_t, after `first` earlier steps."""
+        """The steps of one epoch whose learning rates are lr_t, after `first` earlier steps.
+
+        decay : the share of the weights that every step takes away, or one for each step.
+        """
         t = np.arange(first + 1, first + 1 + len(lr_t), dtype=np.float64)
         root_t = np.sqrt(1 - self.beta2**t)
         return Steps(
@@ -73,7 +81,7 @@ class Adam:
             step_size_t=lr_t * root_t / (1 - self.beta1**t),
             epsilon_t=self.epsilon * root_t,
             l2_t=np.full(len(lr_t), l2, np.float64),
-            decay_t=np.full(len(lr_t), decay, np.float64),
+            decay_t=np.broadcast_to(decay, len(lr_t)).astype(np.float64),
             beta1=self.beta1,
             beta2=self.beta2,
         )

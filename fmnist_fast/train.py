@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .augment import mirrored, with_flips
 from .backend import name_of
 from .data import Dataset
 from .errors import ArgumentError, UserError
-from .kernels import Layers, Spec
+from .kernels import Data, Layers, Spec
 from .metrics import Evaluation, evaluate
 from .modelfile import Model
 from .network import (
@@ -25,6 +26,7 @@ from .network import (
     random_stream,
 )
 from .schedule import SCHEDULES, Adam, learning_rates
+from .targets import smoothed
 
 __all__ = [
     "Epoch",
@@ -57,6 +59,9 @@ class Recipe:
 
     hidden : widths of the hidden layers. lr : the largest learning rate of the schedule.
     schedule : onecycle, cosine or constant. l2 : factor of the penalty l2/2 sum w^2.
+    weight_decay : every step takes this share of its learning rate from the weights (decoupled
+    decay). label_smoothing : share of every target that all classes have alike. flips : half of the
+    images of an epoch, by chance, are seen in the mirror.
     validation : rows held back to choose the best epoch (None: 5,000, or a twelfth of a smaller
     set; 0: none, the last epoch is the model).
     """
@@ -67,6 +72,9 @@ class Recipe:
     lr: float = 2e-3
     schedule: str = "onecycle"
     l2: float = 1e-4
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    flips: bool = False
     validation: int | None = None
     seed: int = 0
     dtype: str = "float32"
@@ -75,7 +83,7 @@ class Recipe:
         """Plain numbers for NumPy's, which no model file can hold; check() judges the rest."""
         for name, value in vars(self).items():
             object.__setattr__(self, name, _plain(value))
-        for name in ("lr", "l2"):
+        for name in ("lr", "l2", "weight_decay", "label_smoothing"):
             if isinstance(getattr(self, name), Real):
                 object.__setattr__(self, name, float(getattr(self, name)))
         if not isinstance(self.hidden, (int, str)):
@@ -102,13 +110,27 @@ class Recipe:
                 raise ArgumentError(f"{name} is {value}: give at least {least}")
             if value > MOST and name != "seed":
                 raise ArgumentError(f"{name} is {value}: give at most {MOST:,}")
-        for name, number in (("lr", self.lr), ("l2", self.l2)):
+        for name, number in (
+            ("lr", self.lr),
+            ("l2", self.l2),
+            ("weight_decay", self.weight_decay),
+            ("label_smoothing", self.label_smoothing),
+        ):
             if not isinstance(number, Real):
                 raise ArgumentError(f"{name} is {number!r}: give a number")
-        if not (isfinite(self.lr) and self.lr > 0):
-            raise ArgumentError(f"lr is {self.lr}: give a number above 0")
-        if not (isfinite(self.l2) and self.l2 >= 0):
-            raise ArgumentError(f"l2 is {self.l2}: give 0 or more")
+            if name == "lr" and not (isfinite(number) and number > 0):
+                raise ArgumentError(f"lr is {number}: give a number above 0")
+            if not (isfinite(number) and number >= 0):
+                raise ArgumentError(f"{name} is {number}: give 0 or more")
+        if self.weight_decay * self.lr >= 1:
+            raise ArgumentError(
+                f"weight_decay is {self.weight_decay}: with a learning rate of {self.lr:g} give "
+                f"less than {1 / self.lr:g}"
+            )
+        if self.label_smoothing >= 1:
+            raise ArgumentError(f"label_smoothing is {self.label_smoothing}: give less than 1")
+        if not isinstance(self.flips, bool):
+            raise ArgumentError(f"flips is {self.flips!r}: give True or False")
         if self.schedule not in SCHEDULES:
             choices = ", ".join(SCHEDULES)
             raise ArgumentError(f"unknown schedule {self.schedule!r}: choose from {choices}")
@@ -252,7 +274,7 @@ class _Run:
         self.state = self.network.fresh_state()
         x_ni = check_rows(dataset.x_train, inputs, unit_range=False, name="x_train")
         y_n = check_labels(dataset.y_train, rows, classes, name="y_train")
-        self.data = self.network.data(x_ni, y_n, _check_weights(sample_weight, rows))
+        self.data = self._learned_from(x_ni, y_n, _check_weights(sample_weight, rows))
 
         self.train_rows, held_back = split(rows, recipe.held_back(rows))
         self.x_validation, self.y_validation = x_ni[held_back], y_n[held_back]
@@ -260,6 +282,22 @@ class _Run:
         self.lr_t = learning_rates(recipe.schedule, recipe.lr, self.batches * recipe.epochs)
         self.history: list[Epoch] = []
         self.best: tuple[int, float | None, Layers] | None = None
+
+    def _learned_from(
+        self, x_ni: NDArray, y_n: NDArray[np.int32], weights_n: NDArray[np.float64]
+    ) -> Data:
+        """What the recipe makes of the training set."""
+        recipe, spec = self.recipe, self.network.spec
+        targets_n: NDArray = y_n
+        if recipe.label_smoothing:
+            targets_n = smoothed(y_n, spec.sizes[-1], recipe.label_smoothing, spec.dtype)
+        if recipe.flips:
+            if self.dataset.x_train.ndim != 3:
+                raise ArgumentError("flips are for images: this data set has rows of numbers")
+            x_ni = mirrored(x_ni.reshape(self.dataset.x_train.shape)).reshape(-1, spec.sizes[0])
+            targets_n = np.concatenate([targets_n, targets_n])
+            weights_n = np.concatenate([weights_n, weights_n])
+        return self.network.data(x_ni, targets_n, weights_n)
 
     def epoch(self, number: int, progress: Progress) -> Epoch:
         """Train for one epoch and evaluate; number counts from 1."""
@@ -321,11 +359,12 @@ class _Run:
 
     def _train(self, number: int, progress: Progress) -> tuple[NDArray[np.float64], float]:
         """All steps of an epoch, in ranges that last RANGE_SECONDS: their losses, the seconds."""
-        done = (number - 1) * self.batches
-        steps = Adam().steps(
-            self.lr_t[done : done + self.batches], done, self.recipe.batch_size, self.recipe.l2
-        )
-        order_n = epoch_order(self.train_rows, self.recipe.seed, number)
+        recipe, done = self.recipe, (number - 1) * self.batches
+        lr_t = self.lr_t[done : done + self.batches]
+        steps = Adam().steps(lr_t, done, recipe.batch_size, recipe.l2, recipe.weight_decay * lr_t)
+        order_n = epoch_order(self.train_rows, recipe.seed, number)
+        if recipe.flips:
+            order_n = with_flips(order_n, len(self.dataset.x_train), recipe.seed, number)
         losses_t = np.empty(self.batches)
         seconds, first, stride = 0.0, 0, 1
         while first < self.batches:

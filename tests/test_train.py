@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from fmnist_fast import train
+from fmnist_fast.augment import mirrored, with_flips
 from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.errors import ArgumentError
+from fmnist_fast.targets import smoothed
 from fmnist_fast.train import (
     Progress,
     Recipe,
@@ -203,6 +205,10 @@ def test_equal_sample_weights_change_nothing(small_dataset):
         ({"threads": 2.5}, "threads is 2.5: give a whole number"),
         ({"hidden": 64}, r"hidden is 64: give the widths, like \(128, 64\)"),
         ({"lr": "1"}, "lr is '1': give a number"),
+        ({"weight_decay": -1}, "weight_decay is -1.0: give 0 or more"),
+        ({"weight_decay": 500.0}, "weight_decay is 500.0: .* give less than 500"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0: give less than 1"),
+        ({"flips": 1}, "flips is 1: give True or False"),
     ],
 )
 def test_what_is_wrong_with_the_arguments_is_said(small_dataset, options, message):
@@ -334,3 +340,58 @@ def test_a_whole_number_will_do_for_l2(small_dataset, name):
     if unavailable(name):
         pytest.skip(str(unavailable(name)))
     train(small_dataset, backend=name, threads=1, epochs=1, hidden=(7,), l2=0)
+
+
+def test_label_smoothing_asks_for_a_little_of_every_class(small_dataset):
+    soft_nk = smoothed(np.array([2, 0], np.int32), 4, 0.1, "float64")
+    np.testing.assert_allclose(
+        soft_nk, [[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]]
+    )
+    sure, unsure = (
+        train(small_dataset, label_smoothing=s, **{**FAST, "epochs": 8}) for s in (0.0, 0.3)
+    )
+    most_sure, least_sure = (
+        r.model.predict_proba(small_dataset.x_test).max(axis=1).mean() for r in (sure, unsure)
+    )
+    assert least_sure < most_sure - 0.1
+
+
+def test_flips_show_half_of_the_rows_in_the_mirror():
+    images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    both = mirrored(images)
+    assert np.array_equal(both[:2], images)
+    assert np.array_equal(both[2:, :, ::-1], images)
+    order_n = np.random.default_rng(0).permutation(1000).astype(np.int32)
+    flipped = with_flips(order_n, 1000, 0, 1)
+    assert flipped.dtype == np.int32
+    assert np.array_equal(flipped % 1000, order_n)
+    assert 400 < (flipped >= 1000).sum() < 600
+    # What happens to a row does not depend on its place, but on seed and epoch.
+    again = with_flips(np.sort(order_n), 1000, 0, 1)
+    assert set(again) == set(flipped)
+    assert set(with_flips(order_n, 1000, 0, 2)) != set(flipped)
+    assert set(with_flips(order_n, 1000, 1, 1)) != set(flipped)
+
+
+@pytest.mark.parametrize("backend", [name for name in NAMES if unavailable(name) is None])
+def test_flips_smoothing_and_decay_in_every_backend(small_dataset, backend):
+    recipe = {"flips": True, "label_smoothing": 0.1, "weight_decay": 0.1, "epochs": 3}
+    result = train(small_dataset, backend=backend, threads=2, hidden=(32,), **recipe)
+    truth = train(
+        small_dataset, backend="numpy", threads=1, hidden=(32,), dtype="float64", **recipe
+    )
+    got, expected = (r.model.predict_proba(small_dataset.x_test) for r in (result, truth))
+    assert (got.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.97
+    assert result.history[-1].train_loss == pytest.approx(truth.history[-1].train_loss, rel=1e-3)
+    plain = train(small_dataset, backend=backend, threads=2, hidden=(32,), epochs=3)
+    assert plain.model.to_bytes() != result.model.to_bytes()
+
+
+def test_flips_are_for_images(small_dataset):
+    rows = replace(
+        small_dataset,
+        x_train=small_dataset.x_train.reshape(600, -1),
+        x_test=small_dataset.x_test.reshape(200, -1),
+    )
+    with pytest.raises(ArgumentError, match="flips are for images"):
+        train(rows, flips=True, **FAST)
