@@ -40,13 +40,15 @@ def table(entries: list[Entry]) -> Iterator[str]:
 
 def phases(report: Report) -> Iterator[str]:
     """In Markdown: milliseconds of an epoch by phase."""
-    split = [entry for entry in report.entries if "waiting" in entry.phases]
-    names = list(split[0].phases) if split else []
+    split = [entry for entry in report.entries if "waiting" in entry.phase_seconds]
+    names = list(split[0].phase_seconds) if split else []
     yield "| ms an epoch | " + " | ".join(names) + " |"
     yield "| --- |" + " ---: |" * len(names)
     for entry in split:
         yield (
-            "| " + " | ".join([entry.name, *(f"{1e3 * entry.phases[n]:.1f}" for n in names)]) + " |"
+            "| "
+            + " | ".join([entry.name, *(f"{1e3 * entry.phase_seconds[n]:.1f}" for n in names)])
+            + " |"
         )
 
 

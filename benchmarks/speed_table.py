@@ -17,9 +17,9 @@ from time import sleep
 
 import click
 
-from fmnist_fast.bench.contender import SETTLE, Contender, Setting
+from fmnist_fast.bench.contender import SETTLE, Contender, Form, Setting
 from fmnist_fast.bench.machine import machine_facts
-from fmnist_fast.bench.measure import check, multiply_adds
+from fmnist_fast.bench.measure import BUSY, difference, multiply_adds
 from fmnist_fast.cores import usable_cores
 from fmnist_fast.kernels import Spec
 
@@ -27,10 +27,6 @@ OURS = ("cython", "numba", "numpy")
 OTHERS = ("jax", "torch", "scikit-learn")
 
 QUICK_ROWS = 6400
-
-# A contender's median above this multiple of its least: others were at work. Threads that wait for
-# each other then lose more than their share, each contender another part of it.
-BUSY = 1.2
 
 ACCURACY = 0.88
 PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime", "onnx")
@@ -133,7 +129,7 @@ class Table:
         self.dataset, self.count, sizes = contenders["numpy"]("facts")
         self.spec, self.sets = Spec(sizes), ()
         if self.here("cython"):
-            self.sets = contenders["cython"]("instruction_sets")[1]
+            self.sets = contenders["cython"]("instruction_sets")
 
     def here(self, peer: str) -> bool:
         """Whether the contender is there."""
@@ -156,9 +152,15 @@ class Table:
             if peer == "scikit-learn":
                 weights = self.contenders["numpy"]("plain_epsilon", batch)
                 expected = expected._replace(weights=weights)
-            check(self.contenders[peer]("prepare", batch, threads), expected, peer)
+            self.check(peer, "prepare", expected, batch, threads)
         if self.here("onnxruntime"):
-            check(self.contenders["onnxruntime"]("predict_only"), truth[64], "onnxruntime")
+            self.check("onnxruntime", "predict_only", truth[64])
+
+    def check(self, peer: str, method: str, expected: Form, *arguments: int) -> None:
+        """It must compute what the numpy backend does."""
+        reason = difference(self.contenders[peer](method, *arguments), expected)
+        if reason:
+            raise click.ClickException(f"{peer} {reason}")
 
     def round(self, number: int) -> None:
         """Measure all, once."""

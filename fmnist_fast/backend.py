@@ -106,7 +106,8 @@ def unavailable(name: str, spec: Spec | None = None) -> str | None:
     try:
         backend = _load(name)
     except ImportError as error:
-        return f"cannot be loaded: {error}. {_HINT[name]}"
+        hint = f". {_HINT[name]}" * isinstance(error, ModuleNotFoundError)
+        return f"cannot be loaded: {error}{hint}"
     for option, choices in backend.SUPPORTS.items() if spec else ():
         value = getattr(spec, option)
         if value not in choices:

@@ -24,6 +24,7 @@ from .errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from .bench.measure import Report
     from .data import Dataset
     from .metrics import Evaluation
     from .modelfile import Model
@@ -459,7 +460,12 @@ def info(model: Path | None, as_json: bool) -> None:
     type=click.IntRange(1),
     help="Train on so many rows only: for a quick look; the figures mean less.",
 )
-@click.option("--dataset", default="auto", show_default=True, help=f"What to learn: {_DATASETS}.")
+@click.option(
+    "--dataset",
+    default="auto",
+    show_default=True,
+    help=f"What to learn: {_DATASETS}, of uint8 pixels.",
+)
 @_DATA_DIR
 @click.option("--plot", type=_FILE, help="Draw it: a .png, .svg or .pdf file.")
 @_JSON
@@ -481,8 +487,8 @@ def bench(
     784-128-64-10, in turn, each in a process of its own, from the same weights and on the same
     rows; checked first to compute the same. GFLOP/s count an epoch's arithmetic as if no pixel were
     zero; "of peak" is their share of what the processor can do at most, measured in the same run,
-    and may be above 1. Takes 20 seconds, with --peers two minutes, and wants a machine that does
-    nothing else.
+    and may be above 1. "x numpy" is the median of the rounds' ratios. Takes some 40 seconds, with
+    --peers two minutes and more, and wants a machine that does nothing else.
 
       \b
       fmnist-fast bench
@@ -491,23 +497,41 @@ def bench(
     """
     from .bench.contender import Setting
     from .bench.measure import measure
-    from .bench.table import bench_tables
     from .cores import usable_cores
+    from .data import NAMES, load_dataset
+    from .network import THREADS_PER_CORE
     from .report import MeasuringReport
 
     _check_outputs(None, None, plot, Path(dataset))
-    names = tuple(name.strip() for name in backends.split(",")) if backends else None
-    setting = Setting(dataset, data_dir, rows, threads or usable_cores())
+    names = None if backends is None else tuple(name.strip() for name in backends.split(","))
+    found = load_dataset(dataset, data_dir)  # looked for, downloaded or done without only once
+    where = found.name if dataset == "auto" and found.name in NAMES else dataset
+    threads = min(threads or usable_cores(), THREADS_PER_CORE * usable_cores())
+    setting = Setting(where, data_dir, rows, threads)
     with MeasuringReport(_console(stderr=True)) as report:
         result = measure(setting, names, batch_size, rounds, peers, report.measuring)
     if as_json:
         click.echo(json.dumps(result.to_json()))
     else:
-        _console().print(bench_tables(result))
+        _print_bench(result)
     if plot:
         from .plots import plot_speeds
 
         plot_speeds(result, plot)
+
+
+def _print_bench(result: "Report") -> None:
+    from .bench.table import bench_tables, missing, on_what
+
+    console = _console()
+    for line in on_what(result):
+        console.print(line, soft_wrap=True)
+    for table in bench_tables(result):
+        console.print()
+        console.print(table)
+    console.print()
+    for line in missing(result):
+        console.print(line, soft_wrap=True)
 
 
 @_command.group()

@@ -7,6 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_info
+
+from .. import __version__
 from ..cores import usable_cores
 
 __all__ = ["machine_facts"]
@@ -15,18 +18,21 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def machine_facts(packages: tuple[str, ...]) -> dict[str, Any]:
-    """Date, processor, cores, and the versions of Python and these packages; None: missing."""
+    """Date, processor, cores, load average, and the versions of Python and these packages; None:
+    missing."""
     return {
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
         "cpu": _cpu(),
         "machine": platform.machine(),
         "system": platform.system(),
         "usable_cores": usable_cores(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "versions": {
+            "fmnist-fast": __version__,
             "python": platform.python_version(),
             **{name: _version(name) for name in packages},
         },
+        "blas": _blas(),
     }
 
 
@@ -40,6 +46,13 @@ def _cpu() -> str:
     name = entries.get("model name") or platform.processor() or platform.machine()
     details = [f"{key} {entries[key]}" for key in ("cpu family", "model") if key in entries]
     return " ".join([name, *details])
+
+
+def _blas() -> str | None:
+    """What NumPy multiplies matrices with."""
+    libraries = [info for info in threadpool_info() if info["user_api"] == "blas"]
+    found = [f"{info['internal_api']} {info['version']}" for info in libraries]
+    return ", ".join(found) or None
 
 
 def _version(package: str) -> str | None:

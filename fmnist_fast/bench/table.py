@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 
 from .measure import Entry, Report
 
-__all__ = ["COLUMNS", "bench_tables", "cells", "on_what"]
+__all__ = ["COLUMNS", "bench_tables", "cells", "missing", "on_what"]
 
 COLUMNS = (
     "",
@@ -17,36 +17,37 @@ COLUMNS = (
     "GFLOP/s",
     "of peak",
     "x numpy",
-    "one image",
-    "10,000 images",
+    "1 image",
+    "10,000",
 )
 
 
 def on_what(report: Report) -> Iterator[str]:
-    """Lines that say what was measured, on what and when."""
+    """Lines that say what was measured, on what and when, and whether to believe it."""
     machine = report.machine
     sizes = "-".join(map(str, report.sizes))
     yield (
         f"{sizes} on {report.dataset}, {report.rows:,} rows an epoch, batch {report.batch_size}, "
         f"float32; medians of n = {report.rounds} interleaved rounds"
     )
+    cores, threads = machine["usable_cores"], report.threads
     yield (
-        f"{machine['date']}; {machine['cpu']}, {machine['usable_cores']} usable cores, "
-        f"{report.threads} threads"
+        f"{machine['date']}; {machine['cpu']}, {cores} usable core{'s' * (cores != 1)}, "
+        f"{threads} thread{'s' * (threads != 1)}"
     )
     peak = f"{report.peak_gflops:.0f} GFLOP/s" if report.peak_gflops else "not without cython"
     yield f"peak of fused multiply-adds, float32, all threads: {peak}"
     yield ", ".join(f"{name} {number or 'missing'}" for name, number in machine["versions"].items())
+    for doubt in report.doubts():
+        yield f"in doubt: {doubt}"
 
 
 def cells(entry: Entry) -> tuple[str, ...]:
     """A contender's row, for COLUMNS."""
 
-    def number(value: float | None, form: str) -> str:
-        return "" if value is None else format(value, form)
+    def number(value: float | None, form: str, factor: float = 1, unit: str = "") -> str:
+        return "" if value is None else format(factor * value, form) + unit
 
-    us = None if entry.one_image is None else 1e6 * entry.one_image
-    ms = None if entry.images is None else 1e3 * entry.images
     return (
         entry.name,
         number(entry.seconds_median, ".3f"),
@@ -55,38 +56,43 @@ def cells(entry: Entry) -> tuple[str, ...]:
         number(entry.gflops, ".0f"),
         number(entry.of_peak, ".2f"),
         number(entry.speedup, ".2f"),
-        number(us, ".1f") + " us" * (us is not None),
-        number(ms, ".1f") + " ms" * (ms is not None),
+        number(entry.one_image_median, ".1f", 1e6, " us"),
+        number(entry.images_median, ".1f", 1e3, " ms"),
     )
 
 
-def bench_tables(report: Report) -> RenderableType:
-    """Everything that people are shown."""
-    speeds = Table(box=None, pad_edge=False)
+def bench_tables(report: Report) -> Iterator[RenderableType]:
+    """Everything that people are shown, below what on_what says."""
+    speeds = Table(box=None, pad_edge=False, collapse_padding=True)
     for n, title in enumerate(COLUMNS):
-        speeds.add_column(title, justify="right" if n else "left")
+        speeds.add_column(title, justify="right" if n else "left", no_wrap=True)
     for entry in report.entries:
         if entry.missing is None:
             speeds.add_row(*cells(entry))
-    parts: list[RenderableType] = ["\n".join(on_what(report)), "", speeds, ""]
+    yield speeds
     for names, entries in _by_phases(report):
         phases = Table(box=None, pad_edge=False)
         phases.add_column("share of an epoch")
         for name in names:
             phases.add_column(name, justify="right")
         for entry in entries:
-            total = sum(entry.phases.values())
-            shares = (f"{100 * entry.phases[name] / total:.0f} %" for name in names)
+            total = sum(entry.phase_seconds.values())
+            shares = (f"{100 * entry.phase_seconds[name] / total:.0f} %" for name in names)
             phases.add_row(entry.name, *shares)
-        parts += [phases, ""]
-    parts += [f"missing: {e.name}: {e.missing}" for e in report.entries if e.missing]
-    return Group(*parts)
+        yield phases
+
+
+def missing(report: Report) -> Iterator[str]:
+    """Lines that name who was not measured."""
+    for entry in report.entries:
+        if entry.missing:
+            yield f"missing: {entry.name}: {entry.missing}"
 
 
 def _by_phases(report: Report) -> Iterator[tuple[tuple[str, ...], list[Entry]]]:
     """Contenders that have the same phases."""
     kinds: dict[tuple[str, ...], list[Entry]] = {}
     for entry in report.entries:
-        if entry.phases:
-            kinds.setdefault(tuple(entry.phases), []).append(entry)
+        if entry.phase_seconds:
+            kinds.setdefault(tuple(entry.phase_seconds), []).append(entry)
     yield from kinds.items()
