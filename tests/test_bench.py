@@ -220,7 +220,7 @@ def test_doubts_are_said(report, capsys):
     _print_bench(report)
     out = capsys.readouterr().out
     assert "in doubt: the machine was busy before the run: its load was 2.5" in out
-    assert "in doubt: epochs of cython, numpy took" in out
+    assert "in doubt: others were at work: epochs of cython, numpy differ" in out
     assert "in doubt: 5 threads share 2 usable cores" in out
     report.entries = [entry("numpy", (0.5, 0.5), phase_seconds={"gather": 0.5})]
     report.machine["load_before"], report.threads = 0.1, 2

@@ -96,7 +96,7 @@ class Report:
         timed = [entry for entry in self.entries if entry.seconds]
         apart = [e.name for e in timed if (e.seconds_median or 0) > BUSY * min(e.seconds)]
         if apart:
-            yield f"epochs of {', '.join(apart)} took from least to most more than they should"
+            yield f"others were at work: epochs of {', '.join(apart)} differ by more than a fifth"
         if self.threads > self.machine["usable_cores"]:
             yield f"{self.threads} threads share {self.machine['usable_cores']} usable cores"
         if any((entry.seconds_median or 1) < SHORT for entry in timed):
