@@ -151,6 +151,13 @@ _THREADS = click.option(
     type=click.IntRange(1, MAX_THREADS),
     help="Threads to compute with, at most 8 for every core.  [default: usable cores]",
 )
+_BATCH_SIZE = click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Rows that one step learns from.",
+)
 _DATASETS = "auto, fashion-mnist, garments, a folder of four IDX files, or an .npz file"
 
 
@@ -184,13 +191,7 @@ def _command() -> None:
     show_default=True,
     help="How many times to go through the training rows.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=64,
-    show_default=True,
-    help="Rows that one step learns from.",
-)
+@_BATCH_SIZE
 @click.option(
     "--lr",
     type=click.FloatRange(0, min_open=True),
@@ -435,13 +436,7 @@ def info(model: Path | None, as_json: bool) -> None:
     "[default: all that are there]",
 )
 @_THREADS
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=64,
-    show_default=True,
-    help="Rows that one step learns from.",
-)
+@_BATCH_SIZE
 @click.option(
     "--rounds",
     type=click.IntRange(1),
