@@ -22,8 +22,8 @@ from fmnist_fast.cores import usable_cores
 from fmnist_fast.kernels import Data, Spec
 from fmnist_fast.kernels.reference import limit_blas
 from fmnist_fast.network import PIXEL_SCALE, Network
+from fmnist_fast.run import epoch_order
 from fmnist_fast.schedule import Adam
-from fmnist_fast.train import epoch_order
 
 SPEC = Spec((784, 128, 64, 10))
 BATCH, LR, L2 = 64, 1e-3, 1e-4

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .errors import ArgumentError, BackendUnavailable
 from .kernels import Data, Floats, Layers, Spec, State, StepNumbers, Steps
 
-__all__ = ["NAMES", "Backend", "get_backend", "name_of", "unavailable"]
+__all__ = ["NAMES", "Backend", "get_backend", "instruction_set_of", "name_of", "unavailable"]
 
 # Name -> kernel module, fastest first: "auto" takes the first that loads.
 _MODULES = {
@@ -103,6 +103,8 @@ def get_backend(name: str = "auto", spec: Spec | None = None) -> Backend:
 
 def unavailable(name: str, spec: Spec | None = None) -> str | None:
     """Why the backend cannot be loaded, or what it lacks of the spec; None if it can be used."""
+    if name not in _MODULES:
+        return "this version does not have"
     try:
         backend = _load(name)
     except ImportError as error:
@@ -119,6 +121,12 @@ def name_of(backend: Backend) -> str:
     """The name that get_backend knows this kernel module by."""
     module = cast(Any, backend).__name__.rpartition(".")[2]
     return next(name for name, known in _MODULES.items() if known == module)
+
+
+def instruction_set_of(backend: Backend) -> str | None:
+    """The instruction set that compiled kernels use here; None where the backend has no choice."""
+    chosen: str | None = getattr(backend, "instruction_set", lambda: None)()
+    return chosen
 
 
 def _load(name: str) -> Backend:

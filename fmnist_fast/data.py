@@ -27,6 +27,8 @@ class Dataset:
     x_train, x_test : uint8 pixels, float32 or float64; (n, height, width) or (n, i); read-only.
     y_train, y_test : integers (n,), each in 0..k-1. class_names : k of them.
     checksum : sha256 of the contents; it tells data sets apart whatever their names.
+    alike_in_the_mirror : whether an image shows the same thing when left and right change places,
+    as clothes do and digits do not.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Dataset:
     y_test: NDArray[np.integer]
     class_names: tuple[str, ...]
     checksum: str
+    alike_in_the_mirror: bool = False
 
 
 def load_dataset(name: str | Path = "auto", data_dir: str | Path | None = None) -> Dataset:
@@ -81,7 +84,8 @@ def _auto(data_dir: Path | None) -> Dataset:
 
 def _fashion_mnist(data_dir: Path | None) -> Dataset:
     arrays = fashion_mnist.load(data_dir)
-    return Dataset("fashion-mnist", *arrays, fashion_mnist.CLASS_NAMES, fashion_mnist.CHECKSUM)
+    names = fashion_mnist.CLASS_NAMES
+    return Dataset("fashion-mnist", *arrays, names, fashion_mnist.CHECKSUM, True)
 
 
 def _garments() -> Dataset:
@@ -92,7 +96,7 @@ def _garments() -> Dataset:
     # NumPy draws the random numbers and Pillow the shapes: a new version may change the bits.
     key = f"garments-{garments.VERSION}-pillow-{PIL.__version__}-numpy-{np.__version__}"
     arrays, checksum = cached(key, lambda: Arrays(*garments.draw_garments()))
-    return Dataset("garments", *arrays, fashion_mnist.CLASS_NAMES, checksum)
+    return Dataset("garments", *arrays, fashion_mnist.CLASS_NAMES, checksum, True)
 
 
 def _read_npz(path: Path) -> Arrays:
@@ -135,7 +139,7 @@ def _custom(name: str, where: str, arrays: Arrays) -> Dataset:
     class_names = tuple(str(label) for label in range(classes))
     if checksum == fashion_mnist.CHECKSUM:
         name, class_names = "fashion-mnist", fashion_mnist.CLASS_NAMES
-    return Dataset(name, *checked, class_names, checksum)
+    return Dataset(name, *checked, class_names, checksum, checksum == fashion_mnist.CHECKSUM)
 
 
 def _check_part(where: str, part: str, x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:

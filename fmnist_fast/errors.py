@@ -1,6 +1,13 @@
 """Errors that a user can do something about. Their messages are one line that says what to do."""
 
-__all__ = ["ArgumentError", "BackendUnavailable", "DataError", "ModelFileError", "UserError"]
+__all__ = [
+    "ArgumentError",
+    "BackendUnavailable",
+    "CheckpointError",
+    "DataError",
+    "ModelFileError",
+    "UserError",
+]
 
 
 class UserError(Exception):
@@ -21,3 +28,7 @@ class DataError(UserError, ValueError):
 
 class ModelFileError(UserError, ValueError):
     """A model file that is missing, damaged, foreign or too new, or that must not be replaced."""
+
+
+class CheckpointError(UserError, ValueError):
+    """A run that cannot be gone on with: none there, another network or data set, or in use."""

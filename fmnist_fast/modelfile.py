@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from .network import Network
 
 __all__ = ["FORMAT_VERSION", "Model", "check_replaceable", "load_model"]
 
-FORMAT_VERSION = 1
+# 2 added the calibration.
+FORMAT_VERSION = 2
 
 # safetensors writes its metadata keys in random order, so all of it is one key with sorted JSON.
 _KEY = "fmnist_fast"
@@ -31,6 +33,8 @@ class Model:
     """A network that knows what it was trained on.
 
     input_shape : shape of one row as the data set has it: (28, 28) for images, (i,) for a table.
+    temperature : logits are divided by it, so that probabilities mean what they say; it was fitted
+    on the validation rows. threshold : an answer less probable is "not sure"; None: not known.
     training : the recipe, for whoever wants to repeat it. metrics : figures measured at the end.
     """
 
@@ -39,6 +43,8 @@ class Model:
     input_shape: tuple[int, ...]
     dataset_name: str
     dataset_checksum: str
+    temperature: float = 1.0
+    threshold: float | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
@@ -46,7 +52,19 @@ class Model:
         """Probability of every class, (n, k). x : uint8 images (n, 28, 28) or (n, 784), or floats
         in 0..1. Raises: ArgumentError, as Network.predict_proba.
         """
-        return self.network.predict_proba(x)
+        return self._calibrated.predict_proba(x)
+
+    @cached_property
+    def _calibrated(self) -> Network:
+        """The network whose last layer already gives the logits divided by the temperature."""
+        if self.temperature == 1:
+            return self.network
+        weights, biases = self.network.params
+        params = Layers(
+            (*weights[:-1], (weights[-1] / self.temperature).astype(weights[-1].dtype)),
+            (*biases[:-1], (biases[-1] / self.temperature).astype(biases[-1].dtype)),
+        )
+        return replace(self.network, params=params)
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """The most probable class of every row, (n,); `class_names` has their names."""
@@ -87,6 +105,7 @@ class Model:
             },
             "input": {"shape": list(self.input_shape), "scale": self.network.scale},
             "class_names": list(self.class_names),
+            "calibration": {"temperature": self.temperature, "threshold": self.threshold},
             "dataset": {"name": self.dataset_name, "checksum": self.dataset_checksum},
             "training": dict(self.training),
             "metrics": dict(self.metrics),
@@ -194,15 +213,31 @@ def _assemble(
         raise ValueError(f"input shape {shape} for {sizes[0]} inputs")
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"input scale {scale}")
+    temperature, threshold = _calibration(description)
     return Model(
         Network.of(spec, _parameters(spec, tensors), scale, backend, threads),
         class_names,
         shape,
         str(description["dataset"]["name"]),
         str(description["dataset"]["checksum"]),
+        temperature,
+        threshold,
         dict(description["training"]),
         dict(description["metrics"]),
     )
+
+
+def _calibration(description: dict[str, Any]) -> tuple[float, float | None]:
+    """Temperature and threshold; files of version 1 have none."""
+    if description["format_version"] < 2:
+        return 1.0, None
+    entries = description["calibration"]
+    temperature, threshold = float(entries["temperature"]), entries["threshold"]
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature {temperature}")
+    if threshold is not None and not 0 <= float(threshold) <= 1:
+        raise ValueError(f"threshold {threshold}")
+    return temperature, None if threshold is None else float(threshold)
 
 
 def _parameters(spec: Spec, tensors: dict[str, NDArray]) -> Layers:

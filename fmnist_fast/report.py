@@ -18,7 +18,8 @@ from .backend import name_of
 from .data import Dataset
 from .errors import UserError
 from .metrics import Evaluation
-from .train import Epoch, Progress, Recipe
+from .recipe import Recipe
+from .run import Epoch, Progress
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -61,6 +62,7 @@ class TrainingReport(Progress):
         )
         self._task: TaskID | None = None
         self._epochs = 0
+        self._role = ""
         self._gone = False
 
     def __enter__(self) -> "TrainingReport":
@@ -82,8 +84,12 @@ class TrainingReport(Progress):
             except OSError:
                 self._gone = True
 
+    def teacher(self, number: int, of: int) -> None:
+        self._role = f"teacher {number} of {of}: "
+
     def begin(self, network: "Network", recipe: Recipe, dataset: Dataset) -> None:
-        sizes = "-".join(map(str, network.spec.sizes))
+        sizes = self._role + "-".join(map(str, network.spec.sizes))
+        self._role = ""
         held_back = recipe.validation or 0
         self._epochs = recipe.epochs
         self._show(
@@ -97,11 +103,19 @@ class TrainingReport(Progress):
             f"batch {recipe.batch_size}, {recipe.schedule} to {recipe.lr:g}, l2 {recipe.l2:g}, "
             + f"weight decay {recipe.weight_decay:g}, " * bool(recipe.weight_decay)
             + f"label smoothing {recipe.label_smoothing:g}, " * bool(recipe.label_smoothing)
-            + "flips, " * recipe.flips
+            + "flips, " * bool(recipe.flips)
             + f"seed {recipe.seed}",
         )
         self._show(self._console.print, self.HEAD, style="bold")
         self._show(self._bars.start)
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None
+
+    def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
+        for record in history:
+            self.epoch(record)
+        self._show(self._console.print, f"going on after step {step:,}")
 
     def steps(self, epoch: int, done: int, total: int) -> None:
         if self._task is None:
@@ -175,8 +189,14 @@ class MetricsLog(Progress):
             checksum=dataset.checksum,
             backend=name_of(network.backend),
             threads=network.threads,
-            **asdict(recipe),
+            **recipe.to_dict(),
         )
+
+    def teacher(self, number: int, of: int) -> None:
+        self.write(event="teacher", number=number, of=of)
+
+    def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
+        self.write(event="resume", step=step, epochs=len(history))
 
     def epoch(self, record: Epoch) -> None:
         self.write(event="epoch", **asdict(record))
@@ -197,9 +217,17 @@ class Several(Progress):
     def __init__(self, *others: Progress) -> None:
         self._others = others
 
+    def teacher(self, number: int, of: int) -> None:
+        for other in self._others:
+            other.teacher(number, of)
+
     def begin(self, network: "Network", recipe: Recipe, dataset: Dataset) -> None:
         for other in self._others:
             other.begin(network, recipe, dataset)
+
+    def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
+        for other in self._others:
+            other.resumed(step, history)
 
     def steps(self, epoch: int, done: int, total: int) -> None:
         for other in self._others:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from .errors import ArgumentError
 from .kernels import Steps
 
-__all__ = ["SCHEDULES", "Adam", "learning_rates"]
+__all__ = ["SCHEDULES", "Adam", "learning_rates", "rates_at"]
 
 # One-cycle, as fractions of the run and of the peak: a quarter of the steps to warm up from
 # peak/25, then down to peak/100,000 (the shape of Smith & Topin 2018, cosine in both parts).
@@ -17,38 +17,41 @@ START = 1 / 25
 END = 1e-5
 
 
-def _half_cosine(begin: float, end: float, steps: int) -> NDArray[np.float64]:
-    """From begin (included) to end (not included) along half a period of the cosine."""
-    angle_t = np.pi * np.arange(steps) / max(steps, 1)
-    return end + (begin - end) * (1 + np.cos(angle_t)) / 2
+def _half_cosine(begin: float, end: float, part: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From begin at part 0 to end at part 1 along half a period of the cosine."""
+    return end + (begin - end) * (1 + np.cos(np.pi * part)) / 2
 
 
-def _onecycle(peak: float, steps: int) -> NDArray[np.float64]:
-    up = round(WARM_UP * steps)
-    return np.concatenate(
-        [_half_cosine(peak * START, peak, up), _half_cosine(peak, peak * END, steps - up)]
-    )
+def _onecycle(done: NDArray[np.float64]) -> NDArray[np.float64]:
+    up = _half_cosine(START, 1.0, done / WARM_UP)
+    down = _half_cosine(1.0, END, (done - WARM_UP) / (1 - WARM_UP))
+    return np.where(done < WARM_UP, up, down)
 
 
-def _cosine(peak: float, steps: int) -> NDArray[np.float64]:
-    return _half_cosine(peak, 0.0, steps)
+def _cosine(done: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _half_cosine(1.0, 0.0, done)
 
 
-def _constant(peak: float, steps: int) -> NDArray[np.float64]:
-    return np.full(steps, peak)
+def _constant(done: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.ones_like(done)
 
 
 SCHEDULES = {"onecycle": _onecycle, "cosine": _cosine, "constant": _constant}
 
 
-def learning_rates(schedule: str, peak: float, steps: int) -> NDArray[np.float64]:
-    """The learning rate of every step of a run, float64 (steps,); the largest is `peak`.
+def rates_at(schedule: str, peak: float, done: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Learning rates where these shares of a run, 0 <= done < 1, are done; the largest is `peak`.
 
     Raises: ArgumentError for an unknown schedule.
     """
     if schedule not in SCHEDULES:
         raise ArgumentError(f"unknown schedule {schedule!r}: choose from {', '.join(SCHEDULES)}")
-    return SCHEDULES[schedule](peak, steps)
+    return peak * SCHEDULES[schedule](done)
+
+
+def learning_rates(schedule: str, peak: float, steps: int) -> NDArray[np.float64]:
+    """The learning rate of every step of a run, float64 (steps,)."""
+    return rates_at(schedule, peak, np.arange(steps) / steps)
 
 
 @dataclass(frozen=True)

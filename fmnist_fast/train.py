@@ -1,159 +1,51 @@
-"""Training: from a data set and a recipe to a model, epoch by epoch."""
+"""Training: from a data set and a recipe to a model. Teachers, checkpoints, budgets, interruption.
 
-from dataclasses import asdict, dataclass, replace
-from math import ceil, isfinite, prod
-from numbers import Integral, Real
+What one network does from epoch to epoch is in run.py.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite, prod
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .augment import mirrored, with_flips
-from .backend import name_of
+from .augment import mirrored
+from .backend import get_backend, instruction_set_of, name_of, unavailable
+from .calibration import fit_temperature, sure_threshold, tempered
+from .checkpoint import Checkpoints, RunFolder, Snapshot, read_identity
 from .data import Dataset
-from .errors import ArgumentError, UserError
-from .kernels import Data, Layers, Spec
+from .errors import CheckpointError, UserError
+from .kernels import Floats, Spec
 from .metrics import Evaluation, evaluate
 from .modelfile import Model
-from .network import (
-    EPOCH_ORDER,
-    PIXEL_SCALE,
-    VALIDATION_SPLIT,
-    Network,
-    check_labels,
-    check_rows,
-    random_stream,
-)
-from .schedule import SCHEDULES, Adam, learning_rates
-from .targets import smoothed
+from .network import Network, check_labels
+from .pace import Clock
+from .presets import preset as preset_recipe
+from .recipe import Recipe
+from .run import Diverged, Epoch, EpochState, Progress, Run, StopRequested, resolved
 
 __all__ = [
     "Epoch",
+    "EpochState",
     "Progress",
     "Recipe",
     "TrainingDiverged",
     "TrainingInterrupted",
     "TrainingResult",
-    "epoch_order",
-    "split",
     "train",
 ]
 
-# Seconds of work between two looks at the clock: Ctrl-C and the progress bar wait no longer.
-RANGE_SECONDS = 0.1
+# Fewer validation rows say too little of how sure a network may be.
+CALIBRATION_ROWS = 1000
 
+# Of a time budget: seconds to write the model, beside what predictions take.
+SAVING_SECONDS = 0.03
 
-# What the kernels count with; more of anything is a slip of the finger.
-MOST = 2**31 - 1
-
-
-def _plain(value: Any) -> Any:
-    """A number of NumPy's as Python's; anything else as it is."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What decides the weights, apart from the data: same recipe, same machine, same bits.
-
-    hidden : widths of the hidden layers. lr : the largest learning rate of the schedule.
-    schedule : onecycle, cosine or constant. l2 : factor of the penalty l2/2 sum w^2.
-    weight_decay : every step takes this share of its learning rate from the weights (decoupled
-    decay). label_smoothing : share of every target that all classes have alike. flips : half of the
-    images of an epoch, by chance, are seen in the mirror.
-    validation : rows held back to choose the best epoch (None: 5,000, or a twelfth of a smaller
-    set; 0: none, the last epoch is the model).
-    """
-
-    hidden: tuple[int, ...] = (128, 64)
-    epochs: int = 15
-    batch_size: int = 64
-    lr: float = 2e-3
-    schedule: str = "onecycle"
-    l2: float = 1e-4
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-    flips: bool = False
-    validation: int | None = None
-    seed: int = 0
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        """Plain numbers for NumPy's, which no model file can hold; check() judges the rest."""
-        for name, value in vars(self).items():
-            object.__setattr__(self, name, _plain(value))
-        for name in ("lr", "l2", "weight_decay", "label_smoothing"):
-            if isinstance(getattr(self, name), Real):
-                object.__setattr__(self, name, float(getattr(self, name)))
-        if not isinstance(self.hidden, (int, str)):
-            object.__setattr__(self, "hidden", tuple(map(_plain, self.hidden)))
-
-    def held_back(self, rows: int) -> int:
-        """How many of a training set's rows are for validation."""
-        return min(5000, rows // 12) if self.validation is None else self.validation
-
-    def check(self, rows: int) -> None:
-        """Raise ArgumentError, naming the field, if this cannot train on that many rows."""
-        if isinstance(self.hidden, (int, str)):
-            raise ArgumentError(f"hidden is {self.hidden!r}: give the widths, like (128, 64)")
-        for name, value, least in (
-            ("epochs", self.epochs, 1),
-            ("batch_size", self.batch_size, 1),
-            ("validation", self.held_back(rows), 0),
-            ("seed", self.seed, 0),
-            *(("hidden", width, 1) for width in self.hidden),
-        ):
-            if not isinstance(value, Integral):
-                raise ArgumentError(f"{name} is {value!r}: give a whole number")
-            if value < least:
-                raise ArgumentError(f"{name} is {value}: give at least {least}")
-            if value > MOST and name != "seed":
-                raise ArgumentError(f"{name} is {value}: give at most {MOST:,}")
-        for name, number in (
-            ("lr", self.lr),
-            ("l2", self.l2),
-            ("weight_decay", self.weight_decay),
-            ("label_smoothing", self.label_smoothing),
-        ):
-            if not isinstance(number, Real):
-                raise ArgumentError(f"{name} is {number!r}: give a number")
-            if name == "lr" and not (isfinite(number) and number > 0):
-                raise ArgumentError(f"lr is {number}: give a number above 0")
-            if not (isfinite(number) and number >= 0):
-                raise ArgumentError(f"{name} is {number}: give 0 or more")
-        if self.weight_decay * self.lr >= 1:
-            raise ArgumentError(
-                f"weight_decay is {self.weight_decay}: with a learning rate of {self.lr:g} give "
-                f"less than {1 / self.lr:g}"
-            )
-        if self.label_smoothing >= 1:
-            raise ArgumentError(f"label_smoothing is {self.label_smoothing}: give less than 1")
-        if not isinstance(self.flips, bool):
-            raise ArgumentError(f"flips is {self.flips!r}: give True or False")
-        if self.schedule not in SCHEDULES:
-            choices = ", ".join(SCHEDULES)
-            raise ArgumentError(f"unknown schedule {self.schedule!r}: choose from {choices}")
-        if self.held_back(rows) >= rows:
-            raise ArgumentError(
-                f"validation is {self.validation}, but the training set has only {rows} rows: "
-                "leave some to train on"
-            )
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """Figures of one epoch. train_loss : mean over its steps of the batch's loss before the step,
-    with the penalty. The validation figures, taken after the epoch and without the penalty, are
-    None if no rows are held back. seconds : training alone, evaluation not counted.
-    """
-
-    epoch: int
-    train_loss: float
-    validation_loss: float | None
-    validation_accuracy: float | None
-    seconds: float
-    samples_per_second: float
+Callback = Callable[[EpochState], object]
 
 
 @dataclass(frozen=True)
@@ -174,30 +66,32 @@ class TrainingResult:
         return self.test.accuracy
 
 
-class Progress:
-    """Told how a run goes. Override what is of interest; nothing is shown by default."""
-
-    def begin(self, network: Network, recipe: Recipe, dataset: Dataset) -> None:
-        """Before the first step; recipe.validation is the number of rows held back."""
-
-    def steps(self, epoch: int, done: int, total: int) -> None:
-        """`done` of `total` steps of an epoch are done; called some ten times a second."""
-
-    def epoch(self, record: Epoch) -> None:
-        """An epoch is done and evaluated."""
-
-
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during training. result : the best model so far."""
+    """Ctrl-C during training. result : the best model so far. folder : the run to go on with, if
+    it is kept in one.
+    """
 
-    def __init__(self, result: TrainingResult) -> None:
+    def __init__(
+        self, result: TrainingResult, folder: Path | None, keep: Callable[..., None] | None
+    ) -> None:
         epochs = len(result.history)
         super().__init__(f"training was interrupted after {epochs} epoch{'s' * (epochs != 1)}")
-        self.result = result
+        self.result, self.folder, self._keep = result, folder, keep
+
+    def keep_in(self, folder: Path, notes: Mapping[str, Any]) -> bool:
+        """Keep the run in a new folder, to go on with; False if it was stopped within a step.
+
+        Raises: OSError; CheckpointError.
+        """
+        if self._keep is None:
+            return False
+        self._keep(folder, None, notes)
+        self.folder = folder
+        return True
 
 
 class TrainingDiverged(UserError):
-    """The loss or the weights stopped being finite. result : the best model before, if any."""
+    """The loss or the weights exploded. result : the best model before, if any."""
 
     def __init__(self, message: str, result: TrainingResult | None) -> None:
         super().__init__(message)
@@ -207,211 +101,287 @@ class TrainingDiverged(UserError):
 def train(
     dataset: Dataset,
     *,
+    preset: str | None = None,
     backend: str = "auto",
     threads: int | None = None,
     sample_weight: ArrayLike | None = None,
     progress: Progress | None = None,
+    on_epoch_end: Callback | Sequence[Callback] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+    checkpoint: str | Path | None = None,
+    every: int | None = None,
+    resume: bool = False,
+    notes: Mapping[str, Any] | None = None,
     **recipe: Any,
 ) -> TrainingResult:
     """Train a multilayer perceptron and measure it on the test set.
 
-    dataset : from load_dataset. backend : auto or a name; threads : None means all usable cores.
+    dataset : from load_dataset. preset : a recipe by name, None for "standard"; recipe : fields of
+    `Recipe` in its place, as keywords: epochs=5, hidden=(256, 128), lr=1e-3, ...
+    backend : auto or a name; threads : None means all usable cores.
     sample_weight : (rows of the training set,), >= 0, how much each row counts; None: all alike.
-    recipe : the fields of `Recipe`, as keywords: epochs=5, hidden=(256, 128), lr=1e-3, ...
-    Raises: ArgumentError; BackendUnavailable; TrainingDiverged; TrainingInterrupted on Ctrl-C,
-    a KeyboardInterrupt that carries the best model so far.
+    on_epoch_end : called with an EpochState after every epoch; the training ends after an epoch
+    for which one of them returns something true. should_stop : asked some ten times a second; if it
+    says so, the training is interrupted between two steps.
+    checkpoint : a folder to keep the run's state in, every `every` epochs (None: as often as takes
+    at most a twentieth of the time). resume : go on with the run in that folder; its recipe counts.
+    notes : kept in the folder for whoever goes on, plain JSON.
+    Raises: ArgumentError; BackendUnavailable; CheckpointError; TrainingDiverged;
+    TrainingInterrupted on Ctrl-C, a KeyboardInterrupt that carries the best model so far.
     """
-    run = _Run(dataset, Recipe(**recipe), backend, threads, sample_weight)
-    progress = progress or Progress()
-    progress.begin(run.network, run.recipe, dataset)
+    training = _Training(dataset, backend, threads, sample_weight)
+    training.progress = progress or Progress()
+    training.callbacks = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
+    training.should_stop = should_stop
+    if checkpoint is None:
+        training.plan(preset_recipe(preset, **recipe))
+        return training.train()
+    if resume:
+        training.go_on(Path(checkpoint), every, preset, recipe)
+    else:
+        training.plan(preset_recipe(preset, **recipe))
+        training.keep_in(Path(checkpoint), every, notes or {})
+    assert training.folder
     try:
-        for number in range(1, run.recipe.epochs + 1):
-            progress.epoch(run.epoch(number, progress))
-        return run.result()
-    except KeyboardInterrupt:
-        if not run.history:  # the model in the middle of the first epoch is better than none
-            if not run.is_finite():
-                raise
-            run.keep_if_best(0, None)
-        raise TrainingInterrupted(run.result()) from None
+        return training.train()
+    finally:
+        training.folder.close()
 
 
-def split(rows: int, validation: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Which rows are trained on, and which are held back: int32, both ascending.
+class _Training:
+    """All networks of one call of train(): the teachers, if any, and the one asked for."""
 
-    A function of the two numbers only, not of the seed: models with different seeds are judged on
-    the same rows.
-    """
-    shuffled = random_stream(0, VALIDATION_SPLIT).permutation(rows).astype(np.int32)
-    return np.sort(shuffled[validation:]), np.sort(shuffled[:validation])
-
-
-def epoch_order(rows_n: NDArray[np.int32], seed: int, epoch: int) -> NDArray[np.int32]:
-    """The rows in the order that this epoch visits them: a pure function of (seed, epoch)."""
-    return random_stream(seed, EPOCH_ORDER, epoch).permutation(rows_n)
-
-
-class _Run:
-    """One training run: what it needs at every epoch, and the best it has so far."""
+    progress: Progress
+    callbacks: tuple[Callback, ...]
+    should_stop: Callable[[], bool]
+    recipe: Recipe
 
     def __init__(
         self,
         dataset: Dataset,
-        recipe: Recipe,
         backend: str,
         threads: int | None,
         sample_weight: ArrayLike | None,
     ) -> None:
-        rows, inputs = len(dataset.x_train), prod(dataset.x_train.shape[1:])
-        classes = len(dataset.class_names)
-        recipe.check(rows)
-        self.dataset = dataset
-        self.recipe = replace(recipe, validation=recipe.held_back(rows))
-        scale = PIXEL_SCALE if _holds_images(dataset) else 1.0
+        self.clock = Clock()
+        self.dataset, self.sample_weight = dataset, sample_weight
+        self.backend, self.threads = backend, threads
+        self.folder: RunFolder | None = None
+        self.stages: dict[str, Snapshot] = {}  # networks that are done, by name
 
-        spec = Spec((inputs, *recipe.hidden, classes), dtype=recipe.dtype)
-        self.network = Network.random(spec, recipe.seed, scale, backend, threads)
-        self.state = self.network.fresh_state()
-        x_ni = check_rows(dataset.x_train, inputs, unit_range=False, name="x_train")
-        y_n = check_labels(dataset.y_train, rows, classes, name="y_train")
-        self.data = self._learned_from(x_ni, y_n, _check_weights(sample_weight, rows))
+    def plan(self, recipe: Recipe) -> None:
+        """Train by this recipe; the backend is chosen once, for all networks of the run."""
+        self.recipe = resolved(recipe, self.dataset)
+        inputs = prod(self.dataset.x_train.shape[1:])
+        sizes = (inputs, *self.recipe.hidden, len(self.dataset.class_names))
+        self.backend = name_of(get_backend(self.backend, Spec(sizes, dtype=self.recipe.dtype)))
 
-        self.train_rows, held_back = split(rows, recipe.held_back(rows))
-        self.x_validation, self.y_validation = x_ni[held_back], y_n[held_back]
-        self.batches = ceil(len(self.train_rows) / recipe.batch_size)
-        self.lr_t = learning_rates(recipe.schedule, recipe.lr, self.batches * recipe.epochs)
-        self.history: list[Epoch] = []
-        self.best: tuple[int, float | None, Layers] | None = None
+    def identity(self) -> dict[str, Any]:
+        """What must not change when a run goes on, plain JSON."""
+        from . import __version__
 
-    def _learned_from(
-        self, x_ni: NDArray, y_n: NDArray[np.int32], weights_n: NDArray[np.float64]
-    ) -> Data:
-        """What the recipe makes of the training set."""
-        recipe, spec = self.recipe, self.network.spec
-        targets_n: NDArray = y_n
-        if recipe.label_smoothing:
-            targets_n = smoothed(y_n, spec.sizes[-1], recipe.label_smoothing, spec.dtype)
-        if recipe.flips:
-            if self.dataset.x_train.ndim != 3:
-                raise ArgumentError("flips are for images: this data set has rows of numbers")
-            x_ni = mirrored(x_ni.reshape(self.dataset.x_train.shape)).reshape(-1, spec.sizes[0])
-            targets_n = np.concatenate([targets_n, targets_n])
-            weights_n = np.concatenate([weights_n, weights_n])
-        return self.network.data(x_ni, targets_n, weights_n)
+        return {
+            "recipe": self.recipe.to_dict(),
+            "dataset": {"name": self.dataset.name, "checksum": self.dataset.checksum},
+            "backend": self.backend,
+            "instruction_set": instruction_set_of(get_backend(self.backend)),
+            "fmnist_fast": __version__,
+        }
 
-    def epoch(self, number: int, progress: Progress) -> Epoch:
-        """Train for one epoch and evaluate; number counts from 1."""
-        with np.errstate(over="ignore", invalid="ignore"):  # said once, as TrainingDiverged
-            losses_t, seconds = self._train(number, progress)
-            self._check_finite(number, losses_t)
-            validation = self._validate()
-        record = Epoch(
-            number,
-            float(losses_t.mean()),
-            validation.loss if validation else None,
-            validation.accuracy if validation else None,
-            seconds,
-            len(self.train_rows) / seconds,
+    def keep_in(self, folder: Path, every: int | None, notes: Mapping[str, Any]) -> None:
+        """Keep the state of this new run in a folder. Raises: CheckpointError; OSError."""
+        identity = {**self.identity(), "threads": self.threads, "notes": dict(notes)}
+        self.folder = RunFolder.create(folder, identity, every)
+
+    def go_on(
+        self, folder: Path, every: int | None, preset: str | None, changes: Mapping[str, Any]
+    ) -> None:
+        """Go on with the run in a folder. Raises: CheckpointError, which says what differs."""
+        stored = read_identity(folder)
+        recipe = Recipe.from_dict(stored["recipe"])
+        base = recipe if preset is None else preset_recipe(preset)
+        field = recipe.difference(resolved(replace(base, **changes), self.dataset))
+        if field:
+            raise CheckpointError(
+                f"the run in {folder} has {field} {stored['recipe'][field]!r}: go on without "
+                "another, or start a new run in another folder"
+            )
+        if stored["dataset"]["checksum"] != self.dataset.checksum:
+            raise CheckpointError(
+                f"the run in {folder} learns from {stored['dataset']['name']}, and this is another "
+                f"data set ({self.dataset.name}): name the one it was started with"
+            )
+        named = self.backend != "auto"
+        if not named:
+            self.backend = stored["backend"]
+            reason = unavailable(self.backend)
+            if reason:
+                raise CheckpointError(
+                    f"the run in {folder} was started with the backend {self.backend}, which "
+                    f"{reason}; to go on with another, whose last bits differ, name it (--backend)"
+                )
+        self.plan(recipe)
+        now = self.identity()
+        for what in ("instruction_set", "fmnist_fast"):
+            if not named and now[what] != stored[what]:
+                raise CheckpointError(
+                    f"the run in {folder} was started with the {what.replace('_', ' ')} "
+                    f"{stored[what]}, and this is {now[what]}: to go on all the same, with other "
+                    f"last bits, name the backend (--backend {self.backend})"
+                )
+        if self.threads is None and self.backend == "numpy":  # whose bits depend on it
+            self.threads = stored["threads"]
+        self.folder = RunFolder.open(folder, every)
+
+    def train(self) -> TrainingResult:
+        """The teachers first."""
+        recipe = self.recipe
+        shares = _shares_of_time(recipe, self.dataset)
+        taught_nk = None
+        if recipe.distillation:
+            of = recipe.distillation.teachers
+            for number in range(1, of + 1):
+                self.progress.teacher(number, of)
+                seed = recipe.seed * of + number - 1
+                taught = replace(recipe.distillation.teacher, seed=seed)
+                run = self._trained(taught, None, f"teacher-{number}", shares[number - 1 :])
+                said_nk = self._say(run.best_network(), recipe.distillation.temperature) / of
+                taught_nk = said_nk if taught_nk is None else taught_nk + said_nk
+        return self._result(self._trained(recipe, taught_nk, "", shares[-1:], self.callbacks))
+
+    def _trained(
+        self,
+        recipe: Recipe,
+        taught_nk: Floats | None,
+        stage: str,
+        shares: Sequence[float],
+        callbacks: Sequence[Callback] = (),
+    ) -> Run:
+        """One network, trained to the end. shares : of the time left, for it and those after it."""
+        run = Run(self.dataset, recipe, self.backend, self.threads, self.sample_weight, taught_nk)
+        checkpoints = self.folder.stage(stage) if self.folder else None
+        snapshot = checkpoints.latest() if checkpoints else None
+        if snapshot:
+            self.clock.catch_up(snapshot.facts["clock"])
+        if self.recipe.time_budget is not None:
+            begin = self.clock()
+            left = self.recipe.time_budget - begin - _seconds_to_finish(run, self.dataset)
+            run.limit_time(begin, begin + left * shares[0] / sum(shares), self.clock)
+        self.progress.begin(run.network, recipe, self.dataset)
+        if snapshot:
+            run.restore(snapshot)
+            self.progress.resumed(run.steps_done, tuple(run.history))
+        try:
+            run.train(self.progress, self.should_stop, callbacks, checkpoints)
+        except KeyboardInterrupt as stop:
+            raise self._interrupted(run, stage, checkpoints, stop) from None
+        except Diverged as error:
+            raise TrainingDiverged(str(error), self._result(run) if run.best else None) from None
+        self.stages[stage] = run.snapshot()
+        return run
+
+    def _interrupted(
+        self, run: Run, stage: str, checkpoints: Checkpoints | None, stop: KeyboardInterrupt
+    ) -> KeyboardInterrupt:
+        """What to raise: with the best model, and so that the run can go on, if both can be had."""
+        between_steps = isinstance(stop, StopRequested)
+        if between_steps:
+            self.stages[stage] = run.snapshot()
+            if checkpoints:
+                checkpoints.save(self.stages[stage])
+        if not run.history:  # the model in the middle of the first epoch is better than none
+            if not run.is_finite():
+                return stop
+            run.keep_if_best(0, None)
+        keep = self._keep_stages if between_steps else None
+        folder = self.folder.folder if self.folder else None
+        return TrainingInterrupted(self._result(run), folder, keep)
+
+    def _keep_stages(self, folder: Path, every: int | None, notes: Mapping[str, Any]) -> None:
+        """Keep in a folder what was not kept in one so far."""
+        self.keep_in(folder, every, notes)
+        assert self.folder
+        for stage, snapshot in self.stages.items():
+            if not self.folder.stage(stage).save(snapshot):
+                raise OSError(None, "it could not be written", str(folder))
+        self.folder.close()
+
+    def _say(self, network: Network, temperature: float) -> NDArray[np.float64]:
+        """What a teacher says of every training row, then of every mirror image of the student."""
+        said_nk = tempered(network.predict_proba(self.dataset.x_train), temperature)
+        if not self.recipe.flips:
+            return said_nk
+        rows = len(self.dataset.x_train)
+        mirror_images = mirrored(self.dataset.x_train)[rows:]
+        return np.concatenate(
+            [said_nk, tempered(network.predict_proba(mirror_images), temperature)]
         )
-        self.history.append(record)
-        self.keep_if_best(number, record.validation_accuracy)
-        return record
 
-    def keep_if_best(self, number: int, accuracy: float | None) -> None:
-        """Copy the weights if no epoch before had a better validation accuracy."""
-        if self.best is None or accuracy is None or accuracy >= (self.best[1] or 0):
-            weights, biases = self.state.params
-            copy = Layers(tuple(w.copy() for w in weights), tuple(b.copy() for b in biases))
-            self.best = number, accuracy, copy
-
-    def is_finite(self) -> bool:
-        """Whether every weight and bias is a number."""
-        return all(bool(np.isfinite(a).all()) for arrays in self.state.params for a in arrays)
-
-    def result(self) -> TrainingResult:
-        """The best model so far, measured on the test set."""
-        assert self.best is not None
-        best_epoch, accuracy, params = self.best
-        network = replace(self.network, params=params)
-        labels_n = check_labels(
-            self.dataset.y_test, len(self.dataset.x_test), network.spec.sizes[-1], name="y_test"
-        )
-        test = evaluate(network.predict_proba(self.dataset.x_test), labels_n)
+    def _result(self, run: Run) -> TrainingResult:
+        """The best model of a run so far, calibrated, and measured on the test set."""
+        assert run.best is not None
+        best_epoch, accuracy, _ = run.best
+        network, dataset = run.best_network(), self.dataset
+        temperature, threshold = _calibration(run)
         model = Model(
             network,
-            self.dataset.class_names,
-            self.dataset.x_train.shape[1:],
-            self.dataset.name,
-            self.dataset.checksum,
+            dataset.class_names,
+            dataset.x_train.shape[1:],
+            dataset.name,
+            dataset.checksum,
+            temperature,
+            threshold,
             training={
-                **asdict(self.recipe),
-                "hidden": list(self.recipe.hidden),
+                **run.recipe.to_dict(),
                 "backend": name_of(network.backend),
-            },
-            metrics={
-                "best_epoch": best_epoch,
-                "validation_accuracy": accuracy,
-                "test_accuracy": test.accuracy,
-                "test_loss": test.loss if isfinite(test.loss) else None,
+                "instruction_set": instruction_set_of(network.backend),
             },
         )
-        return TrainingResult(model, self.recipe, tuple(self.history), best_epoch, test)
-
-    def _train(self, number: int, progress: Progress) -> tuple[NDArray[np.float64], float]:
-        """All steps of an epoch, in ranges that last RANGE_SECONDS: their losses, the seconds."""
-        recipe, done = self.recipe, (number - 1) * self.batches
-        lr_t = self.lr_t[done : done + self.batches]
-        steps = Adam().steps(lr_t, done, recipe.batch_size, recipe.l2, recipe.weight_decay * lr_t)
-        order_n = epoch_order(self.train_rows, recipe.seed, number)
-        if recipe.flips:
-            order_n = with_flips(order_n, len(self.dataset.x_train), recipe.seed, number)
-        losses_t = np.empty(self.batches)
-        seconds, first, stride = 0.0, 0, 1
-        while first < self.batches:
-            last = min(first + stride, self.batches)
-            start = perf_counter()
-            losses_t[first:last] = self.network.train_steps(
-                self.state, self.data, order_n, steps, first, last
-            )
-            elapsed = perf_counter() - start
-            stride = max(1, min(10 * stride, int((last - first) * RANGE_SECONDS / elapsed)))
-            seconds, first = seconds + elapsed, last
-            progress.steps(number, first, self.batches)
-        return losses_t, seconds
-
-    def _validate(self) -> Evaluation | None:
-        if not len(self.x_validation):
-            return None
-        return evaluate(self.network.predict_proba(self.x_validation), self.y_validation)
-
-    def _check_finite(self, number: int, losses_t: NDArray[np.float64]) -> None:
-        finite_t = np.isfinite(losses_t)
-        if finite_t.all() and self.is_finite():
-            return
-        step = int(finite_t.argmin()) if not finite_t.all() else self.batches - 1
-        raise TrainingDiverged(
-            f"training diverged at step {(number - 1) * self.batches + step + 1} (epoch {number}): "
-            f"the loss is no longer finite; use a lower learning rate than {self.recipe.lr:g}",
-            self.result() if self.best else None,
+        labels_n = check_labels(
+            dataset.y_test, len(dataset.x_test), network.spec.sizes[-1], name="y_test"
         )
+        test = evaluate(model.predict_proba(dataset.x_test), labels_n)
+        metrics = {
+            "best_epoch": best_epoch,
+            "validation_accuracy": accuracy,
+            "test_accuracy": test.accuracy,
+            "test_loss": test.loss if isfinite(test.loss) else None,
+        }
+        model = replace(model, metrics=metrics)
+        return TrainingResult(model, run.recipe, tuple(run.history), best_epoch, test)
 
 
-def _holds_images(dataset: Dataset) -> bool:
-    """Whether rows are pixels: bytes, or images as floats in 0..1. Then uint8 is divided by 255."""
-    if dataset.x_train.dtype == np.uint8:
-        return True
-    parts = (dataset.x_train, dataset.x_test)
-    return dataset.x_train.ndim > 2 and all(x.min() >= 0 and x.max() <= 1 for x in parts)
+def _calibration(run: Run) -> tuple[float, float | None]:
+    """Temperature and threshold of a network, from the validation rows: (1, None) if too few."""
+    labels_n = run.y_validation
+    if len(labels_n) < CALIBRATION_ROWS:
+        return 1.0, None
+    raw_nk = run.best_network().predict_proba(run.x_validation)
+    if not np.isfinite(raw_nk).all():
+        return 1.0, None
+    temperature = fit_temperature(raw_nk, labels_n)
+    probability_nk = tempered(raw_nk, temperature)
+    hit_n = probability_nk.argmax(axis=1) == labels_n
+    return temperature, sure_threshold(probability_nk.max(axis=1), hit_n)
 
 
-def _check_weights(sample_weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
-    if sample_weight is None:
-        return np.ones(rows)
-    weights_n = np.ascontiguousarray(sample_weight, dtype=np.float64)
-    if weights_n.shape != (rows,):
-        raise ArgumentError(
-            f"sample_weight has shape {weights_n.shape}: give one weight a row, ({rows},)"
-        )
-    if not (np.isfinite(weights_n).all() and weights_n.min() >= 0):
-        raise ArgumentError("sample_weight must be finite and not negative")
-    return weights_n
+def _shares_of_time(recipe: Recipe, dataset: Dataset) -> list[float]:
+    """What each network of a recipe costs, teachers first, in multiply-adds."""
+    ends = prod(dataset.x_train.shape[1:]), len(dataset.class_names)
+
+    def cost(recipe: Recipe) -> float:
+        shapes = Spec((ends[0], *recipe.hidden, ends[1])).shapes
+        return float(recipe.epochs * sum(i * o for i, o in shapes))
+
+    taught = recipe.distillation
+    return [*([cost(taught.teacher)] * taught.teachers if taught else []), cost(recipe)]
+
+
+def _seconds_to_finish(run: Run, dataset: Dataset) -> float:
+    """How long it will take to judge and save the network, from a sample."""
+    sample = dataset.x_test[:1000]
+    run.network.predict_proba(sample[:1])  # loads what is loaded once
+    start = perf_counter()
+    run.network.predict_proba(sample)
+    rows = len(dataset.x_test) + 2 * len(run.x_validation)
+    return SAVING_SECONDS + (perf_counter() - start) * rows / len(sample)

@@ -196,7 +196,7 @@ def test_timing_the_phases_trains_as_always(task, name):
 
 
 def test_a_report_is_shown_as_it_is(report, capsys, tmp_path):
-    from fmnist_fast.cli import _print_bench
+    from fmnist_fast.commands.bench import _print_bench
 
     _print_bench(report)
     out = capsys.readouterr().out
@@ -212,7 +212,7 @@ def test_a_report_is_shown_as_it_is(report, capsys, tmp_path):
 
 
 def test_doubts_are_said(report, capsys):
-    from fmnist_fast.cli import _print_bench
+    from fmnist_fast.commands.bench import _print_bench
 
     report.entries[0].seconds[:] = [0.1, 0.07, 0.2]
     report.machine["load_before"] = 2.5

@@ -58,7 +58,7 @@ def test_train_tells_people_how_it_goes(folder, run, small_npz):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "784-8-10 on small: 550 rows to train on, 50 to validate, 200 to test"
-    assert lines[1].startswith("backend numpy, threads 1, batch 64, onecycle to 0.002, l2 0.0001")
+    assert lines[1].startswith("backend numpy, threads 1, batch 64, onecycle to 0.002, l2 0, ")
     assert lines[2].split("  ")[0] == "epoch"
     assert [line.split()[0] for line in lines[3:6]] == ["1", "2", "3"]
     assert len(lines[2]) == len(lines[3])

@@ -14,14 +14,19 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"__main__"},
     {"cli", "app", "app.classify"},
+    {"commands.training", "commands.models", "commands.info", "commands.bench", "commands.data"},
+    {"commands.outputs"},
+    {"commands", "commands.options", "commands.terminal"},
     {"report", "plots", "bench.table"},
     {"bench.measure"},
     {"bench.contender"},
     {"bench", "bench.machine", "bench.peers", "bench.phases"},
     {"train"},
-    {"modelfile", "data", "augment"},
-    {"network", "fashion_mnist", "photo", "garments", "metrics", "schedule", "targets"},
-    {"backend", "cache", "idx", "cores"},
+    {"run", "presets"},
+    {"modelfile", "data", "augment", "checkpoint", "recipe", "pace"},
+    {"network", "fashion_mnist", "photo", "garments", "metrics", "targets"},
+    {"schedule"},
+    {"backend", "cache", "idx", "cores", "calibration"},
     {"files"},
     {"errors"},
     {"kernels.reference", "kernels.jit"},
@@ -80,7 +85,7 @@ def test_imports_run_one_way():
 
 def test_the_reader_of_imports_sees_them():
     """Guards the test above against finding nothing."""
-    assert {"data", "kernels", "modelfile", "network", "schedule"} <= imported(
+    assert {"data", "kernels", "modelfile", "network", "run"} <= imported(
         "train", ROOT / "fmnist_fast" / "train.py"
     )
     assert imported("app.classify", ROOT / "fmnist_fast/app/classify.py") >= {"modelfile", "photo"}

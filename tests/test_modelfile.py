@@ -77,7 +77,7 @@ def test_weights_that_are_not_contiguous_are_saved_as_they_are(model, tmp_path):
 def test_a_newer_format_says_upgrade(model, tmp_path):
     path = tmp_path / "new.safetensors"
     write_with(path, model, format_version=FORMAT_VERSION + 1)
-    with pytest.raises(ModelFileError, match=r"format version 2, newer .*upgrade fmnist-fast"):
+    with pytest.raises(ModelFileError, match=r"format version 3, newer .*upgrade fmnist-fast"):
         load_model(path)
 
 

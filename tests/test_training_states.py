@@ -9,8 +9,8 @@ import pytest
 
 from fmnist_fast.kernels import Data, Layers, Spec, State, reference
 from fmnist_fast.network import PIXEL_SCALE, Network
+from fmnist_fast.run import epoch_order
 from fmnist_fast.schedule import Adam, learning_rates
-from fmnist_fast.train import epoch_order
 
 STATES, STRIDE, BATCH, L2 = 20, 150, 64, 1e-4
 EPS = float(np.finfo(np.float32).eps) / 2  # of one rounding

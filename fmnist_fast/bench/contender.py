@@ -27,8 +27,8 @@ from ..data import load_dataset
 from ..errors import UserError
 from ..kernels import Data, Floats, Spec
 from ..network import PIXEL_SCALE
+from ..run import epoch_order
 from ..schedule import Adam
-from ..train import epoch_order
 from . import peers
 from .peers import Peer, Task
 from .phases import phases_of_epoch

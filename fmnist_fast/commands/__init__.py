@@ -1,0 +1,1 @@
+"""The commands of `fmnist-fast`, one module for each kind."""

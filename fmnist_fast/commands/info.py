@@ -1,0 +1,83 @@
+"""The command `info`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import __version__
+from .options import FILE, JSON
+
+__all__ = ["info"]
+
+
+@click.command()
+@click.argument("model", type=FILE, required=False)
+@JSON
+def info(model: Path | None, as_json: bool) -> None:
+    """Say what this installation has, or what MODEL's file says."""
+    facts = _model_facts(model) if model else _installation_facts()
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        click.echo(f"{name:{width}}  {_in_line(value)}")
+
+
+def _installation_facts() -> dict[str, Any]:
+    import platform
+
+    import numpy as np
+
+    from ..backend import NAMES, unavailable
+    from ..cores import usable_cores
+    from ..fashion_mnist import find_folder
+
+    config: Any = np.show_config(mode="dicts")
+    features = config["SIMD Extensions"]
+    return {
+        "fmnist-fast": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "blas": " ".join(str(config["Build Dependencies"]["blas"][k]) for k in ("name", "version")),
+        "backends": {name: unavailable(name) or "available" for name in NAMES},
+        "instruction set": _instruction_set(),
+        "machine": platform.machine(),
+        "cpu features": [*features["baseline"], *features["found"]],
+        "threads": usable_cores(),
+        "cache": _cache_or_none(),
+        "fashion-mnist": str(find_folder() or "not here: 'fmnist-fast data fetch' gets it"),
+    }
+
+
+def _instruction_set() -> str | None:
+    """What the compiled kernels use here."""
+    from ..backend import get_backend, instruction_set_of
+
+    return instruction_set_of(get_backend())
+
+
+def _cache_or_none() -> str | None:
+    from ..cache import cache_folder
+
+    try:
+        return str(cache_folder())
+    except OSError:  # the user has no home folder
+        return None
+
+
+def _model_facts(path: Path) -> dict[str, Any]:
+    from ..modelfile import load_model
+
+    return load_model(path).describe()
+
+
+def _in_line(value: Any) -> str:
+    """A fact as text: nested ones as name: value, lists with commas."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_in_line(entry)}" for name, entry in value.items())
+    if isinstance(value, list):
+        return " ".join(map(str, value)) if value else "none"
+    return "none" if value is None else str(value)

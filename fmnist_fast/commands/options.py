@@ -1,0 +1,110 @@
+"""Options that several commands have."""
+
+import re
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+
+__all__ = [
+    "BACKEND",
+    "BATCH_SIZE",
+    "DATASETS",
+    "DATA_DIR",
+    "FILE",
+    "FOLDER",
+    "JSON",
+    "THREADS",
+    "ClassWeights",
+    "Seconds",
+    "Widths",
+]
+
+# The widest hidden layer and the most threads that are not a slip of the finger.
+MAX_WIDTH = 1 << 20
+MAX_THREADS = 1024
+
+
+class Widths(click.ParamType):
+    """Widths of the hidden layers: "128,64"; "none" for no hidden layer."""
+
+    name = "WIDTHS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if not isinstance(value, str):
+            return tuple(value)
+        if value.strip() == "none":
+            return ()
+        try:
+            widths = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            widths = (0,)
+        if not all(1 <= width <= MAX_WIDTH for width in widths):
+            self.fail(f"{value!r}: give widths like 128,64, or none", param, ctx)
+        return widths
+
+
+class Seconds(click.ParamType):
+    """A duration: "90", "90s", "500ms", "2m", "1h"."""
+
+    name = "DURATION"
+    UNITS: ClassVar = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(value))
+        if not match or match[2] not in self.UNITS or not float(match[1]):
+            self.fail(f"{value!r}: give a time like 2s, 500ms, 3m or 1h", param, ctx)
+        return float(match[1]) * self.UNITS[match[2]]
+
+
+class ClassWeights(click.ParamType):
+    """ "balanced", or weights of labels: "6=2,2=1.5"; labels that are not named weigh 1."""
+
+    name = "WEIGHTS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | dict[int, float]:
+        if value == "balanced":
+            return "balanced"
+        try:
+            pairs = (part.split("=") for part in value.split(","))
+            return {int(label): float(weight) for label, weight in pairs}
+        except ValueError:
+            self.fail(f"{value!r}: give balanced, or weights like 6=2,2=1.5", param, ctx)
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, only that.")
+DATA_DIR = click.option(
+    "--data-dir",
+    type=FOLDER,
+    help="Folder to look in first for Fashion-MNIST's files. Then come $FMNIST_FAST_DATA, the "
+    "user's cache, and the download.",
+)
+BACKEND = click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    help="auto (the fastest there is), cython, numba or numpy.",
+)
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(1, MAX_THREADS),
+    help="Threads to compute with, at most 8 for every core.  [default: usable cores]",
+)
+BATCH_SIZE = click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Rows that one step learns from.",
+)
+DATASETS = "auto, fashion-mnist, garments, a folder of four IDX files, or an .npz file"

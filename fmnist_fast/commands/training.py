@@ -1,0 +1,364 @@
+"""The command `train`."""
+
+import json
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..errors import UserError
+from .options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, THREADS, ClassWeights, Seconds, Widths
+from .outputs import check_model_room, check_outputs, save, save_aside
+from .terminal import INTERRUPTED, console_of, fail, number_or_none
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..train import TrainingInterrupted, TrainingResult
+
+__all__ = ["train"]
+
+# Signals that stop a training; the exit code is then 128 and their number.
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
+
+
+_OPTION_OF_PRESET = "the preset's"
+
+
+def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
+    """An option that changes one field of the preset's recipe, if it is given."""
+    return click.option(name, default=None, show_default=_OPTION_OF_PRESET, **settings)
+
+
+@click.command()
+@click.option(
+    "--preset",
+    type=click.Choice(["fast", "standard", "best", "wide"]),
+    help="A whole recipe; the options below change parts of it. 'fmnist-fast info --presets' says "
+    "what each is and reaches.  [default: standard]",
+)
+@BACKEND
+@click.option("--dataset", default="auto", show_default=True, help=f"What to learn: {DATASETS}.")
+@DATA_DIR
+@_of_recipe("--hidden", type=Widths(), help="Widths of the hidden layers, or none.")
+@_of_recipe(
+    "--epochs", type=click.IntRange(1), help="How many times to go through the training rows."
+)
+@click.option(
+    "--time-budget",
+    type=Seconds(),
+    help="Be done in this time, like 2s, 500ms or 3m, start-up included, in place of --epochs.",
+)
+@_of_recipe("--batch-size", type=click.IntRange(1), help="Rows that one step learns from.")
+@_of_recipe("--lr", type=click.FloatRange(0, min_open=True), help="Peak learning rate.")
+@_of_recipe(
+    "--schedule",
+    type=click.Choice(["onecycle", "constant", "cosine"]),
+    help="How the learning rate goes over the run.",
+)
+@_of_recipe(
+    "--l2",
+    type=click.FloatRange(0),
+    help="Penalty on the weights: l2/2 times the sum of their squares.",
+)
+@_of_recipe(
+    "--weight-decay",
+    type=click.FloatRange(0),
+    help="Share of the learning rate that every step takes from the weights (decoupled decay).",
+)
+@_of_recipe(
+    "--label-smoothing",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of every target that all classes have alike: 0.05 teaches not to be too sure.",
+)
+@click.option(
+    "--flips/--no-flips",
+    default=None,
+    help="Show half of the images in the mirror.  [default: for clothes, not for data of your own]",
+)
+@click.option(
+    "--class-weight",
+    type=ClassWeights(),
+    help="How much rows count by their class: balanced, or weights of labels, like 6=2,2=1.5.",
+)
+@click.option(
+    "--validation",
+    type=click.IntRange(0),
+    help="Training rows held back to choose the best epoch; 0 for none, then the last epoch is "
+    "saved.  [default: 5000, or a twelfth of a smaller set]",
+)
+@click.option(
+    "--patience",
+    type=click.IntRange(1),
+    help="Stop after so many epochs without a better validation accuracy.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=None,
+    show_default="0",
+    help="Decides the first weights and the order of the rows.",
+)
+@THREADS
+@click.option(
+    "--out", type=FILE, default="model.safetensors", show_default=True, help="The model file."
+)
+@click.option("--force", is_flag=True, help="Replace --out even if another data set's model.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the run in this new folder as it goes, so that --resume goes on after a crash.",
+)
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    help="Epochs between two checkpoints.  [default: as often as costs a twentieth of the time]",
+)
+@click.option(
+    "--resume",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Go on with the run in this folder, with its own options; the model will be the same as "
+    "if it had not been interrupted.",
+)
+@click.option("--metrics", type=FILE, help="Append every epoch's figures, as JSON lines.")
+@click.option("--plot", type=FILE, help="Draw loss and accuracy: a .png, .svg or .pdf file.")
+@click.option("--quiet", is_flag=True, help="Print only the last line.")
+@JSON
+@click.pass_context
+def train(
+    context: click.Context,
+    /,
+    dataset: str,
+    data_dir: Path | None,
+    out: Path,
+    force: bool,
+    checkpoint: Path | None,
+    resume: Path | None,
+    metrics: Path | None,
+    plot: Path | None,
+    quiet: bool,
+    as_json: bool,
+    backend: str,
+    threads: int | None,
+    preset: str | None,
+    every: int | None,
+    **options: Any,
+) -> int:
+    """Train a network and save it.
+
+    The same command with the same threads on the same machine writes the same bytes. The saved
+    model is the epoch with the best validation accuracy; the test set is used once, for the figure
+    at the end. Ctrl-C, or SIGTERM, saves the best epoch so far beside --out, and the run, so that
+    --resume can go on with it.
+
+      \b
+      fmnist-fast train
+      fmnist-fast train --preset best --checkpoint run --out best.safetensors
+      fmnist-fast train --resume run
+      fmnist-fast train --time-budget 2s
+      fmnist-fast train --epochs 5 --hidden 256,128 --out wide.safetensors --plot curves.png
+      fmnist-fast train --dataset my-data.npz --json
+    """
+    start = perf_counter() - process_time()  # of the program, near enough: it has waited little
+    from ..data import load_dataset
+    from ..modelfile import check_replaceable
+    from ..presets import preset as preset_recipe
+    from ..report import MetricsLog, Several, TrainingReport
+    from ..train import TrainingDiverged, TrainingInterrupted
+    from ..train import train as train_network
+
+    changes = {name: value for name, value in options.items() if value is not None}
+    _check_combination(context, checkpoint, resume, changes)
+    notes = {"dataset": dataset, "data_dir": data_dir, "out": out}
+    if resume:
+        dataset, data_dir, out = _as_started(context, resume, notes)
+    notes = _absolute(dataset, data_dir, out)
+    check_outputs(out, metrics, plot, Path(dataset))
+    data = load_dataset(dataset, data_dir)
+    if not force:
+        check_replaceable(out, data.name, data.checksum)
+    hidden = changes.get("hidden", preset_recipe(preset).hidden)
+    check_model_room(out, data, hidden)
+
+    console = console_of(stderr=as_json)
+    log = MetricsLog(metrics) if metrics else None
+    report = TrainingReport(console)
+    parts = [part for part in (log, None if quiet else report) if part]
+    if "time_budget" in changes:
+        changes["time_budget"] = max(changes["time_budget"] - (perf_counter() - start), 1e-3)
+    with _stoppable() as stop:
+        try:
+            with report:
+                result = train_network(
+                    data,
+                    preset=preset,
+                    backend=backend,
+                    threads=threads,
+                    progress=Several(*parts),
+                    should_stop=lambda: bool(stop),
+                    checkpoint=resume or checkpoint,
+                    every=every,
+                    resume=bool(resume),
+                    notes=notes,
+                    **changes,
+                )
+        except TrainingInterrupted as interruption:
+            saved = save_aside(interruption.result, out)
+            code = 128 + stop[0] if stop else INTERRUPTED
+            return fail(f"{interruption}; {saved}; {_how_to_go_on(interruption, out, notes)}", code)
+        except TrainingDiverged as divergence:
+            return fail(f"{divergence}; {save_aside(divergence.result, out)}")
+        save(result, out, force)
+    try:
+        if log:
+            log.write(event="end", dataset=data.name, model=str(out), **result.model.metrics)
+        if as_json:
+            click.echo(json.dumps(_training_json(result, out)))
+        else:
+            if not quiet:
+                _print_result(console, result)
+            console.print(_last_line(result, out))
+        if plot:
+            from ..plots import plot_curves
+
+            plot_curves(result, plot)
+        if log and log.error:
+            raise UserError(
+                f"metrics {metrics} could not be written to the end: {log.error.strerror}"
+            )
+    except KeyboardInterrupt:
+        return fail(f"stopped; the model is saved in {out}", INTERRUPTED)
+    except BrokenPipeError:
+        raise
+    except (OSError, UserError) as error:
+        reason = error if isinstance(error, UserError) else f"standard output: {error.strerror}"
+        raise UserError(f"{reason}; the model is saved in {out}") from error
+    return 0
+
+
+def _check_combination(
+    context: click.Context,
+    checkpoint: Path | None,
+    resume: Path | None,
+    changes: dict[str, Any],
+) -> None:
+    """Raise UserError for options that contradict each other."""
+    if checkpoint and resume:
+        raise UserError(
+            "--checkpoint begins a run and --resume goes on with one: give only one of the two"
+        )
+    if context.params["every"] and not (checkpoint or resume):
+        raise UserError("--every says how often to write checkpoints: name a folder, --checkpoint")
+    if "epochs" in changes and "time_budget" in changes:
+        raise UserError("--epochs and --time-budget both say when to end: give only one of the two")
+
+
+def _absolute(dataset: str, data_dir: Path | None, out: Path) -> dict[str, Any]:
+    """Where everything is, wherever the run is gone on with from."""
+    from ..data import NAMES
+
+    return {
+        "dataset": dataset if dataset in NAMES else str(Path(dataset).absolute()),
+        "data_dir": str(data_dir.absolute()) if data_dir else None,
+        "out": str(out.absolute()),
+    }
+
+
+def _as_started(
+    context: click.Context, folder: Path, given: dict[str, Any]
+) -> tuple[str, Path | None, Path]:
+    """Data set, its folder and the model file: as given now, else as when the run was started."""
+    from ..checkpoint import read_identity
+
+    notes = read_identity(folder)["notes"]
+    for name, value in given.items():
+        if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT:
+            given[name] = notes.get(name, value)
+    data_dir = Path(given["data_dir"]) if given["data_dir"] else None
+    return given["dataset"], data_dir, Path(given["out"])
+
+
+def _how_to_go_on(interruption: "TrainingInterrupted", out: Path, notes: dict[str, Any]) -> str:
+    """The command that goes on; a run that was kept in no folder is put into one."""
+    from ..files import free_name
+
+    folder = interruption.folder
+    if folder is None:
+        folder = free_name(out.with_name(f"{out.stem}.unfinished"))
+        try:
+            if not interruption.keep_in(folder, notes):
+                return "it cannot go on"
+        except (OSError, UserError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            return f"it cannot go on: {folder} could not be written: {reason}"
+    return f"go on with 'fmnist-fast train --resume {shlex.quote(str(folder))}'"
+
+
+@contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """Within, the signals of Ctrl-C and of kill come into the list that is given, nothing more:
+    the training looks there between two steps, and what is being saved is saved.
+    """
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in STOPPING
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if received else handler)
+
+
+def _print_result(console: "Console", result: "TrainingResult") -> None:
+    from ..report import class_table, percent
+
+    console.print()
+    console.print(class_table(result.test, result.model.class_names))
+    console.print()
+    seconds = sum(record.seconds for record in result.history)
+    console.print(
+        f"test accuracy {percent(result.test_accuracy)} with the weights of epoch "
+        f"{result.best_epoch}; {seconds:.1f} s of training"
+    )
+
+
+def _last_line(result: "TrainingResult", place: Path) -> str:
+    from ..report import percent
+
+    accuracy = percent(result.test_accuracy)
+    return f"saved {place}: trained on {result.model.dataset_name}, test accuracy {accuracy}"
+
+
+def _training_json(result: "TrainingResult", place: Path) -> dict[str, Any]:
+    from ..backend import name_of
+
+    history, model = result.history, result.model
+    return {
+        "backend": name_of(model.network.backend),
+        "dataset": model.dataset_name,
+        "sizes": list(model.network.spec.sizes),
+        "epochs": len(history),
+        "best_epoch": result.best_epoch,
+        "seconds_per_epoch": [record.seconds for record in history],
+        "samples_per_second": [record.samples_per_second for record in history],
+        "train_loss": [record.train_loss for record in history],
+        "validation_loss": [record.validation_loss for record in history],
+        "validation_accuracy": [record.validation_accuracy for record in history],
+        "test_accuracy": result.test_accuracy,
+        "test_accuracy_per_class": {
+            name: number_or_none(share)
+            for name, share in zip(model.class_names, result.test.recall_k)
+        },
+        "seed": result.recipe.seed,
+        "threads": model.network.threads,
+        "model": str(place),
+    }
