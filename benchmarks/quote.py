@@ -17,7 +17,6 @@ from fmnist_fast.plots import plot_speeds
 ROOT = Path(__file__).parent.parent
 MEASURED, PICTURE = ROOT / "docs" / "bench.json", ROOT / "docs" / "bench.png"
 SHORT, LONG = ROOT / "README.md", ROOT / "benchmarks" / "README.md"
-BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->"
 
 
 def short_entries(report: Report) -> Iterator[Entry]:
@@ -68,11 +67,12 @@ def long_block(report: Report) -> str:
     return "\n".join([*table(there), "", *phases(report), "", source(report), ""])
 
 
-def replaced(page: str, block: str) -> str:
-    """The page with the block where the marks are."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + block + END + after
+def replaced(page: str, block: str, mark: str = "measured") -> str:
+    """The page with the block between the marks of that name."""
+    begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->"
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return before + begin + block + end + after
 
 
 def main() -> None:

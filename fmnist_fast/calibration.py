@@ -1,5 +1,8 @@
 """Confidence that means something: one temperature, and a probability below which to say so."""
 
+from math import ceil, log2, sqrt
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,8 +13,8 @@ __all__ = ["SURE", "fit_temperature", "sure_threshold", "tempered"]
 # Share of the answers called sure that must be right.
 SURE = 0.97
 
-# Standard normal deviate that 95 % of draws stay below.
-ONE_SIDED_95 = 1.645
+# Probability with which that may fail on other rows of the same kind.
+DOUBT = 0.001
 
 # Temperatures between which the best one lies for any network worth calibrating.
 COLDEST, HOTTEST = 1 / 16, 16.0
@@ -67,21 +70,32 @@ def fit_temperature(probability_nk: Floats, labels_n: NDArray[np.integer]) -> fl
 def sure_threshold(
     confidence_n: NDArray[np.floating], hit_n: NDArray[np.bool_], sure: float = SURE
 ) -> float | None:
-    """The least top probability from which answers are right at least `sure` of the time.
+    """A probability from which answers are right at least `sure` of the time, as low as can be.
 
     confidence_n : probability of each row's top class, from rows that were not trained on; hit_n :
-    whether it is right. The lower end of the share's 95 % interval counts, not the share, since
-    other rows will be a little worse. None: there is no such threshold.
-    Source of the interval: Wilson (1927).
+    whether it is right. Bisection, where not the share of right answers counts but what it is at
+    least, all but certainly, at all thresholds that were looked at: rows to come should keep the
+    promise too. None: there is no such threshold.
+    Source: Geifman & El-Yaniv (2017), algorithm 1; the interval is Wilson's (1927).
     """
     order_n = np.argsort(-confidence_n, kind="stable")
-    confidence_n = confidence_n[order_n].astype(np.float64)
-    count_n = np.arange(1, len(order_n) + 1)
-    share_n = np.cumsum(hit_n[order_n]) / count_n
-    z2 = ONE_SIDED_95**2
-    spread_n = ONE_SIDED_95 * np.sqrt(share_n * (1 - share_n) / count_n + z2 / (4 * count_n**2))
-    lower_n = (share_n + z2 / (2 * count_n) - spread_n) / (1 + z2 / count_n)
-    # Rows of equal confidence are sure or unsure together.
-    last_of_equals_n = np.append(confidence_n[1:] < confidence_n[:-1], True)
-    good_n = np.flatnonzero((lower_n >= sure) & last_of_equals_n)
-    return float(confidence_n[good_n[-1]]) if len(good_n) else None
+    confidence_n, hits_n = confidence_n[order_n], np.cumsum(hit_n[order_n])
+    looks = max(1, ceil(log2(len(order_n))))
+    deviate = NormalDist().inv_cdf(1 - DOUBT / looks)
+
+    found, low, high = None, 0, len(order_n) - 1
+    while low <= high:
+        middle = (low + high) // 2
+        last = int(np.flatnonzero(confidence_n == confidence_n[middle])[-1])  # equals stay together
+        if _at_least(int(hits_n[last]), last + 1, deviate) >= sure:
+            found, low = float(confidence_n[middle]), last + 1
+        else:
+            high = middle - 1
+    return found
+
+
+def _at_least(hits: int, rows: int, deviate: float) -> float:
+    """Lower end of Wilson's interval for a share of which hits / rows was seen."""
+    share, z2 = hits / rows, deviate**2
+    spread = deviate * sqrt(share * (1 - share) / rows + z2 / (4 * rows**2))
+    return (share + z2 / (2 * rows) - spread) / (1 + z2 / rows)

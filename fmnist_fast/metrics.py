@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .kernels import Floats
 
-__all__ = ["Evaluation", "cross_entropy", "evaluate"]
+__all__ = ["Evaluation", "Sureness", "cross_entropy", "evaluate", "sureness"]
 
 # Bins of the calibration error. Guo et al. (2017) use 15.
 CALIBRATION_BINS = 15
@@ -50,6 +50,25 @@ def evaluate(probability_nk: Floats, labels_n: NDArray[np.integer]) -> Evaluatio
             recall_k=hits_k / truth_k,
             f1_k=2 * hits_k / (truth_k + guesses_k),
         )
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """What a threshold on the top probability does. coverage : share of the rows that are answered
+    surely; accuracy : the share of those answers that is right, NaN if there are none.
+    """
+
+    threshold: float
+    coverage: float
+    accuracy: float
+
+
+def sureness(probability_nk: Floats, labels_n: NDArray[np.integer], threshold: float) -> Sureness:
+    """How often the answers at least as probable as the threshold come, and are right."""
+    sure_n = probability_nk.max(axis=1) >= threshold
+    hit_n = probability_nk.argmax(axis=1) == labels_n
+    accuracy = float(hit_n[sure_n].mean()) if sure_n.any() else float("nan")
+    return Sureness(threshold, float(sure_n.mean()), accuracy)
 
 
 def cross_entropy(probability_nk: Floats, labels_n: NDArray[np.integer]) -> float:

@@ -16,7 +16,10 @@ from .files import write_atomically
 from .kernels import Floats, Layers, Spec
 from .network import Network
 
-__all__ = ["FORMAT_VERSION", "Model", "check_replaceable", "load_model"]
+__all__ = ["FORMAT_VERSION", "SHIPPED", "Model", "check_replaceable", "load_model"]
+
+# The model in the box: preset best, trained on Fashion-MNIST; models/MODEL_CARD.md describes it.
+SHIPPED = Path(__file__).parent / "models" / "fashion-mnist.safetensors"
 
 # 2 added the calibration.
 FORMAT_VERSION = 2
@@ -112,13 +115,15 @@ class Model:
         }
 
 
-def load_model(path: str | Path, backend: str = "auto", threads: int | None = None) -> Model:
-    """Read a model file and check all of it.
+def load_model(
+    path: str | Path | None = None, backend: str = "auto", threads: int | None = None
+) -> Model:
+    """Read a model file and check all of it. path : None for the model that is in the package.
 
     Raises: ModelFileError, one line, if it is missing, damaged, foreign or of a newer format;
     BackendUnavailable if the backend cannot run it.
     """
-    path = Path(path)
+    path = SHIPPED if path is None else Path(path)
     description, tensors = _read(path)
     version = description.get("format_version")
     if type(version) is not int or version < 1:

@@ -25,7 +25,7 @@ PIXEL_SCALE = 1 / 255
 DENSE = 0.7
 
 # What a random stream is for; every purpose has draws of its own.
-INITIAL_WEIGHTS, EPOCH_ORDER, VALIDATION_SPLIT, FLIPS = range(4)
+INITIAL_WEIGHTS, EPOCH_ORDER, VALIDATION_SPLIT, FLIPS, CORRUPTION = range(5)
 
 
 # Weights that are work for one thread: some 30 us a step at batch 64, of which three meetings of

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .bench.measure import Entry, Report
 from .errors import UserError
+from .kernels import Floats
 from .metrics import Evaluation
 from .train import TrainingResult
 
@@ -16,7 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "check_plot_path", "plot_confusion", "plot_curves", "plot_speeds"]
+    from .ratefinder import FoundRates
+
+__all__ = [
+    "FORMATS",
+    "check_plot_path",
+    "plot_confusion",
+    "plot_curves",
+    "plot_learning_rates",
+    "plot_mistakes",
+    "plot_speeds",
+]
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -79,6 +91,50 @@ def plot_confusion(evaluation: Evaluation, class_names: Sequence[str], path: Pat
         xlabel="answer", ylabel="true class", title=f"accuracy {100 * evaluation.accuracy:.2f} %"
     )
     figure.colorbar(image, label="share of the true class", shrink=0.8)
+    _save(figure, path)
+
+
+def plot_mistakes(
+    images: NDArray,
+    probability_nk: Floats,
+    labels_n: NDArray[np.integer],
+    class_names: Sequence[str],
+    path: Path,
+    most: int = 30,
+) -> None:
+    """The answers that were wrong and most sure of themselves, surest first. Raises: UserError."""
+    guess_n, sure_n = probability_nk.argmax(axis=1), probability_nk.max(axis=1)
+    wrong_n = np.flatnonzero(guess_n != labels_n)
+    wrong_n = wrong_n[np.argsort(-sure_n[wrong_n], kind="stable")]
+    shown_n = wrong_n[:most]
+    columns = 6
+    rows = max(1, -(-len(shown_n) // columns))
+    figure = _figure(1.75 * columns, 2.15 * rows + 0.6)
+    count = f"{len(wrong_n):,} of {len(labels_n):,} answers are wrong"
+    figure.suptitle(f"{count}; the surest of them:" if len(wrong_n) else count, fontsize=11)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for place in axes:
+        place.set_axis_off()
+    for place, row in zip(axes, shown_n):
+        place.imshow(images[row], cmap="gray", vmin=0, vmax=np.max(images[row], initial=1))
+        said = f"{100 * sure_n[row]:.1f} % {class_names[guess_n[row]]}"
+        place.set_title(f"{said}\nis {class_names[labels_n[row]]}", fontsize=8, parse_math=False)
+    _save(figure, path)
+
+
+def plot_learning_rates(found: "FoundRates", path: Path) -> None:
+    """Loss over the learning rates that were tried, and the one advised. Raises: UserError."""
+    figure = _figure(7, 4)
+    axes = figure.subplots()
+    axes.plot(found.lr_t, found.loss_t, color="0.8", lw=1, label="each step")
+    axes.plot(found.lr_t, found.smooth_t, color="C0", label="smoothed")
+    axes.axvline(found.advised, color="C3", ls="--", label=f"advised: {found.advised:.2g}")
+    low, first = found.smooth_t.min(), found.smooth_t[0]
+    axes.set_ylim(low - 0.1 * (first - low), first + 0.5 * (first - low))
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss, nats")
+    axes.set_title("a short run whose learning rate grows at every step")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
 

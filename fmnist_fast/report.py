@@ -1,9 +1,10 @@
 """What people see on the terminal: progress of a training, and tables of figures."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from .backend import name_of
 from .data import Dataset
 from .errors import UserError
 from .metrics import Evaluation
+from .presets import PRESETS, Measured
 from .recipe import Recipe
 from .run import Epoch, Progress
 
@@ -34,7 +36,9 @@ __all__ = [
     "check_metrics_path",
     "class_table",
     "confusion_table",
+    "corruption_table",
     "percent",
+    "preset_table",
 ]
 
 
@@ -248,6 +252,53 @@ def class_table(evaluation: Evaluation, class_names: tuple[str, ...]) -> Table:
     for label, name in enumerate(class_names):
         figures = (percent(float(column[label])) for column in columns)
         table.add_row(name, *figures, f"{evaluation.confusion_kk[label].sum():,}")
+    return table
+
+
+def corruption_table(accuracies: Sequence[tuple[str, str, float]], plain: float) -> Table:
+    """A row for each (kind, level, accuracy), and what it costs against the plain images."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("images")
+    table.add_column("")
+    table.add_column("accuracy", justify="right")
+    table.add_column("points lost", justify="right")
+    table.add_row("as they are", "", percent(plain), "")
+    for kind, level, accuracy in accuracies:
+        table.add_row(kind, level, percent(accuracy), f"{100 * (plain - accuracy):.1f}")
+    return table
+
+
+def preset_table(results: Mapping[str, Measured]) -> Table:
+    """What each preset is and was measured to reach."""
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (
+        ("preset", "left"),
+        ("network", "left"),
+        ("epochs", "right"),
+        ("test accuracy", "right"),
+        ("seconds", "right"),
+        ("measured", "left"),
+        ("on", "left"),
+    ):
+        table.add_column(title, justify="right" if justify == "right" else "left")
+    for name, recipe in PRESETS.items():
+        network = "-".join(map(str, recipe.hidden))
+        taught = recipe.distillation
+        if taught:
+            teacher = "-".join(map(str, taught.teacher.hidden))
+            network += f", taught by {taught.teachers} of {teacher}"
+        result = results.get(name)
+        figures = (
+            (
+                f"{percent(result.accuracy)} ± {100 * result.spread:.2f}",
+                f"{median(result.seconds):.1f}",
+                result.date,
+                result.where,
+            )
+            if result
+            else ("-", "-", "-", "-")
+        )
+        table.add_row(name, network, str(recipe.epochs), *figures)
     return table
 
 

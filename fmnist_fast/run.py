@@ -143,7 +143,7 @@ class Run:
     """One training run: what it needs at every epoch, and the best it has so far.
 
     recipe : resolved. taught_nk : what teachers say of every row, and with flips of every mirror
-    image behind them; None: there are no teachers.
+    image behind them; None: there are no teachers. clock : of all networks that belong together.
     """
 
     def __init__(
@@ -154,6 +154,7 @@ class Run:
         threads: int | None,
         sample_weight: ArrayLike | None,
         taught_nk: Floats | None = None,
+        clock: Clock | None = None,
     ) -> None:
         rows, inputs = len(dataset.x_train), prod(dataset.x_train.shape[1:])
         classes = len(dataset.class_names)
@@ -172,7 +173,7 @@ class Run:
 
         self.batches = ceil(len(self.train_rows) / recipe.batch_size)
         self.pace: Pace = StepPace(recipe.schedule, recipe.lr, self.batches * recipe.epochs)
-        self.clock: Clock | None = None
+        self.clock = clock or Clock()
         self.range_seconds = RANGE_SECONDS
 
         self.number, self.first, self.seconds = 1, 0, 0.0  # of the epoch that is under way
@@ -212,10 +213,9 @@ class Run:
             targets_n = blended(taught_nk, targets_n, recipe.distillation.share)
         return self.network.data(x_ni, targets_n, weights_n)
 
-    def limit_time(self, begin: float, end: float, clock: Clock) -> None:
+    def limit_time(self, begin: float, end: float) -> None:
         """Plan the run by the clock: from one reading of it to the other."""
-        self.pace = TimePace(self.recipe.schedule, self.recipe.lr, begin, end, clock)
-        self.clock = clock
+        self.pace = TimePace(self.recipe.schedule, self.recipe.lr, begin, end, self.clock)
         self.range_seconds = min(RANGE_SECONDS, (end - begin) / LOOKS)
 
     @property
@@ -353,7 +353,7 @@ class Run:
             "history": [asdict(record) for record in self.history],
             "best": self.best[:2] if self.best else None,
             "ended": self.ended,
-            "clock": self.clock() if self.clock else 0.0,
+            "clock": self.clock(),
             "learned_from": self._learned_checksum(),
         }
         return Snapshot(self.steps_done, tensors, facts)
@@ -381,8 +381,7 @@ class Run:
         self.seconds, self.ended = facts["seconds"], facts["ended"]
         self.first_loss = facts["first_loss"]
         self.history = [Epoch(**record) for record in facts["history"]]
-        if self.clock:
-            self.clock.catch_up(facts["clock"])
+        self.clock.catch_up(facts["clock"])
 
     def _layers(self) -> dict[str, Layers]:
         """Everything of the network's that a checkpoint holds, by name."""

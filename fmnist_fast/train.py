@@ -51,7 +51,8 @@ Callback = Callable[[EpochState], object]
 @dataclass(frozen=True)
 class TrainingResult:
     """What training leaves. model : the weights of `best_epoch`, the epoch with the highest
-    validation accuracy (the later of equals). test : its figures on the test set.
+    validation accuracy (the later of equals). test : its figures on the test set. seconds : all of
+    it, teachers, validation and the time before an interruption included.
     """
 
     model: Model
@@ -59,6 +60,7 @@ class TrainingResult:
     history: tuple[Epoch, ...]
     best_epoch: int
     test: Evaluation
+    seconds: float
 
     @property
     def test_accuracy(self) -> float:
@@ -258,7 +260,11 @@ class _Training:
         callbacks: Sequence[Callback] = (),
     ) -> Run:
         """One network, trained to the end. shares : of the time left, for it and those after it."""
-        run = Run(self.dataset, recipe, self.backend, self.threads, self.sample_weight, taught_nk)
+        run = Run(
+            *(self.dataset, recipe, self.backend, self.threads, self.sample_weight),
+            taught_nk,
+            self.clock,
+        )
         checkpoints = self.folder.stage(stage) if self.folder else None
         snapshot = checkpoints.latest() if checkpoints else None
         if snapshot:
@@ -266,7 +272,7 @@ class _Training:
         if self.recipe.time_budget is not None:
             begin = self.clock()
             left = self.recipe.time_budget - begin - _seconds_to_finish(run, self.dataset)
-            run.limit_time(begin, begin + left * shares[0] / sum(shares), self.clock)
+            run.limit_time(begin, begin + left * shares[0] / sum(shares))
         self.progress.begin(run.network, recipe, self.dataset)
         if snapshot:
             run.restore(snapshot)
@@ -348,7 +354,8 @@ class _Training:
             "test_loss": test.loss if isfinite(test.loss) else None,
         }
         model = replace(model, metrics=metrics)
-        return TrainingResult(model, run.recipe, tuple(run.history), best_epoch, test)
+        history = tuple(run.history)
+        return TrainingResult(model, run.recipe, history, best_epoch, test, self.clock())
 
 
 def _calibration(run: Run) -> tuple[float, float | None]:

@@ -240,7 +240,6 @@ def test_mistakes_are_one_line_and_exit_code_2(run, folder, small_npz, arguments
     [
         (["evaluate", "missing"], "there is no model file missing: train one"),
         (["predict", "--model", "missing", "a.png"], "there is no model file missing"),
-        (["predict", "a.png"], "Missing option '--model'"),
         (["info", "missing"], "there is no model file missing"),
         (["no-such-command"], "No such command 'no-such-command'"),
     ],

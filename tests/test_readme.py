@@ -67,6 +67,10 @@ def test_its_measured_table_is_what_was_measured(monkeypatch):
     assert quote.replaced(README, quote.short_block(report)) == README
     page = quote.LONG.read_text()
     assert quote.replaced(page, quote.long_block(report)) == page
+    presets = importlib.import_module("preset_table")
+    assert quote.replaced(README, presets.block(presets.measured()), "presets") == README
+    card = importlib.import_module("model_card").CARD.read_text()
+    assert quote.replaced(card, "") != card
     changed = page.replace(f"{report.entries[0].seconds_median:.3f}", "0.001", 1)
     assert quote.replaced(changed, quote.long_block(report)) != changed  # it would be seen
     assert quote.PICTURE.exists()

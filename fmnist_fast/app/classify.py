@@ -7,7 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from fmnist_fast.errors import UserError
-from fmnist_fast.modelfile import Model, load_model
+from fmnist_fast.modelfile import SHIPPED, Model, load_model
 from fmnist_fast.photo import read_gray
 
 __all__ = ["show"]
@@ -16,10 +16,14 @@ DEFAULT_MODEL = "model.safetensors"
 
 
 def show() -> None:
-    """Draw the page. The model is the file in $FMNIST_FAST_MODEL, else model.safetensors."""
+    """Draw the page. The model is the file in $FMNIST_FAST_MODEL, else model.safetensors, else the
+    one that comes with the package.
+    """
     st.set_page_config(page_title="fmnist_fast")
     st.title("Which garment is it?")
     path = Path(os.environ.get("FMNIST_FAST_MODEL", DEFAULT_MODEL))
+    if "FMNIST_FAST_MODEL" not in os.environ and not path.exists():
+        path = SHIPPED
     try:
         model = load_model(path)
     except UserError as error:

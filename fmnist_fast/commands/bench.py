@@ -85,7 +85,7 @@ def bench(
     from ..network import THREADS_PER_CORE
     from ..report import MeasuringReport
 
-    check_outputs(None, None, plot, Path(dataset))
+    check_outputs({"plot": plot}, Path(dataset))
     names = None if backends is None else tuple(name.strip() for name in backends.split(","))
     found = load_dataset(dataset, data_dir)  # looked for, downloaded or done without only once
     where = found.name if dataset == "auto" and found.name in NAMES else dataset

@@ -1,6 +1,7 @@
 """Files that a command will write: checked before the work, saved whatever happens."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,21 @@ __all__ = ["check_model_room", "check_outputs", "save", "save_aside"]
 _DESCRIPTION_BYTES = 64 << 10
 
 
-def check_outputs(out: Path | None, metrics: Path | None, plot: Path | None, *inputs: Path) -> None:
-    """Find out before the work, not after it, that a result could not or must not be written."""
+def check_outputs(outputs: Mapping[str, Path | None], *inputs: Path) -> None:
+    """Find out before the work, not after it, that a result could not or must not be written.
+
+    outputs : what each is (model, metrics, plot or mistakes) and its path.
+    """
     from ..files import check_room
     from ..plots import check_plot_path
     from ..report import check_metrics_path
 
-    if plot:
-        check_plot_path(plot)
+    for what in ("plot", "mistakes"):
+        picture = outputs.get(what)
+        if picture:
+            check_plot_path(picture)
     taken = {Path(os.path.realpath(path)) for path in inputs}
-    for path, what in ((out, "model"), (metrics, "metrics"), (plot, "plot")):
+    for what, path in outputs.items():
         if path:
             if path.exists() and not path.is_file() and (what != "metrics" or path.is_fifo()):
                 raise UserError(f"{what} {path} is not a regular file: name another")
@@ -34,6 +40,7 @@ def check_outputs(out: Path | None, metrics: Path | None, plot: Path | None, *in
             if real in taken:
                 raise UserError(f"{what} {path} is also another file of this command: name another")
             taken.add(real)
+    metrics = outputs.get("metrics")
     if metrics:
         check_metrics_path(metrics)
 

@@ -19,6 +19,8 @@ from .terminal import INTERRUPTED, console_of, fail, number_or_none
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..data import Dataset
+    from ..recipe import Recipe
     from ..train import TrainingInterrupted, TrainingResult
 
 __all__ = ["train"]
@@ -54,7 +56,8 @@ def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
 @click.option(
     "--time-budget",
     type=Seconds(),
-    help="Be done in this time, like 2s, 500ms or 3m, start-up included, in place of --epochs.",
+    help="Be done in this time, like 2s, 500ms or 3m, start-up included, in place of --epochs. "
+    "Without --preset, the best recipe for 784-128-64-10 that fits is taken.",
 )
 @_of_recipe("--batch-size", type=click.IntRange(1), help="Rows that one step learns from.")
 @_of_recipe("--lr", type=click.FloatRange(0, min_open=True), help="Peak learning rate.")
@@ -127,6 +130,12 @@ def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
     help="Go on with the run in this folder, with its own options; the model will be the same as "
     "if it had not been interrupted.",
 )
+@click.option(
+    "--find-lr",
+    is_flag=True,
+    help="Train nothing: try learning rates on a few hundred batches, and advise one for --lr. "
+    "--plot draws the losses.",
+)
 @click.option("--metrics", type=FILE, help="Append every epoch's figures, as JSON lines.")
 @click.option("--plot", type=FILE, help="Draw loss and accuracy: a .png, .svg or .pdf file.")
 @click.option("--quiet", is_flag=True, help="Print only the last line.")
@@ -141,6 +150,7 @@ def train(
     force: bool,
     checkpoint: Path | None,
     resume: Path | None,
+    find_lr: bool,
     metrics: Path | None,
     plot: Path | None,
     quiet: bool,
@@ -176,11 +186,14 @@ def train(
 
     changes = {name: value for name, value in options.items() if value is not None}
     _check_combination(context, checkpoint, resume, changes)
+    if find_lr:
+        recipe = preset_recipe(preset, **changes)
+        return _find_lr(load_dataset(dataset, data_dir), recipe, backend, threads, plot, as_json)
     notes = {"dataset": dataset, "data_dir": data_dir, "out": out}
     if resume:
         dataset, data_dir, out = _as_started(context, resume, notes)
     notes = _absolute(dataset, data_dir, out)
-    check_outputs(out, metrics, plot, Path(dataset))
+    check_outputs({"model": out, "metrics": metrics, "plot": plot}, Path(dataset))
     data = load_dataset(dataset, data_dir)
     if not force:
         check_replaceable(out, data.name, data.checksum)
@@ -220,7 +233,7 @@ def train(
         if log:
             log.write(event="end", dataset=data.name, model=str(out), **result.model.metrics)
         if as_json:
-            click.echo(json.dumps(_training_json(result, out)))
+            click.echo(json.dumps(_training_json(result, preset, out)))
         else:
             if not quiet:
                 _print_result(console, result)
@@ -240,6 +253,35 @@ def train(
     except (OSError, UserError) as error:
         reason = error if isinstance(error, UserError) else f"standard output: {error.strerror}"
         raise UserError(f"{reason}; the model is saved in {out}") from error
+    return 0
+
+
+def _find_lr(
+    data: "Dataset",
+    recipe: "Recipe",
+    backend: str,
+    threads: int | None,
+    plot: Path | None,
+    as_json: bool,
+) -> int:
+    """What --find-lr does in place of training."""
+    from ..ratefinder import find_learning_rate
+
+    check_outputs({"plot": plot})
+    found = find_learning_rate(data, recipe, backend, threads)
+    if plot:
+        from ..plots import plot_learning_rates
+
+        plot_learning_rates(found, plot)
+    if as_json:
+        columns = {"lr": found.lr_t, "loss": found.loss_t, "smoothed_loss": found.smooth_t}
+        entries = {name: column.tolist() for name, column in columns.items()}
+        click.echo(json.dumps({"advised": found.advised, **entries}))
+        return 0
+    click.echo("learning rate  loss")
+    for step in range(0, len(found.lr_t), max(1, len(found.lr_t) // 20)):
+        click.echo(f"{found.lr_t[step]:13.2e}  {found.smooth_t[step]:.4f}")
+    click.echo(f"advised: --lr {found.advised:.2g}")
     return 0
 
 
@@ -324,10 +366,9 @@ def _print_result(console: "Console", result: "TrainingResult") -> None:
     console.print()
     console.print(class_table(result.test, result.model.class_names))
     console.print()
-    seconds = sum(record.seconds for record in result.history)
     console.print(
         f"test accuracy {percent(result.test_accuracy)} with the weights of epoch "
-        f"{result.best_epoch}; {seconds:.1f} s of training"
+        f"{result.best_epoch}; {result.seconds:.1f} s of training"
     )
 
 
@@ -338,7 +379,7 @@ def _last_line(result: "TrainingResult", place: Path) -> str:
     return f"saved {place}: trained on {result.model.dataset_name}, test accuracy {accuracy}"
 
 
-def _training_json(result: "TrainingResult", place: Path) -> dict[str, Any]:
+def _training_json(result: "TrainingResult", preset: str | None, place: Path) -> dict[str, Any]:
     from ..backend import name_of
 
     history, model = result.history, result.model
@@ -346,7 +387,9 @@ def _training_json(result: "TrainingResult", place: Path) -> dict[str, Any]:
         "backend": name_of(model.network.backend),
         "dataset": model.dataset_name,
         "sizes": list(model.network.spec.sizes),
+        "preset": preset,
         "epochs": len(history),
+        "seconds": result.seconds,
         "best_epoch": result.best_epoch,
         "seconds_per_epoch": [record.seconds for record in history],
         "samples_per_second": [record.samples_per_second for record in history],

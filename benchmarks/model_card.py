@@ -1,0 +1,73 @@
+"""Measures the model in the box and writes the figures into its card.
+
+python benchmarks/model_card.py            # measure, rewrite the card
+python benchmarks/model_card.py --train    # first train it anew, by the command in the card
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any
+
+from quote import replaced
+
+from fmnist_fast.modelfile import SHIPPED, Model, load_model
+
+CARD = SHIPPED.with_name("MODEL_CARD.md")
+COMMAND = [sys.executable, "-m", "fmnist_fast"]
+TRAIN = ["train", "--preset", "best", "--dataset", "fashion-mnist", "--out", str(SHIPPED)]
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def block(model: Model, digest: str, measured: dict[str, Any]) -> str:
+    """What is between the marks."""
+    return "\n".join([*figures(model, digest, measured), ""])
+
+
+def figures(model: Model, digest: str, measured: dict[str, Any]) -> Iterator[str]:
+    """In Markdown. measured : what `evaluate --json` printed."""
+    training, sure = model.training, measured["sure"]
+    yield f"- sha256 `{digest}`"
+    yield f"- trained with backend {training['backend']}, {training['instruction_set']}"
+    yield f"- accuracy {percent(measured['accuracy'])} on the 10,000 test images"
+    yield f"- cross-entropy {measured['loss']:.4f} nats"
+    yield f"- expected calibration error {percent(measured['calibration_error'])} (15 bins)"
+    yield f"- temperature {model.temperature:.3f}"
+    yield (
+        f"- sure, that is a probability of {percent(sure['threshold'])} or more, of "
+        f"{percent(sure['coverage'])} of the test images, of which {percent(sure['accuracy'])} "
+        "are right"
+    )
+    yield ""
+    yield "| class | precision | recall | F1 |"
+    yield "| --- | ---: | ---: | ---: |"
+    for entry in measured["classes"]:
+        shares = (percent(entry[name]) for name in ("precision", "recall", "f1"))
+        yield f"| {entry['name']} | {' | '.join(shares)} |"
+    yield ""
+    yield "| images | | accuracy |"
+    yield "| --- | --- | ---: |"
+    for entry in measured["corruptions"]:
+        yield f"| {entry['kind']} | {entry['level']} | {percent(entry['accuracy'])} |"
+
+
+def main() -> None:
+    """Train if asked, measure, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--train", action="store_true", help="train the model anew first")
+    if parser.parse_args().train:
+        subprocess.run([*COMMAND, *TRAIN], check=True)
+    said = subprocess.run([*COMMAND, "evaluate", "--json"], check=True, stdout=subprocess.PIPE)
+    digest = sha256(SHIPPED.read_bytes()).hexdigest()
+    content = block(load_model(), digest, json.loads(said.stdout))
+    CARD.write_text(replaced(CARD.read_text(encoding="utf-8"), content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

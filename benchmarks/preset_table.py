@@ -1,0 +1,127 @@
+"""What the presets reach: each trained from several seeds by the command itself, on Fashion-MNIST.
+
+python benchmarks/preset_table.py                          # all, 5 seeds: some ten minutes
+python benchmarks/preset_table.py --presets fast --seeds 3
+python benchmarks/preset_table.py --write                  # also into fmnist_fast/presets.json
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from quote import SHORT, replaced
+
+from fmnist_fast import load_dataset, load_model
+from fmnist_fast.bench.machine import machine_facts
+from fmnist_fast.presets import MEASURED, PRESETS, Measured, measured
+from fmnist_fast.run import resolved
+
+# What each must reach: test accuracy, mean of five seeds; seconds on two cores with cython.
+MUST = {
+    "fast": (0.880, 1.0),
+    "standard": (0.890, 4.0),
+    "best": (0.896, 180.0),
+    "wide": (0.908, 900.0),
+}
+
+
+def trained(preset: str, seed: int) -> tuple[dict[str, Any], str]:
+    """What `fmnist-fast train --json` says, and where it was trained."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "model.safetensors"
+        command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", "fashion-mnist"]
+        command += ["--preset", preset, "--seed", str(seed), "--json", "--quiet", "--out", str(out)]
+        said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        training = load_model(out).training
+    machine = machine_facts(())
+    where = (
+        f"{training['backend']} {training['instruction_set'] or ''}".strip()
+        + f", {machine['cpu']}, {said['threads']} threads"
+    )
+    return said, where
+
+
+def measure(preset: str, seeds: int) -> Measured:
+    """Train from so many seeds."""
+    accuracies, seconds, where = [], [], ""
+    for seed in range(seeds):
+        said, where = trained(preset, seed)
+        accuracies.append(said["test_accuracy"])
+        seconds.append(round(said["seconds"], 3))
+        print(
+            f"{preset} seed {seed}: {100 * accuracies[-1]:.2f} %, {seconds[-1]:.2f} s",
+            file=sys.stderr,
+        )
+    recipe = resolved(PRESETS[preset], load_dataset("fashion-mnist")).to_dict()
+    today = datetime.now(UTC).date().isoformat()
+    return Measured(recipe, tuple(accuracies), tuple(seconds), today, where)
+
+
+def table(results: dict[str, Measured]) -> Iterator[str]:
+    """In Markdown, with what each must reach."""
+    yield "| preset | test accuracy, mean and deviation | must | seconds, median | must | seeds |"
+    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
+    for name, result in results.items():
+        accuracy, seconds = MUST[name]
+        yield (
+            f"| {name} | {100 * result.accuracy:.2f} ± {100 * result.spread:.2f} % "
+            f"| {100 * accuracy:.1f} % | {median(result.seconds):.2f} | {seconds:g} "
+            f"| {len(result.seconds)} |"
+        )
+
+
+def block(results: dict[str, Measured]) -> str:
+    """For the README."""
+    return "\n".join([*rows(results), "", *sources(results), ""])
+
+
+def rows(results: dict[str, Measured]) -> Iterator[str]:
+    """In Markdown."""
+    yield "| preset | network | test accuracy | seconds of training |"
+    yield "| --- | --- | ---: | ---: |"
+    for name, result in results.items():
+        recipe = PRESETS[name]
+        network = "-".join(map(str, (784, *recipe.hidden, 10)))
+        yield (
+            f"| {name} | {network}, {recipe.epochs} epochs | {100 * result.accuracy:.2f} ± "
+            f"{100 * result.spread:.2f} % | {median(result.seconds):.1f} |"
+        )
+
+
+def sources(results: dict[str, Measured]) -> Iterator[str]:
+    """On what, when and how it was measured."""
+    seeds = min(len(result.seconds) for result in results.values())
+    dates = sorted({result.date for result in results.values()})
+    where = "; ".join(sorted({result.where for result in results.values()}))
+    yield f"Mean and standard deviation of {seeds} seeds; median of seconds, teachers included."
+    yield f"{', '.join(dates)}, {where}; `benchmarks/preset_table.py`"
+
+
+def main() -> None:
+    """Measure, print, and write if asked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--presets", default=",".join(PRESETS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="into fmnist_fast/presets.json")
+    wish = parser.parse_args()
+    results = {name: measure(name, wish.seeds) for name in wish.presets.split(",")}
+    print("\n".join(table(results)))
+    if wish.write:
+        known = measured() if MEASURED.exists() else {}
+        entries = {
+            name: asdict((known | results)[name]) for name in PRESETS if name in known | results
+        }
+        MEASURED.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+        SHORT.write_text(replaced(SHORT.read_text(), block(measured()), "presets"))
+
+
+if __name__ == "__main__":
+    main()

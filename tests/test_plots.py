@@ -1,0 +1,47 @@
+"""Pictures of what a model gets wrong and of learning rates: they are made whatever there is."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmnist_fast import train
+from fmnist_fast.plots import plot_learning_rates, plot_mistakes
+from fmnist_fast.presets import PRESETS
+from fmnist_fast.ratefinder import HIGHEST, LOWEST, find_learning_rate
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 7, 40])
+def test_mistakes(tmp_path, wrong):
+    images = np.random.default_rng(0).integers(0, 256, (50, 28, 28), dtype=np.uint8)
+    labels_n = np.zeros(50, int)
+    probability_nk = np.full((50, 2), 0.5)
+    probability_nk[:wrong] = 0.2, 0.8
+    path = tmp_path / "mistakes.png"
+    plot_mistakes(images, probability_nk, labels_n, ("a $x", "Ankle boot"), path)
+    with Image.open(path) as picture:
+        assert picture.size[0] > 1000
+        rows = max(1, -(-min(wrong, 30) // 6))
+        assert picture.size[1] == pytest.approx(130 * (2.15 * rows + 0.6), abs=2)
+
+
+def test_learning_rates_are_tried_until_they_do_harm(small_dataset, tmp_path):
+    found = find_learning_rate(small_dataset, PRESETS["fast"], "auto", 1)
+    assert len(found.lr_t) == len(found.loss_t) == len(found.smooth_t)
+    assert found.lr_t[0] == pytest.approx(LOWEST)
+    assert found.lr_t[-1] <= HIGHEST
+    assert 3e-4 < found.advised < 3e-2
+    assert found.smooth_t.min() < 0.7 * found.smooth_t[0]
+    again = find_learning_rate(small_dataset, PRESETS["fast"], "auto", 2)
+    np.testing.assert_array_equal(again.loss_t, found.loss_t)
+    plot_learning_rates(found, tmp_path / "lr.png")
+    assert (tmp_path / "lr.png").stat().st_size > 10_000
+
+
+def test_the_advice_trains(small_dataset):
+    """Better than ten times less and than thirty times more."""
+    advised = find_learning_rate(small_dataset, PRESETS["fast"], "auto", 1).advised
+    losses = [
+        train(small_dataset, preset="fast", lr=lr, epochs=8, threads=1).history[-1].train_loss
+        for lr in (advised / 10, advised, advised * 30)
+    ]
+    assert losses[1] == min(losses)

@@ -1,0 +1,98 @@
+"""The model in the box: it is what its card says, and as good as it should be."""
+
+import importlib
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmnist_fast import load_model
+from fmnist_fast.cli import main
+from fmnist_fast.fashion_mnist import CHECKSUM
+from fmnist_fast.modelfile import SHIPPED
+from fmnist_fast.presets import PRESETS
+from fmnist_fast.recipe import Recipe
+from fmnist_fast.run import resolved
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_it_is_small_and_knows_what_it_is(small_dataset):
+    assert SHIPPED.stat().st_size < 500_000
+    model = load_model()
+    assert model.network.spec.sizes == (784, 128, 64, 10)
+    assert model.dataset_checksum == CHECKSUM
+    assert model.threshold is not None
+
+
+def test_it_was_trained_by_the_preset(real_dataset):
+    training = dict(load_model().training)
+    assert training.pop("backend") == "cython"
+    training.pop("instruction_set")
+    recipe = Recipe.from_dict(training)
+    assert recipe.difference(resolved(PRESETS["best"], real_dataset)) is None
+
+
+def test_it_keeps_its_promises_and_its_card_says_what_it_does(
+    real_folder, capsys, monkeypatch, tmp_path
+):
+    picture = tmp_path / "wrong.png"
+    options = ["--json", "--data-dir", str(real_folder), "--mistakes", str(picture)]
+    assert main(["evaluate", *options]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["accuracy"] >= 0.896
+    assert measured["calibration_error"] <= 0.015
+    assert measured["sure"]["accuracy"] >= 0.97
+    assert measured["sure"]["coverage"] > 0.7
+    assert picture.stat().st_size > 50_000
+    by_level = {(c["kind"], c["level"]): c["accuracy"] for c in measured["corruptions"]}
+    assert len(by_level) == 16
+    assert by_level["shift", "1 pixels"] > by_level["shift", "4 pixels"]
+
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    quote, card = (importlib.import_module(name) for name in ("quote", "model_card"))
+    page = card.CARD.read_text(encoding="utf-8")
+    digest = sha256(SHIPPED.read_bytes()).hexdigest()
+    assert digest in page
+    # Last bits differ between instruction sets, and with them an answer on the edge.
+    shown = [float(word) for word in page.split("accuracy ")[1].split()[:1]]
+    assert shown[0] == pytest.approx(100 * measured["accuracy"], abs=0.03)
+    if load_model().training["instruction_set"] == instruction_set():
+        assert quote.replaced(page, card.block(load_model(), digest, measured)) == page
+
+
+def instruction_set():
+    from fmnist_fast.backend import get_backend, instruction_set_of, unavailable
+
+    return None if unavailable("cython") else instruction_set_of(get_backend("cython"))
+
+
+def test_predict_uses_it_and_says_whether_it_is_sure(real_dataset, tmp_path, capsys):
+    model, paths = load_model(), []
+    for row in range(30):
+        paths.append(tmp_path / f"{row}.png")
+        Image.fromarray(real_dataset.x_test[row]).save(paths[-1])
+    assert main(["predict", "--json", *map(str, paths)]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    probability_nk = model.predict_proba(real_dataset.x_test[:30])
+    for answer, p_k in zip(answers, probability_nk):
+        assert answer["label"] == p_k.argmax()
+        assert answer["sure"] == (p_k.max() >= model.threshold)
+    assert {answer["sure"] for answer in answers} == {True, False}
+    assert main(["predict", *map(str, paths)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [": not sure: " in line for line in lines] == [not a["sure"] for a in answers]
+
+
+def test_probabilities_are_those_of_the_weights_and_the_temperature(small_dataset):
+    from fmnist_fast.calibration import tempered
+
+    model = load_model()
+    raw_nk = model.network.predict_proba(small_dataset.x_test)
+    assert 0.3 < model.temperature < 3
+    np.testing.assert_allclose(
+        model.predict_proba(small_dataset.x_test), tempered(raw_nk, model.temperature), atol=2e-5
+    )
