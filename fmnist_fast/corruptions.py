@@ -79,11 +79,13 @@ def _blurred(images: Images, level: float, _: np.random.Generator) -> Images:
 
 
 def _darker(images: Images, level: float, _: np.random.Generator) -> Images:
-    return np.rint(images * level).astype(np.uint8)
+    darker: Images = np.rint(images * level).astype(np.uint8)
+    return darker
 
 
 def _inverted(images: Images, _: float, __: np.random.Generator) -> Images:
-    return np.bitwise_not(images)  # 255 - x
+    inverted: Images = 255 - images
+    return inverted
 
 
 def _stacked(pictures: "Iterable[Image.Image]", like: Images) -> Images:
