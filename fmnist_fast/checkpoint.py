@@ -66,8 +66,11 @@ class RunFolder:
 
     @classmethod
     def create(cls, folder: Path, identity: Mapping[str, Any], every: int | None) -> "RunFolder":
-        """A folder for a new run. Raises: CheckpointError if a run is there; OSError."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """A folder for a new run. Raises: CheckpointError if that cannot be; OSError."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise CheckpointError(f"{folder} is no folder: name one, or a new one") from None
         made = cls(folder, every)
         try:
             if (folder / IDENTITY).exists():

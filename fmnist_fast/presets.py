@@ -21,35 +21,27 @@ DEFAULT = "standard"
 
 _STANDARD = Recipe()
 
+# Teachers without label smoothing: what they say of the other classes is what they teach.
+_LARGE = replace(_STANDARD, batch_size=256, lr=1.5e-3, label_smoothing=0.0)
+
 # Chosen on the 5,000 validation rows of Fashion-MNIST.
 PRESETS = {
-    "fast": replace(_STANDARD, epochs=5, weight_decay=0.0, flips=False),
+    "fast": replace(_STANDARD, epochs=7, weight_decay=0.0, flips=False),
     "standard": _STANDARD,
     "best": replace(
         _STANDARD,
         epochs=80,
         label_smoothing=0.0,
         distillation=Distillation(
-            Recipe(
-                hidden=(1024, 512),
-                epochs=16,
-                batch_size=256,
-                lr=1.5e-3,
-                weight_decay=0.1,
-                label_smoothing=0.0,  # what it says of the other classes is what it teaches
-            )
+            replace(_LARGE, hidden=(1024, 512), epochs=16, weight_decay=0.1), teachers=4
         ),
     ),
-    "wide": replace(
-        _STANDARD,
-        hidden=(1536, 512),
-        epochs=40,
-        batch_size=256,
-        lr=1.5e-3,
-        weight_decay=0.2,
-        label_smoothing=0.1,
-    ),
+    "wide": replace(_LARGE, hidden=(1536, 512), epochs=40, weight_decay=0.2, label_smoothing=0.1),
 }
+
+# A recipe that gets this share of its time is better than one that needs less: measured with
+# standard beside fast, which are alike at 0.9 s.
+ENOUGH = 0.6
 
 
 def preset(name: str | None = None, **changes: Any) -> Recipe:
@@ -67,13 +59,13 @@ def preset(name: str | None = None, **changes: Any) -> Recipe:
 
 
 def _fitting(budget: float) -> str:
-    """The preset that takes the longest of those that take no longer."""
+    """The preset that takes the longest of those for which there is time enough."""
     seconds = {
         name: max(result.seconds)
         for name, result in measured().items()
         if PRESETS[name].hidden == PRESETS[DEFAULT].hidden
     }
-    fitting = [name for name in seconds if seconds[name] <= budget]
+    fitting = [name for name in seconds if ENOUGH * seconds[name] <= budget]
     return max(fitting or [min(seconds, key=seconds.__getitem__)], key=seconds.__getitem__)
 
 

@@ -38,6 +38,18 @@ class Distillation:
     temperature: float = 2.0
     share: float = 0.7
 
+    def check(self, rows: int, classes: int) -> None:
+        """Raise ArgumentError, naming the field, if nobody can be taught like that."""
+        if self.teacher.distillation:
+            raise ArgumentError("distillation: a teacher with teachers of its own is not supported")
+        if not (isinstance(self.teachers, int) and self.teachers >= 1):
+            raise ArgumentError(f"teachers is {self.teachers!r}: give a whole number, at least 1")
+        if not 0 < self.temperature < float("inf"):
+            raise ArgumentError(f"temperature is {self.temperature!r}: give a number above 0")
+        if not 0 <= self.share <= 1:
+            raise ArgumentError(f"share is {self.share!r}: give a number from 0 to 1")
+        self.teacher.check(rows, classes)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -131,7 +143,7 @@ class Recipe:
         if self.patience is not None and not self.held_back(rows):
             raise ArgumentError("patience needs validation rows: leave validation out, or patience")
         if self.distillation:
-            self.distillation.teacher.check(rows, classes)
+            self.distillation.check(rows, classes)
 
     def _check_whole_numbers(self, rows: int) -> None:
         if isinstance(self.hidden, (int, str)):

@@ -65,7 +65,7 @@ class TrainingReport(Progress):
             disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._epochs = 0
+        self._epochs: int | None = 0  # None: the clock decides
         self._role = ""
         self._gone = False
 
@@ -95,7 +95,7 @@ class TrainingReport(Progress):
         sizes = self._role + "-".join(map(str, network.spec.sizes))
         self._role = ""
         held_back = recipe.validation or 0
-        self._epochs = recipe.epochs
+        self._epochs = None if recipe.time_budget else recipe.epochs
         self._show(
             self._console.print,
             f"{sizes} on {dataset.name}: {len(dataset.x_train) - held_back:,} rows to train on, "
@@ -123,11 +123,12 @@ class TrainingReport(Progress):
 
     def steps(self, epoch: int, done: int, total: int) -> None:
         if self._task is None:
-            self._task = self._bars.add_task("", total=self._epochs * total)
+            whole = None if self._epochs is None else self._epochs * total
+            self._task = self._bars.add_task("", total=whole)
         self._show(
             self._bars.update,
             self._task,
-            description=f"epoch {epoch} of {self._epochs}",
+            description=f"epoch {epoch}" + (f" of {self._epochs}" if self._epochs else ""),
             completed=(epoch - 1) * total + done,
         )
 

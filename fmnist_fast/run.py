@@ -319,7 +319,7 @@ class Run:
         best_epoch, patience = self.best[0], self.recipe.patience
         state = EpochState(record, tuple(self.history), best_epoch, self.network, self.recipe)
         asked = [bool(callback(state)) for callback in callbacks]
-        over = self.recipe.time_budget is None and record.epoch >= self.recipe.epochs
+        over = not len(self.pace.rates(self.steps_done, 1))
         out_of_patience = patience is not None and record.epoch - best_epoch >= patience
         self.ended = self.ended or over or out_of_patience or any(asked)
 

@@ -18,7 +18,7 @@ from .backend import get_backend, instruction_set_of, name_of, unavailable
 from .calibration import fit_temperature, sure_threshold, tempered
 from .checkpoint import Checkpoints, RunFolder, Snapshot, read_identity
 from .data import Dataset
-from .errors import CheckpointError, UserError
+from .errors import ArgumentError, CheckpointError, UserError
 from .kernels import Floats, Spec
 from .metrics import Evaluation, evaluate
 from .modelfile import Model
@@ -131,6 +131,8 @@ def train(
     Raises: ArgumentError; BackendUnavailable; CheckpointError; TrainingDiverged;
     TrainingInterrupted on Ctrl-C, a KeyboardInterrupt that carries the best model so far.
     """
+    if every is not None and not (isinstance(every, int) and every >= 1):
+        raise ArgumentError(f"every is {every!r}: give a whole number of epochs, at least 1")
     training = _Training(dataset, backend, threads, sample_weight)
     training.progress = progress or Progress()
     training.callbacks = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
@@ -245,7 +247,9 @@ class _Training:
             for number in range(1, of + 1):
                 self.progress.teacher(number, of)
                 seed = recipe.seed * of + number - 1
-                taught = replace(recipe.distillation.teacher, seed=seed)
+                taught = replace(
+                    recipe.distillation.teacher, seed=seed, time_budget=recipe.time_budget
+                )
                 run = self._trained(taught, None, f"teacher-{number}", shares[number - 1 :])
                 said_nk = self._say(run.best_network(), recipe.distillation.temperature) / of
                 taught_nk = said_nk if taught_nk is None else taught_nk + said_nk

@@ -155,6 +155,8 @@ def test_a_folder_without_a_run(small_dataset, tmp_path, content, message):
 
 def test_a_folder_of_other_files_is_left_alone(small_dataset, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(CheckpointError, match=r"thesis.tex is no folder"):
+        train(small_dataset, checkpoint=tmp_path / "thesis.tex", **FAST)
     with pytest.raises(CheckpointError, match=r"holds other files \(thesis.tex\)"):
         train(small_dataset, checkpoint=tmp_path, **FAST)
 

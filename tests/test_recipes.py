@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from fmnist_fast.kernels import Spec
 from fmnist_fast.pace import Clock, TimePace
 from fmnist_fast.presets import DEFAULT, PRESETS, measured, preset
 from fmnist_fast.recipe import Distillation, Recipe
-from fmnist_fast.run import Run, resolved
+from fmnist_fast.run import Progress, Run, resolved
 from fmnist_fast.targets import blended, smoothed
 from fmnist_fast.train import TrainingDiverged
 
@@ -88,20 +89,13 @@ def test_a_student_learns_what_its_teachers_say(small_dataset, name):
     recipe = resolved(Recipe(distillation=taught_by, **without_threads(options)), small_dataset)
     by_hand = Run(small_dataset, recipe, name, 1, None, said_nk)
     np.testing.assert_array_equal(by_hand.data.targets_n, expected_nk)
-    by_hand.train(Silent(), lambda: False)
+    by_hand.train(Progress(), lambda: False)
     for ours, theirs in zip(student.model.network.params, by_hand.best_network().params):
         assert all(np.array_equal(a, b) for a, b in zip(ours, theirs))
 
 
 def without_threads(options):
     return {name: value for name, value in options.items() if name not in ("threads", "backend")}
-
-
-class Silent:
-    """A progress that nobody sees."""
-
-    def __getattr__(self, _):
-        return lambda *_: None
 
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "numpy"])
@@ -175,6 +169,11 @@ def test_balanced_gives_every_class_the_same_weight(small_dataset):
         ({"patience": 2, "validation": 0}, "patience needs validation rows"),
         ({"preset": "nope"}, "unknown preset 'nope'"),
         ({"distillation": Distillation(Recipe(epochs=0))}, "epochs is 0"),
+        ({"distillation": Distillation(Recipe(), teachers=0)}, "teachers is 0"),
+        ({"distillation": Distillation(Recipe(), temperature=0)}, "temperature is 0"),
+        ({"distillation": Distillation(Recipe(), share=1.1)}, "share is 1.1"),
+        ({"distillation": Distillation(PRESETS["best"])}, "a teacher with teachers"),
+        ({"checkpoint": "x", "every": 0}, "every is 0"),
     ],
 )
 def test_what_is_wrong_is_said(small_dataset, options, message):
@@ -216,6 +215,36 @@ def test_a_run_by_the_clock_ends_in_time_at_an_annealed_rate(slower):
     assert max(rates) == pytest.approx(1.0, abs=1e-3)
     assert rates[-1] < 1e-4
     assert rates.index(max(rates)) == pytest.approx(2500, abs=60)
+
+
+def test_a_budget_is_for_teachers_and_student_together(small_dataset):
+    """Also where the teachers have more time than their epochs would take."""
+
+    class Watch(Progress):
+        begun: ClassVar[list] = []
+
+        def begin(self, network, recipe, dataset):
+            self.begun.append((network.spec.sizes[1], time.perf_counter()))
+
+    taught_by = Distillation(Recipe(hidden=(24,), epochs=2), teachers=2)
+    start = time.perf_counter()
+    result = train(
+        small_dataset,
+        distillation=taught_by,
+        preset="standard",
+        hidden=(16,),
+        epochs=4,
+        time_budget=1.5,
+        threads=1,
+        progress=Watch(),
+    )
+    assert [width for width, _ in Watch.begun] == [24, 24, 16]
+    times = [at - start for _, at in Watch.begun]
+    # By their multiply-adds: 2 x 24 wide, 2 x 24 wide, 4 x 16 wide.
+    assert times[1] == pytest.approx(1.5 * 48 / 160, abs=0.15)
+    assert times[2] == pytest.approx(1.5 * 96 / 160, abs=0.15)
+    assert result.seconds == pytest.approx(1.5, abs=0.1)
+    assert len(result.history) > 4
 
 
 def test_time_that_is_over_before_it_begins_still_trains_a_step(small_dataset):
