@@ -15,8 +15,9 @@ import click
 from . import __version__
 from .commands.bench import bench
 from .commands.data import data
+from .commands.evaluating import evaluate
 from .commands.info import info
-from .commands.models import evaluate, predict
+from .commands.predicting import predict
 from .commands.terminal import INTERRUPTED, PROGRAM, fail, ignore_output
 from .commands.training import train
 from .errors import UserError

@@ -16,10 +16,20 @@ from .files import write_atomically
 from .kernels import Floats, Layers, Spec
 from .network import Network
 
-__all__ = ["FORMAT_VERSION", "SHIPPED", "Model", "check_replaceable", "load_model"]
+__all__ = [
+    "FORMAT_VERSION",
+    "SHIPPED",
+    "SHIPPED_PHOTOS",
+    "Model",
+    "check_replaceable",
+    "load_model",
+]
 
 # The model in the box: preset best, trained on Fashion-MNIST; models/MODEL_CARD.md describes it.
 SHIPPED = Path(__file__).parent / "models" / "fashion-mnist.safetensors"
+
+# The one for photographs: preset photos.
+SHIPPED_PHOTOS = SHIPPED.with_name("photos.safetensors")
 
 # 2 added the calibration.
 FORMAT_VERSION = 2

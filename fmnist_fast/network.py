@@ -25,7 +25,7 @@ PIXEL_SCALE = 1 / 255
 DENSE = 0.7
 
 # What a random stream is for; every purpose has draws of its own.
-INITIAL_WEIGHTS, EPOCH_ORDER, VALIDATION_SPLIT, FLIPS, CORRUPTION = range(5)
+INITIAL_WEIGHTS, EPOCH_ORDER, VALIDATION_SPLIT, FLIPS, CORRUPTION, IMITATION, STRANGERS = range(7)
 
 
 # Weights that are work for one thread: some 30 us a step at batch 64, of which three meetings of
@@ -43,9 +43,10 @@ def worthwhile_threads(spec: Spec) -> int:
     return max(1, min(usable_cores(), weights // WEIGHTS_PER_THREAD))
 
 
-def random_stream(seed: int, purpose: int, epoch: int = 0) -> np.random.Generator:
-    """Random numbers that are a pure function of (seed, purpose, epoch)."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, purpose, epoch])))
+def random_stream(seed: int, purpose: int, epoch: int = 0, *part: int) -> np.random.Generator:
+    """Random numbers that are a pure function of (seed, purpose, epoch), and of the part if any."""
+    key = np.random.SeedSequence([seed, purpose, epoch, *part])
+    return np.random.Generator(np.random.Philox(key))
 
 
 @dataclass

@@ -7,17 +7,21 @@ from typing import Any
 
 import numpy as np
 
+from .calibration import SURE
 from .errors import ArgumentError
 from .schedule import SCHEDULES
 
-__all__ = ["Distillation", "Recipe"]
+__all__ = ["AUGMENTATIONS", "Distillation", "Recipe"]
+
+# photos: every epoch sees other images, such as photographs of clothes give when they are cut out.
+AUGMENTATIONS = ("photos",)
 
 # What the kernels count with; more of anything is a slip of the finger.
 MOST = 2**31 - 1
 
 # Fields that hold whole numbers, and the least that each may be.
 _WHOLE = {"epochs": 1, "batch_size": 1, "seed": 0}
-_NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing")
+_NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing", "sure")
 
 
 def _plain(value: Any) -> Any:
@@ -60,11 +64,14 @@ class Recipe:
     weight_decay : every step takes this share of its learning rate from the weights (decoupled
     decay). label_smoothing : share of every target that all classes have alike. flips : half of the
     images of an epoch, by chance, are seen in the mirror (None: where the data set says that a
-    mirror image shows the same thing). class_weight : {label: weight}, others count 1; "balanced",
+    mirror image shows the same thing). augment : "photos" shows images such as photographs give
+    when the garment is cut out of them, other ones in every epoch (imitation.py); None: the images
+    as they are. class_weight : {label: weight}, others count 1; "balanced",
     every class counts alike; or None, every row does.
     validation : rows held back to choose the best epoch (None: 5,000, or a twelfth of a smaller
     set; 0: none, the last epoch is the model). patience : stop after so many epochs without a
-    better validation accuracy. time_budget : seconds for the whole run, in place of `epochs`; then
+    better validation accuracy. sure : share of the answers called sure that must be right, on the
+    validation rows. time_budget : seconds for the whole run, in place of `epochs`; then
     the clock decides the bits. distillation : teachers to learn from.
     """
 
@@ -77,9 +84,11 @@ class Recipe:
     weight_decay: float = 0.01
     label_smoothing: float = 0.05
     flips: bool | None = None
+    augment: str | None = None
     class_weight: tuple[tuple[int, float], ...] | str | None = None
     validation: int | None = None
     patience: int | None = None
+    sure: float = SURE
     time_budget: float | None = None
     seed: int = 0
     dtype: str = "float32"
@@ -176,6 +185,8 @@ class Recipe:
                 f"lr is {self.lr:g} and weight_decay is {self.weight_decay:g}: their product, the "
                 "share of the weights that a step takes away, must be less than 1"
             )
+        if self.sure >= 1:
+            raise ArgumentError(f"sure is {self.sure:g}: give a share below 1, like 0.97")
         if self.label_smoothing >= 1:
             raise ArgumentError(f"label_smoothing is {self.label_smoothing}: give less than 1")
         seconds: Any = self.time_budget
@@ -187,6 +198,13 @@ class Recipe:
     def _check_choices(self, classes: int) -> None:
         if not isinstance(self.flips, bool | None):
             raise ArgumentError(f"flips is {self.flips!r}: give True, False or None")
+        if self.augment is not None and self.augment not in AUGMENTATIONS:
+            choices = ", ".join(AUGMENTATIONS)
+            raise ArgumentError(f"unknown augment {self.augment!r}: choose from {choices}")
+        if self.augment and self.distillation:
+            raise ArgumentError(
+                "augment and distillation cannot be combined: leave one of them out"
+            )
         if self.schedule not in SCHEDULES:
             choices = ", ".join(SCHEDULES)
             raise ArgumentError(f"unknown schedule {self.schedule!r}: choose from {choices}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .augment import mirrored, with_flips
+from .augment import NewEveryEpoch, mirrored, with_flips
 from .checkpoint import Checkpoints, Snapshot
 from .data import Dataset
 from .errors import ArgumentError, CheckpointError
@@ -26,6 +26,7 @@ from .network import (
     random_stream,
 )
 from .pace import Clock, Pace, StepPace, TimePace
+from .photolike import PhotoLike, check_imitable
 from .recipe import Recipe
 from .schedule import Adam
 from .targets import blended, smoothed
@@ -115,6 +116,9 @@ def resolved(recipe: Recipe, dataset: Dataset) -> Recipe:
     rows = len(dataset.x_train)
     recipe.check(rows, len(dataset.class_names))
     flips = dataset.alike_in_the_mirror if recipe.flips is None else recipe.flips
+    if recipe.augment:
+        flips = False  # which is among what is done to the images
+        check_imitable(dataset)
     if flips and dataset.x_train.ndim != 3:
         raise ArgumentError("flips are for images: this data set has rows of numbers")
     recipe = replace(recipe, validation=recipe.held_back(rows), flips=flips)
@@ -168,8 +172,12 @@ class Run:
         y_n = check_labels(dataset.y_train, rows, classes, name="y_train")
         self.train_rows, self.held_back = split(rows, recipe.held_back(rows))
         self.x_validation, self.y_validation = x_ni[self.held_back], y_n[self.held_back]
+        self.x_strangers = x_ni[:0]
         weights_n = _check_weights(sample_weight, rows) * self._class_weights(y_n, classes)[y_n]
         self.data = self._learned_from(x_ni, y_n, weights_n, taught_nk)
+        self.images: NewEveryEpoch | None = None
+        if recipe.augment:
+            self._learn_from_imitations(dataset.x_train, y_n)
 
         self.batches = ceil(len(self.train_rows) / recipe.batch_size)
         self.pace: Pace = StepPace(recipe.schedule, recipe.lr, self.batches * recipe.epochs)
@@ -213,6 +221,16 @@ class Run:
             targets_n = blended(taught_nk, targets_n, recipe.distillation.share)
         return self.network.data(x_ni, targets_n, weights_n)
 
+    def _learn_from_imitations(self, images: NDArray, y_n: NDArray[np.int32]) -> None:
+        """Replace rows, images and what the network is judged on."""
+        recipe, spec = self.recipe, self.network.spec
+        made = PhotoLike(images, y_n, self.train_rows, self.held_back, recipe.seed)
+        last = None if recipe.time_budget else recipe.epochs
+        self.images = NewEveryEpoch(made.images_of, last)
+        self.data = made.extended(self.data, spec.sizes[-1], spec.dtype)
+        self.train_rows = made.rows_n
+        self.x_validation, self.x_strangers = made.x_validation, made.x_strangers
+
     def limit_time(self, begin: float, end: float) -> None:
         """Plan the run by the clock: from one reading of it to the other."""
         self.pace = TimePace(self.recipe.schedule, self.recipe.lr, begin, end, self.clock)
@@ -231,6 +249,19 @@ class Run:
         checkpoints: Checkpoints | None = None,
     ) -> None:
         """Train to the end. Raises: Diverged; StopRequested, between two steps."""
+        try:
+            self._train_epochs(progress, should_stop, callbacks, checkpoints)
+        finally:
+            if self.images:
+                self.images.close()
+
+    def _train_epochs(
+        self,
+        progress: Progress,
+        should_stop: Callable[[], bool],
+        callbacks: Sequence[Callable[[EpochState], object]],
+        checkpoints: Checkpoints | None,
+    ) -> None:
         while not self.ended:
             with np.errstate(over="ignore", invalid="ignore"):  # said once, as Diverged
                 self._train_epoch(progress, should_stop, checkpoints)
@@ -253,6 +284,8 @@ class Run:
         order_n = epoch_order(self.train_rows, self.recipe.seed, self.number)
         if self.recipe.flips:
             order_n = with_flips(order_n, len(self.dataset.x_train), self.recipe.seed, self.number)
+        if self.images:
+            self.data = self.data._replace(x_ni=self.images.of(self.number))
         stride = 1
         while self.first < self.batches:
             if should_stop():

@@ -364,16 +364,19 @@ class _Training:
 
 def _calibration(run: Run) -> tuple[float, float | None]:
     """Temperature and threshold of a network, from the validation rows: (1, None) if too few."""
-    labels_n = run.y_validation
+    labels_n, network = run.y_validation, run.best_network()
     if len(labels_n) < CALIBRATION_ROWS:
         return 1.0, None
-    raw_nk = run.best_network().predict_proba(run.x_validation)
+    raw_nk = network.predict_proba(run.x_validation)
     if not np.isfinite(raw_nk).all():
         return 1.0, None
     temperature = fit_temperature(raw_nk, labels_n)
+    # No answer to a stranger is right.
+    labels_n = np.append(labels_n, np.full(len(run.x_strangers), -1))
+    raw_nk = np.concatenate([raw_nk, network.predict_proba(run.x_strangers)])
     probability_nk = tempered(raw_nk, temperature)
     hit_n = probability_nk.argmax(axis=1) == labels_n
-    return temperature, sure_threshold(probability_nk.max(axis=1), hit_n)
+    return temperature, sure_threshold(probability_nk.max(axis=1), hit_n, run.recipe.sure)
 
 
 def _shares_of_time(recipe: Recipe, dataset: Dataset) -> list[float]:

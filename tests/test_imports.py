@@ -14,7 +14,14 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"__main__"},
     {"cli", "app", "app.classify"},
-    {"commands.training", "commands.models", "commands.info", "commands.bench", "commands.data"},
+    {
+        "commands.training",
+        "commands.evaluating",
+        "commands.predicting",
+        "commands.info",
+        "commands.bench",
+        "commands.data",
+    },
     {"commands.outputs"},
     {"commands", "commands.options", "commands.terminal"},
     {"report", "plots", "bench.table"},
@@ -24,8 +31,10 @@ LAYERS = (
     {"bench", "bench.machine", "bench.peers", "bench.phases"},
     {"train"},
     {"run", "presets"},
-    {"modelfile", "data", "augment", "checkpoint", "recipe", "pace", "corruptions"},
+    {"photolike", "recognise"},
+    {"modelfile", "data", "augment", "checkpoint", "recipe", "pace", "corruptions", "imitation"},
     {"network", "fashion_mnist", "photo", "garments", "metrics", "targets"},
+    {"cutout", "images"},
     {"schedule"},
     {"backend", "cache", "idx", "cores", "calibration"},
     {"files"},
@@ -89,7 +98,10 @@ def test_the_reader_of_imports_sees_them():
     assert {"data", "kernels", "modelfile", "network", "run"} <= imported(
         "train", ROOT / "fmnist_fast" / "train.py"
     )
-    assert imported("app.classify", ROOT / "fmnist_fast/app/classify.py") >= {"modelfile", "photo"}
+    assert imported("app.classify", ROOT / "fmnist_fast/app/classify.py") >= {
+        "modelfile",
+        "recognise",
+    }
     assert "kernels" in imported("kernels.reference", ROOT / "kernels" / "reference.py")
 
 

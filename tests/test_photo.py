@@ -1,180 +1,178 @@
-"""Images that are read to the pixel, and everything else, refused by one short line."""
+"""From a photograph to 28x28: the garment is found, straightened, trimmed and placed."""
 
 import io
-import struct
-import warnings
-import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from fmnist_fast.errors import DataError
-from fmnist_fast.photo import read_gray
+from fmnist_fast.app.samples import SAMPLES, draw_sample
+from fmnist_fast.cutout import METHODS, _parts, best_method, cut_out, symmetry
+from fmnist_fast.errors import ArgumentError, DataError
+from fmnist_fast.images import Picture, read_picture
+from fmnist_fast.photo import adjusted, prepared
 
-PIXELS = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
-GRAY = Image.fromarray(PIXELS)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    content = io.BytesIO()
-    image.save(content, kind, **options)
-    return content.getvalue()
+METHODS_HERE = [name for name in METHODS if name not in ("none", "grabcut")]
+METHODS_HERE += ["grabcut"] * (best_method() == "grabcut")
 
 
-def read(content: bytes, height=28, width=28):
-    return read_gray(io.BytesIO(content), height, width)
+def picture_of(image: Image.Image, opaque=None) -> Picture:
+    return Picture(np.asarray(image.convert("RGB")), opaque, image.size, False)
 
 
-def refusal(source, height=28, width=28) -> str:
-    """The message, once it is sure to be short and alone."""
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        with pytest.raises(DataError) as caught:
-            read_gray(source, height, width)
-    assert seen == []
-    message = str(caught.value)
-    assert "\n" not in message
-    assert 0 < len(message) < 100
-    return message
+def shirt(turned: float = 0, floor="tan", cloth="navy") -> tuple[Picture, np.ndarray]:
+    """A shirt on a floor that is not even, and where it is."""
+    mask = Image.new("L", (300, 400))
+    outline = [(110, 90), (190, 90), (260, 130), (240, 180), (200, 160), (200, 320), (100, 320)]
+    outline += [(100, 160), (60, 180), (40, 130)]
+    ImageDraw.Draw(mask).polygon(outline, fill=255)
+    mask = mask.rotate(turned)
+    image = Image.new("RGB", (300, 400), floor)
+    image.paste(cloth, mask=mask)
+    noise = np.random.default_rng(0).normal(0, 6, (400, 300, 1))
+    pixels = np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
+    return picture_of(Image.fromarray(pixels)), np.asarray(mask) > 127
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+def overlap(a, b) -> float:
+    return (a & b).sum() / (a | b).sum()
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size, and has no pixel that can be decoded."""
-    size = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"?") + chunk(b"IEND", b"")
+@pytest.mark.parametrize("method", METHODS_HERE)
+@pytest.mark.parametrize(("floor", "cloth"), [("tan", "navy"), ("firebrick", "white")])
+def test_the_garment_is_found(method, floor, cloth):
+    picture, where = shirt(floor=floor, cloth=cloth)
+    found = prepared(picture, method)
+    small = np.asarray(Image.fromarray(where).resize(found.mask.shape[::-1]))
+    assert found.method == method
+    assert overlap(found.mask, small) > 0.95
+    assert (found.cut[~found.mask] == 255).all()
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
-def test_gray_is_read_to_the_pixel_however_it_is_stored(mode):
-    found = read(encoded(GRAY.convert(mode)))
-    assert found.dtype == np.uint8
-    assert np.array_equal(found, PIXELS)
+@pytest.mark.parametrize("tilt", [-15, -8, 8, 15])
+def test_a_tilted_garment_is_straightened(tilt):
+    straight, turned = shirt()[0], shirt(turned=-tilt)[0]
+    assert prepared(straight).tilt == 0
+    found = prepared(turned)
+    assert found.tilt == pytest.approx(tilt, abs=3)
+    expected = prepared(straight).pixels.astype(int)
+    assert np.abs(found.pixels - expected).mean() < 20
 
 
-def test_palette_in_any_order_is_looked_up():
-    image = Image.fromarray(255 - PIXELS).convert("P")
-    image.putpalette([level for k in range(256) for level in [255 - k] * 3])
-    assert np.array_equal(read(encoded(image)), PIXELS)
+def test_it_fills_the_frame_and_stands_in_the_middle_on_black():
+    pixels = prepared(shirt()[0]).pixels
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (28, 28)
+    rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
+    assert (rows[0], rows[-1]) == (0, 27)
+    assert abs(columns[0] + columns[-1] - 27) <= 1
+    assert pixels[14, 14] > 60
+    assert (pixels == 0).mean() > 0.2
 
 
-def test_black_and_white_becomes_0_and_255():
-    found = read(encoded(Image.fromarray(PIXELS > 99)))
-    assert np.array_equal(found, np.where(PIXELS > 99, 255, 0))
+def test_dark_clothes_are_bright_and_inverting_exchanges_them():
+    image = Image.new("RGB", (200, 200), "green")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((50, 40, 150, 160), fill="black")
+    draw.rectangle((80, 60, 120, 100), fill="white")
+    pixels = {way: prepared(picture_of(image), "plain", way).pixels for way in (False, True)}
+    print_, cloth = (slice(9, 14), slice(12, 16)), (slice(20, 26), slice(8, 20))
+    assert pixels[False][print_].mean() < pixels[False][cloth].mean()
+    assert pixels[True][print_].mean() > pixels[True][cloth].mean()
 
 
-@pytest.mark.parametrize("kind", ["BMP", "GIF", "TIFF", "PPM"])
-def test_content_decides_the_format_not_the_name(tmp_path, kind):
-    path = tmp_path / "image.png"
-    path.write_bytes(encoded(GRAY, kind))
-    assert np.array_equal(read_gray(path, 28, 28), PIXELS)
+def test_what_is_transparent_was_cut_out_already():
+    image = Image.new("RGB", (90, 120), "red")
+    opaque = np.zeros((120, 90), bool)
+    opaque[20:100, 30:60] = True
+    found = prepared(picture_of(image, opaque))
+    assert found.method == "transparency"
+    assert np.array_equal(found.mask, opaque)
+    assert found.toned.shape == (80, 30)
 
 
-def test_height_comes_before_width():
-    content = encoded(Image.fromarray(PIXELS[:, :20]))
-    assert np.array_equal(read(content, 28, 20), PIXELS[:, :20])
-    assert refusal(io.BytesIO(content), 20, 28) == (
-        "the image is 20x28: this model takes 28x20 grayscale"
-    )
+def test_none_takes_all_of_it():
+    picture, _ = shirt()
+    found = prepared(picture, "none")
+    assert found.mask.all()
+    assert found.tilt == 0
 
 
-def test_one_coloured_pixel_is_colour():
-    image = GRAY.convert("RGB")
-    image.putpixel((13, 7), (10, 10, 11))
-    assert "colour" in refusal(io.BytesIO(encoded(image)))
+@pytest.mark.parametrize("color", ["white", "black", "red"])
+def test_one_colour_is_nothing(color):
+    with pytest.raises(DataError, match="all of one colour"):
+        prepared(picture_of(Image.new("RGB", (64, 64), color)))
 
 
-def test_colour_in_the_palette_is_colour():
-    image = GRAY.convert("P")
-    palette = [level for level in range(256) for _ in range(3)]
-    palette[3 * int(PIXELS[0, 0])] ^= 1
-    image.putpalette(palette)
-    assert "colour" in refusal(io.BytesIO(encoded(image)))
+@pytest.mark.parametrize("method", METHODS_HERE)
+def test_no_garment_is_said(method, monkeypatch):
+    monkeypatch.setitem(METHODS, method, lambda rgb: np.zeros(rgb.shape[:2], bool))
+    with pytest.raises(DataError, match="no garment was found: photograph it whole"):
+        prepared(shirt()[0], method)
 
 
-@pytest.mark.parametrize(
-    ("image", "mode"),
-    [
-        (Image.fromarray(PIXELS.astype(np.uint16) * 257), "I;16"),
-        (GRAY.convert("LA"), "LA"),
-        (GRAY.convert("RGBA"), "RGBA"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_other_modes_are_refused_with_what_to_save(image, mode):
-    words = f"the image has mode {mode}: save it as 8-bit grayscale"
-    assert refusal(io.BytesIO(encoded(image))) == words
+def test_unknown_ways_are_refused_by_name():
+    with pytest.raises(ArgumentError, match="unknown cut-out 'magic': choose from auto, grabcut"):
+        cut_out(np.zeros((20, 20, 3), np.uint8), "magic")
 
 
-@pytest.mark.parametrize(
-    ("width", "height"),
-    [(27, 28), (28, 29), (1, 1), (10_000, 10_000), (12_000, 12_000)],
-)
-def test_wrong_size_is_refused_before_a_pixel_is_decoded(width, height):
-    assert refusal(io.BytesIO(png_header(width, height))) == (
-        f"the image is {width}x{height}: this model takes 28x28 grayscale"
-    )
+def test_without_opencv_the_plain_way_serves_and_grabcut_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("fmnist_fast.cutout._has_opencv", lambda: False)
+    picture, _ = shirt()
+    assert prepared(picture).method == "plain"
+    with pytest.raises(ArgumentError, match="pip install 'fmnist-fast\\[app\\]'"):
+        prepared(picture, "grabcut")
 
 
-@pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (2**31 - 1, 2**31 - 1)])
-def test_huge_claims_are_refused(width, height):
-    refusal(io.BytesIO(png_header(width, height)))
+def test_parts_are_those_that_touch():
+    """Against filling by hand, on masks of every density."""
+    stream = np.random.default_rng(1)
+    for density in (0, 0.3, 0.5, 0.7, 1):
+        mask = stream.random((23, 31)) < density
+        parts, sizes = _parts(mask)
+        assert np.array_equal(parts > 0, mask)
+        assert np.array_equal(np.bincount(parts[mask], minlength=len(sizes) + 1)[1:], sizes)
+        seen = np.zeros(mask.shape, bool)
+        count = 0
+        for place in zip(*np.nonzero(mask)):
+            if seen[place]:
+                continue
+            count += 1
+            heap, number = [place], parts[place]
+            while heap:
+                y, x = heap.pop()
+                if 0 <= y < 23 and 0 <= x < 31 and mask[y, x] and not seen[y, x]:
+                    seen[y, x] = True
+                    assert parts[y, x] == number
+                    heap += [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+        assert count == len(sizes)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "JPEG"])
-def test_truncated_image_is_refused(kind):
-    content = encoded(GRAY, kind)
-    for length in (0, 1, 8, 20, len(content) // 2):
-        assert refusal(io.BytesIO(content[:length])) == "not an image, or a damaged one"
+def test_symmetry_is_one_for_the_symmetric_and_less_for_others():
+    mask = np.zeros((20, 30), bool)
+    mask[5:15, 3:14] = True
+    assert symmetry(mask) == 1
+    mask[5:8, 14:25] = True
+    assert 0.3 < symmetry(mask) < 0.8
+    assert symmetry(np.zeros((4, 4), bool)) == 0
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"hello\n", b"%PDF-1.7\n", bytes(784), png_header(28, 28)]
-)
-def test_what_is_not_an_image_is_refused(content):
-    assert refusal(io.BytesIO(content)) == "not an image, or a damaged one"
+def test_turning_and_cropping():
+    picture, _ = shirt()
+    turned = adjusted(picture, 1)
+    assert np.array_equal(turned.rgb, np.rot90(picture.rgb))
+    assert turned.size == (400, 300)
+    cropped = adjusted(picture, 0, (0.5, 0, 1, 0.25))
+    assert np.array_equal(cropped.rgb, picture.rgb[:100, 150:])
+    assert cropped.size == (150, 100)
+    assert np.array_equal(adjusted(picture).rgb, picture.rgb)
+    with pytest.raises(DataError, match="crop less"):
+        adjusted(picture, 0, (0.5, 0, 0.5, 1))
 
 
-def test_text_chunk_that_expands_is_refused():
-    content = encoded(GRAY)
-    bomb = chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(64 << 20)))
-    after_header = 8 + 25
-    content = content[:after_header] + bomb + content[after_header:]
-    assert refusal(io.BytesIO(content)) == "not an image, or a damaged one"
-
-
-def test_file_that_is_not_there(tmp_path):
-    assert refusal(tmp_path / "absent.png") == "No such file or directory"
-
-
-def test_folder(tmp_path):
-    assert refusal(tmp_path) == "not a file"
-
-
-def test_decoder_that_raises_an_error_of_its_own_kind():
-    content = bytearray(encoded(GRAY.convert("P"), "BLP"))
-    content[8] = 200  # an encoding that there is not: Pillow raises NotImplementedError
-    assert refusal(io.BytesIO(content)) == "not an image, or a damaged one"
-
-
-@settings(derandomize=True, database=None, deadline=None, max_examples=300)
-@given(
-    st.sampled_from([encoded(GRAY, k) for k in ("PNG", "GIF", "BMP", "TIFF", "JPEG")]),
-    st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), min_size=1, max_size=4),
-)
-def test_damaged_images_are_read_or_refused(content, changes):
-    mutated = bytearray(content)
-    for place, value in changes:
-        mutated[place % len(mutated)] = value
-    try:
-        found = read(bytes(mutated))
-    except DataError:
-        refusal(io.BytesIO(mutated))
-        return
-    assert (found.shape, found.dtype) == ((28, 28), np.uint8)
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_samples_are_drawn_alike_every_time_and_can_be_cut_out(name):
+    content = draw_sample(name)
+    assert content == draw_sample(name)
+    found = prepared(read_picture(io.BytesIO(content)))
+    assert 0.1 < found.mask.mean() < 0.6

@@ -1,53 +1,329 @@
-"""The page: images in, the three most probable classes of each out."""
+"""The first page: pictures in; out come what is on them, and how the machine saw it."""
 
+import csv
+import io
 import os
-from io import BytesIO
+import tempfile
+from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
-from fmnist_fast.errors import UserError
-from fmnist_fast.modelfile import SHIPPED, Model, load_model
-from fmnist_fast.photo import read_gray
+from fmnist_fast.cutout import METHODS, best_method
+from fmnist_fast.errors import ArgumentError, ModelFileError, UserError
+from fmnist_fast.images import Picture, read_picture
+from fmnist_fast.modelfile import Model, load_model
+from fmnist_fast.photo import adjusted
+from fmnist_fast.recognise import Answer, Recogniser, evidence
+
+from .samples import SAMPLES, draw_sample
 
 __all__ = ["show"]
 
 DEFAULT_MODEL = "model.safetensors"
 
+# Bytes of one upload; Streamlit refuses more too, and this holds wherever a picture comes from.
+MOST_BYTES = 10_000_000
+
+# Pictures that are shown at once: an answer takes 0.2 s, and a page has an end.
+MOST_PICTURES = 20
+
+TYPES = ["png", "jpg", "jpeg", "webp", "bmp", "gif"]
+
+UPLOAD, PASTE, CAMERA, SAMPLE = "Upload", "Paste", "Camera", "Samples"
+
+IN_THE_BOX, OWN_FILE = "the two in the box", "a file of yours"
+
+CUTOUTS = {
+    "auto": "automatic",
+    "grabcut": "GrabCut",
+    "plain": "by colour",
+    "none": "none: all of it is the garment",
+}
+
+
+class Given(NamedTuple):
+    """A picture as it came. key : tells it apart from the others on the page."""
+
+    key: str
+    name: str
+    content: bytes
+
+
+class Wish(NamedTuple):
+    """What somebody did to help: quarter turns to the left, shares cut off, how to cut out."""
+
+    turns: int = 0
+    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    cutout: str = "auto"
+    invert: bool = False
+
 
 def show() -> None:
-    """Draw the page. The model is the file in $FMNIST_FAST_MODEL, else model.safetensors, else the
-    one that comes with the package.
-    """
-    st.set_page_config(page_title="fmnist_fast")
+    """Draw the page."""
     st.title("Which garment is it?")
-    path = Path(os.environ.get("FMNIST_FAST_MODEL", DEFAULT_MODEL))
-    if "FMNIST_FAST_MODEL" not in os.environ and not path.exists():
-        path = SHIPPED
+    st.caption(
+        "A photograph of one piece of clothing, on any background. A grayscale image of 28x28 "
+        "pixels, bright on black, is taken as it is."
+    )
+    recogniser = _recogniser()
+    given = list(_given())
+    if not recogniser or not given:
+        return
+    if len(given) > MOST_PICTURES:
+        st.warning(f"The first {MOST_PICTURES} of {len(given)} pictures are shown.")
+        given = given[:MOST_PICTURES]
+    answered = [(one.name, _show_one(recogniser, one)) for one in given]
+    _forget({one.key for one in given})
+    st.download_button(
+        "Download the answers as CSV", _as_csv(answered), "answers.csv", "text/csv", key="csv"
+    )
+
+
+def _given() -> Iterator[Given]:
+    """The pictures that are to be looked at."""
+    source = st.radio(
+        "Where the picture comes from",
+        [UPLOAD, PASTE, CAMERA, SAMPLE],
+        horizontal=True,
+        label_visibility="collapsed",
+        key="source",
+    )
+    files: list[Any] = []
+    if source == UPLOAD:
+        files = st.file_uploader(
+            "Pictures, up to 10 MB each", TYPES, accept_multiple_files=True, key="uploads"
+        )
+    elif source == PASTE:
+        pasted: Any = st.chat_input(
+            "Paste a picture here with Ctrl-V, then press Enter",
+            accept_file="multiple",
+            file_type=TYPES,
+            key="pasted",
+        )
+        if pasted:
+            st.session_state["pasted_files"] = [(f.name, f.getvalue()) for f in pasted.files]
+        for number, (name, content) in enumerate(st.session_state.get("pasted_files", [])):
+            yield _as_given(name, content, number)
+    elif source == CAMERA:
+        taken = st.camera_input("Hold one garment before a plain wall", key="camera")
+        files = [taken] if taken else []
+    else:
+        chosen = st.pills(
+            "Drawn by this project", list(SAMPLES), default=next(iter(SAMPLES)), key="sample"
+        )
+        if chosen:
+            yield _as_given(str(chosen), _sample(str(chosen)), 0)
+    for number, file in enumerate(files or []):
+        yield _as_given(file.name, file.getvalue(), number)
+
+
+def _as_given(name: str, content: bytes, number: int) -> Given:
+    return Given(f"{number}-{sha256(content).hexdigest()[:16]}", name, content)
+
+
+@st.cache_data(show_spinner=False)
+def _sample(name: str) -> bytes:
+    return draw_sample(name)
+
+
+def _recogniser() -> Recogniser | None:
+    """By the model that was chosen; None, with a message, if it cannot be used."""
+    trained: dict[str, Model] = st.session_state.get("trained_models", {})
+    named = os.environ.get("FMNIST_FAST_MODEL")
+    local = Path(named or DEFAULT_MODEL)
+    choices = [IN_THE_BOX, *reversed(trained), *([local.name] if local.is_file() else [])]
+    if named and not local.is_file():
+        st.error(f"there is no model file {local}: train one with 'fmnist-fast train'")
+    choices.append(OWN_FILE)
+    default = choices.index(local.name) if named and local.is_file() else 0
+    with st.expander("Model", expanded=False):
+        chosen = st.selectbox("Answers are given by", choices, default, key="model")
+        uploaded = None
+        if chosen == OWN_FILE:
+            uploaded = st.file_uploader("A .safetensors file", ["safetensors"], key="model_file")
     try:
-        model = load_model(path)
+        if chosen in trained:
+            return Recogniser(trained[chosen], chosen)
+        if chosen == OWN_FILE:
+            if uploaded is None:
+                st.info("Choose a model file, one that 'fmnist-fast train' wrote.")
+                return None
+            return Recogniser(_model_of(uploaded.getvalue()), uploaded.name)
+        return _in_the_box() if chosen == IN_THE_BOX else Recogniser(local, threads=1)
     except UserError as error:
         st.error(str(error))
-        return
-    size = "x".join(map(str, model.input_shape))
-    st.caption(
-        f"{path.name}, trained on {model.dataset_name}. It takes grayscale images of {size} "
-        "pixels: the garment bright, on black."
+        return None
+
+
+@st.cache_resource(show_spinner=False)
+def _in_the_box() -> Recogniser:
+    return Recogniser(threads=1)
+
+
+def _model_of(content: bytes) -> Model:
+    """A model that was uploaded, checked as every model file is. Raises: ModelFileError."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        path.write_bytes(content)
+        try:
+            return load_model(path, threads=1)
+        except ModelFileError as error:
+            raise ModelFileError(str(error).replace(str(path), "the file")) from error
+
+
+def _show_one(recogniser: Recogniser, given: Given) -> Answer | str:
+    """A picture, its stages and its answer; or the message why there is none."""
+    with st.container(border=True):
+        st.markdown(f"**{_plain(given.name)}**")
+        seen, said = st.columns([3, 2], gap="medium")
+        wish = _wish(given.key)
+        try:
+            answer = _answer(recogniser, given, wish)
+        except UserError as error:
+            st.error(f"{given.name}: {error}")
+            _helpers(given.key, wish)
+            return str(error)
+        with seen:
+            _show_stages(answer)
+        with said:
+            _show_answer(answer)
+        _helpers(given.key, wish)
+        return answer
+
+
+def _answer(recogniser: Recogniser, given: Given, wish: Wish) -> Answer:
+    """From this session's memory if the same was asked before; other sessions never see it."""
+    answers: dict[str, Any] = st.session_state.setdefault("answers", {})
+    before = answers.get(given.key)
+    if before and before[0] == wish and before[1] is recogniser:
+        answer: Answer = before[2]
+        return answer
+    if len(given.content) > MOST_BYTES:
+        raise ArgumentError("it has more than 10 MB: make it smaller")
+    picture = read_picture(io.BytesIO(given.content), longest=512, welcome=recogniser.size)
+    answer = recogniser.recognise(_helped(picture, wish), wish.cutout, wish.invert)
+    answers[given.key] = wish, recogniser, answer
+    return answer
+
+
+def _forget(kept: set[str]) -> None:
+    """Everything about pictures that are no longer on the page."""
+    answers: dict[str, Any] = st.session_state.get("answers", {})
+    for key in set(answers) - kept:
+        del answers[key]
+
+
+def _helped(picture: Picture, wish: Wish) -> Picture:
+    return picture if wish[:2] == Wish()[:2] else adjusted(picture, wish.turns, wish.crop)
+
+
+def _wish(key: str) -> Wish:
+    """What the controls below a picture say; they are drawn after the answer."""
+    state: Any = st.session_state
+    left, right = state.get(f"across-{key}", (0, 100))
+    top, bottom = state.get(f"down-{key}", (0, 100))
+    return Wish(
+        state.get(f"turns-{key}", 0) // 90,
+        (left / 100, top / 100, right / 100, bottom / 100),
+        state.get(f"cutout-{key}", "auto"),
+        state.get(f"invert-{key}", False),
     )
-    for upload in st.file_uploader("Images", accept_multiple_files=True) or []:
-        _show_answer(model, upload.name, upload.getvalue())
 
 
-def _show_answer(model: Model, name: str, content: bytes) -> None:
-    image, answer = st.columns([1, 3])
-    height, width = model.input_shape
-    try:
-        pixels = read_gray(BytesIO(content), height, width)
-    except UserError as error:
-        answer.error(f"{name}: {error}")
+def _helpers(key: str, wish: Wish) -> None:
+    """Controls for when the garment was not found, or lies on its side."""
+    with st.expander("Help it", expanded=wish != Wish()):
+        one, two = st.columns(2)
+        one.select_slider(
+            "Turn to the left",
+            [0, 90, 180, 270],
+            format_func="{} degrees".format,
+            key=f"turns-{key}",
+        )
+        methods = ["auto", *(m for m in METHODS if m != "grabcut" or best_method() == m)]
+        two.selectbox("Cut-out", methods, format_func=CUTOUTS.__getitem__, key=f"cutout-{key}")
+        one.slider("Crop from left to right, %", 0, 100, (0, 100), key=f"across-{key}")
+        two.slider("Crop from top to bottom, %", 0, 100, (0, 100), key=f"down-{key}")
+        st.toggle("Exchange dark and light", key=f"invert-{key}")
+
+
+def _show_stages(answer: Answer) -> None:
+    stages = answer.prepared
+    network = _enlarged(stages.pixels)
+    if stages.method == "as it is":
+        st.image(network, caption="what the network sees, as it is")
         return
-    image.image(pixels, caption=name, width=140)
-    probability_k = model.predict_proba(pixels[None])[0]
-    for k in probability_k.argsort()[::-1][:3]:
-        share = float(probability_k[k])
-        answer.progress(min(share, 1.0), f"{model.class_names[k]}: {100 * share:.1f} %")
+    how = CUTOUTS.get(stages.method, stages.method)
+    tilt = f", turned by {abs(stages.tilt):.0f} degrees" if stages.tilt else ""
+    for place, (pixels, caption) in zip(
+        st.columns(3),
+        (
+            (stages.rgb, "the picture"),
+            (stages.cut, f"cut out ({how}){tilt}"),
+            (network, "28x28, what the network sees"),
+        ),
+    ):
+        place.image(pixels, caption=caption, width="stretch")
+    for note in stages.notes:
+        st.caption(f"Note: {note}.")
+    if stages.method == "plain" and best_method() == "plain":
+        st.caption("Cut out by colour alone; OpenCV, which does it better, is not installed.")
+
+
+def _show_answer(answer: Answer) -> None:
+    best, *_ = answer.top()
+    if answer.sure is False:
+        st.subheader(f"Not sure. {best[1]}?", anchor=False)
+    else:
+        st.subheader(best[1], anchor=False)
+    for _, name, probability in answer.top():
+        st.progress(min(probability, 1.0), f"{name}: {100 * probability:.1f} %")
+    with st.popover("Why?"):
+        st.image(_overlaid(answer), width=280)
+        st.caption(
+            f"Blue pixels spoke for {best[1]}, orange ones against it: gradient times input."
+        )
+    st.caption(f"Answered by {answer.model_name}, trained on {answer.model.dataset_name}.")
+
+
+def _enlarged(pixels: NDArray[np.uint8], times: int = 10) -> NDArray[np.uint8]:
+    """Each pixel as a square, so that browsers do not blur it."""
+    return np.kron(pixels, np.ones((times, times), np.uint8))
+
+
+def _overlaid(answer: Answer) -> NDArray[np.uint8]:
+    """The pixels in gray, tinted by what they said about the answer."""
+    pixels = answer.prepared.pixels
+    said = evidence(answer.model, pixels, answer.label)
+    strength = np.abs(said) / max(float(np.percentile(np.abs(said), 99)), 1e-9)
+    strength = np.sqrt(strength.clip(0, 1))[..., None]
+    tint = np.where(said[..., None] > 0, (60, 140, 255), (255, 140, 30))
+    mixed = 0.75 * pixels[..., None] * (1 - strength) + tint * strength
+    return np.kron(mixed.astype(np.uint8), np.ones((10, 10, 1), np.uint8))
+
+
+def _as_csv(answered: list[tuple[str, Answer | str]]) -> str:
+    out = io.StringIO()
+    table = csv.writer(out)
+    table.writerow(
+        ["file", "answer", "probability", "sure", "second", "third", "model", "cut-out", "error"]
+    )
+    for name, answer in answered:
+        safe = "'" + name if name[:1] in "=+-@" else name  # a spreadsheet would run it
+        if isinstance(answer, str):
+            table.writerow([safe, *[""] * 7, answer])
+            continue
+        (_, first, p), (_, second, _), (_, third, _) = answer.top()
+        chosen = [first, f"{p:.4f}", answer.sure, second, third]
+        table.writerow([safe, *chosen, answer.model_name, answer.prepared.method, ""])
+    return out.getvalue()
+
+
+def _plain(name: str) -> str:
+    """A file's name, of which nothing is markup."""
+    return "".join(f"\\{c}" if c in r"\`*_{}[]()<>#+-!|~:$" else c for c in name)

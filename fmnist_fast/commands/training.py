@@ -42,7 +42,7 @@ def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
 @click.command()
 @click.option(
     "--preset",
-    type=click.Choice(["fast", "standard", "best", "wide"]),
+    type=click.Choice(["fast", "standard", "best", "photos", "wide"]),
     help="A whole recipe; the options below change parts of it. 'fmnist-fast info --presets' says "
     "what each is and reaches.  [default: standard]",
 )
@@ -86,6 +86,12 @@ def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
     default=None,
     help="Show half of the images in the mirror.  [default: for clothes, not for data of your own]",
 )
+@_of_recipe(
+    "--augment",
+    type=click.Choice(["photos"]),
+    help="Learn from other images in every epoch, such as photographs of clothes give when the "
+    "garment is cut out.",
+)
 @click.option(
     "--class-weight",
     type=ClassWeights(),
@@ -101,6 +107,11 @@ def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
     "--patience",
     type=click.IntRange(1),
     help="Stop after so many epochs without a better validation accuracy.",
+)
+@_of_recipe(
+    "--sure",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of the answers called sure that must be right, on the validation rows.",
 )
 @click.option(
     "--seed",

@@ -1,4 +1,4 @@
-"""The commands `evaluate` and `predict`."""
+"""The command `evaluate`."""
 
 import json
 import warnings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..metrics import Evaluation, Sureness
     from ..modelfile import Model
 
-__all__ = ["evaluate", "predict"]
+__all__ = ["evaluate"]
 
 
 @click.command()
@@ -161,43 +161,6 @@ class _Measured:
         }
 
 
-@click.command()
-@click.option(
-    "--model",
-    type=FILE,
-    help="A file that 'fmnist-fast train' wrote.  [default: the one that comes with the package]",
-)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
-@BACKEND
-@THREADS
-@JSON
-def predict(
-    model: Path | None, images: tuple[str, ...], backend: str, threads: int | None, as_json: bool
-) -> int:
-    """Say what is on each IMAGE.
-
-    An image is a file of the size that the model was trained on, 28x28 for Fashion-MNIST, in
-    grayscale: the garment bright, on black. "Not sure" stands before answers that are less probable
-    than those of which 97 % are right. The exit code is 1 if any image could not be read.
-    """
-    from ..modelfile import load_model
-    from ..report import percent
-
-    loaded = load_model(model, backend, threads)
-    answers = [_answer(loaded, path) for path in images]
-    if as_json:
-        click.echo(json.dumps(answers))
-    else:
-        for answer in answers:
-            if "error" in answer:
-                click.echo(f"{answer['path']}: {answer['error']}", err=True)
-                continue
-            top = ", ".join(f"{entry['name']} {percent(entry['p'])}" for entry in answer["top"])
-            doubt = "not sure: " if answer["sure"] is False else ""
-            click.echo(f"{answer['path']}: {doubt}{top}")
-    return 1 if any("error" in answer for answer in answers) else 0
-
-
 def _evaluation_json(evaluation: "Evaluation", model: Path, data: "Dataset") -> dict[str, Any]:
     return {
         "model": str(model),
@@ -241,30 +204,3 @@ def _check_fits(model: "Model", path: Path, data: "Dataset") -> None:
         warnings.warn(
             f"the model was trained on another data set ({model.dataset_name})", stacklevel=1
         )
-
-
-def _answer(model: "Model", path: str) -> dict[str, Any]:
-    """One entry of predict's output."""
-    from ..errors import DataError
-    from ..photo import read_gray
-
-    if len(model.input_shape) != 2:
-        raise UserError(f"this model takes rows of shape {model.input_shape}, not images")
-    height, width = model.input_shape
-    try:
-        pixels = read_gray(Path(path), height, width)
-    except DataError as error:
-        return {"path": path, "error": str(error)}
-    probability_k = model.predict_proba(pixels[None])[0]
-    top = [
-        {"label": int(k), "name": model.class_names[k], "p": float(probability_k[k])}
-        for k in probability_k.argsort()[::-1][:3]
-    ]
-    return {
-        "path": path,
-        "label": top[0]["label"],
-        "name": top[0]["name"],
-        "probability": top[0]["p"],
-        "top": top,
-        "sure": None if model.threshold is None else top[0]["p"] >= model.threshold,
-    }

@@ -1,0 +1,116 @@
+"""Photographs to try the app with, drawn by the project: clothes of polygons on floors of noise."""
+
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SAMPLES", "draw_sample"]
+
+WIDTH, HEIGHT = 360, 440
+
+Points = list[tuple[float, float]]
+
+# Outlines, right halves from top to bottom, in shares of the picture from its middle and top.
+SHIRT = [(0.07, 0.16), (0.13, 0.15), (0.34, 0.24), (0.40, 0.38), (0.28, 0.43), (0.23, 0.36)]
+TROUSERS = [(0.17, 0.12), (0.21, 0.34), (0.27, 0.88), (0.11, 0.89), (0.02, 0.40)]
+DRESS = [(0.06, 0.10), (0.13, 0.09), (0.16, 0.24), (0.10, 0.40), (0.29, 0.88)]
+SWEATER = [(0.08, 0.17), (0.15, 0.16), (0.27, 0.23), (0.42, 0.76), (0.32, 0.79), (0.22, 0.42)]
+BOOT: Points = [
+    *((0.18, 0.26), (0.49, 0.26), (0.52, 0.46), (0.74, 0.54), (0.90, 0.62), (0.91, 0.69)),
+    *((0.48, 0.69), (0.42, 0.66), (0.38, 0.72), (0.16, 0.72), (0.16, 0.50)),
+]
+
+# Name of a sample: its outline, lower end of it, colour, and the floor that it lies on.
+SAMPLES: dict[str, tuple[Points, Points, tuple[int, int, int], str]] = {
+    "T-shirt on boards": (SHIRT, [(0.24, 0.86)], (176, 42, 58), "boards"),
+    "Trousers on a carpet": (TROUSERS, [], (46, 66, 110), "carpet"),
+    "Dress on a wall": (DRESS, [], (60, 130, 110), "wall"),
+    "Sweater on a bedspread": (SWEATER, [(0.25, 0.82)], (70, 62, 58), "bedspread"),
+    "Boot on tiles": (BOOT, [], (92, 54, 30), "tiles"),
+}
+
+
+def draw_sample(name: str) -> bytes:
+    """The sample as a PNG file; the same bytes each time."""
+    from PIL import Image, ImageDraw, ImageFilter
+
+    outline, lower, color, floor = SAMPLES[name]
+    stream = np.random.default_rng(list(SAMPLES).index(name))
+    image = Image.fromarray(_FLOORS[floor](stream))
+    if outline is not BOOT:
+        right = [(0.5 + x, y) for x, y in [*outline, *((x, y) for x, y in lower)]]
+        left = [(1 - x, y) for x, y in reversed(right)]
+        outline = [*right, *left]
+    corners = [(x * WIDTH, y * HEIGHT) for x, y in outline]
+    mask = Image.new("L", image.size)
+    ImageDraw.Draw(mask).polygon(corners, fill=255)
+    mask = mask.filter(ImageFilter.GaussianBlur(3)).point(lambda level: 255 * (level > 127))
+    shadow = Image.new("L", image.size)
+    shadow.paste(mask.point(lambda level: level // 2), (5, 8))
+    image.paste((20, 18, 16), mask=shadow.filter(ImageFilter.GaussianBlur(6)))
+    folds = 0.82 + 0.10 * _folds(stream)[..., None]
+    fabric = np.clip(np.array(color) * folds + stream.normal(0, 5, (HEIGHT, WIDTH, 1)), 0, 255)
+    image.paste(Image.fromarray(fabric.astype(np.uint8)), mask=mask)
+    content = BytesIO()
+    image.filter(ImageFilter.GaussianBlur(0.7)).save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def _folds(stream: np.random.Generator) -> NDArray[np.float64]:
+    """Soft waves, mostly downwards."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH] / HEIGHT
+    waves = np.zeros((HEIGHT, WIDTH))
+    for wave in range(1, 5):
+        across, down, phase = stream.uniform(6, 26), stream.uniform(0, 6), stream.uniform(0, 6)
+        waves += np.sin(across * x + down * y + phase) / wave
+    return waves
+
+
+def _noisy(
+    color: tuple[int, int, int], deviation: float, stream: np.random.Generator
+) -> NDArray[np.float64]:
+    noise: NDArray[np.float64] = stream.normal(0, deviation, (HEIGHT, WIDTH, 1))
+    return np.array(color) + noise
+
+
+def _boards(stream: np.random.Generator) -> NDArray[np.uint8]:
+    floor = _noisy((196, 154, 104), 6, stream)
+    shade = np.repeat(stream.normal(0, 9, 9), 40)[:WIDTH]
+    floor += shade[None, :, None]
+    floor[:, ::40] -= 60
+    return floor.clip(0, 255).astype(np.uint8)
+
+
+def _carpet(stream: np.random.Generator) -> NDArray[np.uint8]:
+    return _noisy((205, 198, 184), 16, stream).clip(0, 255).astype(np.uint8)
+
+
+def _wall(stream: np.random.Generator) -> NDArray[np.uint8]:
+    light = np.linspace(12, -26, HEIGHT)[:, None, None]
+    return (_noisy((214, 210, 206), 3, stream) + light).clip(0, 255).astype(np.uint8)
+
+
+def _bedspread(stream: np.random.Generator) -> NDArray[np.uint8]:
+    return (
+        (_noisy((196, 90, 74), 5, stream) + 9 * _folds(stream)[..., None])
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
+
+
+def _tiles(stream: np.random.Generator) -> NDArray[np.uint8]:
+    floor = _noisy((222, 214, 200), 5, stream)
+    floor[::110] -= 70
+    floor[:, ::120] -= 70
+    return floor.clip(0, 255).astype(np.uint8)
+
+
+_FLOORS: dict[str, Callable[[np.random.Generator], NDArray[np.uint8]]] = {
+    "boards": _boards,
+    "carpet": _carpet,
+    "wall": _wall,
+    "bedspread": _bedspread,
+    "tiles": _tiles,
+}

@@ -1,0 +1,172 @@
+"""The command `predict`."""
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import UserError
+from .options import BACKEND, FILE, JSON, THREADS
+from .terminal import console_of
+
+if TYPE_CHECKING:
+    from ..recognise import Recogniser
+
+__all__ = ["predict"]
+
+# Pictures that are looked at or wait to be printed, for each thread.
+AHEAD = 4
+
+
+@click.command()
+@click.option(
+    "--model",
+    type=FILE,
+    help="A file that 'fmnist-fast train' wrote.  [default: the two that come with the package, "
+    "one for photographs]",
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
+@click.option(
+    "--cutout",
+    type=click.Choice(["auto", "grabcut", "plain", "none"]),
+    default="auto",
+    show_default=True,
+    help="How to find the garment on a photograph: grabcut, where OpenCV is installed; plain, by "
+    "its colours; none, the whole photograph is the garment.",
+)
+@click.option("--invert", is_flag=True, help="Exchange dark and light.")
+@BACKEND
+@THREADS
+@JSON
+def predict(
+    model: Path | None,
+    images: tuple[str, ...],
+    cutout: str,
+    invert: bool,
+    backend: str,
+    threads: int | None,
+    as_json: bool,
+) -> int:
+    """Say what is on each IMAGE, a file, or a folder of files and folders.
+
+    On photographs the garment is found, cut out, straightened and made small, as the data set was
+    made. A grayscale image of 28x28 pixels, the garment bright on black, is taken as it is. "Not
+    sure" stands before answers that are less probable than those to be relied on. The exit code is
+    1 if any image could not be read.
+
+      \b
+      fmnist-fast predict shirt.jpg shoes.png
+      fmnist-fast predict --json photos >answers.json
+    """
+    from ..cores import usable_cores
+    from ..recognise import Recogniser
+
+    recogniser = Recogniser(model, backend=backend, threads=1)
+    paths = list(chain.from_iterable(map(_files, images)))
+    failed = 0
+    with _Output(len(paths), as_json) as output:
+        for answer in _answers(recogniser, paths, (cutout, invert), threads or usable_cores()):
+            failed += "error" in answer
+            output.show(answer)
+    return 1 if failed else 0
+
+
+def _files(path: str) -> list[str]:
+    """The file itself, or all files in a folder that look like images, in the order of names."""
+    from ..images import SUFFIXES
+
+    if not Path(path).is_dir():
+        return [path]
+    found = (file for file in Path(path).rglob("*") if file.suffix.lower() in SUFFIXES)
+    files = sorted(str(file) for file in found if file.is_file())
+    if not files:
+        raise UserError(f"{path} is a folder without images: name one with .png or .jpg files")
+    return files
+
+
+def _answers(
+    recogniser: "Recogniser", paths: list[str], how: tuple[str, bool], threads: int
+) -> Iterator[dict[str, Any]]:
+    """In the order of the paths, a few at once: memory does not grow with their number."""
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[Future[dict[str, Any]]] = deque()
+    try:
+        for path in paths:
+            waiting.append(pool.submit(_answer, recogniser, path, how))
+            if len(waiting) > AHEAD * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _answer(recogniser: "Recogniser", path: str, how: tuple[str, bool]) -> dict[str, Any]:
+    """One entry of the output."""
+    from ..errors import DataError
+    from ..images import read_picture
+
+    try:
+        picture = read_picture(Path(path), longest=512, welcome=recogniser.size)
+        answer = recogniser.recognise(picture, *how)
+    except DataError as error:
+        return {"path": path, "error": str(error)}
+    top = [{"label": label, "name": name, "p": p} for label, name, p in answer.top()]
+    return {
+        "path": path,
+        "label": answer.label,
+        "name": top[0]["name"],
+        "probability": top[0]["p"],
+        "top": top,
+        "sure": answer.sure,
+        "model": answer.model_name,
+        "cutout": answer.prepared.method,
+        "notes": list(answer.prepared.notes),
+    }
+
+
+class _Output:
+    """Lines for people, or one JSON array; and on a terminal a bar for many images."""
+
+    def __init__(self, count: int, as_json: bool) -> None:
+        from rich.progress import Progress
+
+        self._as_json, self._shown = as_json, 0
+        console = console_of(stderr=True)
+        self._bar = Progress(
+            console=console, transient=True, disable=count < 20 or not console.is_terminal
+        )
+        self._task = self._bar.add_task("images", total=count)
+
+    def __enter__(self) -> "_Output":
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._bar.stop()
+        if self._as_json and kind is None:
+            click.echo("]" if self._shown else "[]")
+
+    def show(self, answer: dict[str, Any]) -> None:
+        """One more."""
+        self._bar.advance(self._task)
+        if self._as_json:
+            click.echo(("," if self._shown else "[") + json.dumps(answer))
+        elif "error" in answer:
+            click.echo(f"{answer['path']}: {answer['error']}", err=True)
+        else:
+            click.echo(_line(answer))
+        self._shown += 1
+
+
+def _line(answer: dict[str, Any]) -> str:
+    from ..report import percent
+
+    top = ", ".join(f"{entry['name']} {percent(entry['p'])}" for entry in answer["top"])
+    notes = "".join(f" ({note})" for note in answer["notes"])
+    return f"{answer['path']}: {'not sure: ' if answer['sure'] is False else ''}{top}{notes}"

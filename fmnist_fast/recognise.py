@@ -1,0 +1,120 @@
+"""What is on a picture: the path from its pixels to an answer, and which model gives it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .images import Picture
+from .kernels import Floats
+from .modelfile import SHIPPED, SHIPPED_PHOTOS, Model, load_model
+from .photo import Prepared, as_it_is, prepared
+
+__all__ = ["Answer", "Recogniser", "evidence"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """prepared : what the network saw, and how it came about. probability_k : (k,), of each class.
+    model : that answered. model_name : its name, for people.
+    """
+
+    prepared: Prepared
+    probability_k: Floats
+    model: Model
+    model_name: str
+
+    @property
+    def label(self) -> int:
+        """The most probable class."""
+        return int(self.probability_k.argmax())
+
+    @property
+    def sure(self) -> bool | None:
+        """Whether it is as probable as answers that can be relied on; None: nobody knows."""
+        threshold = self.model.threshold
+        return None if threshold is None else bool(self.probability_k.max() >= threshold)
+
+    def top(self, count: int = 3) -> list[tuple[int, str, float]]:
+        """(label, name, probability) of the most probable classes, first the most probable."""
+        best = self.probability_k.argsort()[::-1][:count]
+        names = self.model.class_names
+        return [(int(k), names[k], float(self.probability_k[k])) for k in best]
+
+
+class Recogniser:
+    """Answers what is on pictures. Any number of threads may ask at once.
+
+    model : a file, or a model, that answers everything; None: of the two in the box, one for
+    pictures that are like the data set's already, one for photographs.
+    Raises: ModelFileError; BackendUnavailable; DataError if the model takes no images.
+    """
+
+    def __init__(
+        self,
+        model: Path | Model | None = None,
+        name: str | None = None,
+        backend: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self._load: Callable[[Path], Model] = lambda path: load_model(path, backend, threads)
+        self._own: tuple[Model, str] | None = None
+        if model is not None:
+            loaded = model if isinstance(model, Model) else self._load(model)
+            self._own = loaded, name or (model.name if isinstance(model, Path) else "your model")
+            if len(loaded.input_shape) != 2:
+                raise DataError(f"this model takes rows of shape {loaded.input_shape}, not images")
+
+    @cached_property
+    def _for_data(self) -> tuple[Model, str]:
+        return self._own or (self._load(SHIPPED), SHIPPED.name)
+
+    @cached_property
+    def _for_photographs(self) -> tuple[Model, str]:
+        return self._own or (self._load(SHIPPED_PHOTOS), SHIPPED_PHOTOS.name)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the gray pictures that are taken as they are."""
+        height, width = self._for_data[0].input_shape
+        return width, height
+
+    def recognise(self, picture: Picture, cutout: str = "auto", invert: bool = False) -> Answer:
+        """What is on it. cutout, invert : as for photo.prepared.
+
+        A gray picture of just the model's size is taken as it is, if nothing is to be cut out.
+        Raises: DataError, one line that says what is wrong with the picture; ArgumentError.
+        """
+        width, height = self.size
+        if picture.gray and picture.size == self.size and cutout in ("auto", "none"):
+            model, name = self._for_data
+            ready = as_it_is(picture, invert)
+        else:
+            model, name = self._for_photographs
+            if height != width:
+                raise DataError(f"this model takes only grayscale images of {width}x{height}")
+            ready = prepared(picture, cutout, invert, side=height)
+        return Answer(ready, model.predict_proba(ready.pixels[None])[0], model, name)
+
+
+def evidence(model: Model, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float64]:
+    """Which pixels speak for a class and which against it: gradient of its logit times the pixel.
+
+    pixels : uint8, as the model takes them. Returns: of their shape; positive speaks for it. The
+    sum and what the biases add make up the logit, since ReLU is linear where it is not 0.
+    Source: Shrikumar, Greenside, Shcherbina, Kundaje (2016), section 2.
+    """
+    weights, biases = model.network.params
+    x_i = pixels.reshape(-1).astype(np.float64) * model.network.scale
+    active, h = [], x_i
+    for w_io, b_o in zip(weights[:-1], biases[:-1]):
+        h = np.maximum(h @ w_io + b_o, 0)
+        active.append(h > 0)
+    gradient = weights[-1][:, label].astype(np.float64)
+    for w_io, on_o in zip(reversed(weights[:-1]), reversed(active)):
+        gradient = w_io @ (gradient * on_o)
+    return (gradient * x_i).reshape(pixels.shape)
