@@ -1,5 +1,5 @@
 """`streamlit run app.py`. The pages are in fmnist_fast/app/, so that a wheel has them."""
 
-from fmnist_fast.app.classify import show
+from fmnist_fast.app.main import show
 
 show()

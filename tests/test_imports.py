@@ -13,10 +13,20 @@ ROOT = Path(__file__).parent.parent
 # a layer is written as several lines for the same rank.
 LAYERS = (
     {"__main__"},
-    {"cli", "app", "app.classify"},
-    {"commands.training", "commands.models", "commands.info", "commands.bench", "commands.data"},
+    {"cli", "app.main"},
+    {"app.classify", "app.training", "app.race", "app.explore"},
+    {"app.charts", "app.session"},
+    {"app.contest", "app.jobs", "app.live"},
+    {
+        "commands.app",
+        "commands.bench",
+        "commands.data",
+        "commands.info",
+        "commands.models",
+        "commands.training",
+    },
     {"commands.outputs"},
-    {"commands", "commands.options", "commands.terminal"},
+    {"commands", "commands.options", "commands.terminal", "app", "app.settings"},
     {"report", "plots", "bench.table"},
     {"ratefinder"},
     {"bench.measure"},

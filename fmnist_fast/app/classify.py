@@ -19,7 +19,6 @@ def show() -> None:
     """Draw the page. The model is the file in $FMNIST_FAST_MODEL, else model.safetensors, else the
     one that comes with the package.
     """
-    st.set_page_config(page_title="fmnist_fast")
     st.title("Which garment is it?")
     path = Path(os.environ.get("FMNIST_FAST_MODEL", DEFAULT_MODEL))
     if "FMNIST_FAST_MODEL" not in os.environ and not path.exists():
