@@ -92,11 +92,11 @@ def _curve(
             scale=kinds,
             legend=alt.Legend(orient="top", title=None) if several else None,
         ),
-        tooltip=["epoch", "of", alt.Tooltip(f"{quantity}:Q", format=form)],
+        tooltip=["epoch:Q", "of:N", alt.Tooltip(f"{quantity}:Q", format=form)],
     )
     line = base.mark_line(strokeWidth=2)
     points = base.mark_point(filled=True, size=28, opacity=1)
-    return alt.layer(line, points).properties(height=220)
+    return alt.layer(line, points).properties(height=250)
 
 
 def speed_bars(contest: Contest, palette: Palette) -> alt.LayerChart:
@@ -131,7 +131,7 @@ def speed_bars(contest: Contest, palette: Palette) -> alt.LayerChart:
         alt.Chart(bars).mark_bar(height=26, color=palette.main, opacity=0.85).encode(x=x, y=y),
         alt.Chart(epochs)
         .mark_tick(thickness=2, height=26, color=palette.text, opacity=0.55)
-        .encode(x=x, y=y, tooltip=["backend", "epoch", alt.Tooltip("speed:Q", format=",.0f")]),
+        .encode(x=x, y=y, tooltip=["backend:N", "epoch:Q", alt.Tooltip("speed:Q", format=",.0f")]),
         alt.Chart(bars)
         .mark_text(align="left", baseline="top", dy=16, fontSize=12, color=palette.text)
         .encode(x=alt.datum(0), y=y, text="text:N"),
@@ -181,9 +181,11 @@ def confusion_matrix(
             "truth:N",
             sort=names,
             title=None,
-            axis=alt.Axis(labelLimit=90, ticks=False, domain=False),
+            axis=alt.Axis(
+                labelLimit=90, labelBound=False, labelBaseline="middle", ticks=False, domain=False
+            ),
         ),
-        tooltip=["truth", "answer", "images", alt.Tooltip("share:Q", format=".1%")],
+        tooltip=["truth:N", "answer:N", "images:Q", alt.Tooltip("share:Q", format=".1%")],
     )
     squares = (
         base.mark_rect(cornerRadius=2, cursor="pointer")
@@ -207,7 +209,7 @@ def confusion_matrix(
             "datum.share > 0.35", alt.value(palette.strong), alt.value(palette.text)
         ),
     )
-    return alt.layer(squares, numbers).properties(height=440)
+    return alt.layer(squares, numbers).properties(height=500)
 
 
 def reliability_diagram(bins: Sequence[Bin], palette: Palette) -> alt.LayerChart:
@@ -237,24 +239,32 @@ def reliability_diagram(bins: Sequence[Bin], palette: Palette) -> alt.LayerChart
     return alt.layer(ideal, line, points).properties(height=380)
 
 
-def weight_tiles(w_io: NDArray, height: int, width: int, columns: int) -> NDArray[np.uint8]:
-    """First-layer weights as one picture, RGBA: a tile for every unit, blue below 0, orange above.
+def weight_tiles(
+    w_io: NDArray, height: int, width: int, columns: int, palette: Palette
+) -> NDArray[np.uint8]:
+    """First-layer weights as one picture: a tile for every unit, in columns.
 
-    w_io : (height * width, o). Each tile has a scale of its own, up to the unit's strongest weight;
-    units with the most weight come first. At most MOST_TILES.
+    w_io : (height * width, o). Weights above 0 have the colour `second`, those below `main`; they
+    are the more opaque the larger they are, up to all but the largest hundredth of their unit.
+    Units with the most weight come first; at most MOST_TILES.
+    Returns: RGBA, transparent where a weight is 0.
     """
     order_o = np.argsort(-np.abs(w_io).sum(axis=0), kind="stable")[:MOST_TILES]
     w_oi = w_io.T[order_o]
-    w_oi = w_oi / np.maximum(np.abs(w_oi).max(axis=1, keepdims=True), 1e-12)
-    low, middle, high = (np.array(rgb) for rgb in ((42, 111, 151), (244, 244, 240), (200, 100, 44)))
-    strength = np.abs(w_oi)[..., None]
-    end = np.where(w_oi[..., None] < 0, low, high)
-    tiles = (middle + (end - middle) * strength).reshape(-1, height, width, 3)
+    full_o = np.maximum(np.quantile(np.abs(w_oi), 0.99, axis=1), 1e-12)
+    opacity_oi = np.minimum(np.abs(w_oi) / full_o[:, None], 1)
+    colour_oi = np.where(w_oi[..., None] < 0, _rgb(palette.main), _rgb(palette.second))
+    tiles = np.concatenate([colour_oi, 255 * opacity_oi[..., None]], axis=-1)
     rows = -(-len(tiles) // columns)
-    gap = 2
-    out = np.zeros((rows * (height + gap), columns * (width + gap), 4), np.uint8)
+    frame = [*_rgb(palette.faint), 70]
+    out = np.zeros((rows * (height + 1), columns * (width + 1), 4), np.uint8)
     for n, tile in enumerate(tiles):
-        top, left = n // columns * (height + gap), n % columns * (width + gap)
-        out[top : top + height, left : left + width, :3] = tile
-        out[top : top + height, left : left + width, 3] = 255
+        top, left = n // columns * (height + 1), n % columns * (width + 1)
+        out[top : top + height + 1, left : left + width + 1] = frame
+        out[top : top + height, left : left + width] = tile.reshape(height, width, 4)
     return out
+
+
+def _rgb(colour: str) -> list[int]:
+    """Red, green and blue of "#rrggbb", 0..255."""
+    return [int(colour[n : n + 2], 16) for n in (1, 3, 5)]

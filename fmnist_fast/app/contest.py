@@ -4,6 +4,7 @@ They take turns, an epoch each: whatever else the machine does meanwhile slows a
 the ratio of two epochs of one round means something where two seconds would not.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -57,7 +58,8 @@ class Contest:
     """A race; `racers` is replaced as it goes on, and never changed, so any thread may read it.
 
     rows : of an epoch. peak : GFLOP/s of fused multiply-adds on these threads, the best of all
-    rounds; None without the cython backend, which measures it. phase : what is being done now.
+    rounds; None without the cython backend, which measures it. load : of the machine before the
+    race, as processes that want to run; None where that is not known. phase : what is being done.
     """
 
     dataset: Dataset
@@ -66,6 +68,7 @@ class Contest:
     seed: int = 0
     racers: tuple[Racer, ...] = ()
     peak: float | None = None
+    load: float | None = None
     phase: str = ""
     rows: int = field(init=False)
 
@@ -82,6 +85,7 @@ class Contest:
             for racer in self.racers
             if racer.missing is None
         }
+        self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         self._check(runs, should_stop)
         for number in range(1, self.epochs + 1):
             for name, run in runs.items():

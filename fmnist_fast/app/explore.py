@@ -99,7 +99,7 @@ def _say_what_on(answers: _Answers) -> None:
 
 def _show_figures(answers: _Answers, evaluation: Evaluation) -> None:
     wrong = int((answers.guess_n != answers.labels_n).sum())
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         st.metric("Accuracy", f"{100 * evaluation.accuracy:.2f} %", width="content")
         st.metric("Mistakes", f"{wrong:,}", width="content")
         if answers.model.threshold is not None:
@@ -243,9 +243,9 @@ def _show_weights(model: Model) -> None:
         "Each tile is a unit of the first layer, as the image that excites it most: orange pixels "
         "excite it, blue ones hold it back. The units with the largest weights come first."
     )
-    tiles = charts.weight_tiles(model.network.params.weights[0], height, width, columns=12)
+    tiles = charts.weight_tiles(model.network.params.weights[0], height, width, 12, _palette())
     st.image(
-        tiles.repeat(2, axis=0).repeat(2, axis=1),
+        tiles.repeat(3, axis=0).repeat(3, axis=1),
         width="stretch",
         alt="Weights of the first layer",
     )

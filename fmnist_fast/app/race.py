@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from fmnist_fast.bench.measure import BUSY_LOAD
 from fmnist_fast.cores import usable_cores
 from fmnist_fast.data import Dataset
 from fmnist_fast.errors import UserError
@@ -90,10 +91,33 @@ def _show_end(job: Job[Contest]) -> None:
         return
     contest: Contest = st.session_state[CONTEST]
     if job.result is not None:
-        st.subheader(_headline(contest))
+        _show_result(contest)
     _show_bars(contest)
     if job.result is not None:
         _show_table(contest)
+
+
+def _show_result(contest: Contest) -> None:
+    """The point of it in one line of figures."""
+    st.subheader(_headline(contest))
+    racing = [racer for racer in contest.racers if racer.missing is None]
+    fastest = max(racing, key=lambda racer: contest.speedup(racer) or 0.0)
+    speed, apart = contest.samples_per_second(fastest), [r.early or 0.0 for r in racing]
+    with st.container(horizontal=True, gap="medium"):
+        st.metric("Samples a second", f"{speed:,.0f}", width="content")
+        if contest.roofline and speed:
+            st.metric("Of the roofline", f"{100 * speed / contest.roofline:.0f} %", width="content")
+        st.metric(
+            f"Weights apart, {CHECKED_STEPS} steps",
+            f"{max(apart):.0e}",
+            help="The largest absolute difference of any weight of any backend from NumPy's.",
+            width="content",
+        )
+    if contest.load is not None and contest.load > BUSY_LOAD:
+        st.warning(
+            f"This machine was busy before the race: its load was {contest.load:.1f}. NumPy's "
+            "threads wait for each other and suffer most; one thread each is the fairer race then."
+        )
 
 
 def _headline(contest: Contest) -> str:
@@ -144,8 +168,10 @@ def _row(contest: Contest, racer: Racer) -> dict[str, str]:
         "samples a second": f"{speed:,.0f}",
         "seconds an epoch": f"{contest.rows / speed:.3f}",
         "times NumPy": f"{speedup:.2f}",
-        "of the roofline": f"{100 * speed / roofline:.0f} %" if roofline else "not measured",
-        "test accuracy": f"{100 * (racer.accuracy or 0.0):.2f} %",
+        "of the roofline": f"{100 * speed / roofline:.0f}\N{NO-BREAK SPACE}%"
+        if roofline
+        else "not measured",
+        "test accuracy": f"{100 * (racer.accuracy or 0.0):.2f}\N{NO-BREAK SPACE}%",
         f"weights off NumPy's, {CHECKED_STEPS} steps": _apart(racer.name, racer.early),
         "weights off NumPy's, at the end": _apart(racer.name, racer.late),
     }

@@ -4,6 +4,7 @@
 and a test holds the two equal. Nothing here loads Streamlit.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ OPTIONS: dict[str, Any] = {
     "client.toolbarMode": "viewer",
     "runner.magicEnabled": False,
     "theme.baseRadius": "0.4rem",
+    "theme.paddingTop": "2.5rem",
     "theme.headingFontSizes": ["1.9rem", "1.35rem", "1.1rem"],
     "theme.headingFontWeights": [600, 600, 600],
     "theme.metricValueFontSize": "1.6rem",
@@ -44,9 +46,8 @@ OPTIONS: dict[str, Any] = {
 
 
 def as_flags(options: dict[str, Any]) -> list[str]:
-    """The options as arguments of `streamlit run`; a list repeats its flag."""
+    """The options as arguments of `streamlit run`, which takes a list as JSON."""
     flags = []
     for name, value in options.items():
-        for entry in value if isinstance(value, list) else [value]:
-            flags += [f"--{name}", str(entry).lower() if isinstance(entry, bool) else str(entry)]
+        flags += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
     return flags

@@ -164,7 +164,7 @@ def _show_figures(view: View) -> None:
     if not view.history:
         return
     last = view.history[-1]
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         st.metric("Samples a second", f"{last.samples_per_second:,.0f}", width="content")
         st.metric("Training loss", f"{last.train_loss:.3f}", width="content")
         if last.validation_accuracy is not None:
@@ -177,8 +177,14 @@ def _show_curves(view: View) -> None:
     if not view.history:
         return
     palette = charts.DARK if session.is_dark() else charts.LIGHT
+    recipe = PRESETS[st.session_state[WATCHED].choice.preset]
     st.markdown("**Loss**")
     st.altair_chart(charts.loss_curve(view.history, view.epochs, palette), key="loss curve")
+    if recipe.label_smoothing or recipe.distillation:
+        st.caption(
+            "The training loss counts from soft targets, which no network meets exactly: it lies "
+            "above the validation loss."
+        )
     if view.history[-1].validation_accuracy is not None:
         st.markdown("**Validation accuracy**")
         st.altair_chart(
@@ -198,7 +204,7 @@ def _show_end(job: Job[Trained]) -> None:
     result = trained.result
     if trained.remark:
         st.warning(trained.remark)
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         st.metric("Test accuracy", f"{100 * result.test_accuracy:.2f} %", width="content")
         st.metric("Seconds", f"{result.seconds:.1f}", width="content")
         speed = max((e.samples_per_second for e in result.history), default=0.0)
