@@ -40,6 +40,7 @@ def show() -> None:
     if job is None:
         st.caption("Nothing has been trained here yet. With the preset fast it takes seconds.")
     elif job.ended:
+        collect()  # it may have ended since the frame looked
         _show_end(job)
     else:
         _watch()
