@@ -34,7 +34,7 @@ def choose_model(app, model):
 
 
 def images(app):
-    return [image for element in app.get("imgs") for image in element.proto.imgs]
+    return [image for element in app.image for image in element.proto.imgs]
 
 
 def test_its_figures_are_those_of_the_model_in_the_box(app_data):
@@ -67,8 +67,8 @@ def test_the_boxes_lead_to_the_images_behind_a_cell(app_data, model):
     count = confusion_kk[truth, answer]
     assert count
     assert f"**{count} of class {names[truth]} were taken for {names[answer]}**" in texts(app)
-    behind = [image for image in images(app) if "is class" not in image.caption]
-    assert len([image for image in behind if image.caption]) == min(count, explore.MOST_IMAGES)
+    behind = [image for image in images(app) if image.caption.endswith(" %")]
+    assert len(behind) == min(count, explore.MOST_IMAGES)
     truth, answer = np.argwhere(confusion_kk == 0)[0]
     box(app, "True class").set_value(names[truth]).run()
     box(app, "Answer").set_value(names[answer]).run()

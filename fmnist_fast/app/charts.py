@@ -25,6 +25,8 @@ __all__ = [
     "weight_tiles",
 ]
 
+# What Altair makes of layers.
+Layered = alt.LayerChart | alt.FacetChart
 
 # More units than these would be too small to see.
 MOST_TILES = 144
@@ -44,7 +46,7 @@ LIGHT = Palette("#20262b", "#8a949b", "#2a6f97", "#c8642c", "#ffffff")
 DARK = Palette("#e4e6e6", "#7c878e", "#5fabd3", "#e08a55", "#0d1114")
 
 
-def loss_curve(history: Sequence[Epoch], epochs: int, palette: Palette) -> alt.LayerChart:
+def loss_curve(history: Sequence[Epoch], epochs: int, palette: Palette) -> Layered:
     """Training and validation loss over the epochs so far, of so many."""
     rows = [(e.epoch, "training", e.train_loss) for e in history]
     rows += [
@@ -53,7 +55,7 @@ def loss_curve(history: Sequence[Epoch], epochs: int, palette: Palette) -> alt.L
     return _curve(rows, epochs, "loss", ".3f", palette)
 
 
-def accuracy_curve(history: Sequence[Epoch], epochs: int, palette: Palette) -> alt.LayerChart:
+def accuracy_curve(history: Sequence[Epoch], epochs: int, palette: Palette) -> Layered:
     """Validation accuracy over the epochs so far, of so many."""
     rows = [
         (e.epoch, "validation", e.validation_accuracy)
@@ -69,7 +71,7 @@ def _curve(
     quantity: str,
     form: str,
     palette: Palette,
-) -> alt.LayerChart:
+) -> Layered:
     """Lines of a quantity over epochs, one for each kind in the rows (epoch, kind, value)."""
     table = pd.DataFrame(rows, columns=["epoch", "of", quantity])
     kinds = alt.Scale(domain=["training", "validation"], range=[palette.main, palette.second])
@@ -99,7 +101,7 @@ def _curve(
     return alt.layer(line, points).properties(height=250)
 
 
-def speed_bars(contest: Contest, palette: Palette) -> alt.LayerChart:
+def speed_bars(contest: Contest, palette: Palette) -> Layered:
     """A bar of samples a second for every backend, a point for each epoch, and the roofline."""
     racing = [racer for racer in contest.racers if racer.missing is None]
     names = [racer.name for racer in racing]
@@ -156,7 +158,7 @@ def _speed_text(contest: Contest, name: str, speed: float) -> str:
 
 def confusion_matrix(
     evaluation: Evaluation, class_names: Sequence[str], palette: Palette
-) -> alt.LayerChart:
+) -> Layered:
     """Counts of every true class and answer; clicking selects "cell", with fields truth, answer.
 
     Shades grow with the root of the share of the true class, so that rare mistakes are seen.
@@ -212,7 +214,7 @@ def confusion_matrix(
     return alt.layer(squares, numbers).properties(height=500)
 
 
-def reliability_diagram(bins: Sequence[Bin], palette: Palette) -> alt.LayerChart:
+def reliability_diagram(bins: Sequence[Bin], palette: Palette) -> Layered:
     """How often answers of a confidence are right; on the dashed line the two agree."""
     rows = [(b.confidence, b.accuracy, b.rows) for b in bins]
     table = pd.DataFrame(rows, columns=["confidence", "right", "images"])
