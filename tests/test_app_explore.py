@@ -53,7 +53,9 @@ def test_a_model_of_this_session_can_be_explored(app_data, model):
     assert "none of which it learned from" in texts(app)
     table = app.table[0].value
     evaluation = evaluate(model.predict_proba(app_data.x_test), app_data.y_test)
-    assert list(table["found"]) == [f"{100 * share:.1f} %" for share in evaluation.recall_k]
+    assert list(table["found"]) == [
+        f"{100 * share:.1f}\N{NO-BREAK SPACE}%" for share in evaluation.recall_k
+    ]
 
 
 def test_the_boxes_lead_to_the_images_behind_a_cell(app_data, model):
@@ -129,7 +131,9 @@ def test_weights_are_tiles_the_strongest_unit_first():
     w_io = np.zeros((6, 3))
     w_io[1, 0], w_io[2, 2] = -1.0, 5.0
     tiles = charts.weight_tiles(w_io, 2, 3, 2, charts.LIGHT)
-    assert tiles.shape == (2 * 3, 2 * 4, 4)
+    assert tiles.shape == (2 * 2 + charts.GAP, 2 * 3 + charts.GAP, 4)
+    second = 3 + charts.GAP
     assert list(tiles[0, 2]) == [0xC8, 0x64, 0x2C, 255]  # unit 2: pixel 2 is above 0
-    assert list(tiles[0, 5]) == [0x2A, 0x6F, 0x97, 255]  # unit 0: pixel 1 is below 0
-    assert tiles[0, 0, 3] == 0
+    assert list(tiles[0, second + 1]) == [0x2A, 0x6F, 0x97, 255]  # unit 0: pixel 1 is below 0
+    assert tiles[0, 0, 3] < 30
+    assert not tiles[:, 3:second].any()

@@ -112,6 +112,17 @@ def test_the_model_is_there_on_other_pages_before_the_person_comes_back(app_data
     assert box.options == ["The model in the box", *app.session_state["trained_models"]]
 
 
+def test_other_pages_say_how_far_it_is(app_data, held):
+    app = open_page("train")
+    choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=9, Threads=1)
+    button(app, "Train").click().run()
+    go_to(app, "explore")
+    run_until(app, lambda app: "Your training: Epoch 2 of 9" in texts(app))
+    held.set()
+    run_until(app, lambda app: "Your training" not in texts(app))
+    assert list(app.session_state["trained_models"])
+
+
 @pytest.mark.parametrize("text", ["12a", "0", "128, -3", "64;32"])
 def test_layers_that_are_none_are_one_friendly_line(app_data, text):
     app = choose(open_page("train"), Hidden_layers=text)

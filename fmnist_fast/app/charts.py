@@ -28,8 +28,11 @@ __all__ = [
 # What Altair makes of layers.
 Layered = alt.LayerChart | alt.FacetChart
 
-# More units than these would be too small to see.
-MOST_TILES = 144
+# More units than these would be too small to see on a telephone.
+MOST_TILES = 64
+
+# Pixels between two tiles.
+GAP = 4
 
 
 class Palette(NamedTuple):
@@ -177,7 +180,9 @@ def confusion_matrix(
             "answer:N",
             sort=names,
             title="answer",
-            axis=alt.Axis(labelAngle=-45, labelLimit=90, ticks=False, domain=False),
+            axis=alt.Axis(
+                labelAngle=-45, labelLimit=90, labelOverlap=False, ticks=False, domain=False
+            ),
         ),
         y=alt.Y(
             "truth:N",
@@ -247,23 +252,26 @@ def weight_tiles(
     """First-layer weights as one picture: a tile for every unit, in columns.
 
     w_io : (height * width, o). Weights above 0 have the colour `second`, those below `main`; they
-    are the more opaque the larger they are, up to all but the largest hundredth of their unit.
-    Units with the most weight come first; at most MOST_TILES.
-    Returns: RGBA, transparent where a weight is 0.
+    are the stronger the larger they are, up to all but the largest hundredth of their unit. Units
+    with the most weight come first; at most MOST_TILES.
+    Returns: RGBA, transparent between the tiles.
     """
     order_o = np.argsort(-np.abs(w_io).sum(axis=0), kind="stable")[:MOST_TILES]
     w_oi = w_io.T[order_o]
     full_o = np.maximum(np.quantile(np.abs(w_oi), 0.99, axis=1), 1e-12)
-    opacity_oi = np.minimum(np.abs(w_oi) / full_o[:, None], 1)
-    colour_oi = np.where(w_oi[..., None] < 0, _rgb(palette.main), _rgb(palette.second))
-    tiles = np.concatenate([colour_oi, 255 * opacity_oi[..., None]], axis=-1)
+    strength = np.minimum(np.abs(w_oi) / full_o[:, None], 1)[..., None]
+    zero, below, above = (
+        [*_rgb(palette.faint), 24],
+        [*_rgb(palette.main), 255],
+        [*_rgb(palette.second), 255],
+    )
+    end = np.where(w_oi[..., None] < 0, below, above)
+    tiles = (zero + (end - np.array(zero)) * strength).reshape(-1, height, width, 4)
     rows = -(-len(tiles) // columns)
-    frame = [*_rgb(palette.faint), 70]
-    out = np.zeros((rows * (height + 1), columns * (width + 1), 4), np.uint8)
+    out = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 4), np.uint8)
     for n, tile in enumerate(tiles):
-        top, left = n // columns * (height + 1), n % columns * (width + 1)
-        out[top : top + height + 1, left : left + width + 1] = frame
-        out[top : top + height, left : left + width] = tile.reshape(height, width, 4)
+        top, left = n // columns * (height + GAP), n % columns * (width + GAP)
+        out[top : top + height, left : left + width] = tile
     return out
 
 

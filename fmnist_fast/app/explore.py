@@ -200,7 +200,7 @@ def _show_classes(answers: _Answers, evaluation: Evaluation) -> None:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share == share else "none"
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%" if share == share else "none"
 
 
 def _most_often(evaluation: Evaluation, names: tuple[str, ...], k: int) -> str:
@@ -239,11 +239,14 @@ def _show_weights(model: Model) -> None:
         st.info("This model learned from rows of numbers, not from images.")
         return
     height, width = model.input_shape
+    w_io = model.network.params.weights[0]
+    units = w_io.shape[1]
+    which = f" The {charts.MOST_TILES} of {units:,} with the largest weights:"
     st.caption(
         "Each tile is a unit of the first layer, as the image that excites it most: orange pixels "
-        "excite it, blue ones hold it back. The units with the largest weights come first."
+        "excite it, blue ones hold it back." + which * (units > charts.MOST_TILES)
     )
-    tiles = charts.weight_tiles(model.network.params.weights[0], height, width, 12, _palette())
+    tiles = charts.weight_tiles(w_io, height, width, 8, _palette())
     st.image(
         tiles.repeat(3, axis=0).repeat(3, axis=1),
         width="stretch",

@@ -28,6 +28,8 @@ def show() -> None:
     )
     training.collect()
     page.run()
+    if page.title != "Train":
+        training.mention()
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from . import charts, session
 from .jobs import Job, State
 from .live import Choice, Trained, View, Watched, widths
 
-__all__ = ["collect", "show"]
+__all__ = ["collect", "mention", "show"]
 
-# Seconds between two looks at a training.
-REFRESH = 0.5
+# Seconds between two looks at a training, on this page and on the others.
+REFRESH, GLANCE = 0.5, 2.0
 
 MOST_EPOCHS = 200
 
@@ -58,6 +58,23 @@ def collect() -> None:
     accuracy = 100 * job.result.result.test_accuracy
     label = f"{preset}, {accuracy:.2f} %"
     st.session_state[MODEL_NAME] = session.keep_model(job.result.result.model, label)
+
+
+def mention() -> None:
+    """On the other pages: say that a training is under way, and bring in its model when it ends."""
+    job: Job[Trained] | None = st.session_state.get(JOB)
+    if job is not None and not job.ended:
+        _mention()
+
+
+@st.fragment(run_every=GLANCE)
+def _mention() -> None:
+    job: Job[Trained] = st.session_state[JOB]
+    position = session.QUEUE.position(job)
+    if job.ended:
+        st.rerun()
+    view: View = st.session_state[WATCHED].view
+    st.caption(f"Your training: {_how_far(view) if view.epochs else session.turn(position)}")
 
 
 def _what_it_learns(dataset: Dataset) -> str:
