@@ -36,17 +36,20 @@ GAP = 4
 
 
 class Palette(NamedTuple):
-    """Colours of one theme. main, second : of what is compared; strong : of text on main."""
+    """Colours of one theme. main, second : of what is compared. strong : of text on these, where
+    they cover at least the share `covered`; on less, `text` is read better.
+    """
 
     text: str
     faint: str
     main: str
     second: str
     strong: str
+    covered: float
 
 
-LIGHT = Palette("#20262b", "#8a949b", "#2a6f97", "#c8642c", "#ffffff")
-DARK = Palette("#e4e6e6", "#7c878e", "#5fabd3", "#e08a55", "#0d1114")
+LIGHT = Palette("#20262b", "#8a949b", "#2a6f97", "#c8642c", "#ffffff", 0.6)
+DARK = Palette("#e4e6e6", "#7c878e", "#5fabd3", "#e08a55", "#0d1114", 0.35)
 
 
 def loss_curve(history: Sequence[Epoch], epochs: int, palette: Palette) -> Layered:
@@ -213,7 +216,7 @@ def confusion_matrix(
     numbers = base.mark_text(fontSize=11, tooltip=None).encode(
         text=alt.condition("datum.images > 0", "images:Q", alt.value("")),
         color=alt.condition(
-            "datum.share > 0.35", alt.value(palette.strong), alt.value(palette.text)
+            f"datum.share > {palette.covered}", alt.value(palette.strong), alt.value(palette.text)
         ),
     )
     return alt.layer(squares, numbers).properties(height=500)
