@@ -2,4 +2,5 @@
 
 from fmnist_fast.app.main import show
 
-show()
+if __name__ == "__main__":
+    show()
