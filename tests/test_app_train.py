@@ -10,6 +10,7 @@ pytest.importorskip(
 )
 
 from app_pages import button, go_to, labels, metrics, open_page, run_until, texts
+from streamlit.testing.v1 import AppTest
 
 from fmnist_fast.app import live, session
 from fmnist_fast.app.jobs import State
@@ -64,6 +65,15 @@ def test_a_training_ends_in_a_model_that_can_be_used_and_downloaded(app_data):
     assert model.to_bytes() == same.to_bytes()
     button(app, "Train").click().run()
     run_until(app, lambda app: len(app.session_state["trained_models"]) == 2)
+
+
+def test_a_training_that_ends_while_the_page_is_drawn_is_shown(app_data):
+    """The frame looks before the page does: here it never does."""
+    app = AppTest.from_string("from fmnist_fast.app.training import show; show()").run()
+    choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=1, Threads=1)
+    button(app, "Train").click().run()
+    run_until(app, finished)
+    assert "Test accuracy" in metrics(app)
 
 
 def test_a_person_can_watch_and_stop_and_keeps_the_best_so_far(app_data, held, tmp_path):
