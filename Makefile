@@ -34,7 +34,7 @@ strict: .venv/dev
 	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" test_equivalence.py test_threads.py
 
 app: .venv/app
-	$(BIN)/streamlit run app.py
+	$(BIN)/fmnist-fast app $(ARGS)
 
 # Every benchmark of the suite once, on this checkout. Without machine's answer asv would ask.
 bench: .venv/dev

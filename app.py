@@ -1,5 +1,6 @@
 """`streamlit run app.py`. The pages are in fmnist_fast/app/, so that a wheel has them."""
 
-from fmnist_fast.app.classify import show
+from fmnist_fast.app.main import show
 
-show()
+if __name__ == "__main__":
+    show()

@@ -108,7 +108,7 @@ def sources(results: dict[str, Measured]) -> Iterator[str]:
 def main() -> None:
     """Measure, print, and write if asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--presets", default=",".join(PRESETS))
+    parser.add_argument("--presets", default=",".join(MUST))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="into fmnist_fast/presets.json")
     wish = parser.parse_args()
@@ -117,7 +117,7 @@ def main() -> None:
     if wish.write:
         known = measured() if MEASURED.exists() else {}
         entries = {
-            name: asdict((known | results)[name]) for name in PRESETS if name in known | results
+            name: asdict((known | results)[name]) for name in MUST if name in known | results
         }
         MEASURED.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
         SHORT.write_text(replaced(SHORT.read_text(), block(measured()), "presets"))

@@ -1,4 +1,4 @@
-"""The command line: `fmnist-fast train`, `evaluate`, `predict`, `info`, `bench`, `data`.
+"""The command line: `fmnist-fast train`, `evaluate`, `predict`, `info`, `bench`, `data`, `app`.
 
 A mistake of the user is one line on standard error and exit code 2; Ctrl-C is exit code 130. What
 a command is asked for goes to standard output. Modules that take long to load are loaded by the
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from . import __version__
+from .commands.app import app
 from .commands.bench import bench
 from .commands.data import data
 from .commands.evaluating import evaluate
@@ -72,8 +73,9 @@ def _command() -> None:
     fmnist-fast train                            train, and save model.safetensors
     fmnist-fast evaluate model.safetensors       how good it is, class by class
     fmnist-fast predict --model model.safetensors shoe.png
+    fmnist-fast app                              all of it in a browser
     """
 
 
-for _part in (train, evaluate, predict, info, bench, data):
+for _part in (train, evaluate, predict, info, bench, data, app):
     _command.add_command(_part)

@@ -41,7 +41,9 @@ class Dataset:
     alike_in_the_mirror: bool = False
 
 
-def load_dataset(name: str | Path = "auto", data_dir: str | Path | None = None) -> Dataset:
+def load_dataset(
+    name: str | Path = "auto", data_dir: str | Path | None = None, *, download: bool = True
+) -> Dataset:
     """Load a data set.
 
     name : "fashion-mnist"; "garments", drawn by this package; "auto", the first if it is to be
@@ -49,16 +51,17 @@ def load_dataset(name: str | Path = "auto", data_dir: str | Path | None = None) 
         image size, up to 256 classes); or an .npz with x_train, y_train, x_test, y_test.
     data_dir : where to look first for the files of Fashion-MNIST; then come $FMNIST_FAST_DATA,
         the user's cache, and the download.
+    download : False makes do with what is on this machine.
     Raises: DataError, one line that says what to do. A set that was named is never replaced.
     """
     folder = None if data_dir is None else Path(data_dir)
     match str(name):
         case "fashion-mnist":
-            return _fashion_mnist(folder)
+            return _fashion_mnist(folder, download)
         case "garments":
             return _garments()
         case "auto":
-            return _auto(folder)
+            return _auto(folder, download)
     path = Path(name)
     if os.path.isdir(path):  # which takes a name too long or forbidden for one that is not there
         return _custom(path.resolve().name, str(path), fashion_mnist.read_folder(path))
@@ -70,9 +73,9 @@ def load_dataset(name: str | Path = "auto", data_dir: str | Path | None = None) 
     )
 
 
-def _auto(data_dir: Path | None) -> Dataset:
+def _auto(data_dir: Path | None, download: bool) -> Dataset:
     try:
-        return _fashion_mnist(data_dir)
+        return _fashion_mnist(data_dir, download)
     except fashion_mnist.Unreachable as error:
         warnings.warn(
             f"{error}. Going on with garments, a set drawn by this package, whose accuracies say "
@@ -82,8 +85,8 @@ def _auto(data_dir: Path | None) -> Dataset:
         return _garments()
 
 
-def _fashion_mnist(data_dir: Path | None) -> Dataset:
-    arrays = fashion_mnist.load(data_dir)
+def _fashion_mnist(data_dir: Path | None, download: bool) -> Dataset:
+    arrays = fashion_mnist.load(data_dir, download=download)
     names = fashion_mnist.CLASS_NAMES
     return Dataset("fashion-mnist", *arrays, names, fashion_mnist.CHECKSUM, True)
 

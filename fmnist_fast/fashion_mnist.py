@@ -82,10 +82,11 @@ class Unreachable(DataError):
     """There is no way to the data set: it is in no folder, and no source answers."""
 
 
-def load(data_dir: Path | None = None) -> Arrays:
+def load(data_dir: Path | None = None, *, download: bool = True) -> Arrays:
     """The data set from data_dir, else $FMNIST_FAST_DATA, else the user's cache, else downloaded.
 
     Images uint8 (60000, 28, 28) and (10000, 28, 28), labels uint8; memory-mapped from the cache.
+    download : False uses no network: what is not on this machine is Unreachable.
     Raises: DataError if a file has the wrong checksum, Unreachable if there is no way to the data.
     """
     missing: list[str] = []
@@ -99,7 +100,7 @@ def load(data_dir: Path | None = None) -> Arrays:
     kept = find_cached(_KEY, CHECKSUM)
     if kept is None:
         try:
-            arrays = _decoded(fetch())
+            arrays = _decoded(fetch() if download else _fetched())
         except Unreachable as error:
             raise Unreachable("; ".join([*missing, str(error)])) from error
     else:
@@ -151,6 +152,17 @@ def find_folder(data_dir: Path | None = None) -> Path | None:
         return cache_folder() if (cache_folder() / next(iter(FILES))).is_file() else None
     except OSError:
         return None
+
+
+def _fetched() -> Path:
+    """The folder that an earlier download went to. Raises: Unreachable if it is not whole."""
+    try:
+        folder = cache_folder()
+    except OSError as error:
+        raise Unreachable(f"there is no cache: {error.strerror}") from error
+    if not all(os.path.isfile(folder / name) for name in FILES):
+        raise Unreachable("Fashion-MNIST is not on this machine: 'fmnist-fast data fetch' gets it")
+    return folder
 
 
 def verify(folder: Path) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from .kernels import Floats
 
-__all__ = ["Evaluation", "Sureness", "cross_entropy", "evaluate", "sureness"]
+__all__ = ["Bin", "Evaluation", "Sureness", "cross_entropy", "evaluate", "reliability", "sureness"]
 
 # Bins of the calibration error. Guo et al. (2017) use 15.
 CALIBRATION_BINS = 15
@@ -82,6 +82,33 @@ def cross_entropy(probability_nk: Floats, labels_n: NDArray[np.integer]) -> floa
     return float(-np.log(np.where(p_n < floor, floor, p_n)).mean())
 
 
+@dataclass(frozen=True)
+class Bin:
+    """The rows whose top class has a probability of about `confidence`, their mean; accuracy :
+    share of them that is right.
+    """
+
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(probability_nk: Floats, hit_n: NDArray[np.bool_]) -> list[Bin]:
+    """How often answers of a confidence are right: the bins that hold any rows, least sure first.
+
+    hit_n : whether the top class of each row is right. No bins if there is a NaN.
+    """
+    confidence_n = probability_nk.max(axis=1).astype(np.float64)
+    if np.isnan(confidence_n).any():
+        return []
+    bin_n = np.minimum((confidence_n * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    rows, confidence, hits = (
+        np.bincount(bin_n, weights=what_n, minlength=CALIBRATION_BINS)
+        for what_n in (np.ones(len(hit_n)), confidence_n, hit_n)
+    )
+    return [Bin(int(n), float(c / n), float(h / n)) for n, c, h in zip(rows, confidence, hits) if n]
+
+
 def calibration_error(probability_nk: Floats, hit_n: NDArray[np.bool_]) -> float:
     """Expected calibration error: how far confidence is from accuracy, on average over rows.
 
@@ -89,9 +116,7 @@ def calibration_error(probability_nk: Floats, hit_n: NDArray[np.bool_]) -> float
     confidence| times its share of the rows.
     Source: Guo, Pleiss, Sun, Weinberger (2017), equation 3.
     """
-    confidence_n = probability_nk.max(axis=1).astype(np.float64)
-    if np.isnan(confidence_n).any():
+    bins = reliability(probability_nk, hit_n)
+    if not bins:
         return float("nan")
-    bin_n = np.minimum((confidence_n * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gap_by_bin = np.bincount(bin_n, weights=hit_n - confidence_n, minlength=CALIBRATION_BINS)
-    return float(np.abs(gap_by_bin).sum() / len(hit_n))
+    return sum(b.rows * abs(b.accuracy - b.confidence) for b in bins) / len(hit_n)

@@ -1,6 +1,7 @@
 """What tests share: all kernels, a cache of their own, small data sets and the real one."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,40 @@ def small_npz(small_dataset, tmp_path) -> Path:
         y_test=small_dataset.y_test,
     )
     return path
+
+
+@pytest.fixture
+def app_queue(monkeypatch):
+    """The app with an empty queue of its own."""
+    pytest.importorskip("streamlit", reason="Streamlit is not installed")
+    from fmnist_fast.app import session
+    from fmnist_fast.app.jobs import JobQueue
+
+    queue = JobQueue()
+    monkeypatch.setattr(session, "QUEUE", queue)
+    session._dataset_of.clear()
+    yield queue
+    session._dataset_of.clear()
+
+
+@pytest.fixture
+def app_data(app_queue, small_dataset, monkeypatch):
+    """The app on the small data set."""
+    from fmnist_fast.app import session
+
+    monkeypatch.setattr(session, "load_dataset", lambda *_, **__: small_dataset)
+    return small_dataset
+
+
+@pytest.fixture
+def app_garments(app_queue, small_dataset, monkeypatch):
+    """The app on a machine that has no Fashion-MNIST; any attempt to use the network fails."""
+    from fmnist_fast import data, fashion_mnist
+
+    def forbidden(*_, **__):
+        raise AssertionError("a page tried to download")
+
+    garments = replace(small_dataset, name="garments")
+    monkeypatch.setattr(fashion_mnist, "fetch", forbidden)
+    monkeypatch.setattr(data, "_garments", lambda: garments)
+    return garments

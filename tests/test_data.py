@@ -427,6 +427,43 @@ def test_auto_goes_on_with_garments_and_says_so_in_one_warning():
     assert "Going on with garments" in message
 
 
+@pytest.fixture
+def never_fetched(monkeypatch):
+    """Any way to the network fails loudly."""
+
+    def forbidden(*_, **__):
+        raise AssertionError("it tried to download")
+
+    monkeypatch.setattr(fashion_mnist, "fetch", forbidden)
+
+
+@pytest.mark.parametrize("place", ["named", "environment", "fetched before", "decoded before"])
+def test_without_a_download_what_is_here_is_found(stand_in, monkeypatch, never_fetched, place):
+    folder = None
+    if place == "named":
+        folder = stand_in
+    elif place == "environment":
+        monkeypatch.setenv("FMNIST_FAST_DATA", str(stand_in))
+    elif place == "fetched before":
+        cache = fashion_mnist.cache_folder()
+        cache.mkdir(parents=True, exist_ok=True)
+        for path in stand_in.iterdir():
+            (cache / path.name).write_bytes(path.read_bytes())
+    else:
+        load_dataset("fashion-mnist", stand_in)
+    assert load_dataset("auto", folder, download=False).name == "fashion-mnist"
+
+
+def test_without_a_download_nothing_is_fetched_to_complete_a_folder(stand_in, never_fetched):
+    cache = fashion_mnist.cache_folder()
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / NAMES[0]).write_bytes((stand_in / NAMES[0]).read_bytes())
+    with pytest.raises(DataError, match="'fmnist-fast data fetch' gets it"):
+        load_dataset("fashion-mnist", download=False)
+    with pytest.warns(UserWarning, match="not on this machine.*Going on with garments"):
+        assert load_dataset("auto", download=False).name == "garments"
+
+
 # Files and copies that are not what they should be
 
 

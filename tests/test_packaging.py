@@ -47,7 +47,7 @@ def check_it_works(commands: Path, where: Path) -> None:
     assert "test accuracy" in out
     code = (
         "import fmnist_fast, fmnist_fast.kernels; from fmnist_fast import load_model;"
-        "import fmnist_fast.app; print(fmnist_fast.__file__);"
+        "import fmnist_fast.app.settings; print(fmnist_fast.__file__);"
         "print(load_model('model.safetensors').class_names[1])"
     )
     assert run(commands / "python", "-c", code, cwd=where).endswith("Trouser\n")
@@ -64,12 +64,18 @@ def test_a_wheel_installs_and_runs_in_an_empty_environment(tmp_path):
     commands = make_environment(tmp_path / "env")
     run(commands / "pip", "install", "--quiet", wheel, cwd=tmp_path)
     check_it_works(commands, tmp_path)
+    asked = subprocess.run([commands / "fmnist-fast", "app"], capture_output=True, text=True)
+    assert (asked.returncode, asked.stderr) == (
+        2,
+        "fmnist-fast: the app needs Streamlit: pip install 'fmnist-fast[app]'\n",
+    )
     names = run(commands / "python", "-m", "tarfile", "--list", source, cwd=tmp_path)
     assert "/kernels/reference.py" in names
     assert "/LICENSE" in names
     assert "/kernels/simd/vector.h" in names
     packed = run(commands / "python", "-m", "zipfile", "--list", wheel, cwd=tmp_path)
     assert "fmnist_fast/app/classify.py" in packed
+    assert "fmnist_fast/app/main.py" in packed
     assert ".pyx" not in packed
     # An ordinary installation must also work from within the checkout, which shadows it.
     code = "import fmnist_fast.kernels.reference as r; print(r.__file__)"

@@ -45,7 +45,8 @@ def test_presets_are_the_networks_that_they_should_be():
 
 def test_what_was_measured_is_what_the_presets_are(small_dataset):
     clothes = replace(small_dataset, alike_in_the_mirror=True)
-    assert measured().keys() == PRESETS.keys()
+    # How good photos is, photographs say: benchmarks/photo_table.py.
+    assert measured().keys() == PRESETS.keys() - {"photos"}
     for name, result in measured().items():
         then, now = Recipe.from_dict(result.recipe), resolved(PRESETS[name], clothes)
         then = replace(then, validation=now.validation)

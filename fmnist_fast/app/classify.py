@@ -21,6 +21,7 @@ from fmnist_fast.photo import adjusted
 from fmnist_fast.recognise import Answer, Recogniser, evidence
 
 from .samples import SAMPLES, draw_sample
+from .session import trained_models
 
 __all__ = ["show"]
 
@@ -133,7 +134,7 @@ def _sample(name: str) -> bytes:
 
 def _recogniser() -> Recogniser | None:
     """By the model that was chosen; None, with a message, if it cannot be used."""
-    trained: dict[str, Model] = st.session_state.get("trained_models", {})
+    trained = trained_models()
     named = os.environ.get("FMNIST_FAST_MODEL")
     local = Path(named or DEFAULT_MODEL)
     choices = [IN_THE_BOX, *reversed(trained), *([local.name] if local.is_file() else [])]

@@ -19,7 +19,7 @@ from .contender import CHECKED_STEPS, IMAGES, Contender, Form, Setting
 from .machine import machine_facts
 from .peers import LR, PACKAGES
 
-__all__ = ["BUSY", "Entry", "Report", "difference", "measure", "multiply_adds"]
+__all__ = ["BUSY", "BUSY_LOAD", "Entry", "Report", "difference", "measure", "multiply_adds"]
 
 TRAINERS = ("jax", "torch", "scikit-learn")
 PREDICTOR = "onnxruntime"

@@ -1,0 +1,31 @@
+"""The frame: four pages, each at its address, the first one where nothing is asked for."""
+
+import pytest
+
+pytest.importorskip("streamlit", reason="pip install 'fmnist-fast[app]'")
+
+from app_pages import go_to, open_page, texts
+
+from fmnist_fast.app import main
+
+TITLES = {"train": "Train a network", "compare": "three backends", "explore": "What a model knows"}
+
+
+def test_each_page_is_at_its_address(app_data):
+    app = open_page("classify")
+    shown = [texts(app)]
+    for address, title in TITLES.items():
+        go_to(app, address)
+        assert title in app.title[0].value
+        assert len(app.title) == 1
+        shown.append(texts(app))
+    assert len(set(shown)) == 4
+
+
+def test_the_first_page_is_classify(app_data):
+    assert texts(open_page("")) == texts(open_page("classify"))
+
+
+def test_the_icon_comes_from_the_package():
+    """An icon by name would be asked of a server of fonts."""
+    assert main.ICON.startswith("<svg")
