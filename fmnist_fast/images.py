@@ -137,6 +137,8 @@ def _opened(source: Path | BinaryIO) -> "Iterator[Image.Image]":
                 yield image
         except (DataError, MemoryError):
             raise
+        except Image.DecompressionBombError as error:  # which Pillow sees before we do
+            raise DataError("the image is huge: make it smaller, at most 25 megapixels") from error
         except OSError as error:
             raise DataError(error.strerror or "not an image, or a damaged one") from error
         except Exception as error:  # Pillow's decoders have a dozen kinds for a damaged file

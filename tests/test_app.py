@@ -1,67 +1,289 @@
-"""The page of the app, as Streamlit draws it."""
+"""The page Classify, as Streamlit draws it: pictures in, answers out, nothing breaks it."""
 
-from io import BytesIO
-from pathlib import Path
+import csv
+import io
+import os
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from fmnist_fast import train
+from fmnist_fast import load_model, train
+from fmnist_fast.fashion_mnist import CLASS_NAMES
 
-streamlit_testing = pytest.importorskip(
-    "streamlit.testing.v1", reason="Streamlit is not installed: pip install 'fmnist-fast[app]'"
+pytest.importorskip(
+    "streamlit", reason="Streamlit is not installed: pip install 'fmnist-fast[app]'"
 )
 
-APP = str(Path(__file__).parent.parent / "app.py")
+from app_pages import open_page
+
+from fmnist_fast.app.classify import MOST_PICTURES
+from fmnist_fast.app.samples import SAMPLES, draw_sample
 
 
-def page():
-    return streamlit_testing.AppTest.from_file(APP, default_timeout=30)
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **options)
+    return content.getvalue()
 
 
-def as_png(pixels) -> bytes:
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
+def shirt() -> bytes:
+    return draw_sample("T-shirt on boards")
 
 
-@pytest.fixture
-def model(small_dataset, tmp_path, monkeypatch):
-    model = train(small_dataset, epochs=1, hidden=(8,), threads=1).model
-    model.save(tmp_path / "m.safetensors")
-    monkeypatch.setenv("FMNIST_FAST_MODEL", str(tmp_path / "m.safetensors"))
-    return model
+def classify():
+    """The page without pictures."""
+    return open_page("classify")
 
 
-def test_without_a_model_it_says_how_to_get_one(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    ran = page().run()
-    assert not ran.exception
-    assert "train one with 'fmnist-fast train'" in ran.error[0].value
+def upload(page, *files):
+    """Each file is (name, content)."""
+    page.file_uploader(key="uploads").set_value([(*file, "image/png") for file in files]).run()
+    assert not page.exception
+    return page
 
 
-def test_an_image_gets_the_answer_of_the_model(model, small_dataset):
-    ran = page().run()
-    assert not ran.exception
-    assert "trained on small" in ran.caption[0].value
-    ran.file_uploader[0].set_value([("x.png", as_png(small_dataset.x_test[0]), "image/png")]).run()
-    assert not ran.exception
-    assert not ran.error
-    p_k = model.predict_proba(small_dataset.x_test[:1])[0]
-    texts = [bar.proto.text for bar in ran.get("progress")]
-    assert texts == [
-        f"{model.class_names[k]}: {100 * p_k[k]:.1f} %" for k in p_k.argsort()[::-1][:3]
+def answers(page) -> list[str]:
+    """What the bars say."""
+    return [bar.proto.text for bar in page.get("progress")]
+
+
+def errors(page) -> list[str]:
+    return [error.value for error in page.error]
+
+
+def test_an_upload_gets_the_answer_of_the_model_for_photographs():
+    page = upload(classify(), ("shirt.png", shirt()))
+    assert not page.error
+    assert len(answers(page)) == 3
+    assert answers(page)[0].startswith("T-shirt/top: ")
+    assert page.subheader[0].value == "T-shirt/top"
+    captions = [caption.value for caption in page.caption]
+    assert any("photos.safetensors, trained on fashion-mnist" in text for text in captions)
+
+
+def test_28x28_gray_is_taken_as_it_is_by_the_other_model(small_dataset):
+    pixels = small_dataset.x_test[0]
+    page = upload(classify(), ("x.png", encoded(Image.fromarray(pixels))))
+    p_k = load_model().predict_proba(pixels[None])[0]
+    assert answers(page) == [
+        f"{CLASS_NAMES[k]}: {100 * p_k[k]:.1f} %" for k in p_k.argsort()[::-1][:3]
     ]
+    captions = [caption.value for caption in page.caption]
+    assert any(text.startswith("Answered by fashion-mnist.safetensors") for text in captions)
 
 
-def test_a_file_that_is_no_image_gets_a_message_and_the_page_goes_on(model, small_dataset):
-    ran = page().run()
-    ran.file_uploader[0].set_value(
-        [
-            ("notes.png", b"not an image", "image/png"),
-            ("x.png", as_png(small_dataset.x_test[0]), "image/png"),
-        ]
-    ).run()
-    assert not ran.exception
-    assert ran.error[0].value == "notes.png: not an image, or a damaged one"
-    assert len(ran.get("progress")) == 3
+def test_doubt_is_said(small_dataset):
+    model = load_model()
+    confidence_n = model.predict_proba(small_dataset.x_test).max(1)
+    row = int(confidence_n.argmin())
+    assert confidence_n[row] < model.threshold
+    page = upload(classify(), ("x.png", encoded(Image.fromarray(small_dataset.x_test[row]))))
+    assert page.subheader[0].value.startswith("Not sure. ")
+
+
+def test_the_samples_are_answered():
+    page = classify()
+    page.radio(key="source").set_value("Samples").run()
+    assert not page.exception
+    assert answers(page)[0].startswith("T-shirt/top: ")
+    page.button_group(key="sample").select("Boot on tiles").run()
+    assert answers(page)[0].startswith("Ankle boot: ")
+
+
+def test_turning_inverting_and_another_cut_out_change_the_answer():
+    page = upload(classify(), ("shirt.png", shirt()))
+    before = answers(page)
+    helpers = [slider.key for slider in page.select_slider]
+    key = helpers[0].removeprefix("turns-")
+    page.select_slider(key=f"turns-{key}").set_value(90).run()
+    turned = answers(page)
+    assert turned != before
+    page.select_slider(key=f"turns-{key}").set_value(0).run()
+    assert answers(page) == before
+    page.selectbox(key=f"cutout-{key}").set_value("none").run()
+    assert answers(page) != before
+    page.selectbox(key=f"cutout-{key}").set_value("auto").run()
+    page.toggle(key=f"invert-{key}").set_value(True).run()
+    assert answers(page) != before
+    page.toggle(key=f"invert-{key}").set_value(False)
+    page.slider(key=f"across-{key}").set_value((50, 50)).run()
+    assert errors(page) == ["shirt.png: nothing is left of the image: crop less of it"]
+    page.slider(key=f"across-{key}").set_value((0, 100)).run()
+    assert answers(page) == before
+
+
+def test_a_model_trained_here_can_answer(small_dataset):
+    model = train(small_dataset, epochs=1, hidden=(8,), threads=1).model
+    page = classify()
+    page.session_state["trained_models"] = {"1: mine": model}
+    page.run()
+    page.selectbox(key="model").set_value("1: mine").run()
+    upload(page, ("x.png", encoded(Image.fromarray(small_dataset.x_test[0]))))
+    p_k = model.predict_proba(small_dataset.x_test[:1])[0]
+    assert answers(page)[0] == f"class {p_k.argmax()}: {100 * p_k.max():.1f} %"
+
+
+def test_a_model_file_that_is_uploaded_is_checked(small_dataset):
+    page = classify()
+    page.selectbox(key="model").set_value("a file of yours").run()
+    assert "Choose a model file" in page.info[0].value
+    model = train(small_dataset, epochs=1, hidden=(8,), threads=1).model
+    for content, message in (
+        (b"\x80\x04pickle", "the file is damaged or not a safetensors file"),
+        (model.to_bytes()[:-4], "the file is damaged or not a safetensors file"),
+    ):
+        page.file_uploader(key="model_file").set_value(("m.safetensors", content, "")).run()
+        assert not page.exception
+        assert errors(page)[0].startswith(message)
+        assert "/tmp" not in errors(page)[0]
+    page.file_uploader(key="model_file").set_value(("m.safetensors", model.to_bytes(), "")).run()
+    assert not page.error
+    upload(page, ("x.png", encoded(Image.fromarray(small_dataset.x_test[0]))))
+    assert answers(page)[0].startswith("class ")
+
+
+def test_a_model_that_is_named_and_missing_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("FMNIST_FAST_MODEL", str(tmp_path / "none.safetensors"))
+    page = classify()
+    assert "train one with 'fmnist-fast train'" in errors(page)[0]
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that claims 20,000 x 20,000 pixels."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">2I5B", 20_000, 20_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"?") + chunk(b"IEND", b"")
+
+
+BAD = {
+    "bomb": (bomb(), "megapixels"),
+    "truncated": (shirt()[:3000], "not an image, or a damaged one"),
+    "1x1": (encoded(Image.new("L", (1, 1))), "nothing can be seen on it"),
+    "1x10000": (encoded(Image.new("L", (1, 10_000))), "nothing can be seen on it"),
+    "white": (encoded(Image.new("RGB", (90, 90), "white")), "all of one colour"),
+    "black": (encoded(Image.new("L", (90, 90))), "all of one colour"),
+    "a PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj", "not an image, or a damaged one"),
+    "too large": (shirt() + bytes(10_000_000), "more than 10 MB"),
+    "empty": (b"", "not an image, or a damaged one"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_pictures_get_a_message_and_the_page_goes_on(kind):
+    content, words = BAD[kind]
+    page = upload(classify(), ("bad.png", content), ("shirt.png", shirt()))
+    (message,) = errors(page)
+    assert message.startswith("bad.png: ")
+    assert words in message
+    assert len(message) < 160
+    assert len(answers(page)) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "note"),
+    [
+        ("CMYK", "CMYK colours were converted"),
+        ("16 bits", "more than 8 bits"),
+        ("GIF", "several frames"),
+    ],
+)
+def test_odd_pictures_are_answered_with_a_note(kind, note):
+    image = Image.open(io.BytesIO(shirt())).convert("RGB")
+    content = {
+        "CMYK": lambda: encoded(image.convert("CMYK"), "JPEG"),
+        "16 bits": lambda: encoded(
+            Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+        ),
+        "GIF": lambda: encoded(image, "GIF", save_all=True, append_images=[image.rotate(90)]),
+    }[kind]()
+    page = upload(classify(), ("odd.png", content))
+    assert len(answers(page)) == 3
+    assert any(note in caption.value for caption in page.caption)
+
+
+def test_names_are_never_markup():
+    page = upload(classify(), ("**<b>x</b>** [a](b).png", shirt()))
+    (name,) = (m.value for m in page.markdown if "x" in m.value)
+    assert "\\<b\\>" in name
+    assert "\\[a\\]\\(b\\)" in name
+
+
+def test_more_pictures_than_fit_are_said(monkeypatch):
+    small = encoded(Image.open(io.BytesIO(shirt())).resize((60, 72)))
+    files = [(f"{n}.png", small) for n in range(MOST_PICTURES + 2)]
+    page = upload(classify(), *files)
+    assert page.warning[0].value == f"The first {MOST_PICTURES} of {len(files)} pictures are shown."
+    assert len(answers(page)) == 3 * MOST_PICTURES
+
+
+def test_the_answers_as_a_table():
+    from fmnist_fast.app import classify as module
+    from fmnist_fast.images import read_picture
+    from fmnist_fast.recognise import Recogniser
+
+    answer = Recogniser().recognise(read_picture(io.BytesIO(shirt())))
+    text = module._as_csv([("=cmd()", answer), ("b.png", "not an image")])
+    head, first, second = csv.reader(io.StringIO(text))
+    assert dict(zip(head, first))["file"] == "'=cmd()"
+    assert dict(zip(head, first))["answer"] == "T-shirt/top"
+    assert dict(zip(head, second))["error"] == "not an image"
+
+
+def test_nothing_of_an_upload_reaches_the_disk_or_other_sessions(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    page = upload(classify(), ("shirt.png", shirt()))
+    assert len(page.session_state["answers"]) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert "answers" not in classify().session_state
+    upload(page)
+    assert page.session_state["answers"] == {}
+
+
+def test_twenty_at_once_get_the_right_answers():
+    """What sessions share is the recogniser; test_browser.py opens twenty pages."""
+    from fmnist_fast.images import read_picture
+    from fmnist_fast.recognise import Recogniser
+
+    recogniser = Recogniser(threads=1)
+    pictures = [read_picture(io.BytesIO(draw_sample(name))) for name in SAMPLES]
+    expected = [recogniser.recognise(picture).probability_k for picture in pictures]
+    shared = Recogniser(threads=1)  # loads its models while all ask
+    with ThreadPoolExecutor(20) as pool:
+        found = list(pool.map(lambda n: shared.recognise(pictures[n % 5]), range(60)))
+    for number, answer in enumerate(found):
+        np.testing.assert_array_equal(answer.probability_k, expected[number % 5])
+
+
+def memory() -> int:
+    """Bytes of this process that are in memory now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
+def test_memory_returns_after_many_uploads():
+    stream = np.random.default_rng(0)
+    image = Image.open(io.BytesIO(shirt())).convert("RGB").resize((1200, 1500))
+
+    def another():
+        pixels = np.asarray(image).copy()
+        pixels[:40, :40] = stream.integers(0, 256, (40, 40, 3))
+        return encoded(Image.fromarray(pixels), "JPEG")
+
+    page = classify()
+    for _ in range(20):
+        upload(page, ("x.jpg", another()))
+    before = memory()
+    for _ in range(200):
+        upload(page, ("x.jpg", another()))
+    assert memory() - before < 50e6

@@ -73,13 +73,13 @@ def show() -> None:
     )
     recogniser = _recogniser()
     given = list(_given())
+    _forget({one.key for one in given})
     if not recogniser or not given:
         return
     if len(given) > MOST_PICTURES:
         st.warning(f"The first {MOST_PICTURES} of {len(given)} pictures are shown.")
         given = given[:MOST_PICTURES]
     answered = [(one.name, _show_one(recogniser, one)) for one in given]
-    _forget({one.key for one in given})
     st.download_button(
         "Download the answers as CSV", _as_csv(answered), "answers.csv", "text/csv", key="csv"
     )
