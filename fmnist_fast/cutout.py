@@ -6,6 +6,7 @@ where OpenCV is not installed.
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from .errors import ArgumentError
 
 __all__ = ["METHODS", "best_method", "cut_out", "symmetry"]
 
-Rgb, Mask = NDArray[np.uint8], NDArray[np.bool_]
+Rgb = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 
 # What lies at the edge of a photograph, this share of a side, is taken for background.
 MARGIN = 0.04
@@ -77,9 +79,10 @@ def _grabcut(rgb: Rgb) -> Mask:
     def found(start: NDArray) -> Mask:
         start = start.astype(np.uint8)
         start[edge] = cv2.GC_BGD
-        models = np.zeros((2, 1, 65))
+        models: Any = np.zeros((2, 1, 65))
         cv2.setRNGSeed(0)  # its mixtures begin at random
-        cv2.grabCut(bgr, start, None, models[0], models[1], 4, cv2.GC_INIT_WITH_MASK)
+        nothing: Any = None
+        cv2.grabCut(bgr, start, nothing, models[0], models[1], 4, cv2.GC_INIT_WITH_MASK)
         mask = ((start == cv2.GC_FGD) | (start == cv2.GC_PR_FGD)).astype(np.uint8)
         return _cleaned(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0)
 
@@ -128,7 +131,8 @@ def _density(codes: NDArray[np.int32]) -> NDArray[np.float64]:
         padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
         before, after = (np.take(padded, range(k, LEVELS + k), axis) for k in (0, 2))
         cube = 0.6 * cube + 0.2 * (before + after)
-    return (cube.ravel() + 0.05) / (count.sum() + 0.05 * LEVELS**3)
+    density: NDArray[np.float64] = (cube.ravel() + 0.05) / (count.sum() + 0.05 * LEVELS**3)
+    return density
 
 
 METHODS: dict[str, Callable[[Rgb], Mask]] = {
@@ -184,7 +188,8 @@ def _cleaned(mask: Mask) -> Mask:
     outside = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
     small = np.append(False, sizes < HOLE * mask.sum())
     small[outside] = False
-    return mask | small[holes]
+    cleaned: Mask = mask | small[holes]
+    return cleaned
 
 
 def _parts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -206,7 +211,7 @@ def _parts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
             run = parent[run]
         return run
 
-    begin = np.searchsorted(row, np.arange(height + 1))
+    begin: list[int] = np.searchsorted(row, np.arange(height + 1)).tolist()
     for y in range(1, height):
         above, here = begin[y - 1], begin[y]
         while above < begin[y] and here < begin[y + 1]:

@@ -21,7 +21,8 @@ from .network import IMITATION, STRANGERS, random_stream
 
 __all__ = ["SIDE", "imitated", "strangers"]
 
-Images, Floats = NDArray[np.uint8], NDArray[np.float32]
+Images = NDArray[np.uint8]
+Floats = NDArray[np.floating]
 
 SIDE = 28
 MIDDLE = (SIDE - 1) / 2
@@ -190,7 +191,7 @@ def _fitted(
     column = np.clip(np.rint(x), -1, SIDE).astype(np.int32) + 1
     padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
     seen = padded[np.arange(len(mask))[:, None, None], row, column]
-    (top, bottom), (left, right) = _extent(seen.any(2)), _extent(seen.any(1))
+    (top, bottom), (left, right) = (_extent(_any(seen, axis)) for axis in (2, 1))
     _, uniform = _drawers(len(mask), stream)
     longest = np.maximum(bottom - top, right - left) / SIDE
     zoom = longest / uniform(0.92, 1.027)
@@ -245,7 +246,8 @@ def _retoned(fabric: Floats, cover: Floats, stream: np.random.Generator) -> Floa
     toned += 8 * uniform(0, 1) * stream.standard_normal(toned.shape, np.float32)
     patterned = np.flatnonzero(stream.random(rows) < 0.15)
     toned[patterned] += _pattern(len(patterned), stream)
-    return toned.astype(np.float32)
+    retoned: Floats = toned.astype(np.float32)
+    return retoned
 
 
 def _pattern(rows: int, stream: np.random.Generator) -> Floats:
@@ -331,16 +333,21 @@ def _fabric_of(images: Floats) -> Floats:
     place = (MIDDLE + 0.35 * (_PLACES - MIDDLE)).astype(np.float32)
     shape = images.shape
     y, x = np.broadcast_to(place[:, None], shape), np.broadcast_to(place[None, :], shape)
-    return np.clip(_sampled(images, y, x) + 20, 20, 255)
+    enlarged: Floats = np.clip(_sampled(images, y, x) + 20, 20, 255)
+    return enlarged
 
 
 def _box(images: Floats) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """First row, end of the rows, first column and end of the columns with fabric; (b,) each."""
-    fabric = images > FABRIC
-    down, right = fabric.any(2), fabric.any(1)
-    ends = ((a.argmax(1), SIDE - a[:, ::-1].argmax(1)) for a in (down, right))
-    (top, bottom), (left, end) = ends
+    filled = (_any(images > FABRIC, axis) for axis in (2, 1))
+    (top, bottom), (left, end) = (
+        (any_bn.argmax(axis=1), SIDE - any_bn[:, ::-1].argmax(axis=1)) for any_bn in filled
+    )
     return top, bottom, left, end
+
+
+def _any(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    return np.asarray(mask.any(axis=axis))
 
 
 def _cropped(
@@ -364,17 +371,18 @@ def _sampled(layers: NDArray, y: NDArray, x: NDArray) -> NDArray:
 
     Complex numbers carry two layers at once: each is gathered with one look-up.
     """
-    side = SIDE + 2
-    padded = np.pad(layers, ((0, 0), (1, 1), (1, 1))).ravel()
-    y = np.clip(np.asarray(y, np.float32) + 1, 0, SIDE + 0.999)
-    x = np.clip(np.asarray(x, np.float32) + 1, 0, SIDE + 0.999)
+    side = SIDE + 3
+    padded = np.pad(layers, ((0, 0), (1, 2), (1, 2))).ravel()
+    y = np.clip(np.asarray(y, np.float32) + 1, 0, SIDE + 1)
+    x = np.clip(np.asarray(x, np.float32) + 1, 0, SIDE + 1)
     row, column = y.astype(np.int32), x.astype(np.int32)
     below, right = y - row, x - column
     first = np.arange(len(layers), dtype=np.int32)[:, None, None] * side**2
     at = first + row * side + column
     upper = padded[at] * (1 - right) + padded[at + 1] * right
     lower = padded[at + side] * (1 - right) + padded[at + side + 1] * right
-    return upper * (1 - below) + lower * below
+    sampled: NDArray = upper * (1 - below) + lower * below
+    return sampled
 
 
 def _smooth(rows: int, points: int, stream: np.random.Generator) -> Floats:

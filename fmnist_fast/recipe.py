@@ -20,7 +20,7 @@ AUGMENTATIONS = ("photos",)
 MOST = 2**31 - 1
 
 # Fields that hold whole numbers, and the least that each may be.
-_WHOLE = {"epochs": 1, "batch_size": 1, "seed": 0}
+_WHOLE = {"epochs": 1, "batch_size": 1, "average": 1, "seed": 0}
 _NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing", "sure")
 
 
@@ -66,13 +66,15 @@ class Recipe:
     images of an epoch, by chance, are seen in the mirror (None: where the data set says that a
     mirror image shows the same thing). augment : "photos" shows images such as photographs give
     when the garment is cut out of them, other ones in every epoch (imitation.py); None: the images
-    as they are. class_weight : {label: weight}, others count 1; "balanced",
-    every class counts alike; or None, every row does.
+    as they are. class_weight : {label: weight}, others count 1; "balanced", every class counts
+    alike; or None, every row does.
     validation : rows held back to choose the best epoch (None: 5,000, or a twelfth of a smaller
     set; 0: none, the last epoch is the model). patience : stop after so many epochs without a
-    better validation accuracy. sure : share of the answers called sure that must be right, on the
-    validation rows. time_budget : seconds for the whole run, in place of `epochs`; then
-    the clock decides the bits. distillation : teachers to learn from.
+    better validation accuracy. average : over how many epochs the weights are averaged that are
+    judged and saved (1: those of the epoch as they are); it wants a learning rate that stays.
+    sure : share of the answers called sure that must be right, on the validation rows.
+    time_budget : seconds for the whole run, in place of `epochs`; then the clock decides the bits.
+    distillation : teachers to learn from.
     """
 
     hidden: tuple[int, ...] = (128, 64)
@@ -88,6 +90,7 @@ class Recipe:
     class_weight: tuple[tuple[int, float], ...] | str | None = None
     validation: int | None = None
     patience: int | None = None
+    average: int = 1
     sure: float = SURE
     time_budget: float | None = None
     seed: int = 0

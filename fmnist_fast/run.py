@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .augment import NewEveryEpoch, mirrored, with_flips
+from .averaging import copied, move_towards
 from .checkpoint import Checkpoints, Snapshot
 from .data import Dataset
 from .errors import ArgumentError, CheckpointError
@@ -167,6 +168,7 @@ class Run:
         scale = PIXEL_SCALE if _holds_images(dataset) else 1.0
         self.network = Network.random(spec, recipe.seed, scale, backend, threads)
         self.state = self.network.fresh_state()
+        self.mean = copied(self.state.params) if recipe.average > 1 else None
 
         x_ni = check_rows(dataset.x_train, inputs, unit_range=False, name="x_train")
         y_n = check_labels(dataset.y_train, rows, classes, name="y_train")
@@ -327,6 +329,9 @@ class Run:
             return None
         losses_t = self.losses_t[: self.first]
         self._check_finite(losses_t)
+        if self.mean:
+            epoch = len(self.history) + 1
+            move_towards(self.mean, self.state.params, epoch, self.recipe.average)
         validation = self._validate()
         rows = min(self.first * self.recipe.batch_size, len(self.train_rows))
         record = Epoch(
@@ -359,9 +364,11 @@ class Run:
     def keep_if_best(self, number: int, accuracy: float | None) -> None:
         """Copy the weights if no epoch before had a better validation accuracy."""
         if self.best is None or accuracy is None or accuracy >= (self.best[1] or 0):
-            weights, biases = self.state.params
-            copy = Layers(tuple(w.copy() for w in weights), tuple(b.copy() for b in biases))
-            self.best = number, accuracy, copy
+            self.best = number, accuracy, copied(self._judged())
+
+    def _judged(self) -> Layers:
+        """The weights that count: those of now, or their mean over epochs."""
+        return self.mean if self.mean and self.history else self.state.params
 
     def is_finite(self) -> bool:
         """Whether every weight and bias is a number."""
@@ -400,11 +407,7 @@ class Run:
                 "was started with"
             )
         if facts["best"]:
-            weights, biases = self.state.params
-            empty = Layers(
-                tuple(np.empty_like(w) for w in weights), tuple(np.empty_like(b) for b in biases)
-            )
-            self.best = facts["best"][0], facts["best"][1], empty
+            self.best = facts["best"][0], facts["best"][1], copied(self.state.params)
         for name, layers in self._layers().items():
             for depth, (w_io, b_o) in enumerate(zip(*layers)):
                 w_io[:] = tensors[f"{name}.{depth}.weight"]
@@ -418,8 +421,10 @@ class Run:
 
     def _layers(self) -> dict[str, Layers]:
         """Everything of the network's that a checkpoint holds, by name."""
-        best = {"best": self.best[2]} if self.best else {}
-        return {"params": self.state.params, "m": self.state.m, "v": self.state.v, **best}
+        kept = {"best": self.best[2]} if self.best else {}
+        if self.mean:
+            kept["mean"] = self.mean
+        return {"params": self.state.params, "m": self.state.m, "v": self.state.v, **kept}
 
     def _learned_checksum(self) -> str:
         digest = sha256(np.ascontiguousarray(self.data.targets_n).data)
@@ -429,7 +434,8 @@ class Run:
     def _validate(self) -> Evaluation | None:
         if not len(self.x_validation):
             return None
-        return evaluate(self.network.predict_proba(self.x_validation), self.y_validation)
+        judged = replace(self.network, params=self.mean or self.state.params)
+        return evaluate(judged.predict_proba(self.x_validation), self.y_validation)
 
     def _check_finite(self, losses_t: NDArray[np.float64]) -> None:
         finite_t = np.isfinite(losses_t)

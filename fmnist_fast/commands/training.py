@@ -109,6 +109,11 @@ def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
     help="Stop after so many epochs without a better validation accuracy.",
 )
 @_of_recipe(
+    "--average",
+    type=click.IntRange(1),
+    help="Save the mean of the weights over so many epochs; wants --schedule constant.",
+)
+@_of_recipe(
     "--sure",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of the answers called sure that must be right, on the validation rows.",

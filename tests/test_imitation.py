@@ -1,0 +1,234 @@
+"""Images as photographs give them: what is made, from what, and that a run learns from it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fmnist_fast import train
+from fmnist_fast.augment import NewEveryEpoch
+from fmnist_fast.backend import NAMES, unavailable
+from fmnist_fast.errors import ArgumentError
+from fmnist_fast.fashion_mnist import CLASS_NAMES
+from fmnist_fast.imitation import ROWS, _box, _cropped, _sampled, imitated, strangers
+from fmnist_fast.kernels import Layers
+from fmnist_fast.photolike import PhotoLike
+from fmnist_fast.recipe import Recipe
+from fmnist_fast.run import Progress, Run, resolved, split
+
+BACKENDS = [name for name in NAMES if unavailable(name) is None]
+
+
+@pytest.fixture
+def clothes(small_dataset):
+    """Drawn garments whose classes have the names that imitations know."""
+    return replace(small_dataset, class_names=CLASS_NAMES)
+
+
+def made(images, labels, seed=0, epoch=1):
+    return imitated(images, labels, seed, epoch)
+
+
+def test_imitations_are_a_function_of_seed_epoch_and_row(clothes):
+    images, labels = clothes.x_train[:300], clothes.y_train[:300]
+    first = made(images, labels)
+    assert first.dtype == np.uint8
+    assert first.shape == images.shape
+    assert np.array_equal(first, made(images, labels))
+    assert not np.array_equal(first, made(images, labels, epoch=2))
+    assert not np.array_equal(first, made(images, labels, seed=1))
+    # Rows do not depend on the parts that come after theirs.
+    assert np.array_equal(first[:ROWS], made(images[: 2 * ROWS], labels[: 2 * ROWS])[:ROWS])
+
+
+def test_every_imitation_shows_something_else_on_black(clothes):
+    images, labels = clothes.x_train[:300], clothes.y_train[:300]
+    found = made(images, labels)
+    assert (found != images).any(axis=(1, 2)).all()
+    filled = (found > 0).mean(axis=(1, 2))
+    assert filled.min() > 0.05
+    assert 0.3 < filled.mean() < 0.7
+    rows, columns = (found > 0).any(2).sum(1), (found > 0).any(1).sum(1)
+    assert np.median(np.maximum(rows, columns)) >= 26  # trimmed to the edges, as photo.py does
+
+
+def test_an_imitation_is_still_of_its_class(clothes):
+    """A network that learned from imitations knows the images as they are."""
+    learned = train(clothes, augment="photos", epochs=12, hidden=(64,), threads=1)
+    plain = train(clothes, epochs=12, hidden=(64,), threads=1)
+    assert learned.test_accuracy > 0.55
+    assert plain.test_accuracy > learned.test_accuracy - 0.05
+
+
+def test_strangers_are_other_things(clothes):
+    drawn = strangers(clothes.x_train, clothes.y_train, 203, 0, 1)
+    assert drawn.shape == (203, 28, 28)
+    assert np.array_equal(drawn, strangers(clothes.x_train, clothes.y_train, 203, 0, 1))
+    assert (drawn > 0).any(axis=(1, 2)).mean() > 0.95
+    no_trousers = clothes.y_train != 1
+    few = strangers(clothes.x_train[no_trousers], clothes.y_train[no_trousers], 40, 0, 1)
+    assert not few[::4].any()  # nothing to make shorts of
+    assert few[2::4].any()
+
+
+def test_sampling_between_pixels():
+    image = np.arange(28 * 28, dtype=np.float32).reshape(1, 28, 28)
+    y, x = np.full((1, 28, 28), 3.25), np.full((1, 28, 28), 7.5)
+    assert _sampled(image, y, x)[0, 0, 0] == pytest.approx(3.25 * 28 + 7.5)
+    assert not _sampled(image, y + 100, x).any()
+    both = _sampled(image + 2j * image, y, x)
+    assert both.imag == pytest.approx(2 * both.real)
+
+
+def test_a_crop_fills_the_frame():
+    image = np.zeros((1, 28, 28), np.float32)
+    image[0, 4:14, 10:20] = 200
+    box = _box(image)
+    assert [int(edge[0]) for edge in box] == [4, 14, 10, 20]
+    whole = _cropped(image, box, np.ones(1))
+    assert (whole > 100).mean() > 0.9
+    wide = _cropped(image, box, np.full(1, 2.0))
+    rows = (wide[0] > 100).any(axis=1).sum()
+    assert 12 <= rows <= 15
+
+
+def test_images_of_the_next_epoch_are_begun_and_none_after_the_last():
+    asked = []
+
+    def make(epoch):
+        asked.append(epoch)
+        return np.full(1, epoch)
+
+    images = NewEveryEpoch(make, 3)
+    assert [int(images.of(epoch)[0]) for epoch in (1, 2, 3)] == [1, 2, 3]
+    assert sorted(asked) == [1, 2, 3]
+    jumped = NewEveryEpoch(make, None)
+    assert int(jumped.of(7)[0]) == 7
+    assert int(jumped.of(3)[0]) == 3
+    images.close()
+    jumped.close()
+
+
+def test_strangers_are_asked_all_classes_alike_and_follow_the_rows(clothes):
+    recipe = resolved(Recipe(augment="photos", class_weight={1: 3.0}), clothes)
+    run = Run(clothes, recipe, "numpy", 1, None)
+    count = len(run.data.targets_n) - 600
+    learned, held = split(600, recipe.validation)
+    assert count == len(learned) // 4
+    assert np.array_equal(run.train_rows, np.append(learned, np.arange(600, 600 + count)))
+    assert (run.data.targets_n[600:] == np.float32(0.1)).all()
+    assert (run.data.weights_n[600:] == 1).all()
+    assert set(run.data.weights_n[:600][clothes.y_train == 1]) == {3.0}
+    made = PhotoLike(clothes.x_train, clothes.y_train, learned, held, recipe.seed)
+    images = made.images_of(4)
+    assert images.shape == (600 + count, 784)
+    assert not images[held].any()  # never learned from
+    expected = imitated(clothes.x_train[learned], clothes.y_train[learned], 0, 4)
+    assert np.array_equal(images[learned], expected.reshape(-1, 784))
+    assert np.array_equal(run.x_validation, made.x_validation)
+    assert len(run.x_strangers) == len(held) // 4
+
+
+def test_validation_is_the_same_for_every_seed_and_of_no_epoch(clothes):
+    runs = [
+        Run(clothes, resolved(Recipe(augment="photos", seed=seed), clothes), "numpy", 1, None)
+        for seed in (0, 1)
+    ]
+    assert np.array_equal(runs[0].x_validation, runs[1].x_validation)
+    assert not np.array_equal(runs[0].images.of(1), runs[1].images.of(1))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_training_by_imitations_is_the_same_for_any_cut_and_number_of_threads(clothes, backend):
+    options = {"augment": "photos", "epochs": 2, "hidden": (130, 20), "backend": backend}
+    first = train(clothes, threads=1, **options).model.to_bytes()
+    threads = 1 if backend == "numpy" else 3
+    assert train(clothes, threads=threads, **options).model.to_bytes() == first
+
+
+def test_what_cannot_be_imitated_is_refused(small_dataset, clothes):
+    with pytest.raises(ArgumentError, match="knows only the classes of Fashion-MNIST"):
+        train(small_dataset, augment="photos")
+    flat = replace(clothes, x_train=clothes.x_train.reshape(-1, 784))
+    with pytest.raises(ArgumentError, match="uint8 images of 28x28 pixels"):
+        train(flat, augment="photos")
+    with pytest.raises(ArgumentError, match="unknown augment 'mixup': choose from photos"):
+        train(clothes, augment="mixup")
+    with pytest.raises(ArgumentError, match="cannot be combined"):
+        train(clothes, preset="best", augment="photos")
+    with pytest.raises(ArgumentError, match="sure is 1: give a share below 1"):
+        train(clothes, sure=1)
+
+
+def epochs_of(dataset, **options):
+    """Weights after every epoch."""
+    seen = []
+
+    def keep(state):
+        seen.append([array.copy() for arrays in state.network.params for array in arrays])
+
+    result = train(dataset, on_epoch_end=keep, threads=1, hidden=(16,), validation=0, **options)
+    return seen, result
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_averaged_weights_are_the_mean_of_the_epochs(small_dataset, backend):
+    options = {"schedule": "constant", "lr": 1e-2, "backend": backend}
+    seen, result = epochs_of(small_dataset, epochs=5, average=5, **options)
+    mean = [np.mean(arrays, axis=0, dtype=np.float64) for arrays in zip(*seen)]
+    found = [array for arrays in result.model.network.params for array in arrays]
+    # Five roundings of numbers of that size, and of the differences to them.
+    bound = 12 * np.finfo(np.float32).eps * max(np.abs(array).max() for array in mean)
+    for ours, expected in zip(found, mean):
+        np.testing.assert_allclose(ours, expected, atol=bound, rtol=0)
+    assert any((ours != last).any() for ours, last in zip(found, seen[-1]))
+
+
+def test_later_epochs_count_more_once_there_are_more_than_are_averaged(small_dataset):
+    seen, result = epochs_of(small_dataset, epochs=6, average=2, schedule="constant")
+    expected = seen[0][0].astype(np.float64)
+    for epoch, arrays in enumerate(seen[1:], start=2):
+        expected += (arrays[0] - expected) / min(epoch, 2)
+    found = result.model.network.params.weights[0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_averaging_does_not_change_how_training_goes(small_dataset):
+    averaged, _ = epochs_of(small_dataset, epochs=3, average=3)
+    plain, _ = epochs_of(small_dataset, epochs=3)
+    for ours, theirs in zip(averaged, plain):
+        assert all(np.array_equal(a, b) for a, b in zip(ours, theirs))
+
+
+def test_a_run_with_imitations_and_averages_goes_on_with_the_same_bytes(clothes):
+    """From every epoch's end, through its snapshot."""
+    recipe = resolved(Recipe(augment="photos", average=3, epochs=4, hidden=(16,)), clothes)
+
+    def fresh():
+        return Run(clothes, recipe, "numpy", 1, None)
+
+    whole = fresh()
+    whole.train(Progress(), lambda: False)
+
+    class Stop(Progress):
+        def __init__(self, after):
+            self.after = after
+
+        def steps(self, epoch, done, total):
+            self.asked = (epoch, done) >= (self.after, total)
+
+        asked = False
+
+    for after in (1, 2, 3):
+        part, stop = fresh(), Stop(after)
+        with pytest.raises(KeyboardInterrupt):
+            part.train(stop, lambda stop=stop: stop.asked)
+        snapshot = part.snapshot()
+        rest = fresh()
+        rest.restore(snapshot)
+        rest.train(Progress(), lambda: False)
+        assert same(rest.best_network().params, whole.best_network().params)
+
+
+def same(ours: Layers, theirs: Layers) -> bool:
+    return all(np.array_equal(a, b) for pair in zip(ours, theirs) for a, b in zip(*pair))
