@@ -2,6 +2,7 @@
 
 python benchmarks/photo_table.py PHOTOS                      # folders by kind: t-shirt, pants, ...
 python benchmarks/photo_table.py PHOTOS --sheet sheet.png    # photograph, cut-out, 28x28, answer
+python benchmarks/photo_table.py PHOTOS --write              # into the model's card
 python benchmarks/photo_table.py PHOTOS --check              # exit code 1 if it is not good enough
 
 The photographs were never trained on. How imitations are made, the threshold and the class weights
@@ -13,14 +14,19 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from quote import replaced
 
 from fmnist_fast.cores import usable_cores
 from fmnist_fast.images import SUFFIXES, read_picture
+from fmnist_fast.modelfile import SHIPPED, SHIPPED_PHOTOS
 from fmnist_fast.recognise import Answer, Recogniser
+
+CARD = SHIPPED.with_name("MODEL_CARD.md")
 
 # Which answers are right; None: the garment is none of the ten, and "not sure" is.
 KINDS: dict[str, tuple[int, ...] | None] = {
@@ -136,6 +142,12 @@ def table(seen: list[Seen]) -> Iterator[str]:
     )
 
 
+def block(lines: list[str]) -> str:
+    """For the card: of which file, and the table."""
+    digest = sha256(SHIPPED_PHOTOS.read_bytes()).hexdigest()
+    return "\n".join([f"sha256 `{digest}`", "", *lines, ""])
+
+
 TILE, TEXT = 84, 26
 
 
@@ -168,10 +180,15 @@ def main() -> int:
     parser.add_argument("--model", type=Path, help="default: the one in the box")
     parser.add_argument("--cutout", default="auto")
     parser.add_argument("--sheet", type=Path, help="a picture file")
+    parser.add_argument("--write", action="store_true", help="into the model's card")
     parser.add_argument("--check", action="store_true")
     wish = parser.parse_args()
     seen = look(wish.folder, wish.model, wish.cutout)
-    print("\n".join(table(seen)))
+    lines = list(table(seen))
+    print("\n".join(lines))
+    if wish.write:
+        page = CARD.read_text(encoding="utf-8")
+        CARD.write_text(replaced(page, block(lines), "photographs"), encoding="utf-8")
     if wish.sheet:
         sheet(seen).save(wish.sheet)
     return int(wish.check and not Figures.of(seen).good_enough())

@@ -225,7 +225,7 @@ def _parts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     roots = np.array([root(run) for run in range(len(row))], np.int64)
     _, number = np.unique(roots, return_inverse=True)
     parts = np.zeros((height, width), np.int32)
-    for y, x, end, n in zip(row, first, last, number):
-        parts[y, x:end] = n + 1
+    for of_row, x, end, n in zip(row, first, last, number):
+        parts[of_row, x:end] = n + 1
     sizes = np.bincount(parts.ravel(), minlength=number.max(initial=-1) + 2)[1:]
     return parts, sizes

@@ -38,7 +38,7 @@ LAYERS = (
     {"photolike", "recognise"},
     {"modelfile", "data", "augment", "checkpoint", "recipe", "pace", "corruptions", "imitation"},
     {"network", "fashion_mnist", "photo", "garments", "metrics", "targets"},
-    {"cutout", "images"},
+    {"cutout", "images", "averaging"},
     {"schedule"},
     {"backend", "cache", "idx", "cores", "calibration"},
     {"files"},
