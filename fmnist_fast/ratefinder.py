@@ -48,7 +48,8 @@ def find_learning_rate(
     Raises: ArgumentError; BackendUnavailable.
     """
     run = Run(
-        dataset, replace(resolved(recipe, dataset), distillation=None), backend, threads, None
+        *(dataset, replace(resolved(recipe, dataset), distillation=None, augment=None)),
+        *(backend, threads, None),
     )
     lr_t = np.geomspace(LOWEST, HIGHEST, STEPS)
     rows = STEPS * recipe.batch_size

@@ -160,6 +160,16 @@ def test_what_cannot_be_imitated_is_refused(small_dataset, clothes):
         train(clothes, sure=1)
 
 
+def test_a_learning_rate_is_found_on_the_images_as_they_are(clothes):
+    from fmnist_fast.ratefinder import find_learning_rate
+
+    with_, without = (
+        find_learning_rate(clothes, Recipe(augment=augment, flips=False), "auto", 1)
+        for augment in ("photos", None)
+    )
+    assert np.array_equal(with_.loss_t, without.loss_t)
+
+
 def epochs_of(dataset, **options):
     """Weights after every epoch."""
     seen = []
