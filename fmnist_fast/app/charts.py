@@ -31,7 +31,7 @@ Layered = alt.LayerChart | alt.FacetChart
 # More units than these would be too small to see on a telephone.
 MOST_TILES = 64
 
-# The least that an axis of a curve spans, and between its marks: less is noise, and looks like more.
+# The least that the axis of a curve spans, and from mark to mark: less is noise that looks large.
 LEAST_SPAN, LEAST_STEP = 0.04, 0.01
 
 # Pixels between two tiles.

@@ -233,7 +233,6 @@ def _show_one(recogniser: Recogniser, given: Given) -> Answer | str:
     """A picture, its stages and its answer; or the message why there is none."""
     with st.container(border=True):
         st.markdown(f"**{_plain(given.name)}**")
-        seen, said = st.columns([5, 3], gap="medium")
         wish = _wish(given.key)
         try:
             answer = _answer(recogniser, given, wish)
@@ -241,6 +240,7 @@ def _show_one(recogniser: Recogniser, given: Given) -> Answer | str:
             st.error(f"{given.name}: {error}")
             _helpers(given.key, wish)
             return str(error)
+        seen, said = st.columns([5, 3], gap="medium")
         with seen:
             _show_stages(answer)
         with said:
