@@ -83,6 +83,7 @@ def test_doubt_is_said(small_dataset):
     assert confidence_n[row] < model.threshold
     page = upload(classify(), ("x.png", encoded(Image.fromarray(small_dataset.x_test[row]))))
     assert page.subheader[0].value.startswith("Not sure. ")
+    assert any("wrong too often to be relied on" in text.value for text in page.markdown)
 
 
 def test_the_samples_are_answered():
@@ -92,6 +93,15 @@ def test_the_samples_are_answered():
     assert answers(page)[0].startswith("T-shirt/top: ")
     page.button_group(key="sample").select("Boot on tiles").run()
     assert answers(page)[0].startswith("Ankle boot: ")
+
+
+def test_an_empty_page_offers_the_samples():
+    page = classify()
+    page.button(key="try Boot on tiles").click().run()
+    assert not page.exception
+    assert page.radio(key="source").value == "Samples"
+    assert answers(page)[0].startswith("Ankle boot: ")
+    assert "try Boot on tiles" not in {button.key for button in page.button}
 
 
 def test_turning_inverting_and_another_cut_out_change_the_answer():

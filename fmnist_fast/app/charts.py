@@ -31,6 +31,9 @@ Layered = alt.LayerChart | alt.FacetChart
 # More units than these would be too small to see on a telephone.
 MOST_TILES = 64
 
+# The least that the axis of a curve spans, and from mark to mark: less is noise that looks large.
+LEAST_SPAN, LEAST_STEP = 0.04, 0.01
+
 # Pixels between two tiles.
 GAP = 4
 
@@ -80,6 +83,8 @@ def _curve(
 ) -> Layered:
     """Lines of a quantity over epochs, one for each kind in the rows (epoch, kind, value)."""
     table = pd.DataFrame(rows, columns=["epoch", "of", quantity])
+    low, high = table[quantity].min(), table[quantity].max()
+    spare = max(0.0, LEAST_SPAN - (high - low)) / 2
     kinds = alt.Scale(domain=["training", "validation"], range=[palette.main, palette.second])
     several = table["of"].nunique() > 1
     base = alt.Chart(table).encode(
@@ -92,8 +97,12 @@ def _curve(
         y=alt.Y(
             f"{quantity}:Q",
             title=None,
-            scale=alt.Scale(zero=False),
-            axis=alt.Axis(format=form.replace(".3f", ".2f").replace(".1%", ".0%"), tickCount=5),
+            scale=alt.Scale(domain=[low - spare, high + spare], nice=True),
+            axis=alt.Axis(
+                format=form.replace(".3f", ".2f").replace(".1%", ".0%"),
+                tickCount=5,
+                tickMinStep=LEAST_STEP,
+            ),
         ),
         color=alt.Color(
             "of:N",
@@ -132,7 +141,9 @@ def speed_bars(contest: Contest, palette: Palette) -> Layered:
         "speed:Q",
         title="samples a second",
         scale=alt.Scale(domain=[0, 1.05 * fastest], nice=False),
-        axis=alt.Axis(format="~s", tickCount=5, grid=False),
+        axis=alt.Axis(
+            labelExpr="datum.value ? format(datum.value, '~s') : '0'", tickCount=5, grid=False
+        ),
     )
     y = alt.Y("backend:N", title=None, sort=names, scale=alt.Scale(domain=names))
     layers: list[alt.Chart] = [

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from fmnist_fast.cutout import METHODS, best_method
 from fmnist_fast.errors import ArgumentError, ModelFileError, UserError
@@ -39,12 +40,29 @@ UPLOAD, PASTE, CAMERA, SAMPLE = "Upload", "Paste", "Camera", "Samples"
 
 IN_THE_BOX, OWN_FILE = "the two in the box", "a file of yours"
 
+# Pixels of a stage, each way, and between two; a multiple of 28, so that its pixels stay alike.
+SIDE, GAP = 224, 16
+
+# Width of a sample to choose, in pixels of the page: three fit beside each other on a telephone.
+SAMPLE_WIDTH = 108
+
 CUTOUTS = {
     "auto": "automatic",
     "grabcut": "GrabCut",
     "plain": "by colour",
     "none": "none: all of it is the garment",
 }
+
+# What the middle one of the stages shows, by how the garment was found.
+FOUND = {
+    "grabcut": "cut out by GrabCut",
+    "plain": "cut out by colour",
+    "transparency": "cut out already",
+    "none": "all of it",
+}
+
+# Behind what is cut out: white clothes and black ones are seen on it, in both themes.
+BEHIND = (198, 202, 204)
 
 
 class Given(NamedTuple):
@@ -68,12 +86,19 @@ def show() -> None:
     """Draw the page."""
     st.title("Which garment is it?")
     st.caption(
-        "A photograph of one piece of clothing, on any background. A grayscale image of 28x28 "
-        "pixels, bright on black, is taken as it is."
+        "Give it a photograph of one piece of clothing, on any background. A grayscale image of "
+        "28x28 pixels, bright on black, is taken as it is."
     )
-    recogniser = _recogniser()
-    given = list(_given())
+    with st.container(
+        horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
+    ):
+        source = _source()
+        model = st.popover("Model", help="Which model answers")
+    given = list(_given(source))
+    recogniser = _recogniser(model)
     _forget({one.key for one in given})
+    if not given and source == UPLOAD:
+        _invite()
     if not recogniser or not given:
         return
     if len(given) > MOST_PICTURES:
@@ -85,23 +110,29 @@ def show() -> None:
     )
 
 
-def _given() -> Iterator[Given]:
-    """The pictures that are to be looked at."""
-    source = st.radio(
+def _source() -> str:
+    chosen: str = st.radio(
         "Where the picture comes from",
         [UPLOAD, PASTE, CAMERA, SAMPLE],
         horizontal=True,
         label_visibility="collapsed",
         key="source",
+        width="content",
     )
+    return chosen
+
+
+def _given(source: str) -> Iterator[Given]:
+    """The pictures that are to be looked at."""
     files: list[Any] = []
     if source == UPLOAD:
         files = st.file_uploader(
             "Pictures, up to 10 MB each", TYPES, accept_multiple_files=True, key="uploads"
         )
     elif source == PASTE:
-        pasted: Any = st.chat_input(
-            "Paste a picture here with Ctrl-V, then press Enter",
+        # In a container, or it would stick to the lower end of the window.
+        pasted: Any = st.container().chat_input(
+            "Paste a picture, then press Enter",
             accept_file="multiple",
             file_type=TYPES,
             key="pasted",
@@ -123,6 +154,27 @@ def _given() -> Iterator[Given]:
         yield _as_given(file.name, file.getvalue(), number)
 
 
+def _invite() -> None:
+    """What somebody may do who has no picture at hand."""
+    st.markdown("**Or try one of these**")
+    with st.container(horizontal=True, gap="small"):
+        for name in SAMPLES:
+            with st.container(width=SAMPLE_WIDTH, gap="xsmall"):
+                st.image(_sample(name), width=SAMPLE_WIDTH, alt=name)
+                st.button(
+                    name.split()[0],
+                    key=f"try {name}",
+                    help=name,
+                    width="stretch",
+                    on_click=_open_sample,
+                    args=(name,),
+                )
+
+
+def _open_sample(name: str) -> None:
+    st.session_state["source"], st.session_state["sample"] = SAMPLE, name
+
+
 def _as_given(name: str, content: bytes, number: int) -> Given:
     return Given(f"{number}-{sha256(content).hexdigest()[:16]}", name, content)
 
@@ -132,8 +184,8 @@ def _sample(name: str) -> bytes:
     return draw_sample(name)
 
 
-def _recogniser() -> Recogniser | None:
-    """By the model that was chosen; None, with a message, if it cannot be used."""
+def _recogniser(place: Any) -> Recogniser | None:
+    """By the model that is chosen in that place; None, with a message, if it cannot be used."""
     trained = trained_models()
     named = os.environ.get("FMNIST_FAST_MODEL")
     local = Path(named or DEFAULT_MODEL)
@@ -142,7 +194,7 @@ def _recogniser() -> Recogniser | None:
         st.error(f"there is no model file {local}: train one with 'fmnist-fast train'")
     choices.append(OWN_FILE)
     default = choices.index(local.name) if named and local.is_file() else 0
-    with st.expander("Model", expanded=False):
+    with place:
         chosen = st.selectbox("Answers are given by", choices, default, key="model")
         uploaded = None
         if chosen == OWN_FILE:
@@ -181,7 +233,6 @@ def _show_one(recogniser: Recogniser, given: Given) -> Answer | str:
     """A picture, its stages and its answer; or the message why there is none."""
     with st.container(border=True):
         st.markdown(f"**{_plain(given.name)}**")
-        seen, said = st.columns([3, 2], gap="medium")
         wish = _wish(given.key)
         try:
             answer = _answer(recogniser, given, wish)
@@ -189,10 +240,13 @@ def _show_one(recogniser: Recogniser, given: Given) -> Answer | str:
             st.error(f"{given.name}: {error}")
             _helpers(given.key, wish)
             return str(error)
+        seen, said = st.columns([5, 3], gap="medium")
         with seen:
             _show_stages(answer)
         with said:
             _show_answer(answer)
+        with st.container(horizontal=True, vertical_alignment="center"):
+            _explain(answer)
         _helpers(given.key, wish)
         return answer
 
@@ -255,25 +309,48 @@ def _helpers(key: str, wish: Wish) -> None:
 
 def _show_stages(answer: Answer) -> None:
     stages = answer.prepared
-    network = _enlarged(stages.pixels)
+    height, width = stages.pixels.shape
     if stages.method == "as it is":
-        st.image(network, caption="what the network sees, as it is")
+        network = _side_by_side([stages.pixels])
+        st.image(network, caption="what the network sees: the image as it is", width=SIDE)
         return
-    how = CUTOUTS.get(stages.method, stages.method)
+    cut = np.where(stages.mask[..., None], stages.rgb, np.uint8(BEHIND))
     tilt = f", turned by {abs(stages.tilt):.0f} degrees" if stages.tilt else ""
-    for place, (pixels, caption) in zip(
-        st.columns(3),
-        (
-            (stages.rgb, "the picture"),
-            (stages.cut, f"cut out ({how}){tilt}"),
-            (network, "28x28, what the network sees"),
-        ),
-    ):
-        place.image(pixels, caption=caption, width="stretch")
+    st.image(
+        _side_by_side([_squared(stages.rgb), _squared(cut), stages.pixels]),
+        caption=f"the picture → {FOUND.get(stages.method, stages.method)}{tilt} → what the "
+        f"network sees, {width}x{height}",
+        width="stretch",
+        alt="The picture, the garment cut out of it, and what the network sees",
+    )
     for note in stages.notes:
         st.caption(f"Note: {note}.")
     if stages.method == "plain" and best_method() == "plain":
         st.caption("Cut out by colour alone; OpenCV, which does it better, is not installed.")
+
+
+def _side_by_side(stages: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Squares as one picture; what is between them is transparent.
+
+    Columns of a page would lie below each other on a telephone, each as wide as the page.
+    """
+    out = Image.new("RGBA", (len(stages) * (SIDE + GAP) - GAP, SIDE))
+    for number, pixels in enumerate(stages):
+        few = len(pixels) < SIDE // 2  # then each is seen as a square
+        how = Image.Resampling.NEAREST if few else Image.Resampling.LANCZOS
+        image = Image.fromarray(pixels).convert("RGBA").resize((SIDE, SIDE), how)
+        out.paste(image, (number * (SIDE + GAP), 0))
+    return np.asarray(out)
+
+
+def _squared(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """In the middle of a square."""
+    height, width = rgb.shape[:2]
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    out = np.full((side, side, 3), BEHIND, np.uint8)
+    out[top : top + height, left : left + width] = rgb
+    return out
 
 
 def _show_answer(answer: Answer) -> None:
@@ -284,17 +361,20 @@ def _show_answer(answer: Answer) -> None:
         st.subheader(best[1], anchor=False)
     for _, name, probability in answer.top():
         st.progress(min(probability, 1.0), f"{name}: {100 * probability:.1f} %")
+    if answer.sure is False and answer.model.threshold is not None:
+        least = 100 * answer.model.threshold
+        st.markdown(f":small[:orange[Below {least:.0f} % it is wrong too often to be relied on.]]")
+
+
+def _explain(answer: Answer) -> None:
+    """Who answered, and why so."""
     with st.popover("Why?"):
-        st.image(_overlaid(answer), width=280)
+        st.image(_overlaid(answer), width=280, output_format="PNG")
         st.caption(
-            f"Blue pixels spoke for {best[1]}, orange ones against it: gradient times input."
+            f"Blue pixels spoke for {answer.top()[0][1]}, orange ones against it: gradient times "
+            "input."
         )
     st.caption(f"Answered by {answer.model_name}, trained on {answer.model.dataset_name}.")
-
-
-def _enlarged(pixels: NDArray[np.uint8], times: int = 10) -> NDArray[np.uint8]:
-    """Each pixel as a square, so that browsers do not blur it."""
-    return np.kron(pixels, np.ones((times, times), np.uint8))
 
 
 def _overlaid(answer: Answer) -> NDArray[np.uint8]:

@@ -22,8 +22,8 @@ BOXED = "The model in the box"
 # Images of one gallery.
 MOST_IMAGES = 24
 
-# Width of an image, in pixels of the page: three fit beside each other on a telephone.
-IMAGE_WIDTH = 96
+# Width of an image, in pixels of the page: six fill its width, and three that of a telephone.
+IMAGE_WIDTH = 104
 
 # Names of the widgets that say which cell of the confusion matrix is open.
 TRUTH, ANSWER, CHART = "explore_truth", "explore_answer", "confusion"
@@ -165,12 +165,13 @@ def _show_images(answers: _Answers, rows: NDArray[np.intp], *, with_names: bool)
             answer, truth = answers.guess_n[row], answers.labels_n[row]
             caption = f"{100 * sure_n[row]:.1f} %"
             if with_names:
-                caption += f" {answers.names[answer]}, is {answers.names[truth]}"
+                caption += f"  \n{answers.names[answer]},  \nis {answers.names[truth]}"
             with st.container(width=IMAGE_WIDTH, gap="small"):
                 st.image(
                     _enlarged(answers.dataset.x_test[row]),
                     caption=caption,
                     width=IMAGE_WIDTH,
+                    output_format="PNG",
                     alt=f"{answers.names[truth]}, taken for {answers.names[answer]}",
                 )
 

@@ -19,7 +19,7 @@ def show() -> None:
     st.set_page_config(page_title="fmnist_fast", page_icon=ICON)
     page = st.navigation(
         [
-            st.Page(classify.show, title="Classify", url_path="classify", default=True),
+            st.Page(classify.show, title="Classify", default=True),
             st.Page(training.show, title="Train", url_path="train"),
             st.Page(race.show, title="Compare", url_path="compare"),
             st.Page(explore.show, title="Explore", url_path="explore"),

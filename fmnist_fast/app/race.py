@@ -114,9 +114,13 @@ def _show_result(contest: Contest) -> None:
             width="content",
         )
     if contest.load is not None and contest.load > BUSY_LOAD:
+        advice = (
+            " NumPy's threads wait for each other and suffer most; one thread each is the fairer "
+            "race then."
+        )
         st.warning(
-            f"This machine was busy before the race: its load was {contest.load:.1f}. NumPy's "
-            "threads wait for each other and suffer most; one thread each is the fairer race then."
+            f"This machine was busy before the race: its load was {contest.load:.1f}."
+            + advice * (contest.threads > 1)
         )
 
 

@@ -27,7 +27,7 @@ OPTIONS: dict[str, Any] = {
     "runner.magicEnabled": False,
     "theme.baseRadius": "0.4rem",
     "theme.paddingTop": "2.5rem",
-    "theme.headingFontSizes": ["1.9rem", "1.35rem", "1.1rem"],
+    "theme.headingFontSizes": ["1.9rem", "1.6rem", "1.4rem"],
     "theme.headingFontWeights": [600, 600, 600],
     "theme.metricValueFontSize": "1.6rem",
     "theme.light.primaryColor": "#23628a",
