@@ -99,7 +99,7 @@ def _imitated(
     images: NDArray, labels_b: NDArray[np.integer], stream: np.random.Generator
 ) -> Images:
     shoes_b = np.isin(labels_b, SHOES)
-    pairs_b = shoes_b & (stream.random(len(images)) < 0.55)
+    pairs_b = shoes_b & (stream.random(len(images)) < 0.4)
     warp = _Warp.drawn(labels_b, pairs_b, stream)
     layers = images.astype(np.float32) + 1j * (images > FABRIC).astype(np.float32)
     y, x = warp.source(*_fitted(warp, layers.imag > 0.5, stream))

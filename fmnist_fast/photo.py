@@ -28,7 +28,7 @@ FLAT = 3.0
 
 # Tilts in degrees that are tried; how much more symmetric a garment must become by one, and how
 # symmetric at least: shoes from the side are not, whatever their tilt.
-TILTS, STEP, GAIN, SYMMETRIC = 20, 4, 0.04, 0.8
+TILTS, STEP, GAIN, SYMMETRIC = 20, 4, 0.07, 0.8
 
 # Where the light of the garment is put: its median, the extent of nine tenths, and the darkest,
 # which still differs from the background.
@@ -100,7 +100,7 @@ def prepared(
     from PIL import Image
 
     image = Image.fromarray(picture.rgb)
-    image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BICUBIC)
     rgb = np.asarray(image)
     if picture.opaque is not None and cutout in ("auto", "transparency"):
         opaque = Image.fromarray(picture.opaque).resize(image.size)
