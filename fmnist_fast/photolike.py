@@ -13,7 +13,7 @@ from .targets import smoothed
 __all__ = ["PhotoLike", "check_imitable"]
 
 # Images that are none of the classes, for every image that is one.
-SHARE = 0.2
+SHARE = 0.15
 
 
 def check_imitable(dataset: Dataset) -> None:

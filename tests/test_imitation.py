@@ -12,7 +12,7 @@ from fmnist_fast.errors import ArgumentError
 from fmnist_fast.fashion_mnist import CLASS_NAMES
 from fmnist_fast.imitation import ROWS, _box, _cropped, _sampled, imitated, strangers
 from fmnist_fast.kernels import Layers
-from fmnist_fast.photolike import PhotoLike
+from fmnist_fast.photolike import SHARE, PhotoLike
 from fmnist_fast.recipe import Recipe
 from fmnist_fast.run import Progress, Run, resolved, split
 
@@ -114,7 +114,7 @@ def test_strangers_are_asked_all_classes_alike_and_follow_the_rows(clothes):
     run = Run(clothes, recipe, "numpy", 1, None)
     count = len(run.data.targets_n) - 600
     learned, held = split(600, recipe.validation)
-    assert count == len(learned) // 5
+    assert count == int(SHARE * len(learned))
     assert np.array_equal(run.train_rows, np.append(learned, np.arange(600, 600 + count)))
     assert (run.data.targets_n[600:] == np.float32(0.1)).all()
     assert (run.data.weights_n[600:] == 1).all()
@@ -126,7 +126,7 @@ def test_strangers_are_asked_all_classes_alike_and_follow_the_rows(clothes):
     expected = imitated(clothes.x_train[learned], clothes.y_train[learned], 0, 4)
     assert np.array_equal(images[learned], expected.reshape(-1, 784))
     assert np.array_equal(run.x_validation, made.x_validation)
-    assert len(run.x_strangers) == len(held) // 5
+    assert len(run.x_strangers) == int(SHARE * len(held))
 
 
 def test_validation_is_the_same_for_every_seed_and_of_no_epoch(clothes):
