@@ -1,5 +1,6 @@
 """The page Train: what a person sees before, during and after a training."""
 
+import time
 from threading import Event
 
 import numpy as np
@@ -12,7 +13,7 @@ pytest.importorskip(
 from app_pages import button, go_to, labels, metrics, open_page, run_until, texts
 from streamlit.testing.v1 import AppTest
 
-from fmnist_fast.app import live, session
+from fmnist_fast.app import explore, live, session
 from fmnist_fast.app.jobs import State
 from fmnist_fast.app.live import Choice, Watched, widths
 from fmnist_fast.errors import ArgumentError
@@ -130,6 +131,26 @@ def test_other_pages_say_how_far_it_is(app_data, held):
     run_until(app, lambda app: "Your training: Epoch 2 of 9" in texts(app))
     held.set()
     run_until(app, lambda app: "Your training" not in texts(app))
+    assert list(app.session_state["trained_models"])
+
+
+def test_a_training_that_ends_while_another_page_is_drawn_brings_its_model(
+    app_data, held, monkeypatch
+):
+    app = open_page("train")
+    choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=2, Threads=1)
+    button(app, "Train").click().run()
+    job = app.session_state["training_job"]
+
+    def drawn_slowly():
+        held.set()
+        end = time.monotonic() + 60
+        while not job.ended and time.monotonic() < end:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(explore, "show", drawn_slowly)
+    go_to(app, "explore")
+    assert job.state is State.DONE
     assert list(app.session_state["trained_models"])
 
 

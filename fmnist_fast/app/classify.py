@@ -62,7 +62,7 @@ FOUND = {
 }
 
 # Behind what is cut out: white clothes and black ones are seen on it, in both themes.
-BEHIND = (198, 202, 204)
+BEHIND = np.array((198, 202, 204), np.uint8)
 
 
 class Given(NamedTuple):
@@ -314,7 +314,7 @@ def _show_stages(answer: Answer) -> None:
         network = _side_by_side([stages.pixels])
         st.image(network, caption="what the network sees: the image as it is", width=SIDE)
         return
-    cut = np.where(stages.mask[..., None], stages.rgb, np.uint8(BEHIND))
+    cut = np.where(stages.mask[..., None], stages.rgb, BEHIND)
     tilt = f", turned by {abs(stages.tilt):.0f} degrees" if stages.tilt else ""
     st.image(
         _side_by_side([_squared(stages.rgb), _squared(cut), stages.pixels]),

@@ -63,8 +63,12 @@ def collect() -> None:
 def mention() -> None:
     """On the other pages: say that a training is under way, and bring in its model when it ends."""
     job: Job[Trained] | None = st.session_state.get(JOB)
-    if job is not None and not job.ended:
+    if job is None:
+        return
+    if not job.ended:
         _mention()
+    elif job.result is not None and MODEL_NAME not in st.session_state:
+        st.rerun()  # it ended while the page was drawn: the frame brings its model in
 
 
 @st.fragment(run_every=GLANCE)
