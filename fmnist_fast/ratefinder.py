@@ -47,10 +47,8 @@ def find_learning_rate(
     just still works, and a peak must hold for many epochs.
     Raises: ArgumentError; BackendUnavailable.
     """
-    run = Run(
-        *(dataset, replace(resolved(recipe, dataset), distillation=None, augment=None)),
-        *(backend, threads, None),
-    )
+    tried_on = replace(resolved(recipe, dataset), distillation=None, augment=None)
+    run = Run(dataset, tried_on, backend, threads, None)
     lr_t = np.geomspace(LOWEST, HIGHEST, STEPS)
     rows = STEPS * recipe.batch_size
     stream = random_stream(recipe.seed, EPOCH_ORDER)
