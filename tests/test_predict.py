@@ -87,6 +87,22 @@ def test_one_that_cannot_be_read_costs_its_own_answer_only(samples, tmp_path, ca
     assert out.startswith(f"{shirt}: ")
 
 
+def test_names_that_no_file_can_have_cost_their_own_answer_only(samples, capsys):
+    shirt = samples["T-shirt on boards"]
+    code, out, _ = asked(capsys, "--json", "a" * 300 + ".jpg", "", shirt)
+    first, second, third = json.loads(out)
+    assert code == 1
+    assert "error" in first
+    assert "error" in second
+    assert third["name"] == "T-shirt/top"
+
+
+def test_names_stay_on_one_line_and_leave_the_terminal_alone(capsys):
+    code, _, err = asked(capsys, "new\nline\x1b[2J.png")
+    assert code == 1
+    assert err == "new\\nline\\x1b[2J.png: No such file or directory\n"
+
+
 def test_a_model_of_ones_own_answers_everything(small_dataset, samples, tmp_path, capsys):
     path = tmp_path / "own.safetensors"
     train(small_dataset, epochs=1, hidden=(8,), threads=1).model.save(path)

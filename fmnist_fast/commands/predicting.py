@@ -1,6 +1,7 @@
 """The command `predict`."""
 
 import json
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -80,7 +81,7 @@ def _files(path: str) -> list[str]:
     """The file itself, or all files in a folder that look like images, in the order of names."""
     from ..images import SUFFIXES
 
-    if not Path(path).is_dir():
+    if not os.path.isdir(path):  # which is False too for a name that no file can have
         return [path]
     found = (file for file in Path(path).rglob("*") if file.suffix.lower() in SUFFIXES)
     files = sorted(str(file) for file in found if file.is_file())
@@ -158,7 +159,7 @@ class _Output:
         if self._as_json:
             click.echo(("," if self._shown else "[") + json.dumps(answer))
         elif "error" in answer:
-            click.echo(f"{answer['path']}: {answer['error']}", err=True)
+            click.echo(f"{_printable(answer['path'])}: {answer['error']}", err=True)
         else:
             click.echo(_line(answer))
         self._shown += 1
@@ -169,4 +170,10 @@ def _line(answer: dict[str, Any]) -> str:
 
     top = ", ".join(f"{entry['name']} {percent(entry['p'])}" for entry in answer["top"])
     notes = "".join(f" ({note})" for note in answer["notes"])
-    return f"{answer['path']}: {'not sure: ' if answer['sure'] is False else ''}{top}{notes}"
+    doubt = "not sure: " if answer["sure"] is False else ""
+    return f"{_printable(answer['path'])}: {doubt}{top}{notes}"
+
+
+def _printable(path: str) -> str:
+    """The name on one line: what would move the cursor or change colours is written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)
