@@ -6,6 +6,7 @@ where OpenCV is not installed.
 
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def best_method() -> str:
 @cache
 def _has_opencv() -> bool:
     try:
-        import cv2  # noqa: F401
+        import_module("cv2")
     except ImportError:
         return False
     return True

@@ -53,12 +53,12 @@ class Picture:
 
 
 def read_picture(
-    source: Path | BinaryIO, longest: int = 1024, welcome: tuple[int, int] | None = None
+    source: Path | BinaryIO, longest: int = 1024, accepted: tuple[int, int] | None = None
 ) -> Picture:
     """Any image: of an animation the first frame; turned as its camera says; in 8-bit RGB.
 
     source : a path, or an open file. The content decides its format, not its name. Larger images
-    are made smaller, to `longest` pixels on the longer side. welcome : (width, height) of images
+    are made smaller, to `longest` pixels on the longer side. accepted : (width, height) of images
     that are never too small.
     Raises: DataError, one line without the path, that says what is wrong.
     """
@@ -71,7 +71,7 @@ def read_picture(
                 f"the image has {width}x{height} pixels: make it smaller, at most 25 megapixels"
             )
         thin = min(width, height) < LEAST_SIDE or max(width, height) > LONGEST * min(width, height)
-        if thin and image.size != welcome:
+        if thin and image.size != accepted:
             raise DataError(
                 f"the image is {width}x{height}: nothing can be seen on it; both sides must be at "
                 f"least {LEAST_SIDE} pixels, and one at most {LONGEST:g} times the other"
@@ -82,9 +82,9 @@ def read_picture(
         image.draft("RGB", (longest, longest))  # JPEG can be decoded at a half or a quarter
         pixels = _colours(ImageOps.exif_transpose(image))
         pixels.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=3.0)
-        rgb, opaque = _on_white(pixels)
-        gray = bool((rgb == rgb[..., :1]).all())
-        return Picture(rgb, opaque, (width, height), gray, tuple(notes))
+    rgb, opaque = _on_white(pixels)
+    gray = bool((rgb == rgb[..., :1]).all())
+    return Picture(rgb, opaque, (width, height), gray, tuple(notes))
 
 
 def _conversions(image: "Image.Image") -> Iterator[str]:

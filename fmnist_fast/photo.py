@@ -25,6 +25,7 @@ WORKING_SIDE = 192
 
 # Less deviation than this, of 255, is one colour and its noise.
 FLAT = 3.0
+NOTHING = "the image is all of one colour: there is nothing on it"
 
 # Tilts in degrees that are tried; how much more symmetric a garment must become by one, and how
 # symmetric at least: shoes from the side are not, whatever their tilt.
@@ -78,13 +79,24 @@ def adjusted(
 
 
 def as_it_is(picture: Picture, invert: bool = False) -> Prepared:
-    """A gray picture that has the size and the tones of the data set already."""
+    """A gray picture that has the size and the tones of the data set already.
+
+    Raises: DataError if all of it is alike.
+    """
     pixels = picture.rgb[..., 0]
     pixels = 255 - pixels if invert else pixels
     everything = np.ones(pixels.shape, bool)
+    if pixels.min() == pixels.max():
+        raise DataError(NOTHING)
     return Prepared(
-        *(picture.rgb, everything, "as it is", picture.rgb, 0.0, pixels, pixels),
-        picture.notes,
+        rgb=picture.rgb,
+        mask=everything,
+        method="as it is",
+        cut=picture.rgb,
+        tilt=0.0,
+        toned=pixels,
+        pixels=pixels,
+        notes=picture.notes,
     )
 
 
@@ -102,13 +114,13 @@ def prepared(
     image = Image.fromarray(picture.rgb)
     image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BICUBIC)
     rgb = np.asarray(image)
-    if picture.opaque is not None and cutout in ("auto", "transparency"):
+    if picture.opaque is not None and cutout == "auto":
         opaque = Image.fromarray(picture.opaque).resize(image.size)
         mask, method = np.asarray(opaque), "transparency"
     elif float(rgb.std(axis=(0, 1)).max()) < FLAT:
-        raise DataError("the image is all of one colour: there is nothing on it")
+        raise DataError(NOTHING)
     else:
-        mask, method = cut_out(rgb, "auto" if cutout == "transparency" else cutout)
+        mask, method = cut_out(rgb, cutout)
     if mask.sum() < 20:
         raise DataError("no garment was found: photograph it whole, on a plain background")
     tilt = 0.0 if method == "none" else _tilt(mask)

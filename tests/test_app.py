@@ -137,6 +137,19 @@ def test_a_model_trained_here_can_answer(small_dataset):
     assert answers(page)[0] == f"class {p_k.argmax()}: {100 * p_k.max():.1f} %"
 
 
+def test_answers_of_a_chosen_model_are_remembered(small_dataset):
+    model = train(small_dataset, epochs=1, hidden=(8,), threads=1).model
+    page = classify()
+    page.session_state["trained_models"] = {"1: mine": model}
+    page.run()
+    page.selectbox(key="model").set_value("1: mine").run()
+    upload(page, ("x.png", shirt()))
+    (first,) = page.session_state["answers"].values()
+    page.run()
+    (again,) = page.session_state["answers"].values()
+    assert again is first
+
+
 def test_a_model_file_that_is_uploaded_is_checked(small_dataset):
     page = classify()
     page.selectbox(key="model").set_value("a file of yours").run()

@@ -158,7 +158,7 @@ def test_thin_images_are_refused_before_a_pixel_is_decoded(width, height):
 
 def test_thin_images_are_welcome_where_they_are_asked_for():
     content = encoded(GRAY.resize((8, 8)))
-    assert read_picture(io.BytesIO(content), welcome=(8, 8)).rgb.shape == (8, 8, 3)
+    assert read_picture(io.BytesIO(content), accepted=(8, 8)).rgb.shape == (8, 8, 3)
 
 
 def test_more_than_25_megapixels_are_refused_before_a_pixel_is_decoded():

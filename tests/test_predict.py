@@ -49,7 +49,7 @@ def asked(capsys, *arguments):
 
 def test_photographs_get_the_model_for_them_and_28x28_the_other(samples, tmp_path, capsys):
     gray = tmp_path / "gray.png"
-    Image.fromarray(np.full((28, 28), 99, np.uint8)).save(gray)
+    Image.fromarray(np.tri(28, dtype=np.uint8) * 99).save(gray)
     shirt = samples["T-shirt on boards"]
     code, out, _ = asked(capsys, "--json", shirt, gray)
     assert code == 0
@@ -65,6 +65,10 @@ def test_a_folder_is_all_pictures_in_it(samples, tmp_path, capsys):
     answers = json.loads(out)
     assert code == 0
     assert [answer["path"] for answer in answers] == sorted(map(str, samples.values()))
+    (tmp_path / "photos" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    code, out, _ = asked(capsys, "--json", "--cutout", "plain", tmp_path / "photos")
+    (error,) = (answer for answer in json.loads(out) if "error" in answer)
+    assert (code, Path(error["path"]).name) == (1, "gone.png")
     (tmp_path / "empty").mkdir()
     code, _, err = asked(capsys, tmp_path / "empty")
     assert code == 2
@@ -85,6 +89,27 @@ def test_one_that_cannot_be_read_costs_its_own_answer_only(samples, tmp_path, ca
     assert code == 1
     assert err == f"{bad}: not an image, or a damaged one\n"
     assert out.startswith(f"{shirt}: ")
+
+
+@pytest.mark.parametrize("level", [0, 99, 255])
+def test_a_28x28_image_of_one_gray_is_nothing(level, tmp_path, capsys):
+    Image.fromarray(np.full((28, 28), level, np.uint8)).save(tmp_path / "flat.png")
+    code, out, _ = asked(capsys, "--json", tmp_path / "flat.png")
+    assert code == 1
+    assert json.loads(out)[0]["error"].startswith("the image is all of one colour")
+
+
+def test_an_interrupted_list_of_answers_is_still_json(samples, monkeypatch, capsys):
+    from fmnist_fast.commands import predicting
+
+    def first_then_stop(*_):
+        yield {"path": "a", "label": 0}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predicting, "_answers", first_then_stop)
+    code, out, _ = asked(capsys, "--json", "a", "b")
+    assert code == 130
+    assert json.loads(out) == [{"path": "a", "label": 0}]
 
 
 def test_names_that_no_file_can_have_cost_their_own_answer_only(samples, capsys):

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,18 +199,32 @@ def _recogniser(place: Any) -> Recogniser | None:
         uploaded = None
         if chosen == OWN_FILE:
             uploaded = st.file_uploader("A .safetensors file", ["safetensors"], key="model_file")
+    if chosen == IN_THE_BOX:
+        return _in_the_box()
     try:
         if chosen in trained:
-            return Recogniser(trained[chosen], chosen)
-        if chosen == OWN_FILE:
-            if uploaded is None:
-                st.info("Choose a model file, one that 'fmnist-fast train' wrote.")
-                return None
-            return Recogniser(_model_of(uploaded.getvalue()), uploaded.name)
-        return _in_the_box() if chosen == IN_THE_BOX else Recogniser(local, threads=1)
+            return _kept(chosen, lambda: Recogniser(trained[chosen], chosen))
+        if chosen != OWN_FILE:
+            return _kept(
+                (str(local), local.stat().st_mtime_ns), lambda: Recogniser(local, threads=1)
+            )
+        if uploaded is None:
+            st.info("Choose a model file, one that 'fmnist-fast train' wrote.")
+            return None
+        content, name = uploaded.getvalue(), uploaded.name
+        return _kept(uploaded.file_id, lambda: Recogniser(_model_of(content), name))
     except UserError as error:
         st.error(str(error))
         return None
+
+
+def _kept(key: object, make: Callable[[], Recogniser]) -> Recogniser:
+    """This session's, until another is chosen: answers are remembered as long as it is the same."""
+    kept: tuple[object, Recogniser] | None = st.session_state.get("recogniser")
+    if kept is None or kept[0] != key:
+        kept = key, make()
+        st.session_state["recogniser"] = kept
+    return kept[1]
 
 
 @st.cache_resource(show_spinner=False)
@@ -260,7 +274,7 @@ def _answer(recogniser: Recogniser, given: Given, wish: Wish) -> Answer:
         return answer
     if len(given.content) > MOST_BYTES:
         raise ArgumentError("it has more than 10 MB: make it smaller")
-    picture = read_picture(io.BytesIO(given.content), longest=512, welcome=recogniser.size)
+    picture = read_picture(io.BytesIO(given.content), longest=512, accepted=recogniser.size)
     answer = recogniser.recognise(_helped(picture, wish), wish.cutout, wish.invert)
     answers[given.key] = wish, recogniser, answer
     return answer

@@ -6,7 +6,6 @@ import streamlit as st
 from fmnist_fast.bench.measure import BUSY_LOAD
 from fmnist_fast.cores import usable_cores
 from fmnist_fast.data import Dataset
-from fmnist_fast.errors import UserError
 
 from . import charts, session
 from .contest import CHECKED_STEPS, MEASURE, Contest, Racer
@@ -57,11 +56,7 @@ def show() -> None:
 def _start(dataset: Dataset, epochs: int, threads: int) -> None:
     """Put the race in the queue."""
     contest = Contest(dataset, epochs, threads)
-    try:
-        st.session_state[JOB] = session.QUEUE.submit(contest, session.presence())
-    except UserError as error:
-        st.error(str(error))
-        st.stop()
+    st.session_state[JOB] = session.enqueue(contest)
     st.session_state[CONTEST] = contest
 
 
@@ -69,9 +64,7 @@ def _start(dataset: Dataset, epochs: int, threads: int) -> None:
 def _watch() -> None:
     """How the race goes; drawn again and again by itself, until it has ended."""
     job: Job[Contest] = st.session_state[JOB]
-    position = session.QUEUE.position(job)
-    if job.ended:
-        st.rerun()
+    position = session.place_of(job)
     contest: Contest = st.session_state[CONTEST]
     if job.state is State.WAITING or not contest.phase:
         st.info(session.turn(position))

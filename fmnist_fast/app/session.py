@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 from streamlit import runtime
@@ -12,18 +12,22 @@ from fmnist_fast.data import Dataset, load_dataset
 from fmnist_fast.errors import UserError
 from fmnist_fast.modelfile import SHIPPED, Model, load_model
 
-from .jobs import JobQueue
+from .jobs import Job, JobQueue
 
 __all__ = [
     "QUEUE",
+    "enqueue",
     "is_dark",
     "keep_model",
     "local_dataset",
+    "place_of",
     "presence",
     "shipped_model",
     "trained_models",
     "turn",
 ]
+
+Result = TypeVar("Result")
 
 # One for the process: two trainings at a time would share the same cores.
 QUEUE = JobQueue()
@@ -44,6 +48,23 @@ def presence() -> Callable[[], bool]:
         return runtime.exists() and bool(runtime.get_instance().is_active_session(session_id))
 
     return present
+
+
+def enqueue(work: Callable[[Callable[[], bool]], Result]) -> Job[Result]:
+    """Put work in the queue for this session; if that is full, say so and draw no further."""
+    try:
+        return QUEUE.submit(work, presence())
+    except UserError as error:
+        st.error(str(error))
+        st.stop()
+
+
+def place_of(job: Job[Any]) -> int:
+    """How many jobs come before it; one that has ended is shown by a page that is drawn anew."""
+    position = QUEUE.position(job)
+    if job.ended:
+        st.rerun()
+    return position
 
 
 def turn(position: int) -> str:

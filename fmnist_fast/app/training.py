@@ -74,9 +74,7 @@ def mention() -> None:
 @st.fragment(run_every=GLANCE)
 def _mention() -> None:
     job: Job[Trained] = st.session_state[JOB]
-    position = session.QUEUE.position(job)
-    if job.ended:
-        st.rerun()
+    position = session.place_of(job)
     view: View = st.session_state[WATCHED].view
     st.caption(f"Your training: {_how_far(view) if view.epochs else session.turn(position)}")
 
@@ -148,11 +146,7 @@ def _about_presets() -> str:
 def _start(dataset: Dataset, choice: Choice) -> None:
     """Put the training in the queue."""
     watched = Watched(dataset, choice)
-    try:
-        st.session_state[JOB] = session.QUEUE.submit(watched, session.presence())
-    except UserError as error:
-        st.error(str(error))
-        st.stop()
+    st.session_state[JOB] = session.enqueue(watched)
     st.session_state[WATCHED] = watched
     st.session_state.pop(MODEL_NAME, None)
 
@@ -161,9 +155,7 @@ def _start(dataset: Dataset, choice: Choice) -> None:
 def _watch() -> None:
     """How the training goes; drawn again and again by itself, until it has ended."""
     job: Job[Trained] = st.session_state[JOB]
-    position = session.QUEUE.position(job)
-    if job.ended:
-        st.rerun()
+    position = session.place_of(job)
     view: View = st.session_state[WATCHED].view
     if job.state is State.WAITING or not view.epochs:
         st.info(session.turn(position))

@@ -38,7 +38,8 @@ AHEAD = 4
     default="auto",
     show_default=True,
     help="How to find the garment on a photograph: grabcut, where OpenCV is installed; plain, by "
-    "its colours; none, the whole photograph is the garment.",
+    "its colours; none, the whole photograph is the garment. auto takes the best there is; "
+    "what is transparent was cut out already.",
 )
 @click.option("--invert", is_flag=True, help="Exchange dark and light.")
 @BACKEND
@@ -84,7 +85,7 @@ def _files(path: str) -> list[str]:
     if not os.path.isdir(path):  # which is False too for a name that no file can have
         return [path]
     found = (file for file in Path(path).rglob("*") if file.suffix.lower() in SUFFIXES)
-    files = sorted(str(file) for file in found if file.is_file())
+    files = sorted(str(file) for file in found if not file.is_dir())
     if not files:
         raise UserError(f"{path} is a folder without images: name one with .png or .jpg files")
     return files
@@ -113,7 +114,7 @@ def _answer(recogniser: "Recogniser", path: str, how: tuple[str, bool]) -> dict[
     from ..images import read_picture
 
     try:
-        picture = read_picture(Path(path), longest=512, welcome=recogniser.size)
+        picture = read_picture(Path(path), longest=512, accepted=recogniser.size)
         answer = recogniser.recognise(picture, *how)
     except DataError as error:
         return {"path": path, "error": str(error)}
@@ -150,7 +151,7 @@ class _Output:
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._bar.stop()
-        if self._as_json and kind is None:
+        if self._as_json and kind in (None, KeyboardInterrupt):
             click.echo("]" if self._shown else "[]")
 
     def show(self, answer: dict[str, Any]) -> None:
