@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw
 from quote import replaced
 
@@ -115,7 +114,7 @@ class Figures:
         )
 
 
-def share(these: "Iterator[bool]") -> float:
+def share(these: Iterator[bool]) -> float:
     values = list(these)
     return sum(values) / len(values) if values else float("nan")
 
@@ -161,11 +160,11 @@ def sheet(seen: list[Seen], columns: int = 6) -> Image.Image:
         x, y = place % columns * width, place // columns * height
         stages = one.answer.prepared
         for stage, pixels in enumerate((stages.rgb, stages.cut, stages.pixels)):
-            picture = Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
-            small = stage < 2
-            picture.thumbnail((TILE - 2, TILE - 2)) if small else None
-            shown = picture if small else picture.resize((TILE - 2, TILE - 2), 0)
-            page.paste(shown, (x + stage * TILE, y))
+            picture = Image.fromarray(pixels).convert("RGB")
+            scale = (TILE - 2) / max(picture.size)
+            size = round(scale * picture.width), round(scale * picture.height)
+            how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+            page.paste(picture.resize(size, how), (x + stage * TILE, y))
         _, name, probability = one.answer.top(1)[0]
         color = "green" if one.right else "firebrick" if KINDS[one.kind] else "gray"
         doubt = "" if one.sure else "not sure: "

@@ -14,10 +14,11 @@ def copied(params: Layers) -> Layers:
 
 
 def move_towards(mean: Layers, params: Layers, epoch: int, over: int) -> None:
-    """Take the weights after an epoch into the mean, in place.
+    """Take the weights after an epoch into the mean of those before, in place.
 
-    epoch : counts from 1. Up to `over` epochs it is the mean of all; then the latest count most,
-    each epoch before by 1 - 1/over less, so that one copy of the weights is all that is kept.
+    epoch : at least 2; the mean after the first is its weights. Up to `over` epochs it is the mean
+    of all; then the latest count most, each epoch before by 1 - 1/over less, so that one copy of
+    the weights is all that is kept.
     Source: Izmailov et al. (2018), equation 1, for the mean of all.
     """
     share = np.float64(1 / min(epoch, over))

@@ -15,7 +15,7 @@ from .errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["MOST_PIXELS", "SUFFIXES", "Picture", "read_picture"]
+__all__ = ["SUFFIXES", "Picture", "read_picture"]
 
 # Others start programs (EPS), or have decoders that few images ever test.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")

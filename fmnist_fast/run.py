@@ -168,7 +168,7 @@ class Run:
         scale = PIXEL_SCALE if _holds_images(dataset) else 1.0
         self.network = Network.random(spec, recipe.seed, scale, backend, threads)
         self.state = self.network.fresh_state()
-        self.mean = copied(self.state.params) if recipe.average > 1 else None
+        self.mean: Layers | None = None  # of the weights after epochs, once there is one
 
         x_ni = check_rows(dataset.x_train, inputs, unit_range=False, name="x_train")
         y_n = check_labels(dataset.y_train, rows, classes, name="y_train")
@@ -329,9 +329,7 @@ class Run:
             return None
         losses_t = self.losses_t[: self.first]
         self._check_finite(losses_t)
-        if self.mean:
-            epoch = len(self.history) + 1
-            move_towards(self.mean, self.state.params, epoch, self.recipe.average)
+        self._average()
         validation = self._validate()
         rows = min(self.first * self.recipe.batch_size, len(self.train_rows))
         record = Epoch(
@@ -348,6 +346,16 @@ class Run:
             self.number, self.first = self.number + 1, 0
         self.seconds = 0.0
         return record
+
+    def _average(self) -> None:
+        """Take the weights of now into their mean over epochs, where the recipe wants one."""
+        if self.recipe.average == 1:
+            return
+        if self.mean is None:
+            self.mean = copied(self.state.params)
+        else:
+            epoch = len(self.history) + 1
+            move_towards(self.mean, self.state.params, epoch, self.recipe.average)
 
     def _end_if_asked(
         self, record: Epoch, callbacks: Sequence[Callable[[EpochState], object]]
@@ -367,8 +375,8 @@ class Run:
             self.best = number, accuracy, copied(self._judged())
 
     def _judged(self) -> Layers:
-        """The weights that count: those of now, or their mean over epochs."""
-        return self.mean if self.mean and self.history else self.state.params
+        """The weights that count: their mean over epochs, where there is one, or those of now."""
+        return self.mean or self.state.params
 
     def is_finite(self) -> bool:
         """Whether every weight and bias is a number."""
@@ -408,6 +416,8 @@ class Run:
             )
         if facts["best"]:
             self.best = facts["best"][0], facts["best"][1], copied(self.state.params)
+        if "mean.0.weight" in tensors:
+            self.mean = copied(self.state.params)
         for name, layers in self._layers().items():
             for depth, (w_io, b_o) in enumerate(zip(*layers)):
                 w_io[:] = tensors[f"{name}.{depth}.weight"]
@@ -434,7 +444,7 @@ class Run:
     def _validate(self) -> Evaluation | None:
         if not len(self.x_validation):
             return None
-        judged = replace(self.network, params=self.mean or self.state.params)
+        judged = replace(self.network, params=self._judged())
         return evaluate(judged.predict_proba(self.x_validation), self.y_validation)
 
     def _check_finite(self, losses_t: NDArray[np.float64]) -> None:

@@ -1,17 +1,15 @@
 """`fmnist-fast app`: what it passes to Streamlit, and what it says when it cannot start."""
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from app_server import served
 
 from fmnist_fast.app.settings import OPTIONS, SCRIPT, as_flags
 from fmnist_fast.cli import main
@@ -106,35 +104,8 @@ def test_a_port_in_use_or_an_address_of_others_is_one_line(capsys):
 
 def test_it_serves_the_app_from_any_folder(tmp_path):
     pytest.importorskip("streamlit")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "fmnist_fast", "app", "--port", str(port), "--no-browser"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                with urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5) as answer:
-                    assert answer.read() == b"ok"
-                break
-            except OSError:
-                assert server.poll() is None
-                assert time.monotonic() < end
-                time.sleep(0.1)
-        with urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
-            assert b"<html" in answer.read()
-    finally:
-        server.send_signal(signal.SIGINT)
-        out, _ = server.communicate(timeout=30)
-    assert f"http://127.0.0.1:{port}" in out
-    assert "Traceback" not in out
+    with served(tmp_path) as url, urlopen(url, timeout=5) as answer:
+        assert b"<html" in answer.read()
 
 
 def test_nothing_of_streamlit_is_loaded_for_help():

@@ -6,13 +6,8 @@ FMNIST_FAST_SCREENSHOTS names a folder to keep the pictures in.
 import io
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
@@ -23,6 +18,7 @@ pytest.importorskip(
     "playwright.sync_api", reason="Playwright is not installed: pip install playwright"
 )
 
+from app_server import served
 from conftest import REAL_FOLDER
 from playwright.sync_api import expect, sync_playwright
 
@@ -51,43 +47,12 @@ NEAR = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The app, served from a folder where there is nothing."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     changes = {
-        "PYTHONPATH": str(ROOT),
         "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
         "FMNIST_FAST_DATA": str(REAL_FOLDER or ""),
     }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "fmnist_fast", "app", "--port", str(port), "--no-browser"],
-        cwd=tmp_path_factory.mktemp("empty"),
-        env={name: text for name, text in {**os.environ, **changes}.items() if text},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_for_health(server, url)
+    with served(tmp_path_factory.mktemp("empty"), changes) as url:
         yield url
-    finally:
-        server.send_signal(signal.SIGINT)
-        out, _ = server.communicate(timeout=30)
-    assert "Traceback" not in out
-
-
-def wait_for_health(server, url):
-    end = time.monotonic() + 60
-    while True:
-        try:
-            with urlopen(f"{url}/_stcore/health", timeout=5) as answer:
-                assert answer.read() == b"ok"
-            return
-        except OSError:
-            assert server.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
