@@ -75,7 +75,8 @@ def opened(chromium, address):
         if message.type == "error" and "/_stcore/" not in message.location["url"]:
             failures.append(message.text)
 
-    def new_page(height=900):
+    def new_pages(count=1, height=900):
+        """Of one browser window; Streamlit takes each for another person."""
         context = chromium.new_context(
             viewport={"width": WIDE, "height": height}, reduced_motion="reduce"
         )
@@ -84,17 +85,18 @@ def opened(chromium, address):
         context.on("console", failed)
         context.on("weberror", lambda error: failures.append(str(error.error)))
         contexts.append(context)
-        page = context.new_page()
-        page.on("websocket", lambda connection: urls.append(connection.url))
-        return page
+        pages = [context.new_page() for _ in range(count)]
+        for page in pages:
+            page.on("websocket", lambda connection: urls.append(connection.url))
+        return pages
 
     def open_page(path):
-        page = new_page()
+        (page,) = new_pages()
         page.goto(f"{address}/{path}")
         settle(page)
         return page
 
-    open_page.new = new_page
+    open_page.several = new_pages
     yield open_page
     for context in contexts:
         context.close()
@@ -252,7 +254,7 @@ def test_twenty_people_at_once_get_their_own_answers(opened, address):
     for name in names:
         _, label, p = recogniser.recognise(read_picture(io.BytesIO(draw_sample(name)))).top()[0]
         expected.append(f"{label}: {100 * p:.1f} %")
-    pages = [opened.new(height=300) for _ in range(MANY)]
+    pages = opened.several(MANY, height=300)
     for page in pages:
         page.goto(f"{address}/", wait_until="commit")
     for page in pages:

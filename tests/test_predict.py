@@ -128,6 +128,17 @@ def test_names_stay_on_one_line_and_leave_the_terminal_alone(capsys):
     assert err == "new\\nline\\x1b[2J.png: No such file or directory\n"
 
 
+def test_without_opencv_it_says_that_the_cut_out_is_the_plain_one(samples, capsys, monkeypatch):
+    monkeypatch.setattr("fmnist_fast.cutout._has_opencv", lambda: False)
+    shirt = samples["T-shirt on boards"]
+    code, out, err = asked(capsys, "--json", shirt, shirt)
+    assert code == 0
+    assert {answer["cutout"] for answer in json.loads(out)} == {"plain"}
+    assert err.count("OpenCV is not installed") == 1
+    _, _, err = asked(capsys, "--cutout", "plain", shirt)
+    assert err == ""
+
+
 def test_a_model_of_ones_own_answers_everything(small_dataset, samples, tmp_path, capsys):
     path = tmp_path / "own.safetensors"
     train(small_dataset, epochs=1, hidden=(8,), threads=1).model.save(path)

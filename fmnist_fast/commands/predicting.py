@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -71,11 +72,18 @@ def predict(
 
     recogniser = Recogniser(model, backend=backend, threads=1)
     paths = list(chain.from_iterable(map(_files, images)))
-    failed = 0
+    failed = plain = 0
     with _Output(len(paths), as_json) as output:
         for answer in _answers(recogniser, paths, (cutout, invert), threads or usable_cores()):
             failed += "error" in answer
+            plain += answer.get("cutout") == "plain"
             output.show(answer)
+    if plain and cutout == "auto":
+        warnings.warn(
+            "OpenCV is not installed, so garments were found by their colours alone, and fewer "
+            "answers are right: pip install 'fmnist-fast[app]'",
+            stacklevel=1,
+        )
     return 1 if failed else 0
 
 
