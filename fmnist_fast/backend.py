@@ -6,7 +6,7 @@ from typing import Any, Protocol, cast
 from numpy.typing import NDArray
 
 from .errors import ArgumentError, BackendUnavailable
-from .kernels import Data, Floats, Layers, Spec, State, StepNumbers, Steps
+from .kernels import Data, Drop, Floats, Layers, Spec, State, StepNumbers, Steps
 
 __all__ = ["NAMES", "Backend", "get_backend", "instruction_set_of", "name_of", "unavailable"]
 
@@ -35,7 +35,12 @@ class Backend(Protocol):
     ) -> None: ...
 
     def forward(
-        self, params: Layers, x_bi: Floats, spec: Spec, out_layers: tuple[Floats, ...]
+        self,
+        params: Layers,
+        x_bi: Floats,
+        spec: Spec,
+        out_layers: tuple[Floats, ...],
+        drop: Drop | None = None,
     ) -> None: ...
 
     def loss_delta(

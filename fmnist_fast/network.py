@@ -25,7 +25,16 @@ PIXEL_SCALE = 1 / 255
 DENSE = 0.7
 
 # What a random stream is for; every purpose has draws of its own.
-INITIAL_WEIGHTS, EPOCH_ORDER, VALIDATION_SPLIT, FLIPS, CORRUPTION, IMITATION, STRANGERS = range(7)
+(
+    INITIAL_WEIGHTS,
+    EPOCH_ORDER,
+    VALIDATION_SPLIT,
+    FLIPS,
+    CORRUPTION,
+    IMITATION,
+    STRANGERS,
+    DROPOUT,
+) = range(8)
 
 
 # Weights that are work for one thread: some 30 us a step at batch 64, of which three meetings of

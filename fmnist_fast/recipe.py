@@ -21,7 +21,7 @@ MOST = 2**31 - 1
 
 # Fields that hold whole numbers, and the least that each may be.
 _WHOLE = {"epochs": 1, "batch_size": 1, "average": 1, "seed": 0}
-_NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing", "sure")
+_NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing", "dropout", "sure")
 
 
 def _plain(value: Any) -> Any:
@@ -62,7 +62,8 @@ class Recipe:
     hidden : widths of the hidden layers. lr : the largest learning rate of the schedule.
     schedule : onecycle, cosine or constant. l2 : factor of the penalty l2/2 sum w^2.
     weight_decay : every step takes this share of its learning rate from the weights (decoupled
-    decay). label_smoothing : share of every target that all classes have alike. flips : half of the
+    decay). label_smoothing : share of every target that all classes have alike. dropout : share of
+    the hidden layers' outputs that every row of every epoch does without. flips : half of the
     images of an epoch, by chance, are seen in the mirror (None: where the data set says that a
     mirror image shows the same thing). augment : "photos" shows images such as photographs give
     when the garment is cut out of them, other ones in every epoch (imitation.py); None: the images
@@ -85,6 +86,7 @@ class Recipe:
     l2: float = 0.0
     weight_decay: float = 0.01
     label_smoothing: float = 0.05
+    dropout: float = 0.0
     flips: bool | None = None
     augment: str | None = None
     class_weight: tuple[tuple[int, float], ...] | str | None = None
@@ -190,8 +192,9 @@ class Recipe:
             )
         if self.sure >= 1:
             raise ArgumentError(f"sure is {self.sure:g}: give a share below 1, like 0.97")
-        if self.label_smoothing >= 1:
-            raise ArgumentError(f"label_smoothing is {self.label_smoothing}: give less than 1")
+        for name in ("label_smoothing", "dropout"):
+            if getattr(self, name) >= 1:
+                raise ArgumentError(f"{name} is {getattr(self, name)}: give less than 1")
         seconds: Any = self.time_budget
         if seconds is not None and not (
             isinstance(seconds, int | float) and 0 < seconds < float("inf")

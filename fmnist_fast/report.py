@@ -107,6 +107,7 @@ class TrainingReport(Progress):
             f"batch {recipe.batch_size}, {recipe.schedule} to {recipe.lr:g}, l2 {recipe.l2:g}, "
             + f"weight decay {recipe.weight_decay:g}, " * bool(recipe.weight_decay)
             + f"label smoothing {recipe.label_smoothing:g}, " * bool(recipe.label_smoothing)
+            + f"dropout {recipe.dropout:g}, " * bool(recipe.dropout)
             + "flips, " * bool(recipe.flips)
             + f"seed {recipe.seed}",
         )

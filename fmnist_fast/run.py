@@ -18,6 +18,7 @@ from .errors import ArgumentError, CheckpointError
 from .kernels import Data, Floats, Layers, Spec
 from .metrics import Evaluation, evaluate
 from .network import (
+    DROPOUT,
     EPOCH_ORDER,
     PIXEL_SCALE,
     VALIDATION_SPLIT,
@@ -39,6 +40,7 @@ __all__ = [
     "Progress",
     "Run",
     "StopRequested",
+    "dropout_key",
     "epoch_order",
     "resolved",
     "split",
@@ -144,6 +146,11 @@ def epoch_order(rows_n: NDArray[np.int32], seed: int, epoch: int) -> NDArray[np.
     return random_stream(seed, EPOCH_ORDER, epoch).permutation(rows_n)
 
 
+def dropout_key(seed: int, epoch: int) -> int:
+    """What decides which outputs dropout leaves out: a pure function of (seed, epoch)."""
+    return int(random_stream(seed, DROPOUT, epoch).integers(2**64, dtype=np.uint64))
+
+
 class Run:
     """One training run: what it needs at every epoch, and the best it has so far.
 
@@ -164,7 +171,8 @@ class Run:
         rows, inputs = len(dataset.x_train), prod(dataset.x_train.shape[1:])
         classes = len(dataset.class_names)
         self.dataset, self.recipe = dataset, recipe
-        spec = Spec((inputs, *recipe.hidden, classes), dtype=recipe.dtype)
+        sizes = (inputs, *recipe.hidden, classes)
+        spec = Spec(sizes, dtype=recipe.dtype, dropout=recipe.dropout)
         scale = PIXEL_SCALE if _holds_images(dataset) else 1.0
         self.network = Network.random(spec, recipe.seed, scale, backend, threads)
         self.state = self.network.fresh_state()
@@ -313,6 +321,7 @@ class Run:
         lr_t[first:last] = rates
         before = (self.number - 1) * self.batches
         steps = Adam().steps(lr_t, before, recipe.batch_size, recipe.l2, recipe.weight_decay * lr_t)
+        steps = steps._replace(dropout_key=dropout_key(recipe.seed, self.number))
         start = perf_counter()
         self.losses_t[first:last] = self.network.train_steps(
             self.state, self.data, order_n, steps, first, last

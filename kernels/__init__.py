@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 
-__all__ = ["PHASES", "Data", "Floats", "Layers", "Spec", "State", "StepNumbers", "Steps"]
+__all__ = ["PHASES", "Data", "Drop", "Floats", "Layers", "Spec", "State", "StepNumbers", "Steps"]
 
 # What a thread does in a step of a compiled backend: scales the rows of the next batch; the first
 # layer's sums; all other layers, the loss and the way back; gradients and Adam; waits for others.
@@ -35,6 +35,7 @@ class Spec:
 
     sizes : widths of all layers, inputs first, classes last: (784, 128, 64, 10).
     activation, loss, rule, dtype : names; a backend lists those it has in its `SUPPORTS`.
+    dropout : share of every hidden layer's outputs that training leaves out, in [0, 1).
     """
 
     sizes: tuple[int, ...]
@@ -42,6 +43,7 @@ class Spec:
     loss: str = "softmax"
     rule: str = "adam"
     dtype: str = "float32"
+    dropout: float = 0.0
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -85,6 +87,16 @@ class Data(NamedTuple):
     dense: bool = False
 
 
+class Drop(NamedTuple):
+    """What decides which outputs dropout leaves out, apart from the network.
+
+    rows_b : int32 (b,), the batch's rows in the data set. key : of the epoch, in 0..2^64-1.
+    """
+
+    rows_b: NDArray[np.int32]
+    key: int
+
+
 class StepNumbers(NamedTuple):
     """The numbers of one step of Adam; `reference.update` says what each does."""
 
@@ -101,6 +113,7 @@ class Steps(NamedTuple):
 
     step_size_t, epsilon_t, l2_t, decay_t : float64 (t,), one entry a step, so that schedules,
     warm-up, bias correction and resuming need no code in a kernel.
+    dropout_key : decides what dropout leaves out in this epoch, in 0..2^64-1.
     """
 
     batch_size: int
@@ -110,6 +123,7 @@ class Steps(NamedTuple):
     decay_t: NDArray[np.float64]
     beta1: float = 0.9
     beta2: float = 0.999
+    dropout_key: int = 0
 
     def numbers(self, step: int) -> StepNumbers:
         """The numbers of one step as Python floats, which never widen a float32 array."""

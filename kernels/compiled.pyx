@@ -22,7 +22,7 @@ import numpy as np
 from fmnist_fast.kernels.team import have_cores, run_team
 
 from libc.math cimport INFINITY, logf
-from libc.stdint cimport int32_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 from posix.stdlib cimport posix_memalign
@@ -41,6 +41,11 @@ cdef extern from "simd/loops.h" nogil:
     ctypedef struct panels:
         const float *p
         long ld, next
+
+    ctypedef struct dropout:
+        const uint64_t *row
+        uint32_t least
+        float scale
 
     ctypedef struct loops:
         const char *name
@@ -61,8 +66,10 @@ cdef extern from "simd/loops.h" nogil:
         void (*add)(float *x, const float *y, long count) noexcept nogil
         void (*relu)(float *x, long ldx, uint64_t *mask, long first, long last,
                      long width) noexcept nogil
+        void (*drop_out)(float *x, long ldx, uint64_t *mask, long first, long last, long width,
+                         const dropout *drop, uint32_t unit) noexcept nogil
         void (*relu_delta)(const float *a, float *delta, long ldd, uint64_t *mask, long first,
-                           long last, long width) noexcept nogil
+                           long last, long width, float scale) noexcept nogil
         float (*largest)(const float *z, float so_far, long count) noexcept nogil
         float (*exponential)(const float *z, float peak, float *out, long count) noexcept nogil
         void (*share_out)(float *p, float factor, long target, float share,
@@ -190,6 +197,7 @@ cdef inline long padded(long columns) noexcept nogil:
 
 cdef struct Layer:
     long inputs, outputs
+    long first_unit         # its number among the outputs of all hidden layers
     const float *w_read     # panel p begins at w_read + p * panel_step, its rows are ldw(p) apart
     long panel_step, row_step  # row_step 0: rows are as long as the panel is wide
     float *w                # the same, and the moments, while training: in panels
@@ -265,9 +273,9 @@ cdef void sum_rows(
 
 
 cdef void finish_rows(
-    const Layer *layer, long capacity, long first, long last, bint hidden
+    const Layer *layer, long capacity, long first, long last, bint hidden, const dropout *drop
 ) noexcept nogil:
-    """The outputs of rows first..last-1, whose sums are there."""
+    """The outputs of rows first..last-1, whose sums are there. drop: null: nothing is left out."""
     cdef long panel, width
     cdef float *out
     for panel in range(panels_of(layer.outputs)):
@@ -280,11 +288,29 @@ cdef void finish_rows(
             )
         if hidden:
             run.relu(out, width, layer.a_mask + panel * capacity, first, last, width)
+        if hidden and drop != NULL:
+            run.drop_out(
+                out, width, layer.a_mask + panel * capacity, first, last, width, drop,
+                <uint32_t>(layer.first_unit + panel * PANEL),
+            )
+
+
+cdef void draw_rows(
+    const int32_t *rows, uint64_t key, long first, long last, uint64_t *out
+) noexcept nogil:
+    """The random bits of rows first..last-1 of a batch, for dropout: see reference.random_bits."""
+    cdef uint64_t bits
+    cdef long s
+    for s in range(first, last):
+        bits = key + <uint64_t>rows[s] * <uint64_t>0x9E3779B97F4A7C15
+        bits = (bits ^ (bits >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+        bits = (bits ^ (bits >> 27)) * <uint64_t>0x94D049BB133111EB
+        out[s] = bits ^ (bits >> 31)
 
 
 cdef void forward_rows(
     const Layer *layer, const float *x, const uint64_t *mask, long capacity, long first, long last,
-    bint hidden
+    bint hidden, const dropout *drop
 ) noexcept nogil:
     """Rows first..last-1 of a layer's outputs. x, mask: the inputs, in panels."""
     cdef long panel = 0, width, half
@@ -293,13 +319,16 @@ cdef void forward_rows(
         for half in range(halves_of(layer)):
             sum_rows(layer, x, mask, capacity, panel, width, half, first, last, False)
         panel += 1 + width // (2 * PANEL)
-    finish_rows(layer, capacity, first, last, hidden)
+    finish_rows(layer, capacity, first, last, hidden, drop)
 
 
 cdef void delta_rows(
-    const Layer *layer, Layer *below, long capacity, long first, long last
+    const Layer *layer, Layer *below, long capacity, long first, long last, float scale
 ) noexcept nogil:
-    """The gradient at the sums of the layer below, for rows first..last-1."""
+    """The gradient at the sums of the layer below, for rows first..last-1.
+
+    scale: what dropout multiplies the outputs by that stay.
+    """
     cdef long panel = 0, block, width, rows_t = padded(layer.outputs), ldo
     cdef float *out
     cdef panels w, start
@@ -322,7 +351,7 @@ cdef void delta_rows(
         width = width_of(layer.inputs, panel)
         run.relu_delta(
             below.a + panel * capacity * PANEL, below.delta + panel * capacity * PANEL, width,
-            below.delta_mask + panel * capacity, first, last, width,
+            below.delta_mask + panel * capacity, first, last, width, scale,
         )
 
 
@@ -514,6 +543,9 @@ cdef struct Plan:
     const double *l2
     const double *decay
     double beta1, beta2
+    dropout drop
+    uint64_t drop_key
+    uint64_t *drop_rows     # what drop.row points to; null without dropout
     float *x[2]             # this batch, of a step with an even number or an odd one, and the next
     uint64_t *x_mask[2]
     int32_t *batch_targets[2]
@@ -677,14 +709,17 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
     cdef Layer *top = plan.layers + plan.depth - 1
     cdef const int32_t *targets = plan.batch_targets[step & 1]
     cdef const double *weights = plan.batch_weights[step & 1]
+    cdef const dropout *drop = &plan.drop if plan.drop_rows != NULL else NULL
     cdef double total = 0
     if first == last:
         return
-    finish_rows(plan.layers, plan.capacity, first, last, plan.depth > 1)
+    if drop != NULL:
+        draw_rows(plan.order + step * plan.batch, plan.drop_key, first, last, plan.drop_rows)
+    finish_rows(plan.layers, plan.capacity, first, last, plan.depth > 1, drop)
     for depth in range(1, plan.depth):
         forward_rows(
             plan.layers + depth, plan.layers[depth - 1].a, plan.layers[depth - 1].a_mask,
-            plan.capacity, first, last, depth < plan.depth - 1,
+            plan.capacity, first, last, depth < plan.depth - 1, drop,
         )
     for s in range(rows):
         total += weights[s]
@@ -694,7 +729,10 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
             plan.batch_soft[step & 1], <float>(weights[s] / total) if total else 0,
         )
     for depth in range(plan.depth - 1, 0, -1):
-        delta_rows(plan.layers + depth, plan.layers + depth - 1, plan.capacity, first, last)
+        delta_rows(
+            plan.layers + depth, plan.layers + depth - 1, plan.capacity, first, last,
+            plan.drop.scale,
+        )
 
 
 cdef void update_groups(
@@ -870,6 +908,7 @@ cdef class _Network:
 
     cdef Layer *layers
     cdef long depth, capacity, pieces
+    cdef dropout drop    # without the rows
     cdef long claimed    # blocks of rows whose prediction somebody has begun
     cdef void **memory
     cdef list read_from  # keeps the arrays alive that layers point into
@@ -879,11 +918,15 @@ cdef class _Network:
         self.layers = <Layer *>calloc(self.depth, sizeof(Layer))
         if self.layers == NULL:
             raise MemoryError
+        self.drop.least = <uint32_t>(<double>spec.dropout * 4294967296.0)  # 2^32
+        self.drop.scale = <float>(1 / (1 - <double>spec.dropout))
         cdef Layer *layer
-        cdef long d
+        cdef long d, first_unit = 0
         for d in range(self.depth):
             layer = self.layers + d
             layer.inputs, layer.outputs = spec.sizes[d], spec.sizes[d + 1]
+            layer.first_unit = first_unit
+            first_unit += layer.outputs
             layer.a = self.floats(capacity * padded(layer.outputs))
             layer.a_mask = self.bits(capacity * panels_of(layer.outputs))
         layer = self.layers
@@ -1077,6 +1120,10 @@ def train_steps(
         &step_size[0], &epsilon[0], &l2[0], &decay[0]
     )
     plan.beta1, plan.beta2 = steps.beta1, steps.beta2
+    plan.drop, plan.drop_key = training.drop, steps.dropout_key
+    if spec.dropout:
+        plan.drop_rows = training.bits(capacity)
+        plan.drop.row = plan.drop_rows
     for depth in range(2):
         plan.x[depth] = training.floats(capacity * padded(spec.sizes[0]))
         plan.x_mask[depth] = training.bits(capacity * panels_of(spec.sizes[0]))
@@ -1131,17 +1178,25 @@ cdef Inputs _inputs(_Network network, const float[:, ::1] x_bi) except *:
     return inputs
 
 
-def forward(params, const float[:, ::1] x_bi, spec, out_layers):
+def forward(params, const float[:, ::1] x_bi, spec, out_layers, drop=None):
     """What every layer makes of the batch: see reference.forward."""
     cdef long rows = x_bi.shape[0], depth
     cdef _Network network = _Network(spec, rows)
+    cdef const int32_t[::1] numbers
+    cdef uint64_t *row_bits
+    if drop is not None:
+        numbers = drop.rows_b
+        row_bits = network.bits(rows)
+        draw_rows(&numbers[0], drop.key, 0, rows, row_bits)
+        network.drop.row = row_bits
     cdef Inputs inputs = _inputs(network, x_bi)
     cdef Layer *layer
     network.read(params)
     for depth in range(network.depth):
         layer = network.layers + depth
         forward_rows(
-            layer, inputs.x, inputs.mask, rows, 0, rows, depth < network.depth - 1
+            layer, inputs.x, inputs.mask, rows, 0, rows, depth < network.depth - 1,
+            &network.drop if drop is not None and spec.dropout else NULL,
         )
         inputs.x, inputs.mask = layer.a, layer.a_mask
         _collect(layer.a, out_layers[depth], rows)
@@ -1201,7 +1256,9 @@ def backward(params, const float[:, ::1] x_bi, layers, const float[:, ::1] delta
                 ~<uint64_t>0 >> (PANEL - min(PANEL, classes - panel * PANEL))
             )
     for depth in range(network.depth - 1, 0, -1):
-        delta_rows(network.layers + depth, network.layers + depth - 1, rows, 0, rows)
+        delta_rows(
+            network.layers + depth, network.layers + depth - 1, rows, 0, rows, network.drop.scale
+        )
     for depth in range(network.depth):
         layer = network.layers + depth
         layer.transposed = NULL
@@ -1271,7 +1328,7 @@ cdef void predict_rows(
     for d in range(depth):
         forward_rows(
             layers + d, layers[d - 1].a if d else x, layers[d - 1].a_mask if d else mask, capacity,
-            0, rows, d < depth - 1,
+            0, rows, d < depth - 1, NULL,
         )
     top = layers[depth - 1].a
     for s in range(rows):

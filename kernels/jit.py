@@ -41,7 +41,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
-from . import PHASES, Data, Floats, Layers, Spec, State, StepNumbers, Steps
+from . import PHASES, Data, Drop, Floats, Layers, Spec, State, StepNumbers, Steps
 from .team import have_cores, run_team
 
 __all__ = [
@@ -229,6 +229,42 @@ def where_positive(typing, a, b):
         return builder.select(builder.fcmp_ordered(">", values[0], zero), values[1], zero)
 
     return a(a, a), emit
+
+
+@intrinsic
+def dropped(typing, a, unit, row, least, scale):
+    """scale a, but 0 in the lanes that dropout leaves out: reference.py, dropout and random_bits.
+
+    unit : the number of the first lane's. row : the 64 random bits of the row. All are int64.
+    """
+
+    def emit(context, builder, sig, values):
+        kind = ir.VectorType(_I32, a.lanes)
+
+        def in_lanes(number):
+            one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, _I32(0))
+            return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), kind([0] * a.lanes))
+
+        def constant(number):
+            return kind([number] * a.lanes)
+
+        def mixed(bits, places):
+            return builder.xor(bits, builder.lshr(bits, constant(places)))
+
+        x, unit, row, least, scale = values
+        low, high = row, builder.lshr(row, _I64(32))
+        unit, low, high, least = (
+            in_lanes(builder.trunc(number, _I32)) for number in (unit, low, high, least)
+        )
+        unit = builder.add(unit, kind(list(range(a.lanes))))
+        bits = builder.add(builder.mul(unit, constant(0x9E3779B9)), low)
+        bits = builder.xor(builder.mul(mixed(bits, 16), constant(0x7FEB352D)), high)
+        bits = mixed(builder.mul(mixed(bits, 15), constant(0x846CA68B)), 16)
+        kept = builder.fmul(x, _splat(builder, scale, a.lanes))
+        zero = ir.Constant(values[0].type, [0.0] * a.lanes)
+        return builder.select(builder.icmp_unsigned("<", bits, least), zero, kept)
+
+    return a(a, types.int64, types.int64, types.int64, types.float32), emit
 
 
 @intrinsic
@@ -495,8 +531,11 @@ def _kernel(function: Callable) -> Any:
 # w, m, v : (panels, i, 64) floats. b, m_b, v_b : (panels, 64). turned : the weights transposed,
 # (panels of i, o up to a multiple of 16, 64); not for the first layer. a, delta : outputs and the
 # gradient at the sums, (panels, capacity, 64). a_mask, delta_mask : (panels, capacity) masks.
-# squares : number of the first part of its update.
-INPUTS, OUTPUTS, W, M, V, B, M_B, V_B, TURNED, A, DELTA, A_MASK, DELTA_MASK, SQUARES = range(14)
+# squares : number of the first part of its update. unit : number of its first output among those
+# of all hidden layers.
+INPUTS, OUTPUTS, W, M, V, B, M_B, V_B, TURNED, A, DELTA, A_MASK, DELTA_MASK, SQUARES, UNIT = range(
+    15
+)
 
 # The numbers of a step, in single precision.
 STEP_SIZE, EPSILON, L2, KEEP, BETA1, REST1, BETA2, REST2 = range(8)
@@ -513,12 +552,17 @@ class Net(NamedTuple):
 
     floats : float32; the first 64 stay zero. masks : int64. layers : int64 (layers, columns).
     capacity : rows of a batch that there is room for, a multiple of 64.
+    row_bits : where dropout's random bits of every row lie among the masks; -1: nothing is left
+    out. least : units whose bits are below it are. scale : what the others are multiplied by.
     """
 
     floats: NDArray
     masks: NDArray
     layers: NDArray
     capacity: int
+    row_bits: int
+    least: int
+    scale: np.float32
 
 
 @_inner
@@ -577,7 +621,10 @@ def forward_rows(net, depth, x, mask, panel, first, last):
         its_w = w + block * PANEL * PANEL
         multiply(net, here, its_mask, ALL, its_w, start, start_step, out, first, last)
     if depth < len(layers) - 1:
-        relu_rows(net, out, layers[depth, A_MASK] + panel * capacity, first, last)
+        mask = layers[depth, A_MASK] + panel * capacity
+        relu_rows(net, out, mask, first, last)
+        if net.row_bits >= 0:
+            drop_rows(net, out, mask, first, last, layers[depth, UNIT] + panel * PANEL)
 
 
 @_inner
@@ -592,9 +639,34 @@ def relu_rows(net, x, mask, first, last):
 
 
 @_inner
+def draw_rows(net, order, start, key, first, last):
+    """The random bits of rows first..last-1 of a batch: see reference.random_bits.
+
+    order[start + s] is row s of the batch.
+    """
+    for s in range(first, last):
+        bits = np.uint64(key) + np.uint64(order[start + s]) * np.uint64(0x9E3779B97F4A7C15)
+        bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        net.masks[net.row_bits + s] = np.int64(bits ^ (bits >> np.uint64(31)))
+
+
+@_inner
+def drop_rows(net, x, mask, first, last, unit):
+    """Dropout of one panel, whose first column is this unit; the masks of what is not zero."""
+    floats, masks = net.floats, net.masks
+    for s in range(first, last):
+        bits = masks[net.row_bits + s]
+        a = dropped(load(floats, x + s * PANEL, PANEL), unit, bits, net.least, net.scale)
+        store(floats, x + s * PANEL, a)
+        masks[mask + s] = nonzero(a)
+
+
+@_inner
 def delta_rows(net, depth, first, last):
     """The gradient at the sums of the layer below, for rows first..last-1."""
-    floats, masks, layers, capacity = net
+    floats, masks, layers, capacity = net.floats, net.masks, net.layers, net.capacity
+    scale = splat(net.scale, PANEL)
     rows_turned = groups_of(layers[depth, OUTPUTS]) * GROUP
     for panel in range(panels_of(layers[depth, INPUTS])):
         out = layers[depth - 1, DELTA] + panel * capacity * PANEL
@@ -608,7 +680,7 @@ def delta_rows(net, depth, first, last):
             multiply(net, delta, its_mask, ALL, w, start, start_step, out, first, last)
         for s in range(first, last):
             passed = where_positive(
-                load(floats, a + s * PANEL, PANEL), load(floats, out + s * PANEL, PANEL)
+                load(floats, a + s * PANEL, PANEL), scale * load(floats, out + s * PANEL, PANEL)
             )
             store(floats, out + s * PANEL, passed)
             masks[mask + s] = nonzero(passed)
@@ -664,7 +736,7 @@ def loss_row(net, s, targets, soft, row, weight):
     targets, soft : classes, or distributions, one after the other, of all rows; one is empty.
     row : which of them is this one's.
     """
-    floats, masks, layers, capacity = net
+    floats, masks, layers, capacity = net.floats, net.masks, net.layers, net.capacity
     top = len(layers) - 1
     z, delta, mask = layers[top, A], layers[top, DELTA], layers[top, DELTA_MASK]
     classes, weight = layers[top, OUTPUTS], np.float32(weight)
@@ -719,7 +791,7 @@ def turn_delta(net, depth, rows, panel, turned, turned_mask):
 
     turned : of 64 rows after the other, (64 outputs, 64 rows); turned_mask : what is not zero.
     """
-    floats, masks, layers, capacity = net
+    floats, masks, layers, capacity = net.floats, net.masks, net.layers, net.capacity
     delta = layers[depth, DELTA] + panel * capacity * PANEL
     outputs = groups_of(min(PANEL, layers[depth, OUTPUTS] - panel * PANEL)) * GROUP
     for s in range(0, rows, PANEL):
@@ -758,7 +830,7 @@ def update_part(
     Needs turn_delta, whose room has that of the gradient behind it. Returns the sum of the squares
     of w before. Without `learn` w becomes the gradient.
     """
-    floats, masks, layers, capacity = net
+    floats, masks, layers, capacity = net.floats, net.masks, net.layers, net.capacity
     inputs, base, first = layers[depth, INPUTS], block * PANEL, group * GROUP
     gradient = turned + capacity * PANEL  # (16 outputs, 64 inputs)
     square = gradient + GROUP * PANEL  # (16, 16)
@@ -834,6 +906,7 @@ def gather_row(net, pixels, numbers, row, scale, out, mask, s):
 class Plan(NamedTuple):
     """A range of steps. The names of data and steps are those of Data and Steps.
 
+    dropout_key : of the epoch, read as a signed number.
     x, x_mask : where two batches of inputs lie, the one that trains and the next one.
     turned, turned_mask : room of the first thread, and how far it is to that of the next one.
     numbers_t : float32 (t, 8). squares : float64, of every part. losses_t, squares_t : the results.
@@ -845,6 +918,7 @@ class Plan(NamedTuple):
     last: int
     threads: int
     spins: int
+    dropout_key: int
     x: int
     x_step: int
     x_mask: int
@@ -909,8 +983,11 @@ def batch_of(plan, step):
 @_inner
 def gather_phase(plan, step, thread):
     rows = rows_of(plan, step)
+    first, last = share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)
     x, mask = batch_of(plan, step)
-    for s in range(share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)):
+    if plan.net.row_bits >= 0:
+        draw_rows(plan.net, plan.order, step * plan.batch, plan.dropout_key, first, last)
+    for s in range(first, last):
         gather_row(
             plan.net,
             plan.pixels,
@@ -1128,11 +1205,13 @@ def predict_rows(net, x, mask, pixels, numbers, scale, first, last, out_nk):
 
 
 @_kernel
-def forward_batch(net, x, mask, x_flat):
-    """All rows of a batch through all layers."""
+def forward_batch(net, x, mask, x_flat, drop_rows_b, drop_key):
+    """All rows of a batch through all layers; drop_rows_b is read where there is dropout."""
     layers = net.layers
     inputs, nothing = layers[0, INPUTS], np.empty(0, np.uint8)
     rows = len(x_flat) // inputs
+    if net.row_bits >= 0:
+        draw_rows(net, drop_rows_b, 0, drop_key, 0, rows)
     for s in range(rows):
         gather_row(net, nothing, x_flat, s, np.float32(1), x, mask, s)
     forward_all(net, x, mask, rows)
@@ -1291,17 +1370,26 @@ class _Network:
     """The arrays of a call and the table of what lies where.
 
     rows : as many of a batch fit. train : with moments, turned weights, and two batches of inputs.
-    threads : as many get room for turned deltas.
+    threads : as many get room for turned deltas. drop : leave out what the spec's dropout says.
     """
 
-    def __init__(self, spec: Spec, rows: int, *, train: bool = False, threads: int = 0) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        rows: int,
+        *,
+        train: bool = False,
+        threads: int = 0,
+        drop: bool = False,
+    ) -> None:
         self._floats_end, self._masks_end = PANEL, 0  # the first 64 floats are zero
         self.capacity = capacity = _up(rows, PANEL)
-        self.layers = np.zeros((len(spec.shapes), 14), np.int64)
-        parts = 0
+        self.layers = np.zeros((len(spec.shapes), UNIT + 1), np.int64)
+        parts = unit = 0
         for depth, (inputs, outputs) in enumerate(spec.shapes):
             row, wide = self.layers[depth], _up(outputs, PANEL)
-            row[[INPUTS, OUTPUTS, SQUARES]] = inputs, outputs, parts
+            row[[INPUTS, OUTPUTS, SQUARES, UNIT]] = inputs, outputs, parts, unit
+            unit += outputs
             for column in (W, M, V) if train else (W,):
                 row[column] = self._add_floats(inputs * wide)
             for column in (B, M_B, V_B) if train else (B,):
@@ -1319,8 +1407,14 @@ class _Network:
         room = capacity * PANEL + GROUP * PANEL + GROUP * GROUP
         self.turned = [self._add_floats(room) for _ in range(max(threads, 2))]
         self.turned_mask = [self._add_masks(capacity) for _ in range(max(threads, 2))]
+        row_bits = self._add_masks(capacity) if drop and spec.dropout else -1
         self.floats, self.masks = self._zeros(self._floats_end), np.zeros(self._masks_end, np.int64)
-        self.net = Net(self.floats, self.masks, self.layers, self.capacity)
+        self.net = Net(
+            *(self.floats, self.masks, self.layers, self.capacity),
+            row_bits,
+            int(spec.dropout * 2**32),
+            np.float32(1 / (1 - spec.dropout)),
+        )
 
     def _add_floats(self, count: int) -> int:
         start = self._floats_end
@@ -1389,6 +1483,11 @@ class _Network:
 STATE = ((W, B), (M, M_B), (V, V_B))
 
 
+def _signed(key: int) -> int:
+    """A number of 64 bits as the kernels take it, which count with signed ones."""
+    return key - 2**64 if key >= 2**63 else key
+
+
 def _numbers(numbers: StepNumbers) -> tuple[float, ...]:
     """The numbers of a step as the kernels take them; the rests are taken in double."""
     beta1, beta2 = numbers.beta1, numbers.beta2
@@ -1414,7 +1513,7 @@ def train_steps(
     if first >= last:
         return np.empty(0)
     rows = min(steps.batch_size, len(order_n))
-    network = _Network(spec, rows, train=True, threads=threads)
+    network = _Network(spec, rows, train=True, threads=threads, drop=True)
     for kinds, arrays in zip(STATE, state):
         network.write_all(kinds, arrays)
     network.write_turned(state.params)
@@ -1428,6 +1527,7 @@ def train_steps(
         last,
         threads,
         SPINS if have_cores(threads) else 0,
+        _signed(steps.dropout_key),
         network.x[0],
         network.x[1] - network.x[0],
         network.x_mask[0],
@@ -1471,9 +1571,16 @@ def gather(
     np.multiply(rows, np.float32(scale), out=out_bi, dtype=np.float32)
 
 
-def forward(params: Layers, x_bi: Floats, spec: Spec, out_layers: tuple[Floats, ...]) -> None:
+def forward(
+    params: Layers,
+    x_bi: Floats,
+    spec: Spec,
+    out_layers: tuple[Floats, ...],
+    drop: Drop | None = None,
+) -> None:
     """What every layer makes of the batch: see reference.forward."""
-    network = _Network(spec, len(x_bi))
+    network = _Network(spec, len(x_bi), drop=drop is not None)
+    rows_b, key = drop or (np.empty(0, np.int32), 0)
     network.write_all((W, B), params)
     _run(
         forward_batch,
@@ -1481,6 +1588,8 @@ def forward(params: Layers, x_bi: Floats, spec: Spec, out_layers: tuple[Floats, 
         network.x[0],
         network.x_mask[0],
         _fixed(x_bi),
+        _fixed(rows_b),
+        _signed(key),
     )
     for row, out_bo in zip(network.layers, out_layers):
         network.read(int(row[A]), out_bo, network.capacity)

@@ -4,7 +4,7 @@ This is the specification: the faster backends compute the same and are tested a
 module in float64. It is written to be read, top to bottom:
 
     gather      pick the rows of a batch and scale them
-    forward     rows -> logits, layer by layer
+    forward     rows -> logits, layer by layer; in training, dropout leaves some outputs out
     loss_delta  how wrong the logits are, and in which direction they should move
     backward    the same question for every weight: the chain rule, from the last layer to the first
     update      move every weight against its gradient (Adam)
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from . import Data, Floats, Layers, Spec, State, StepNumbers, Steps
+from . import Data, Drop, Floats, Layers, Spec, State, StepNumbers, Steps
 
 SUPPORTS = {
     "activation": ("relu",),
@@ -44,19 +44,63 @@ def gather(
     np.multiply(x_ni[order_n[first:last]], scale, out=out_bi, dtype=out_bi.dtype)
 
 
-def forward(params: Layers, x_bi: Floats, spec: Spec, out_layers: tuple[Floats, ...]) -> None:
+def forward(
+    params: Layers,
+    x_bi: Floats,
+    spec: Spec,
+    out_layers: tuple[Floats, ...],
+    drop: Drop | None = None,
+) -> None:
     """What every layer makes of the batch; the last entry of out_layers holds the logits.
 
     A layer computes  z[b, o] = bias[o] + sum_i a[b, i] w[i, o].
     Hidden layers pass on  a = max(0, z)  (ReLU; NaN stays NaN), the last passes on z itself.
+    drop : in training, where the spec has dropout; None: nothing is left out, as in prediction.
     """
-    a_bi = x_bi
+    a_bi, first_unit = x_bi, 0
     for w_io, b_o, a_bo in zip(params.weights, params.biases, out_layers, strict=True):
         np.matmul(a_bi, w_io, out=a_bo)
         a_bo += b_o
         if a_bo is not out_layers[-1]:
             np.maximum(a_bo, 0, out=a_bo)
+            if drop and spec.dropout:
+                dropout(a_bo, spec, drop, first_unit)
+                first_unit += len(b_o)
         a_bi = a_bo
+
+
+def dropout(a_bo: Floats, spec: Spec, drop: Drop, first_unit: int) -> None:
+    """Leave out a share of a hidden layer's outputs, in place: others for every row and epoch.
+
+        a[b, o] = a[b, o] / (1 - share)  where bits[b, o] >= share * 2^32, else 0
+    The division keeps the sums of the next layer, on average, what they are without dropout.
+    Which outputs it is depends on nothing but the epoch's key, the row of the data set and the
+    unit's number, which counts through all hidden layers from first_unit on.
+    Source: Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov (2014).
+    """
+    units_o = np.arange(first_unit, first_unit + a_bo.shape[1], dtype=np.uint32)
+    a_bo *= 1 / (1 - spec.dropout)
+    a_bo[random_bits(drop, units_o) < np.uint32(spec.dropout * 2**32)] = 0
+
+
+def random_bits(drop: Drop, units_o: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """32 random bits for every row and unit, (b, o): no state, so that any order and any number of
+    threads sees the same, in every backend.
+
+    Sources of the mixing: a row's 64 bits by SplitMix64 (Steele, Lea, Flood 2014), seeded with the
+    key; a unit's 32 bits by the constants that Wellons (2018) found by search.
+    """
+    row_b = np.uint64(drop.key) + drop.rows_b.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    row_b = (row_b ^ row_b >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    row_b = (row_b ^ row_b >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    row_b ^= row_b >> np.uint64(31)
+    low_b1, high_b1 = row_b[:, None].astype(np.uint32), (row_b[:, None] >> 32).astype(np.uint32)
+
+    bits_bo = units_o * np.uint32(0x9E3779B9) + low_b1
+    bits_bo = (bits_bo ^ bits_bo >> np.uint32(16)) * np.uint32(0x7FEB352D)
+    bits_bo ^= high_b1
+    bits_bo = (bits_bo ^ bits_bo >> np.uint32(15)) * np.uint32(0x846CA68B)
+    return bits_bo ^ bits_bo >> np.uint32(16)
 
 
 def softmax(logits_bk: Floats, out_bk: Floats) -> Floats:
@@ -119,6 +163,7 @@ def backward(
         gradient of bias[o] = sum_b delta[b, o]
     and one layer further down, where ReLU let pass what was positive and stopped the rest:
         delta[b, i] = sum_o delta[b, o] w[i, o]  where a[b, i] > 0, else 0.
+    What dropout left out is 0, too; what it kept is divided by (1 - share) here as in forward.
     Source: Rumelhart, Hinton, Williams (1986).
     """
     delta_bo = delta_bk
@@ -128,6 +173,8 @@ def backward(
         np.sum(delta_bo, axis=0, out=out_grads.biases[depth])
         if depth:
             delta_bo = (delta_bo @ params.weights[depth].T) * (a_bi > 0)
+            if spec.dropout:
+                delta_bo *= 1 / (1 - spec.dropout)
 
 
 def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None:
@@ -200,10 +247,11 @@ def train_steps(
                 layers = tuple(a_bo[:rows] for a_bo in layers)
             weights_b = data.weights_n[order_n[start:stop]].astype(spec.dtype)
             targets_b = data.targets_n[order_n[start:stop]]
+            drop = Drop(order_n[start:stop], steps.dropout_key)
             numbers = steps.numbers(step)
 
             gather(data.x_ni, order_n, start, stop, data.scale, x_bi)
-            forward(state.params, x_bi, spec, layers)
+            forward(state.params, x_bi, spec, layers, drop)
             loss_delta(layers[-1], targets_b, weights_b, spec, loss_b, delta_bk)
             backward(state.params, x_bi, layers, delta_bk, spec, grads)
             losses_t[step - first] = batch_loss(loss_b, weights_b, state.params, numbers.l2)

@@ -7,7 +7,7 @@ bounds are built from that. Outputs are filled with NaN first; inputs are read-o
 
 import numpy as np
 
-from fmnist_fast.kernels import Data, Layers, Spec, State, StepNumbers, reference
+from fmnist_fast.kernels import Data, Drop, Layers, Spec, State, StepNumbers, reference
 from fmnist_fast.schedule import Adam
 
 EPS = float(np.finfo(np.float32).eps)
@@ -16,10 +16,13 @@ EPS = float(np.finfo(np.float32).eps)
 class Case:
     """Random parameters, a batch of rows (half of it zero, or none of it), targets, weights."""
 
-    def __init__(self, sizes, rows, dense=False, seed=0):
-        rng = np.random.default_rng([*sizes, rows, seed])
-        self.spec, self.rows = Spec(sizes), rows
-        self.wide_spec = Spec(sizes, dtype="float64")
+    def __init__(self, sizes, rows, dense=False, dropout=0.0):
+        rng = np.random.default_rng([*sizes, rows, 0])
+        self.spec, self.rows = Spec(sizes, dropout=dropout), rows
+        self.wide_spec = Spec(sizes, dtype="float64", dropout=dropout)
+        # Rows of a large data set, and a key whose highest bit is set.
+        rows_b = np.random.default_rng(rows).integers(0, 2**31, rows).astype(np.int32)
+        self.drop = Drop(rows_b, 2**64 - 12345)
         self.params = Layers(
             tuple(
                 rng.normal(0, np.sqrt(2 / i), (i, o)).astype(np.float32)
@@ -42,10 +45,12 @@ class Case:
             self.x_bi,
             self.targets_b,
             self.weights_b,
+            self.drop.rows_b,
         ):
             array.setflags(write=False)
 
-    def state(self):
+    def state(self, least_square=0.0):
+        """Parameters and moments; least_square: the least that a mean of squares may be."""
         rng = np.random.default_rng(5)
 
         def like(scale, lowest):
@@ -60,7 +65,7 @@ class Case:
             )
 
         params = Layers(*(tuple(a.copy() for a in arrays) for arrays in self.params))
-        return State(params, like(1e-2, -np.inf), like(1e-4, 0))
+        return State(params, like(1e-2, -np.inf), like(1e-4, least_square))
 
     def layers(self):
         """Room for the outputs of every layer, filled with NaN."""
@@ -93,6 +98,7 @@ def epoch_of(case, batch_size):
     count = -(-rows // batch_size)
     order_n = np.random.default_rng(0).permutation(rows).astype(np.int32)
     steps = Adam().steps(np.full(count, 1e-2), 0, batch_size, 1e-2, decay=1e-3)
+    steps = steps._replace(dropout_key=case.drop.key)
     return training_data(case), order_n, steps, count
 
 
@@ -105,15 +111,29 @@ def check_gather(kernels, case):
     assert (np.abs(got_bi - exact_bi) <= EPS * exact_bi).all()  # scale and product are rounded
 
 
-def check_forward(kernels, case):
+def kept_units(case):
+    """(b, o) of every hidden layer: what dropout keeps."""
+    kept, first = [], 0
+    for _, outputs in case.spec.shapes[:-1]:
+        units_o = np.arange(first, first + outputs, dtype=np.uint32)
+        kept.append(reference.random_bits(case.drop, units_o) >= case.spec.dropout * 2**32)
+        first += outputs
+    return kept
+
+
+def check_forward(kernels, case, drop=False):
+    """drop: as in training, where dropout multiplies what it keeps by a rounded number."""
     layers = case.layers()
-    kernels.forward(case.params, case.x_bi, case.spec, layers)
-    a_bi = case.x_bi.astype(np.float64)
+    kernels.forward(case.params, case.x_bi, case.spec, layers, *([case.drop] if drop else []))
+    a_bi, scale = case.x_bi.astype(np.float64), 1 / (1 - case.spec.dropout)
     for depth, (w_io, b_o) in enumerate(zip(wide(case.params.weights), wide(case.params.biases))):
         exact = a_bi @ w_io + b_o
         bound = (len(w_io) + 2) * EPS * (np.abs(a_bi) @ np.abs(w_io) + np.abs(b_o))
         if depth < len(layers) - 1:
             exact = np.maximum(exact, 0)
+        if drop and depth < len(layers) - 1:
+            exact *= scale * kept_units(case)[depth]
+            bound = (bound * scale + 2 * EPS * exact) * kept_units(case)[depth]
         assert (np.abs(layers[depth] - exact) <= bound).all()
         a_bi = layers[depth].astype(np.float64)  # the next layer starts from what it was given
 
@@ -159,9 +179,9 @@ def check_loss_delta(kernels, case, spread=5, soft=False):
 
 
 def check_backward(kernels, case):
-    rows, sizes = case.rows, case.spec.sizes
+    rows, sizes, scale = case.rows, case.spec.sizes, 1 / (1 - case.spec.dropout)
     layers, grads = case.layers(), case.grads()
-    reference.forward(case.params, case.x_bi, case.spec, layers)
+    reference.forward(case.params, case.x_bi, case.spec, layers, case.drop)
     delta_bk = np.random.default_rng(2).normal(size=(rows, sizes[-1])).astype(np.float32)
     for array in (*layers, delta_bk):
         array.setflags(write=False)
@@ -175,8 +195,8 @@ def check_backward(kernels, case):
         bound = (off_bo + (rows + 2) * EPS * size_bo).sum(axis=0)
         assert (np.abs(grads.biases[depth] - delta_bo.sum(axis=0)) <= bound).all()
         w_io = np.abs(case.params.weights[depth].astype(np.float64))
-        gate = a_bi > 0
-        off_bo = (off_bo @ w_io.T + (w_io.shape[1] + 2) * EPS * (size_bo @ w_io.T)) * gate
+        gate = scale * (a_bi > 0)  # dropout's factor is rounded, and the product with it
+        off_bo = (off_bo @ w_io.T + (w_io.shape[1] + 4) * EPS * (size_bo @ w_io.T)) * gate
         delta_bo = (delta_bo @ case.params.weights[depth].T.astype(np.float64)) * gate
 
 
@@ -213,11 +233,15 @@ def check_update(kernels, case):
 
 
 def check_train_steps(kernels, case, batch_size, soft=False):
-    """It is the operations one by one, bit for bit."""
+    """It is the operations one by one, bit for bit, while no number is denormal.
+
+    Where a mean of squares is zero and its mean is not, a step sends the weight to 1e5, and tiny
+    probabilities become denormal: the threads of train_steps take those for zero.
+    """
     data, order_n, steps, count = epoch_of(case, batch_size)
     if soft:
         data = data._replace(targets_n=soft_targets(case))
-    whole, parts = case.state(), case.state()
+    whole, parts = case.state(1e-6), case.state(1e-6)
     losses = kernels.train_steps(whole, data, order_n, steps, case.spec, 0, count, 2)
     for step in range(count):
         first, last = step * batch_size, min((step + 1) * batch_size, case.rows)
@@ -225,7 +249,7 @@ def check_train_steps(kernels, case, batch_size, soft=False):
         x_bi, loss_b, layers, grads = reference.workspace(case.spec, last - first)
         weights_b = case.weights_b[rows_b]
         kernels.gather(data.x_ni, order_n, first, last, data.scale, x_bi)
-        kernels.forward(parts.params, x_bi, case.spec, layers)
+        kernels.forward(parts.params, x_bi, case.spec, layers, Drop(rows_b, steps.dropout_key))
         delta_bk = np.empty_like(layers[-1])
         kernels.loss_delta(
             layers[-1], data.targets_n[rows_b], weights_b, case.spec, loss_b, delta_bk

@@ -16,6 +16,7 @@ from equivalence import (
     check_update,
     epoch_of,
     flat,
+    kept_units,
     soft_targets,
     training_data,
 )
@@ -40,6 +41,42 @@ SIZES_AND_ROWS = [*product(SIZES, ROWS), ((65, 129, 10), 4096)]
 @pytest.mark.parametrize("dense", [False, True])
 def test_forward(backend, sizes, rows, dense):
     check_forward(backend, Case(sizes, rows, dense))
+
+
+@pytest.mark.parametrize(("sizes", "rows"), SIZES_AND_ROWS)
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+def test_forward_with_dropout(backend, sizes, rows, dropout):
+    check_forward(backend, Case(sizes, rows, dropout=dropout), drop=True)
+    check_forward(backend, Case(sizes, rows, dropout=dropout))  # prediction leaves nothing out
+
+
+@pytest.mark.parametrize("dropout", [1e-12, 0.999, 1 - 1e-12])
+def test_extreme_shares_of_dropout(backend, dropout):
+    check_forward(backend, Case((65, 129, 63, 10), 64, dropout=dropout), drop=True)
+
+
+@pytest.mark.parametrize("key", [0, 1, 2**63 - 1, 2**63, 2**64 - 1])
+def test_every_key_of_dropout(backend, key):
+    case = Case((65, 129, 63, 10), 64, dropout=0.3)
+    case.drop = case.drop._replace(key=key)
+    check_forward(backend, case, drop=True)
+
+
+def test_dropout_of_nan_is_nan_where_it_is_kept(backend):
+    case = Case((7, 129, 10), 64, dropout=0.5)
+    x_bi, layers = np.full_like(case.x_bi, np.nan), case.layers()
+    backend.forward(case.params, x_bi, case.spec, layers, case.drop)
+    assert np.array_equal(np.isnan(layers[0]), kept_units(case)[0])
+
+
+def test_dropout_of_the_next_unit_or_row_is_caught(backend):
+    class Wrong:
+        @staticmethod
+        def forward(params, x_bi, spec, out_layers, drop):
+            backend.forward(params, x_bi, spec, out_layers, drop._replace(rows_b=drop.rows_b + 1))
+
+    with pytest.raises(AssertionError):
+        check_forward(Wrong, Case((65, 129, 63, 10), 64, dropout=0.1), drop=True)
 
 
 def test_a_wrong_kernel_is_caught(backend):
@@ -77,8 +114,9 @@ def test_loss_delta_of_nan_is_nan(backend):
 
 @pytest.mark.parametrize(("sizes", "rows"), SIZES_AND_ROWS)
 @pytest.mark.parametrize("dense", [False, True])
-def test_backward(backend, sizes, rows, dense):
-    check_backward(backend, Case(sizes, rows, dense))
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_backward(backend, sizes, rows, dense, dropout):
+    check_backward(backend, Case(sizes, rows, dense, dropout))
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -88,9 +126,9 @@ def test_update(backend, sizes):
 
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("batch_size", [1, 10, 64, 1000])
-@pytest.mark.parametrize("soft", [False, True])
-def test_train_steps_is_the_operations_one_by_one(backend, sizes, batch_size, soft):
-    check_train_steps(backend, Case(sizes, 75), batch_size, soft)
+@pytest.mark.parametrize(("soft", "dropout"), [(False, 0.0), (True, 0.0), (False, 0.4)])
+def test_train_steps_is_the_operations_one_by_one(backend, sizes, batch_size, soft, dropout):
+    check_train_steps(backend, Case(sizes, 75, dropout=dropout), batch_size, soft)
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -100,14 +138,14 @@ def test_gather(backend, sizes):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("dense", [False, True])
-@pytest.mark.parametrize("soft", [False, True])
-def test_bits_do_not_depend_on_threads_or_on_cuts(backend, dtype, dense, soft):
-    case = Case((100, 129, 65, 10), 300, dense)
+@pytest.mark.parametrize(("soft", "dropout"), [(False, 0.0), (True, 0.0), (False, 0.4)])
+def test_bits_do_not_depend_on_threads_or_on_cuts(backend, dtype, dense, soft, dropout):
+    case = Case((100, 129, 65, 10), 300, dense, dropout)
     data = training_data(case, dtype)
     if soft:
         data = data._replace(targets_n=soft_targets(case))
     order_n = np.random.default_rng(0).permutation(300).astype(np.int32)
-    steps = Adam().steps(np.full(5, 1e-2), 0, 64, 1e-3)
+    steps = Adam().steps(np.full(5, 1e-2), 0, 64, 1e-3)._replace(dropout_key=case.drop.key)
     expected = None
     for threads, cuts in (
         (1, (0, 5)),

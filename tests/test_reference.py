@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fmnist_fast.kernels import Data, Layers, Spec, State, StepNumbers, Steps, reference
+from fmnist_fast.kernels import Data, Drop, Layers, Spec, State, StepNumbers, Steps, reference
 from fmnist_fast.schedule import Adam
 
 EPS64 = np.finfo(np.float64).eps
@@ -47,15 +47,30 @@ def flat(layers: Layers) -> np.ndarray:
     return np.concatenate([a.ravel() for arrays in layers for a in arrays])
 
 
+def drop_of(rows: int) -> Drop:
+    return Drop(np.arange(rows, dtype=np.int32), 7)
+
+
+def factors(spec: Spec, rows: int) -> list:
+    """What dropout multiplies every output of every hidden layer by: (b, o) each."""
+    ends = np.cumsum((0, *spec.sizes[1:-1]))
+    out = []
+    for first, last in pairwise(ends):
+        bits_bo = reference.random_bits(drop_of(rows), np.arange(first, last, dtype=np.uint32))
+        out.append((bits_bo / 2**32 >= spec.dropout) / (1 - spec.dropout))
+    return out
+
+
 def batch_loss(params: Layers, x_bi, y_b, w_b, spec: Spec, l2: float) -> float:
     """The loss of a batch, written a second time and the slow way."""
     total = 0.0
-    for x_i, y, w in zip(x_bi, y_b, w_b):
+    kept = factors(spec, len(x_bi))
+    for b, (x_i, y, w) in enumerate(zip(x_bi, y_b, w_b)):
         a = x_i
         for depth, (w_io, b_o) in enumerate(zip(*params)):
             a = a @ w_io + b_o
             if depth < len(params.weights) - 1:
-                a = np.where(a > 0, a, 0.0)
+                a = np.where(a > 0, a, 0.0) * kept[depth][b]
         wanted = a[y] if np.ndim(y) == 0 else np.dot(y, a)
         total += w * (np.log(np.sum(np.exp(a - a.max()))) + a.max() - wanted)
     return total / sum(w_b) + l2 / 2 * sum((w_io**2).sum() for w_io in params.weights)
@@ -66,7 +81,7 @@ def gradients(params: Layers, x_bi, y_b, w_b, spec: Spec) -> tuple[Layers, tuple
     for array in (*layers, *grads.weights, *grads.biases, loss_b):
         array.fill(np.nan)
     delta_bk = np.full_like(layers[-1], np.nan)
-    reference.forward(params, x_bi, spec, layers)
+    reference.forward(params, x_bi, spec, layers, drop_of(len(x_bi)))
     reference.loss_delta(layers[-1], y_b, w_b, spec, loss_b, delta_bk)
     reference.backward(params, x_bi, layers, delta_bk, spec, grads)
     return grads, layers
@@ -98,6 +113,55 @@ def test_forward_by_hand():
     # z = (1 + 0.5 + 0.5, -1 + 0.25 - 0.5) = (2, -1.25); ReLU (2, 0); logit 3 * 2 + 0 - 1
     assert layers[0].tolist() == [[2.0, 0.0]]
     assert layers[1].tolist() == [[5.0]]
+
+
+def dropped_units(share: float, rows_b, key: int, units: int = 500) -> np.ndarray:
+    spec = Spec((1, units, 1), dtype="float64", dropout=share)
+    a_bo = np.ones((len(rows_b), units))
+    reference.dropout(a_bo, spec, Drop(np.asarray(rows_b, np.int32), key), 0)
+    assert set(np.unique(a_bo)) <= {0, 1 / (1 - share)}
+    return a_bo == 0
+
+
+def test_dropout_leaves_out_its_share_of_every_row_and_every_unit():
+    share, rows, units = 0.3, 2000, 500
+    out_bo = dropped_units(share, np.arange(rows), 99, units)
+    # Six standard deviations of a count: of 2,500 such counts one in 200,000 runs is beyond.
+    for axis, draws in ((0, rows), (1, units), (None, rows * units)):
+        off = np.abs(out_bo.mean(axis=axis) - share)
+        assert (off <= 6 * np.sqrt(share * (1 - share) / draws)).all()
+
+
+def test_dropout_of_one_row_unit_or_epoch_says_nothing_of_another():
+    share, rows, units = 0.5, 2000, 500
+    out_bo = dropped_units(share, np.arange(rows), 99, units)
+    other_bo = dropped_units(share, np.arange(rows), 100, units)
+    far_bo = dropped_units(share, np.arange(rows) + 60_000, 99, units)
+    for a_bo, b_bo in (
+        (out_bo[1:], out_bo[:-1]),
+        (out_bo[:, 1:], out_bo[:, :-1]),
+        (out_bo, other_bo),
+        (out_bo, far_bo),
+    ):
+        agree = np.mean(a_bo == b_bo)
+        assert abs(agree - 0.5) <= 6 * np.sqrt(0.25 / a_bo.size)
+
+
+def test_dropout_is_of_the_row_and_not_of_its_place_in_the_batch():
+    rows_b = np.array([5, 700, 3, 59_999])
+    out_bo = dropped_units(0.4, rows_b, 12)
+    assert np.array_equal(dropped_units(0.4, rows_b[::-1], 12), out_bo[::-1])
+
+
+def test_the_second_hidden_layer_has_units_of_its_own():
+    spec = Spec((1, 40, 40, 1), dtype="float64", dropout=0.5)
+    ones = Layers(
+        tuple(np.zeros(shape) for shape in spec.shapes), tuple(np.ones(o) for _, o in spec.shapes)
+    )
+    layers = tuple(np.empty((9, o)) for _, o in spec.shapes)
+    reference.forward(ones, np.zeros((9, 1)), spec, layers, drop_of(9))
+    assert not np.array_equal(layers[0], layers[1])
+    assert (layers[2] == 1).all()  # nothing of the logits is left out
 
 
 def test_relu_lets_nan_through():
@@ -180,9 +244,9 @@ def test_a_batch_of_weight_zero_changes_only_what_the_penalty_asks():
 
 @pytest.mark.parametrize("sizes", [(7, 3), (6, 5, 4), (8, 7, 6, 5), (5, 9, 1, 6, 2)])
 @pytest.mark.parametrize("rows", [1, 2, 9])
-@pytest.mark.parametrize("soft", [False, True])
-def test_gradients_against_central_differences(sizes, rows, soft):
-    spec = Spec(sizes, dtype="float64")
+@pytest.mark.parametrize(("soft", "dropout"), [(False, 0.0), (True, 0.0), (False, 0.4)])
+def test_gradients_against_central_differences(sizes, rows, soft, dropout):
+    spec = Spec(sizes, dtype="float64", dropout=dropout)
     rng = np.random.default_rng([*sizes, rows])
     x_bi = rng.random((rows, sizes[0]))
     y_b = rng.integers(0, sizes[-1], rows).astype(np.int32)
@@ -195,7 +259,7 @@ def test_gradients_against_central_differences(sizes, rows, soft):
         grads, layers = gradients(params, x_bi, y_b, w_b, spec)
         # A hidden unit within reach of the kink of ReLU has no derivative to compare with.
         reach = 100 * step * (1 + max(np.abs(a).max() for a in (x_bi, *layers)))
-        pre = pre_activations(params, x_bi)
+        pre = pre_activations(params, x_bi, spec)
         if any(np.abs(z).min() < reach for z in pre):
             continue
         direction = random_layers(spec, seed=1000 + draw)
@@ -219,12 +283,12 @@ def test_gradients_against_central_differences(sizes, rows, soft):
     pytest.fail("every draw was near a kink")
 
 
-def pre_activations(params: Layers, x_bi) -> list:
+def pre_activations(params: Layers, x_bi, spec: Spec) -> list:
     """What ReLU sees, in every hidden layer."""
     out, a_bi = [], x_bi
-    for w_io, b_o in list(zip(*params))[:-1]:
+    for w_io, b_o, kept_bo in zip(*params, factors(spec, len(x_bi))):  # the last layer has no ReLU
         out.append(a_bi @ w_io + b_o)
-        a_bi = np.maximum(out[-1], 0)
+        a_bi = np.maximum(out[-1], 0) * kept_bo
     return out
 
 

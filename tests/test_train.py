@@ -9,8 +9,9 @@ from fmnist_fast import train
 from fmnist_fast.augment import mirrored, with_flips
 from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.errors import ArgumentError
+from fmnist_fast.modelfile import load_model
 from fmnist_fast.recipe import Recipe
-from fmnist_fast.run import Progress, epoch_order, split
+from fmnist_fast.run import Progress, dropout_key, epoch_order, split
 from fmnist_fast.targets import smoothed
 from fmnist_fast.train import TrainingDiverged, TrainingInterrupted
 
@@ -203,6 +204,9 @@ def test_equal_sample_weights_change_nothing(small_dataset):
         ({"weight_decay": -1}, "weight_decay is -1.0: give 0 or more"),
         ({"weight_decay": 500.0}, "lr is 0.002 and weight_decay is 500: their product"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0: give less than 1"),
+        ({"dropout": 1.0}, "dropout is 1.0: give less than 1"),
+        ({"dropout": -0.1}, "dropout is -0.1: give 0 or more"),
+        ({"dropout": "some"}, "dropout is 'some': give a number"),
         ({"flips": 1}, "flips is 1: give True, False or None"),
     ],
 )
@@ -369,8 +373,14 @@ def test_flips_show_half_of_the_rows_in_the_mirror():
 
 
 @pytest.mark.parametrize("backend", [name for name in NAMES if unavailable(name) is None])
-def test_flips_smoothing_and_decay_in_every_backend(small_dataset, backend):
-    recipe = {"flips": True, "label_smoothing": 0.1, "weight_decay": 10.0, "epochs": 3}
+def test_what_a_recipe_uses_in_every_backend(small_dataset, backend):
+    recipe = {
+        "flips": True,
+        "label_smoothing": 0.1,
+        "weight_decay": 20.0,
+        "dropout": 0.3,
+        "epochs": 3,
+    }
     result = train(small_dataset, backend=backend, threads=2, hidden=(32,), **recipe)
     truth = train(
         small_dataset, backend="numpy", threads=1, hidden=(32,), dtype="float64", **recipe
@@ -380,12 +390,29 @@ def test_flips_smoothing_and_decay_in_every_backend(small_dataset, backend):
     # much, as seen below, and test_equivalence.py has the bounds, from the arithmetic.
     assert (got.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.97
     assert result.history[-1].train_loss == pytest.approx(truth.history[-1].train_loss, rel=1e-3)
-    for option in ("flips", "label_smoothing", "weight_decay"):
+    for option in ("flips", "label_smoothing", "weight_decay", "dropout"):
         rest = {name: value for name, value in recipe.items() if name != option}
         without = train(small_dataset, backend=backend, threads=2, hidden=(32,), **rest)
         assert without.history[-1].train_loss != pytest.approx(
             truth.history[-1].train_loss, rel=1e-2
         )
+
+
+def test_dropout_is_a_function_of_seed_and_epoch():
+    keys = {dropout_key(seed, epoch) for seed in range(20) for epoch in range(1, 21)}
+    assert len(keys) == 400
+    assert all(0 <= key < 2**64 for key in keys)
+    assert dropout_key(3, 4) == dropout_key(3, 4)
+
+
+def test_dropout_is_not_part_of_what_a_model_says(small_dataset, tmp_path):
+    model = train(small_dataset, dropout=0.5, **FAST).model
+    model.save(tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path / "model.safetensors", backend="numpy", threads=1)
+    assert loaded.training["dropout"] == 0.5
+    assert np.array_equal(
+        loaded.predict_proba(small_dataset.x_test), model.predict_proba(small_dataset.x_test)
+    )
 
 
 def test_flips_are_for_images(small_dataset):

@@ -81,6 +81,12 @@ def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
     type=click.FloatRange(0, 1, max_open=True),
     help="Share of every target that all classes have alike: 0.05 teaches not to be too sure.",
 )
+@_of_recipe(
+    "--dropout",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of the hidden layers' outputs that every row of every epoch does without: 0.2 "
+    "keeps large networks from learning by heart, and wants twice the epochs.",
+)
 @click.option(
     "--flips/--no-flips",
     default=None,

@@ -31,6 +31,14 @@ typedef struct {
     long ld, next;
 } panels;
 
+/* Dropout in a batch: the 64 random bits of every row, the least bits of a unit that stays, and
+ * what the units that stay are multiplied by. See random_bits in kernels/reference.py. */
+typedef struct {
+    const uint64_t *row;
+    uint32_t least;
+    float scale;
+} dropout;
+
 typedef struct {
     const char *name;
 
@@ -70,9 +78,14 @@ typedef struct {
     /* x = max(0, x), NaN stays NaN; mask[s] gets the bits of what is not zero. */
     void (*relu)(float *x, long ldx, uint64_t *mask, long first, long last, long width);
 
-    /* delta = 0 where a is not above 0; mask[s] gets the bits of what is not zero. */
+    /* x = 0 where dropout says so, the others scaled; unit is the number of the first column.
+     * mask[s] gets the bits of what is not zero. */
+    void (*drop_out)(float *x, long ldx, uint64_t *mask, long first, long last, long width,
+                     const dropout *drop, uint32_t unit);
+
+    /* delta = scale * delta where a is above 0, else 0; mask[s] gets the bits of what is not zero. */
     void (*relu_delta)(const float *a, float *delta, long ldd, uint64_t *mask, long first,
-                       long last, long width);
+                       long last, long width, float scale);
 
     /* The largest of `count` numbers and of so_far. */
     float (*largest)(const float *z, float so_far, long count);

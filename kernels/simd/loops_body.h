@@ -295,22 +295,49 @@ static void relu(float *x, long ldx, uint64_t *mask, long first, long last, long
     }
 }
 
+#define LANE_NUMBER(j, unused) (j)
+
+/* 32 random bits for every lane, the first of which is this unit: kernels/reference.py says how. */
+INLINE uvec random_bits(uint64_t row, uint32_t unit)
+{
+    const uvec lane = {EVERY_LANE(LANE_NUMBER, 0)};
+    uvec bits = (lane + unit) * 0x9E3779B9u + (uint32_t)row;
+    bits = (bits ^ bits >> 16) * 0x7FEB352Du;
+    bits ^= (uint32_t)(row >> 32);
+    bits = (bits ^ bits >> 15) * 0x846CA68Bu;
+    return bits ^ bits >> 16;
+}
+
+static void drop_out(float *x, long ldx, uint64_t *mask, long first, long last, long width,
+                     const dropout *drop, uint32_t unit)
+{
+    for (long s = first; s < last; s++) {
+        uint64_t bits = 0;
+        for (long c = 0; c < width; c += LANES) {
+            ivec out = (ivec)(random_bits(drop->row[s], unit + (uint32_t)c) < drop->least);
+            vec a = choose(out, splat(0), load(x + s * ldx + c) * splat(drop->scale));
+            store(x + s * ldx + c, a);
+            bits |= (uint64_t)nonzero(a) << c;
+        }
+        mask[s] = bits;
+    }
+}
+
 static void relu_delta(const float *a, float *delta, long ldd, uint64_t *mask, long first,
-                       long last, long width)
+                       long last, long width, float scale)
 {
     for (long s = first; s < last; s++) {
         uint64_t bits = 0;
         for (long c = 0; c < width; c += LANES) {
             long at = s * ldd + c;
-            vec d = choose(load(a + at) > splat(0), load(delta + at), splat(0));
+            vec d = splat(scale) * load(delta + at);
+            d = choose(load(a + at) > splat(0), d, splat(0));
             store(delta + at, d);
             bits |= (uint64_t)nonzero(d) << c;
         }
         mask[s] = bits;
     }
 }
-
-#define LANE_NUMBER(j, unused) (j)
 
 /* x in the first n lanes, no in the others. */
 INLINE vec first_lanes(vec x, long n, vec no)
@@ -434,5 +461,5 @@ static double multiply_adds(long turns)
 }
 
 const loops TABLE = {NAME,          multiply, multiply_dense, turn,        adam_turned,
-                     bias_gradient, adam,     add,            relu,        relu_delta,
+                     bias_gradient, adam,     add,            relu,        drop_out,   relu_delta,
                      largest,       exponential, share_out, share_out_soft, row_of_bytes, row_of_floats, multiply_adds};
