@@ -149,8 +149,8 @@ def find_folder(data_dir: Path | None = None) -> Path | None:
     try:
         if folder_of(_KEY).is_dir():
             return folder_of(_KEY)
-        return cache_folder() if (cache_folder() / next(iter(FILES))).is_file() else None
-    except OSError:
+        return _fetched()
+    except (OSError, Unreachable):
         return None
 
 

@@ -23,8 +23,15 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # A photograph of 25 megapixels is 75 MB when it is decoded.
 MOST_PIXELS = 25_000_000
 
-# Names that such files have.
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+# How files begin that telephones make: Pillow does not read the first kind, and few decoders of
+# the other have been tested for long.
+TELEPHONES = {b"ftyphei": "HEIC", b"ftypmif": "HEIC", b"ftyphev": "HEIC", b"ftypavi": "AVIF"}
+
+# Names of pictures, also of those whose answer is that they cannot be read.
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
+    *(".heic", ".heif", ".avif"),
+)
 
 # Thinner than this, or longer for its width, nothing that is worn can be seen.
 LEAST_SIDE, LONGEST = 16, 8.0
@@ -125,7 +132,7 @@ def _opened(source: Path | BinaryIO) -> "Iterator[Image.Image]":
     """The image, of which so far only the head was read. Raises: DataError for all that is wrong
     with it, also while it is being decoded.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     with warnings.catch_warnings():
         # What Pillow warns of (a huge size, damaged metadata) is refused here, or does no harm.
@@ -139,7 +146,23 @@ def _opened(source: Path | BinaryIO) -> "Iterator[Image.Image]":
             raise
         except Image.DecompressionBombError as error:  # which Pillow sees before we do
             raise DataError("the image is huge: make it smaller, at most 25 megapixels") from error
+        except UnidentifiedImageError as error:
+            kind = _telephones_kind(source)
+            if kind:
+                raise DataError(f"{kind} images cannot be read: save it as JPEG or PNG") from error
+            raise DataError("not an image, or a damaged one") from error
         except OSError as error:
             raise DataError(error.strerror or "not an image, or a damaged one") from error
         except Exception as error:  # Pillow's decoders have a dozen kinds for a damaged file
             raise DataError("not an image, or a damaged one") from error
+
+
+def _telephones_kind(source: Path | BinaryIO) -> str | None:
+    """HEIC or AVIF, if it is one of them."""
+    if isinstance(source, Path):
+        with open(source, "rb") as file:
+            head = file.read(11)
+    else:
+        source.seek(0)
+        head = source.read(11)
+    return TELEPHONES.get(head[4:])

@@ -184,6 +184,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Description and tensors, as the file has them."""
     from safetensors import SafetensorError, safe_open
 
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "not a file"
+        raise ModelFileError(f"{path} is {what}: give a file that 'fmnist-fast train' wrote")
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}: train one with 'fmnist-fast train'")
     try:

@@ -393,6 +393,13 @@ def test_fetched_files_in_the_cache_serve_without_network(stand_in, own_cache):
         assert load_quietly(name).checksum == fashion_mnist.CHECKSUM
 
 
+def test_a_download_that_broke_off_is_not_the_set(stand_in, own_cache):
+    stand_in.rename(own_cache / "fmnist-fast")
+    assert fashion_mnist.find_folder() == own_cache / "fmnist-fast"
+    (own_cache / "fmnist-fast" / list(fashion_mnist.FILES)[-1]).unlink()
+    assert fashion_mnist.find_folder() is None
+
+
 def test_decoded_copy_serves_without_its_source(tmp_path, stand_in):
     arrays = arrays_of(load_quietly("fashion-mnist", stand_in))
     stand_in.rename(tmp_path / "elsewhere")

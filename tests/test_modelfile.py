@@ -176,7 +176,7 @@ def test_other_files_are_refused_by_name(tmp_path):
         load_model(path)
     with pytest.raises(ModelFileError, match="there is no model file"):
         load_model(tmp_path / "missing")
-    with pytest.raises(ModelFileError, match="there is no model file"):
+    with pytest.raises(ModelFileError, match="is a folder: give a file"):
         load_model(tmp_path)
 
 

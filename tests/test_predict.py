@@ -91,6 +91,33 @@ def test_one_that_cannot_be_read_costs_its_own_answer_only(samples, tmp_path, ca
     assert out.startswith(f"{shirt}: ")
 
 
+@pytest.mark.parametrize(
+    ("brand", "kind"), [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")]
+)
+def test_what_telephones_make_is_named(brand, kind, tmp_path, capsys):
+    content = b"\0\0\0\x18ftyp" + brand + bytes(16)
+    (tmp_path / "a.heic").write_bytes(content)
+    code, out, _ = asked(capsys, "--json", tmp_path)
+    assert code == 1
+    assert json.loads(out)[0]["error"] == f"{kind} images cannot be read: save it as JPEG or PNG"
+    with pytest.raises(DataError, match=f"{kind} images cannot be read"):
+        picture(content)
+
+
+def test_answers_that_nobody_can_read_are_not_made(samples, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["predict", str(samples["T-shirt on boards"])]) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("", "is a folder: give"), ("/dev/null", "is not a file: give")]
+)
+def test_what_is_no_model_file_is_said(model, said, samples, capsys):
+    code, _, err = asked(capsys, "--model", model, samples["T-shirt on boards"])
+    assert code == 2
+    assert said in err
+
+
 @pytest.mark.parametrize("level", [0, 99, 255])
 def test_a_28x28_image_of_one_gray_is_nothing(level, tmp_path, capsys):
     Image.fromarray(np.full((28, 28), level, np.uint8)).save(tmp_path / "flat.png")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import warnings
 from collections import deque
 from collections.abc import Iterator
@@ -55,7 +56,8 @@ def predict(
     threads: int | None,
     as_json: bool,
 ) -> int:
-    """Say what is on each IMAGE, a file, or a folder of files and folders.
+    """Say what is on each IMAGE, a file, or a folder: all in it, and in its folders, that has the
+    name of an image.
 
     On photographs the garment is found, cut out, straightened and made small, as the data set was
     made. A grayscale image of 28x28 pixels, the garment bright on black, is taken as it is. "Not
@@ -66,10 +68,13 @@ def predict(
       \b
       fmnist-fast predict shirt.jpg shoes.png
       fmnist-fast predict --json photos >answers.json
+      fmnist-fast predict -- -name-with-a-dash.jpg
     """
     from ..cores import usable_cores
     from ..recognise import Recogniser
 
+    if sys.stdout is None:
+        raise UserError("standard output is closed, and the answers would be lost")
     recogniser = Recogniser(model, backend=backend, threads=1)
     paths = list(chain.from_iterable(map(_files, images)))
     failed = plain = 0
