@@ -207,9 +207,10 @@ class Recipe:
         if self.augment is not None and self.augment not in AUGMENTATIONS:
             choices = ", ".join(AUGMENTATIONS)
             raise ArgumentError(f"unknown augment {self.augment!r}: choose from {choices}")
-        if self.augment and self.distillation:
+        if self.distillation and self.augment != self.distillation.teacher.augment:
             raise ArgumentError(
-                "augment and distillation cannot be combined: leave one of them out"
+                f"augment is {self.augment!r}, and {self.distillation.teacher.augment!r} for the "
+                "teachers: who teaches must have seen such images"
             )
         if self.schedule not in SCHEDULES:
             choices = ", ".join(SCHEDULES)

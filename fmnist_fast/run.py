@@ -15,7 +15,7 @@ from .averaging import copied, move_towards
 from .checkpoint import Checkpoints, Snapshot
 from .data import Dataset
 from .errors import ArgumentError, CheckpointError
-from .kernels import Data, Floats, Layers, Spec
+from .kernels import Data, Layers, Spec
 from .metrics import Evaluation, evaluate
 from .network import (
     DROPOUT,
@@ -31,7 +31,8 @@ from .pace import Clock, Pace, StepPace, TimePace
 from .photolike import PhotoLike, check_imitable
 from .recipe import Recipe
 from .schedule import Adam
-from .targets import blended, smoothed
+from .targets import smoothed
+from .teachers import Teachers
 
 __all__ = [
     "Diverged",
@@ -154,8 +155,8 @@ def dropout_key(seed: int, epoch: int) -> int:
 class Run:
     """One training run: what it needs at every epoch, and the best it has so far.
 
-    recipe : resolved. taught_nk : what teachers say of every row, and with flips of every mirror
-    image behind them; None: there are no teachers. clock : of all networks that belong together.
+    recipe : resolved. teachers : to learn from, if any. clock : of all networks that belong
+    together.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class Run:
         backend: str,
         threads: int | None,
         sample_weight: ArrayLike | None,
-        taught_nk: Floats | None = None,
+        teachers: Teachers | None = None,
         clock: Clock | None = None,
     ) -> None:
         rows, inputs = len(dataset.x_train), prod(dataset.x_train.shape[1:])
@@ -184,10 +185,13 @@ class Run:
         self.x_validation, self.y_validation = x_ni[self.held_back], y_n[self.held_back]
         self.x_strangers = x_ni[:0]
         weights_n = _check_weights(sample_weight, rows) * self._class_weights(y_n, classes)[y_n]
-        self.data = self._learned_from(x_ni, y_n, weights_n, taught_nk)
+        self.data = self._learned_from(x_ni, y_n, weights_n)
         self.images: NewEveryEpoch | None = None
         if recipe.augment:
             self._learn_from_imitations(dataset.x_train, y_n)
+        self.teachers, self.asked_n = teachers, self.data.targets_n
+        if teachers and not self.images:
+            self._listen()
 
         self.batches = ceil(len(self.train_rows) / recipe.batch_size)
         self.pace: Pace = StepPace(recipe.schedule, recipe.lr, self.batches * recipe.epochs)
@@ -216,7 +220,6 @@ class Run:
         x_ni: NDArray,
         y_n: NDArray[np.int32],
         weights_n: NDArray[np.float64],
-        taught_nk: Floats | None,
     ) -> Data:
         """What the recipe makes of the training set."""
         recipe, spec = self.recipe, self.network.spec
@@ -227,8 +230,6 @@ class Run:
             x_ni = mirrored(x_ni.reshape(self.dataset.x_train.shape)).reshape(-1, spec.sizes[0])
             targets_n = np.concatenate([targets_n, targets_n])
             weights_n = np.concatenate([weights_n, weights_n])
-        if taught_nk is not None and recipe.distillation:
-            targets_n = blended(taught_nk, targets_n, recipe.distillation.share)
         return self.network.data(x_ni, targets_n, weights_n)
 
     def _learn_from_imitations(self, images: NDArray, y_n: NDArray[np.int32]) -> None:
@@ -240,6 +241,12 @@ class Run:
         self.data = made.extended(self.data, spec.sizes[-1], spec.dtype)
         self.train_rows = made.rows_n
         self.x_validation, self.x_strangers = made.x_validation, made.x_strangers
+
+    def _listen(self) -> None:
+        """Learn from what the teachers say of the images as they are now."""
+        assert self.teachers
+        targets_nk = self.teachers.targets(self.data.x_ni, self.asked_n)
+        self.data = self.data._replace(targets_n=targets_nk)
 
     def limit_time(self, begin: float, end: float) -> None:
         """Plan the run by the clock: from one reading of it to the other."""
@@ -296,6 +303,8 @@ class Run:
             order_n = with_flips(order_n, len(self.dataset.x_train), self.recipe.seed, self.number)
         if self.images:
             self.data = self.data._replace(x_ni=self.images.of(self.number))
+            if self.teachers:
+                self._listen()
         stride = 1
         while self.first < self.batches:
             if should_stop():
@@ -446,7 +455,9 @@ class Run:
         return {"params": self.state.params, "m": self.state.m, "v": self.state.v, **kept}
 
     def _learned_checksum(self) -> str:
-        digest = sha256(np.ascontiguousarray(self.data.targets_n).data)
+        """Of what does not change from epoch to epoch."""
+        targets_n = self.asked_n if self.images else self.data.targets_n
+        digest = sha256(np.ascontiguousarray(targets_n).data)
         digest.update(np.ascontiguousarray(self.data.weights_n).data)
         return digest.hexdigest()
 

@@ -11,22 +11,22 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from .augment import mirrored
 from .backend import get_backend, instruction_set_of, name_of, unavailable
 from .calibration import fit_temperature, sure_threshold, tempered
 from .checkpoint import Checkpoints, RunFolder, Snapshot, read_identity
 from .data import Dataset
 from .errors import ArgumentError, CheckpointError, UserError
-from .kernels import Floats, Spec
+from .kernels import Spec
 from .metrics import Evaluation, evaluate
 from .modelfile import Model
-from .network import Network, check_labels
+from .network import check_labels
 from .pace import Clock
 from .presets import preset as preset_recipe
 from .recipe import Recipe
 from .run import Diverged, Epoch, EpochState, Progress, Run, StopRequested, resolved
+from .teachers import Teachers
 
 __all__ = [
     "Epoch",
@@ -241,9 +241,9 @@ class _Training:
         """The teachers first."""
         recipe = self.recipe
         shares = _shares_of_time(recipe, self.dataset)
-        taught_nk = None
+        teachers = None
         if recipe.distillation:
-            of = recipe.distillation.teachers
+            of, networks = recipe.distillation.teachers, []
             for number in range(1, of + 1):
                 self.progress.teacher(number, of)
                 seed = recipe.seed * of + number - 1
@@ -251,14 +251,14 @@ class _Training:
                     recipe.distillation.teacher, seed=seed, time_budget=recipe.time_budget
                 )
                 run = self._trained(taught, None, f"teacher-{number}", shares[number - 1 :])
-                said_nk = self._say(run.best_network(), recipe.distillation.temperature) / of
-                taught_nk = said_nk if taught_nk is None else taught_nk + said_nk
-        return self._result(self._trained(recipe, taught_nk, "", shares[-1:], self.callbacks))
+                networks.append(run.best_network())
+            teachers = Teachers(tuple(networks), recipe.distillation)
+        return self._result(self._trained(recipe, teachers, "", shares[-1:], self.callbacks))
 
     def _trained(
         self,
         recipe: Recipe,
-        taught_nk: Floats | None,
+        teachers: Teachers | None,
         stage: str,
         shares: Sequence[float],
         callbacks: Sequence[Callback] = (),
@@ -266,7 +266,7 @@ class _Training:
         """One network, trained to the end. shares : of the time left, for it and those after it."""
         run = Run(
             *(self.dataset, recipe, self.backend, self.threads, self.sample_weight),
-            taught_nk,
+            teachers,
             self.clock,
         )
         checkpoints = self.folder.stage(stage) if self.folder else None
@@ -315,17 +315,6 @@ class _Training:
             if not self.folder.stage(stage).save(snapshot):
                 raise OSError(None, "it could not be written", str(folder))
         self.folder.close()
-
-    def _say(self, network: Network, temperature: float) -> NDArray[np.float64]:
-        """What a teacher says of every training row, then of every mirror image of the student."""
-        said_nk = tempered(network.predict_proba(self.dataset.x_train), temperature)
-        if not self.recipe.flips:
-            return said_nk
-        rows = len(self.dataset.x_train)
-        mirror_images = mirrored(self.dataset.x_train)[rows:]
-        return np.concatenate(
-            [said_nk, tempered(network.predict_proba(mirror_images), temperature)]
-        )
 
     def _result(self, run: Run) -> TrainingResult:
         """The best model of a run so far, calibrated, and measured on the test set."""

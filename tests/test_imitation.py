@@ -8,13 +8,16 @@ import pytest
 from fmnist_fast import train
 from fmnist_fast.augment import NewEveryEpoch
 from fmnist_fast.backend import NAMES, unavailable
+from fmnist_fast.calibration import tempered
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.fashion_mnist import CLASS_NAMES
 from fmnist_fast.imitation import ROWS, _box, _cropped, _sampled, imitated, strangers
 from fmnist_fast.kernels import Layers
 from fmnist_fast.photolike import SHARE, PhotoLike
-from fmnist_fast.recipe import Recipe
+from fmnist_fast.recipe import Distillation, Recipe
 from fmnist_fast.run import Progress, Run, resolved, split
+from fmnist_fast.targets import blended
+from fmnist_fast.teachers import Teachers
 
 BACKENDS = [name for name in NAMES if unavailable(name) is None]
 
@@ -146,6 +149,30 @@ def test_training_by_imitations_is_the_same_for_any_cut_and_number_of_threads(cl
     assert train(clothes, threads=threads, **options).model.to_bytes() == first
 
 
+def test_a_student_hears_what_its_teachers_say_of_every_epochs_images(clothes):
+    teacher = Recipe(augment="photos", hidden=(24,), epochs=1)
+    how = Distillation(teacher, teachers=2, temperature=3.0, share=0.6)
+    networks = tuple(
+        train(clothes, **{**vars(teacher), "seed": seed}, threads=1).model.network
+        for seed in (1, 2)
+    )
+    recipe = resolved(Recipe(augment="photos", distillation=how, hidden=(16,), epochs=3), clothes)
+    run = Run(clothes, recipe, "numpy", 1, None, Teachers(networks, how))
+    asked_nk, heard = run.asked_n, []
+
+    class Listening(Progress):
+        def epoch(self, record):
+            rows_n = run.train_rows
+            said_nk = sum(tempered(n.predict_proba(run.data.x_ni), 3.0) / 2 for n in networks)
+            expected_nk = blended(said_nk, asked_nk, 0.6)
+            assert np.array_equal(run.data.targets_n[rows_n], expected_nk[rows_n])
+            heard.append(expected_nk)
+
+    run.train(Listening(), lambda: False)
+    assert len(heard) == 3
+    assert not np.array_equal(heard[0], heard[1])
+
+
 def test_what_cannot_be_imitated_is_refused(small_dataset, clothes):
     with pytest.raises(ArgumentError, match="knows only the classes of Fashion-MNIST"):
         train(small_dataset, augment="photos")
@@ -154,7 +181,7 @@ def test_what_cannot_be_imitated_is_refused(small_dataset, clothes):
         train(flat, augment="photos")
     with pytest.raises(ArgumentError, match="unknown augment 'mixup': choose from photos"):
         train(clothes, augment="mixup")
-    with pytest.raises(ArgumentError, match="cannot be combined"):
+    with pytest.raises(ArgumentError, match="who teaches must have seen such images"):
         train(clothes, preset="best", augment="photos")
     with pytest.raises(ArgumentError, match="sure is 1: give a share below 1"):
         train(clothes, sure=1)

@@ -35,7 +35,7 @@ LAYERS = (
     {"bench", "bench.machine", "bench.peers", "bench.phases"},
     {"train"},
     {"run", "presets"},
-    {"photolike", "recognise"},
+    {"photolike", "recognise", "teachers"},
     {"modelfile", "data", "augment", "checkpoint", "recipe", "pace", "corruptions", "imitation"},
     {"network", "fashion_mnist", "photo", "garments", "metrics", "targets"},
     {"cutout", "images", "averaging"},

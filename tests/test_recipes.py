@@ -21,6 +21,7 @@ from fmnist_fast.presets import DEFAULT, PRESETS, measured, preset
 from fmnist_fast.recipe import Distillation, Recipe
 from fmnist_fast.run import Progress, Run, resolved
 from fmnist_fast.targets import blended, smoothed
+from fmnist_fast.teachers import Teachers
 from fmnist_fast.train import TrainingDiverged
 
 FAST = {"epochs": 2, "hidden": (16,), "threads": 1}
@@ -79,16 +80,17 @@ def test_a_student_learns_what_its_teachers_say(small_dataset, name):
     taught_by = Distillation(Recipe(hidden=(24,), epochs=3), teachers=2, temperature=3.0, share=0.6)
     options = {**FAST, "backend": name, "flips": True, "seed": 5}
     student = train(small_dataset, distillation=taught_by, **options)
-    halves = np.split(mirrored(small_dataset.x_train), 2)  # BLAS sums other shapes otherwise
-    said_nk = 0
+    said_nk, networks = 0, []
     for seed in (10, 11):
         teacher = train(small_dataset, hidden=(24,), epochs=3, seed=seed, threads=1, backend=name)
-        probability_nk = np.concatenate([teacher.model.network.predict_proba(x) for x in halves])
+        networks.append(teacher.model.network)
+        probability_nk = networks[-1].predict_proba(mirrored(small_dataset.x_train))
         said_nk = said_nk + tempered(probability_nk, 3.0) / 2
     asked_nk = smoothed(small_dataset.y_train.astype(np.int32), 10, 0.05, "float32")
     expected_nk = blended(said_nk, np.concatenate([asked_nk, asked_nk]), 0.6)
     recipe = resolved(Recipe(distillation=taught_by, **without_threads(options)), small_dataset)
-    by_hand = Run(small_dataset, recipe, name, 1, None, said_nk)
+    teachers = Teachers(tuple(networks), taught_by)
+    by_hand = Run(small_dataset, recipe, name, 1, None, teachers)
     np.testing.assert_array_equal(by_hand.data.targets_n, expected_nk)
     by_hand.train(Progress(), lambda: False)
     for ours, theirs in zip(student.model.network.params, by_hand.best_network().params):
