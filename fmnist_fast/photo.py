@@ -6,7 +6,6 @@ section 2. Here the garment must be found first, and the light be evened out.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,6 @@ from numpy.typing import NDArray
 from .cutout import cut_out, symmetry
 from .errors import DataError
 from .images import Picture
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Prepared", "adjusted", "as_it_is", "prepared"]
 
