@@ -20,6 +20,7 @@ pytest.importorskip(
 
 from app_server import served
 from conftest import REAL_FOLDER
+from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from fmnist_fast.app.samples import SAMPLES, draw_sample
@@ -56,9 +57,17 @@ def address(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium(tmp_path_factory):
+    """With a camera that sees a drawn dress."""
+    film = tmp_path_factory.mktemp("camera") / "dress.y4m"
+    film.write_bytes(one_frame(draw_sample("Dress on a wall")))
+    camera = (
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+    )
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
         yield browser
         browser.close()
 
@@ -151,6 +160,15 @@ def upload(page, *files):
     )
 
 
+def one_frame(content: bytes) -> bytes:
+    """A picture as a film of one frame, in the format YUV4MPEG2."""
+    picture = Image.open(io.BytesIO(content)).convert("YCbCr").resize((640, 480))
+    y, u, v = picture.split()
+    planes = (y, u.reduce(2), v.reduce(2))
+    head = b"YUV4MPEG2 W640 H480 F10:1 Ip A1:1 C420jpeg\nFRAME\n"
+    return head + b"".join(plane.tobytes() for plane in planes)
+
+
 def bars(page):
     return page.get_by_test_id("stProgress")
 
@@ -189,6 +207,19 @@ def test_pictures_are_answered(opened, photograph):
     expect(page.get_by_role("heading", name="T-shirt/top")).to_be_visible()
     expect(bars(page).first).to_contain_text("T-shirt/top: ")
     photograph(page, "classify-sample")
+
+
+def test_the_camera_takes_a_picture(opened, photograph):
+    page = opened("")
+    page.get_by_text("Camera", exact=True).click()
+    page.locator("video").evaluate(
+        "film => new Promise(go => film.readyState > 1 ? go() : film.addEventListener("
+        "'loadeddata', go))"
+    )
+    page.get_by_role("button", name="Take Photo").click()
+    expect(bars(page)).to_have_count(3, timeout=30_000)
+    expect(page.get_by_role("heading", name="Dress")).to_be_visible()
+    photograph(page, "classify-camera")
 
 
 def test_a_bad_file_is_one_friendly_line(opened, photograph):
