@@ -4,9 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .data import Dataset
+from .drawing import SIDE
 from .errors import ArgumentError
 from .fashion_mnist import CLASS_NAMES
-from .imitation import SIDE, imitated, strangers
+from .imitation import imitated, strangers
 from .kernels import Data
 from .targets import smoothed
 

@@ -9,12 +9,14 @@ from fmnist_fast import train
 from fmnist_fast.augment import NewEveryEpoch
 from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.calibration import tempered
+from fmnist_fast.drawing import box, cropped, sampled
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.fashion_mnist import CLASS_NAMES
-from fmnist_fast.imitation import ROWS, _box, _cropped, _sampled, imitated, strangers
+from fmnist_fast.imitation import ROWS, imitated, strangers
 from fmnist_fast.kernels import Layers
 from fmnist_fast.photolike import SHARE, PhotoLike
 from fmnist_fast.recipe import Distillation, Recipe
+from fmnist_fast.redrawn import pairs_from_above
 from fmnist_fast.run import Progress, Run, resolved, split
 from fmnist_fast.targets import blended
 from fmnist_fast.teachers import Teachers
@@ -74,23 +76,39 @@ def test_strangers_are_other_things(clothes):
     assert few[2::4].any()
 
 
+def test_shoes_from_above_are_two_and_of_the_fabric_of_one():
+    labels = np.repeat((5, 7, 9), 40)
+    images = np.full((120, 28, 28), 99, np.float32)
+    pairs = pairs_from_above(images, labels, np.random.default_rng(0))
+    assert pairs.shape == images.shape
+    shoe = pairs > 0
+    assert shoe[:, :, :14].any(axis=(1, 2)).all()
+    assert shoe[:, :, 14:].any(axis=(1, 2)).all()
+    assert 0.3 < shoe.mean() < 0.75
+    width = shoe.any(axis=1).sum(axis=1)
+    assert np.median(width[80:]) > np.median(width[:80])  # boots are wide
+    fabric = 99 + 20  # made brighter than any background
+    tones = [set(np.unique(pair)) - {0} for pair in pairs]
+    assert all(fabric in tone and len(tone) <= 2 for tone in tones)
+
+
 def test_sampling_between_pixels():
     image = np.arange(28 * 28, dtype=np.float32).reshape(1, 28, 28)
     y, x = np.full((1, 28, 28), 3.25), np.full((1, 28, 28), 7.5)
-    assert _sampled(image, y, x)[0, 0, 0] == pytest.approx(3.25 * 28 + 7.5)
-    assert not _sampled(image, y + 100, x).any()
-    both = _sampled(image + 2j * image, y, x)
+    assert sampled(image, y, x)[0, 0, 0] == pytest.approx(3.25 * 28 + 7.5)
+    assert not sampled(image, y + 100, x).any()
+    both = sampled(image + 2j * image, y, x)
     assert both.imag == pytest.approx(2 * both.real)
 
 
 def test_a_crop_fills_the_frame():
     image = np.zeros((1, 28, 28), np.float32)
     image[0, 4:14, 10:20] = 200
-    box = _box(image)
-    assert [int(edge[0]) for edge in box] == [4, 14, 10, 20]
-    whole = _cropped(image, box, np.ones(1))
+    found = box(image)
+    assert [int(edge[0]) for edge in found] == [4, 14, 10, 20]
+    whole = cropped(image, found, np.ones(1))
     assert (whole > 100).mean() > 0.9
-    wide = _cropped(image, box, np.full(1, 2.0))
+    wide = cropped(image, found, np.full(1, 2.0))
     rows = (wide[0] > 100).any(axis=1).sum()
     assert 12 <= rows <= 15
 
