@@ -26,7 +26,7 @@ _LARGE = replace(_STANDARD, batch_size=256, lr=1.5e-3, label_smoothing=0.0)
 
 # Chosen on the 5,000 validation rows of Fashion-MNIST.
 PRESETS = {
-    "fast": replace(_STANDARD, epochs=7, weight_decay=0.0, flips=False),
+    "fast": replace(_STANDARD, epochs=5, weight_decay=0.0, flips=False),
     "standard": _STANDARD,
     "best": replace(
         _STANDARD,
@@ -51,7 +51,7 @@ PRESETS = {
 }
 
 # A recipe that gets this share of its time is better than one that needs less: measured with
-# standard beside fast, which are alike at 0.9 s.
+# standard of 30 epochs beside fast of 7, which are alike at 0.9 s.
 ENOUGH = 0.6
 
 

@@ -79,7 +79,7 @@ class Recipe:
     """
 
     hidden: tuple[int, ...] = (128, 64)
-    epochs: int = 30
+    epochs: int = 25
     batch_size: int = 64
     lr: float = 2e-3
     schedule: str = "onecycle"
