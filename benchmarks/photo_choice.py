@@ -9,35 +9,19 @@ choice made in this way. The best model's own figure is higher than that by chan
 """
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from photo_table import KINDS
+from photo_table import KINDS, look
 
 from fmnist_fast import load_model
-from fmnist_fast.cores import usable_cores
-from fmnist_fast.images import SUFFIXES, read_picture
-from fmnist_fast.photo import prepared
 
 
 def photographs(folder: Path, cutout: str) -> tuple[NDArray[np.uint8], list[str]]:
     """What a network sees of every photograph of the mapped kinds, (n, 28, 28), and their kinds."""
-    work = [
-        (kind, path)
-        for kind, labels in KINDS.items()
-        if labels
-        for path in sorted((folder / kind).glob("*"))
-        if path.suffix.lower() in SUFFIXES
-    ]
-
-    def pixels(path: Path) -> NDArray[np.uint8]:
-        return prepared(read_picture(path, longest=512), cutout).pixels
-
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        found = list(pool.map(pixels, (path for _, path in work)))
-    return np.stack(found), [kind for kind, _ in work]
+    mapped = [one for one in look(folder, None, cutout) if KINDS[one.kind]]
+    return np.stack([one.answer.prepared.pixels for one in mapped]), [one.kind for one in mapped]
 
 
 def folds_of(kinds: list[str], folds: int, seed: int) -> NDArray[np.int64]:

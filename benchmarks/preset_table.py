@@ -99,10 +99,13 @@ def rows(results: dict[str, Measured]) -> Iterator[str]:
 def sources(results: dict[str, Measured]) -> Iterator[str]:
     """On what, when and how it was measured."""
     seeds = min(len(result.seconds) for result in results.values())
-    dates = sorted({result.date for result in results.values()})
-    where = "; ".join(sorted({result.where for result in results.values()}))
-    yield f"Mean and standard deviation of {seeds} seeds; median of seconds, teachers included."
-    yield f"{', '.join(dates)}, {where}; `benchmarks/preset_table.py`"
+    yield f"Mean and standard deviation of {seeds} seeds; median of seconds, teachers included;"
+    yield "`benchmarks/preset_table.py`. Measured"
+    together: dict[tuple[str, str], list[str]] = {}
+    for name, result in results.items():
+        together.setdefault((result.date, result.where), []).append(name)
+    for (date, where), names in together.items():
+        yield f"- {', '.join(names)}: {date}, {where}"
 
 
 def main() -> None:

@@ -53,14 +53,17 @@ def drawers(
 
 
 def chance(share: float, rows: int, stream: np.random.Generator) -> NDArray[np.bool_]:
+    """Whether each row is among this share of all, (b, 1, 1)."""
     return column(stream.random(rows) < share)
 
 
 def sign(rows: int, stream: np.random.Generator) -> Floats:
+    """-1 or 1 for each row, (b, 1, 1)."""
     return column(np.where(stream.random(rows) < 0.5, np.float32(-1), np.float32(1)))
 
 
 def column(values_b: NDArray) -> NDArray:
+    """One value for each image, as it meets images: (b, 1, 1)."""
     return values_b[:, None, None]
 
 
@@ -86,26 +89,26 @@ def sampled(layers: NDArray, y: NDArray, x: NDArray) -> NDArray:
     padded = np.pad(layers, ((0, 0), (1, 2), (1, 2))).ravel()
     y = np.clip(np.asarray(y, np.float32) + 1, 0, SIDE + 1)
     x = np.clip(np.asarray(x, np.float32) + 1, 0, SIDE + 1)
-    row, column = np.trunc(y), np.trunc(x)  # float32 and integers together would be float64
-    below, right = y - row, x - column
+    upper, left = np.trunc(y), np.trunc(x)  # float32 and integers together would be float64
+    below, right = y - upper, x - left
     first = np.arange(len(layers))[:, None, None] * side**2
-    at = first + (row * side + column).astype(np.intp)
+    at = first + (upper * side + left).astype(np.intp)
 
     def in_row(at: NDArray[np.intp]) -> NDArray:
-        left: NDArray = padded[at]
-        left += (padded[at + 1] - left) * right
-        return left
+        between: NDArray = padded[at]
+        between += (padded[at + 1] - between) * right
+        return between
 
-    upper = in_row(at)
-    upper += (in_row(at + side) - upper) * below
-    return upper
+    found = in_row(at)
+    found += (in_row(at + side) - found) * below
+    return found
 
 
 def cropped(
-    images: Floats, box: tuple[NDArray, NDArray, NDArray, NDArray], widening: NDArray
+    images: Floats, edges: tuple[NDArray, NDArray, NDArray, NDArray], widening: NDArray
 ) -> Floats:
     """What is in the box, its width multiplied, as large as the image holds, in its middle."""
-    top, bottom, left, right = map(column, box)
+    top, bottom, left, right = map(column, edges)
     wider = column(widening)
     height, width = bottom - top, (right - left) * wider
     zoom = np.maximum(height, width) / SIDE
@@ -127,6 +130,7 @@ def box(images: Floats) -> tuple[NDArray, NDArray, NDArray, NDArray]:
 
 
 def any_along(mask: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """Which rows (axis 2) or columns (axis 1) of each mask have anything, (b, 28)."""
     return np.asarray(mask.any(axis=axis))
 
 

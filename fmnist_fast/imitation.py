@@ -108,15 +108,14 @@ def _in_parts(
 def _imitated(
     images: NDArray, labels_b: NDArray[np.integer], stream: np.random.Generator
 ) -> Images:
+    images = images.astype(np.float32)
     shoes_b = np.isin(labels_b, SHOES)
     from_above_b = shoes_b & (stream.random(len(images)) < FROM_ABOVE)
-    if from_above_b.any():
-        images = images.astype(np.float32)
-        theirs = images[from_above_b], labels_b[from_above_b]
-        images[from_above_b] = pairs_from_above(*theirs, stream)
+    theirs = images[from_above_b], labels_b[from_above_b]
+    images[from_above_b] = pairs_from_above(*theirs, stream)
     pairs_b = shoes_b & ~from_above_b & (stream.random(len(images)) < PAIRS)
     warp = _Warp.drawn(labels_b, pairs_b, stream)
-    layers = images.astype(np.float32) + 1j * (images > FABRIC).astype(np.float32)
+    layers = images + 1j * (images > FABRIC).astype(np.float32)
     y, x = warp.source(*_fitted(warp, layers.imag > 0.5, stream))
     seen = sampled(layers.astype(np.complex64), y, x)
     fabric, cover = np.ascontiguousarray(seen.real), np.ascontiguousarray(seen.imag)
@@ -203,10 +202,9 @@ def _fitted(
     """
     wide = 2 * (PLACES - MIDDLE)  # half as large: what leaves the image is seen too
     y, x = warp.source(wide[None, :, None], wide[None, None, :])
-    row = np.clip(np.rint(y), -1, SIDE).astype(np.int32) + 1
-    column = np.clip(np.rint(x), -1, SIDE).astype(np.int32) + 1
+    at = [np.clip(np.rint(place), -1, SIDE).astype(np.int32) + 1 for place in (y, x)]
     padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
-    seen = padded[np.arange(len(mask))[:, None, None], row, column]
+    seen = padded[np.arange(len(mask))[:, None, None], *at]
     (top, bottom), (left, right) = (_extent(any_along(seen, axis)) for axis in (2, 1))
     _, uniform = drawers(len(mask), stream)
     longest = np.maximum(bottom - top, right - left) / SIDE

@@ -330,7 +330,8 @@ class Run:
         lr_t[first:last] = rates
         before = (self.number - 1) * self.batches
         steps = Adam().steps(lr_t, before, recipe.batch_size, recipe.l2, recipe.weight_decay * lr_t)
-        steps = steps._replace(dropout_key=dropout_key(recipe.seed, self.number))
+        if recipe.dropout:
+            steps = steps._replace(dropout_key=dropout_key(recipe.seed, self.number))
         start = perf_counter()
         self.losses_t[first:last] = self.network.train_steps(
             self.state, self.data, order_n, steps, first, last

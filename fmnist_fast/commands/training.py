@@ -84,8 +84,8 @@ def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
 @_of_recipe(
     "--dropout",
     type=click.FloatRange(0, 1, max_open=True),
-    help="Share of the hidden layers' outputs that every row of every epoch does without: 0.2 "
-    "keeps large networks from learning by heart, and wants twice the epochs.",
+    help="Share of the hidden layers' outputs that every row of every epoch does without, like "
+    "0.2; wants more epochs.",
 )
 @click.option(
     "--flips/--no-flips",
