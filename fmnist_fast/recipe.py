@@ -210,7 +210,7 @@ class Recipe:
         if self.distillation and self.augment != self.distillation.teacher.augment:
             raise ArgumentError(
                 f"augment is {self.augment!r}, and {self.distillation.teacher.augment!r} for the "
-                "teachers: who teaches must have seen such images"
+                "teachers, who must have seen such images: leave it out, or give both the same"
             )
         if self.schedule not in SCHEDULES:
             choices = ", ".join(SCHEDULES)
