@@ -83,7 +83,8 @@ def test_doubt_is_said(small_dataset):
     assert confidence_n[row] < model.threshold
     page = upload(classify(), ("x.png", encoded(Image.fromarray(small_dataset.x_test[row]))))
     assert page.subheader[0].value.startswith("Not sure. ")
-    assert any("wrong too often to be relied on" in text.value for text in page.markdown)
+    least = f"Below {100 * model.threshold:.1f} % it is wrong too often to be relied on"
+    assert any(least in text.value for text in page.markdown)
 
 
 def test_the_samples_are_answered():

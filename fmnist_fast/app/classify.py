@@ -377,7 +377,7 @@ def _show_answer(answer: Answer) -> None:
         st.progress(min(probability, 1.0), f"{name}: {100 * probability:.1f} %")
     if answer.sure is False and answer.model.threshold is not None:
         least = 100 * answer.model.threshold
-        st.markdown(f":small[:orange[Below {least:.0f} % it is wrong too often to be relied on.]]")
+        st.markdown(f":small[:orange[Below {least:.1f} % it is wrong too often to be relied on.]]")
 
 
 def _explain(answer: Answer) -> None:
