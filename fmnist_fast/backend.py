@@ -61,6 +61,7 @@ class Backend(Protocol):
         delta_bk: Floats,
         spec: Spec,
         out_grads: Layers,
+        drop: Drop | None = None,
     ) -> None: ...
 
     def update(self, state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None: ...

@@ -34,7 +34,11 @@ class Spec:
     """What is computed, apart from the numbers: a backend may compile one kernel per spec.
 
     sizes : widths of all layers, inputs first, classes last: (784, 128, 64, 10).
-    activation, loss, rule, dtype : names; a backend lists those it has in its `SUPPORTS`.
+    activation : of the hidden layers: relu, tanh, logistic, identity.
+    loss : softmax, one class of k; sigmoid, each of k yes or no by itself.
+    rule : adam, sgd (with momentum), nesterov (sgd with Nesterov's momentum).
+    dtype : of parameters and arithmetic: float32, float64. A backend lists what it has of each in
+    its `SUPPORTS`.
     dropout : share of every hidden layer's outputs that training leaves out, in [0, 1).
     """
 
@@ -63,7 +67,10 @@ class Layers(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that training changes: parameters, and Adam's two moments of their gradients."""
+    """All that training changes: parameters, and Adam's two moments of their gradients.
+
+    With the rules sgd and nesterov m is the velocity, and v is there but not used.
+    """
 
     params: Layers
     m: Layers
@@ -75,7 +82,8 @@ class Data(NamedTuple):
 
     x_ni : uint8, float32 or float64 (n, i). scale : x is multiplied by it (1/255 for pixels).
     targets_n : int32 (n,), each in 0..k-1; or, in the spec's dtype, (n, k): how probable each class
-    should be, rows sum to 1. weights_n : float64 (n,), >= 0, weight of each row.
+    should be; for softmax rows sum to 1, for sigmoid, which takes only these, each is in 0..1.
+    weights_n : float64 (n,), >= 0, weight of each row.
     dense : whether x has so few zeros that a backend should not look for them. It is a property of
     the whole data set, never of a slice; values do not depend on it.
     """
@@ -98,7 +106,7 @@ class Drop(NamedTuple):
 
 
 class StepNumbers(NamedTuple):
-    """The numbers of one step of Adam; `reference.update` says what each does."""
+    """The numbers of one step; `reference.update` says what each does."""
 
     step_size: float
     epsilon: float
@@ -112,7 +120,8 @@ class Steps(NamedTuple):
     """The steps of one epoch. Step s trains on rows order[s * batch_size : (s + 1) * batch_size].
 
     step_size_t, epsilon_t, l2_t, decay_t : float64 (t,), one entry a step, so that schedules,
-    warm-up, bias correction and resuming need no code in a kernel.
+    warm-up, bias correction and resuming need no code in a kernel. For sgd and nesterov step_size
+    is the learning rate and beta1 the momentum.
     dropout_key : decides what dropout leaves out in this epoch, in 0..2^64-1.
     """
 

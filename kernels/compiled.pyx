@@ -1232,7 +1232,7 @@ def loss_delta(
 
 
 def backward(params, const float[:, ::1] x_bi, layers, const float[:, ::1] delta_bk, spec,
-             out_grads):
+             out_grads, drop=None):
     """Gradients of all parameters: see reference.backward."""
     cdef long rows = x_bi.shape[0], depth, panel, block, group, width, classes = delta_bk.shape[1]
     cdef _Network network = _Network(spec, rows)

@@ -1624,6 +1624,7 @@ def backward(
     delta_bk: Floats,
     spec: Spec,
     out_grads: Layers,
+    drop: Drop | None = None,
 ) -> None:
     """Gradients of all parameters: see reference.backward."""
     network = _Network(spec, len(x_bi), threads=1)

@@ -7,9 +7,9 @@ module in float64. It is written to be read, top to bottom:
     forward     rows -> logits, layer by layer; in training, dropout leaves some outputs out
     loss_delta  how wrong the logits are, and in which direction they should move
     backward    the same question for every weight: the chain rule, from the last layer to the first
-    update      move every weight against its gradient (Adam)
+    update      move every weight against its gradient (Adam, or plain steps with momentum)
     train_steps the five above, batch after batch
-    predict     forward alone, and softmax
+    predict     forward alone, and softmax or sigmoid
 
 Shape letters and the types of the arguments: `kernels/__init__.py`.
 
@@ -27,9 +27,9 @@ from threadpoolctl import ThreadpoolController
 from . import Data, Drop, Floats, Layers, Spec, State, StepNumbers, Steps
 
 SUPPORTS = {
-    "activation": ("relu",),
-    "loss": ("softmax",),
-    "rule": ("adam",),
+    "activation": ("relu", "tanh", "logistic", "identity"),
+    "loss": ("softmax", "sigmoid"),
+    "rule": ("adam", "sgd", "nesterov"),
     "dtype": ("float32", "float64"),
 }
 
@@ -54,7 +54,8 @@ def forward(
     """What every layer makes of the batch; the last entry of out_layers holds the logits.
 
     A layer computes  z[b, o] = bias[o] + sum_i a[b, i] w[i, o].
-    Hidden layers pass on  a = max(0, z)  (ReLU; NaN stays NaN), the last passes on z itself.
+    Hidden layers pass on  a = max(0, z)  (ReLU; NaN stays NaN) or another activation of z, the last
+    passes on z itself.
     drop : in training, where the spec has dropout; None: nothing is left out, as in prediction.
     """
     a_bi, first_unit = x_bi, 0
@@ -62,25 +63,63 @@ def forward(
         np.matmul(a_bi, w_io, out=a_bo)
         a_bo += b_o
         if a_bo is not out_layers[-1]:
-            np.maximum(a_bo, 0, out=a_bo)
+            activate(a_bo, spec)
             if drop and spec.dropout:
                 dropout(a_bo, spec, drop, first_unit)
                 first_unit += len(b_o)
         a_bi = a_bo
 
 
+def activate(z_bo: Floats, spec: Spec) -> None:
+    """What a hidden layer makes of its sums, in place.
+
+    relu      max(0, z)
+    tanh      (e^z - e^-z) / (e^z + e^-z)
+    logistic  1 / (1 + e^-z)
+    identity  z
+    """
+    if spec.activation == "relu":
+        np.maximum(z_bo, 0, out=z_bo)
+    elif spec.activation == "tanh":
+        np.tanh(z_bo, out=z_bo)
+    elif spec.activation == "logistic":
+        sigmoid(z_bo, z_bo)
+
+
+def slope(a_bo: Floats, spec: Spec) -> Floats:
+    """The derivative of the activation, where its output is a: no need to have kept z.
+
+    relu      1 where a > 0, else 0
+    tanh      1 - a^2
+    logistic  a (1 - a)
+    identity  1
+    """
+    if spec.activation == "relu":
+        return (a_bo > 0).astype(a_bo.dtype)
+    if spec.activation == "tanh":
+        return 1 - a_bo * a_bo
+    if spec.activation == "logistic":
+        return a_bo * (1 - a_bo)
+    return np.ones_like(a_bo)
+
+
 def dropout(a_bo: Floats, spec: Spec, drop: Drop, first_unit: int) -> None:
     """Leave out a share of a hidden layer's outputs, in place: others for every row and epoch.
 
-        a[b, o] = a[b, o] / (1 - share)  where bits[b, o] >= share * 2^32, else 0
+        a[b, o] = a[b, o] / (1 - share)  where it is kept, else 0
     The division keeps the sums of the next layer, on average, what they are without dropout.
     Which outputs it is depends on nothing but the epoch's key, the row of the data set and the
     unit's number, which counts through all hidden layers from first_unit on.
     Source: Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov (2014).
     """
-    units_o = np.arange(first_unit, first_unit + a_bo.shape[1], dtype=np.uint32)
     a_bo *= 1 / (1 - spec.dropout)
-    a_bo[random_bits(drop, units_o) < np.uint32(spec.dropout * 2**32)] = 0
+    a_bo[~kept(a_bo.shape[1], spec, drop, first_unit)] = 0
+
+
+def kept(units: int, spec: Spec, drop: Drop, first_unit: int) -> NDArray[np.bool_]:
+    """Which outputs of a hidden layer dropout keeps, (b, o):  bits[b, o] >= share * 2^32."""
+    units_o = np.arange(first_unit, first_unit + units, dtype=np.uint32)
+    return random_bits(drop, units_o) >= np.uint32(spec.dropout * 2**32)
 
 
 def random_bits(drop: Drop, units_o: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -117,6 +156,14 @@ def softmax(logits_bk: Floats, out_bk: Floats) -> Floats:
     return log_total_b1
 
 
+def sigmoid(z_bk: Floats, out_bk: Floats) -> Floats:
+    """p = 1 / (1 + e^-z), and log(1 + e^z), which is returned; exp is taken of -|z| only."""
+    e_bk = np.exp(-np.abs(z_bk))
+    log_bk: Floats = np.maximum(z_bk, 0) + np.log1p(e_bk)
+    np.divide(np.where(z_bk < 0, e_bk, 1), 1 + e_bk, out=out_bk)
+    return log_bk
+
+
 def loss_delta(
     logits_bk: Floats,
     targets_b: NDArray,
@@ -135,9 +182,18 @@ def loss_delta(
     Targets may be soft, (b, k), a distribution over the classes in every row: then
         loss[b] = log sum_k exp(z[b, k]) - sum_k target[b, k] z[b, k]
     and target[b, k] stands in place of [k is the target].
-    Source: Goodfellow, Bengio, Courville (2016), section 6.2.2.3.
+
+    With the loss sigmoid the k answers have nothing to do with each other:
+        loss[b] = sum_k log(1 + exp(z[b, k])) - target[b, k] z[b, k]
+    and sigmoid(z) stands in place of softmax(z).
+    Source: Goodfellow, Bengio, Courville (2016), sections 6.2.2.2 and 6.2.2.3.
     """
     rows_b = np.arange(len(targets_b))
+    if spec.loss == "sigmoid":
+        out_loss_b[:] = (sigmoid(logits_bk, out_delta_bk) - targets_b * logits_bk).sum(axis=1)
+        out_delta_bk -= targets_b
+        out_delta_bk *= (weights_b / (weights_b.sum() or 1))[:, None]
+        return
     log_sum_b1 = softmax(logits_bk, out_delta_bk)
     if targets_b.ndim == 1:
         out_loss_b[:] = log_sum_b1[:, 0] - logits_bk[rows_b, targets_b]
@@ -155,32 +211,42 @@ def backward(
     delta_bk: Floats,
     spec: Spec,
     out_grads: Layers,
+    drop: Drop | None = None,
 ) -> None:
     """The gradient of the batch's loss for every weight and bias: the chain rule, backwards.
 
     With delta[b, o], the gradient at a layer's z, and a[b, i], what came into the layer:
         gradient of w[i, o] = sum_b a[b, i] delta[b, o]
         gradient of bias[o] = sum_b delta[b, o]
-    and one layer further down, where ReLU let pass what was positive and stopped the rest:
-        delta[b, i] = sum_o delta[b, o] w[i, o]  where a[b, i] > 0, else 0.
-    What dropout left out is 0, too; what it kept is divided by (1 - share) here as in forward.
+    and one layer further down, times the slope of the activation there:
+        delta[b, i] = sum_o delta[b, o] w[i, o] * slope[b, i].
+    ReLU lets pass what was positive and stops the rest.
+    What dropout left out stops, too; what it kept is divided by (1 - share) here as in forward.
+    drop : what forward was given.
     Source: Rumelhart, Hinton, Williams (1986).
     """
-    delta_bo = delta_bk
+    delta_bo, first_unit = delta_bk, sum(spec.sizes[1:-1])
     for depth in reversed(range(len(params.weights))):
         a_bi = layers[depth - 1] if depth else x_bi
         np.matmul(a_bi.T, delta_bo, out=out_grads.weights[depth])
         np.sum(delta_bo, axis=0, out=out_grads.biases[depth])
         if depth:
-            delta_bo = (delta_bo @ params.weights[depth].T) * (a_bi > 0)
-            if spec.dropout:
-                delta_bo *= 1 / (1 - spec.dropout)
+            delta_bo = delta_bo @ params.weights[depth].T
+            if drop and spec.dropout:
+                units, share = a_bi.shape[1], spec.dropout
+                first_unit -= units
+                delta_bo *= slope(a_bi * (1 - share), spec) * kept(units, spec, drop, first_unit)
+                delta_bo *= 1 / (1 - share)
+            else:
+                delta_bo *= slope(a_bi, spec)
 
 
 def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None:
-    """One step of Adam on every parameter p with gradient g, in place; the gradients are used up.
+    """One step on every parameter p with gradient g, in place; the gradients are used up.
 
         g = g + l2 p                          from the penalty l2/2 sum p^2; weights only
+
+    and then, by Adam,
         m = beta1 m + (1 - beta1) g           running mean of the gradient
         v = beta2 v + (1 - beta2) g^2         running mean of its square
         p = (1 - decay) p - step_size m / (sqrt(v) + epsilon)
@@ -188,19 +254,26 @@ def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> Non
     With step_size = lr sqrt(1 - beta2^t) / (1 - beta1^t) and epsilon = eps sqrt(1 - beta2^t)
     this is Algorithm 1 of Kingma & Ba (2015). decay is decoupled weight decay (Loshchilov &
     Hutter 2019) and, like the penalty, spares the biases.
+
+    Or, by sgd, a step whose velocity m has momentum beta1 (Polyak 1964),
+        m = beta1 m - step_size g
+        p = (1 - decay) p + m
+    and with nesterov, which looks one step ahead (Sutskever, Martens, Dahl, Hinton 2013),
+        p = (1 - decay) p + beta1 m - step_size g.
     """
+    step = adam if spec.rule == "adam" else momentum
     params, means, squares = state
     for w, m, v, g in zip(params.weights, means.weights, squares.weights, grads.weights):
         g += numbers.l2 * w
         if numbers.decay:
             w *= 1 - numbers.decay
-        adam(w, m, v, g, numbers)
+        step(w, m, v, g, numbers, spec)
     for b, m, v, g in zip(params.biases, means.biases, squares.biases, grads.biases):
-        adam(b, m, v, g, numbers)
+        step(b, m, v, g, numbers, spec)
 
 
-def adam(p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepNumbers) -> None:
-    """The last three lines of `update` for one array, without the decay. g is used up.
+def adam(p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepNumbers, spec: Spec) -> None:
+    """The last three lines of Adam for one array, without the decay. g is used up.
 
     In place, since a large array that is allocated anew for every term costs more than the term.
     """
@@ -215,6 +288,18 @@ def adam(p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepNumbers) -> No
     np.divide(m, step, out=step)
     step *= numbers.step_size
     p -= step
+
+
+def momentum(p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepNumbers, spec: Spec) -> None:
+    """The last two lines of sgd or nesterov for one array, without the decay. g is used up."""
+    g *= numbers.step_size
+    m *= numbers.beta1
+    m -= g
+    if spec.rule == "nesterov":
+        p += numbers.beta1 * m
+        p -= g
+    else:
+        p += m
 
 
 def train_steps(
@@ -253,7 +338,7 @@ def train_steps(
             gather(data.x_ni, order_n, start, stop, data.scale, x_bi)
             forward(state.params, x_bi, spec, layers, drop)
             loss_delta(layers[-1], targets_b, weights_b, spec, loss_b, delta_bk)
-            backward(state.params, x_bi, layers, delta_bk, spec, grads)
+            backward(state.params, x_bi, layers, delta_bk, spec, grads, drop)
             losses_t[step - first] = batch_loss(loss_b, weights_b, state.params, numbers.l2)
             update(state, grads, numbers, spec)
     return losses_t
@@ -281,7 +366,7 @@ def workspace(spec: Spec, rows: int) -> tuple[Floats, Floats, tuple[Floats, ...]
 def predict(
     params: Layers, x_ni: NDArray, scale: float, spec: Spec, threads: int, out_nk: Floats
 ) -> None:
-    """out[n, k] = probability of class k for row n: softmax of the logits.
+    """out[n, k] = probability of class k for row n: softmax or sigmoid of the logits.
 
     x_ni : uint8, float32 or float64; it is multiplied by scale.
     """
@@ -292,7 +377,7 @@ def predict(
             x_bi, _, layers, _ = workspace(spec, last - first)
             gather(x_ni, order_n, first, last, scale, x_bi)
             forward(params, x_bi, spec, layers)
-            softmax(layers[-1], out_nk[first:last])
+            (sigmoid if spec.loss == "sigmoid" else softmax)(layers[-1], out_nk[first:last])
 
 
 @cache

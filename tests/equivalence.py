@@ -185,7 +185,7 @@ def check_backward(kernels, case):
     delta_bk = np.random.default_rng(2).normal(size=(rows, sizes[-1])).astype(np.float32)
     for array in (*layers, delta_bk):
         array.setflags(write=False)
-    kernels.backward(case.params, case.x_bi, layers, delta_bk, case.spec, grads)
+    kernels.backward(case.params, case.x_bi, layers, delta_bk, case.spec, grads, case.drop)
     delta_bo, off_bo = delta_bk.astype(np.float64), np.zeros_like(delta_bk, np.float64)
     for depth in reversed(range(len(layers))):
         a_bi = (layers[depth - 1] if depth else case.x_bi).astype(np.float64)
@@ -249,12 +249,13 @@ def check_train_steps(kernels, case, batch_size, soft=False):
         x_bi, loss_b, layers, grads = reference.workspace(case.spec, last - first)
         weights_b = case.weights_b[rows_b]
         kernels.gather(data.x_ni, order_n, first, last, data.scale, x_bi)
-        kernels.forward(parts.params, x_bi, case.spec, layers, Drop(rows_b, steps.dropout_key))
+        drop = Drop(rows_b, steps.dropout_key)
+        kernels.forward(parts.params, x_bi, case.spec, layers, drop)
         delta_bk = np.empty_like(layers[-1])
         kernels.loss_delta(
             layers[-1], data.targets_n[rows_b], weights_b, case.spec, loss_b, delta_bk
         )
-        kernels.backward(parts.params, x_bi, layers, delta_bk, case.spec, grads)
+        kernels.backward(parts.params, x_bi, layers, delta_bk, case.spec, grads, drop)
         expected = reference.batch_loss(*wide([loss_b, weights_b]), parts.params, 1e-2)
         assert abs(losses[step] - expected) <= 1e3 * EPS * (1 + abs(expected))
         kernels.update(parts, grads, steps.numbers(step), case.spec)

@@ -186,7 +186,7 @@ def test_a_training_that_diverges_says_what_to_do(app_data, monkeypatch):
 def test_the_preset_fills_in_the_form(app_data):
     app = choose(open_page("train"), Preset="wide")
     assert app.text_input[0].value == "1536, 512"
-    assert {box.label: box.value for box in app.number_input}["Epochs"] == 40
+    assert {box.label: box.value for box in app.number_input}["Epochs"] == 60
 
 
 def test_teachers_are_told_from_the_network_they_teach(small_dataset):

@@ -61,6 +61,14 @@ def factors(spec: Spec, rows: int) -> list:
     return out
 
 
+ACTIVATE = {
+    "relu": lambda z: np.where(z > 0, z, 0.0),
+    "tanh": np.tanh,
+    "logistic": lambda z: 1 / (1 + np.exp(-z)),
+    "identity": lambda z: z,
+}
+
+
 def batch_loss(params: Layers, x_bi, y_b, w_b, spec: Spec, l2: float) -> float:
     """The loss of a batch, written a second time and the slow way."""
     total = 0.0
@@ -70,7 +78,11 @@ def batch_loss(params: Layers, x_bi, y_b, w_b, spec: Spec, l2: float) -> float:
         for depth, (w_io, b_o) in enumerate(zip(*params)):
             a = a @ w_io + b_o
             if depth < len(params.weights) - 1:
-                a = np.where(a > 0, a, 0.0) * kept[depth][b]
+                a = ACTIVATE[spec.activation](a) * kept[depth][b]
+        if spec.loss == "sigmoid":
+            p = 1 / (1 + np.exp(-a))
+            total -= w * (y * np.log(p) + (1 - y) * np.log(1 - p)).sum()
+            continue
         wanted = a[y] if np.ndim(y) == 0 else np.dot(y, a)
         total += w * (np.log(np.sum(np.exp(a - a.max()))) + a.max() - wanted)
     return total / sum(w_b) + l2 / 2 * sum((w_io**2).sum() for w_io in params.weights)
@@ -83,7 +95,7 @@ def gradients(params: Layers, x_bi, y_b, w_b, spec: Spec) -> tuple[Layers, tuple
     delta_bk = np.full_like(layers[-1], np.nan)
     reference.forward(params, x_bi, spec, layers, drop_of(len(x_bi)))
     reference.loss_delta(layers[-1], y_b, w_b, spec, loss_b, delta_bk)
-    reference.backward(params, x_bi, layers, delta_bk, spec, grads)
+    reference.backward(params, x_bi, layers, delta_bk, spec, grads, drop_of(len(x_bi)))
     return grads, layers
 
 
@@ -245,14 +257,29 @@ def test_a_batch_of_weight_zero_changes_only_what_the_penalty_asks():
 @pytest.mark.parametrize("sizes", [(7, 3), (6, 5, 4), (8, 7, 6, 5), (5, 9, 1, 6, 2)])
 @pytest.mark.parametrize("rows", [1, 2, 9])
 @pytest.mark.parametrize(("soft", "dropout"), [(False, 0.0), (True, 0.0), (False, 0.4)])
-def test_gradients_against_central_differences(sizes, rows, soft, dropout):
-    spec = Spec(sizes, dtype="float64", dropout=dropout)
+@pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
+def test_gradients_against_central_differences(sizes, rows, soft, dropout, activation):
+    check_gradients(Spec(sizes, activation, dtype="float64", dropout=dropout), rows, soft)
+
+
+@pytest.mark.parametrize("sizes", [(7, 1), (6, 5, 4), (8, 7, 6, 1)])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_gradients_of_independent_answers(sizes, activation, dropout):
+    spec = Spec(sizes, activation, "sigmoid", dtype="float64", dropout=dropout)
+    check_gradients(spec, 9, soft=False)
+
+
+def check_gradients(spec, rows, soft):
+    sizes = spec.sizes
     rng = np.random.default_rng([*sizes, rows])
     x_bi = rng.random((rows, sizes[0]))
     y_b = rng.integers(0, sizes[-1], rows).astype(np.int32)
     w_b = rng.random(rows) + 0.1
     if soft:
         y_b = rng.dirichlet(np.ones(sizes[-1]), rows)
+    if spec.loss == "sigmoid":
+        y_b = rng.random((rows, sizes[-1]))
     step = 1e-5
     for draw in range(20):
         params = random_layers(spec, seed=draw)
@@ -260,7 +287,7 @@ def test_gradients_against_central_differences(sizes, rows, soft, dropout):
         # A hidden unit within reach of the kink of ReLU has no derivative to compare with.
         reach = 100 * step * (1 + max(np.abs(a).max() for a in (x_bi, *layers)))
         pre = pre_activations(params, x_bi, spec)
-        if any(np.abs(z).min() < reach for z in pre):
+        if spec.activation == "relu" and any(np.abs(z).min() < reach for z in pre):
             continue
         direction = random_layers(spec, seed=1000 + draw)
         up, down = (
@@ -279,6 +306,7 @@ def test_gradients_against_central_differences(sizes, rows, soft, dropout):
         # Truncation is step^2 times a third derivative of order |d|^3; rounding is eps / step.
         size = np.abs(flat(direction)).sum()
         assert abs(slope - expected) <= step**2 * size**3 + 100 * EPS64 / step
+        assert expected != 0
         return
     pytest.fail("every draw was near a kink")
 
@@ -290,6 +318,60 @@ def pre_activations(params: Layers, x_bi, spec: Spec) -> list:
         out.append(a_bi @ w_io + b_o)
         a_bi = np.maximum(out[-1], 0) * kept_bo
     return out
+
+
+def test_a_unit_whose_output_is_zero_is_not_taken_for_one_left_out():
+    """tanh(0) = 0, where its slope is 1: only what dropout left out may stop the gradient."""
+    spec = Spec((1, 50, 1), "tanh", "sigmoid", dtype="float64", dropout=0.5)
+    params = random_layers(spec)._replace(biases=(np.zeros(50), np.zeros(1)))
+    y_b = np.ones((1, 1))
+    grads, _ = gradients(params, np.zeros((1, 1)), y_b, np.ones(1), spec)
+    (kept_o,) = factors(spec, 1)[0]
+    np.testing.assert_allclose(grads.biases[0], -0.5 * params.weights[1][:, 0] * kept_o)
+    assert 0 < (kept_o > 0).sum() < 50
+
+
+def test_sigmoid_of_huge_logits():
+    out_bk = np.full((1, 4), np.nan)
+    log_bk = reference.sigmoid(np.array([[-1000.0, -40.0, 0.0, 1000.0]]), out_bk)
+    np.testing.assert_allclose(out_bk, [[0, np.exp(-40), 0.5, 1]], rtol=4 * EPS64)
+    np.testing.assert_allclose(log_bk, [[0, np.exp(-40), np.log(2), 1000]], rtol=4 * EPS64)
+
+
+def test_loss_of_independent_answers_by_hand():
+    spec = Spec((1, 2), loss="sigmoid", dtype="float64")
+    logits_bk = np.log(np.array([[1.0, 3.0]]))  # sigmoid 1/2 and 3/4
+    loss_b, delta_bk = np.empty(1), np.empty((1, 2))
+    reference.loss_delta(logits_bk, np.array([[1.0, 0.0]]), np.ones(1), spec, loss_b, delta_bk)
+    np.testing.assert_allclose(loss_b, [np.log(2) + np.log(4)], rtol=4 * EPS64)
+    np.testing.assert_allclose(delta_bk, [[-0.5, 0.75]], rtol=4 * EPS64)
+
+
+@pytest.mark.parametrize(
+    ("rule", "places"),
+    # Gradients 2, then -1, rate 0.1, momentum 0.5. Velocities -0.2, then -0.1 + 0.1 = 0.
+    # nesterov: 0.5 * -0.2 - 0.2, then 0 + 0.1.
+    [("sgd", (0.8, 0.8)), ("nesterov", (0.7, 0.8))],
+)
+def test_momentum_by_hand(rule, places):
+    spec = Spec((1, 1), rule=rule, dtype="float64")
+    one = Layers((np.array([[1.0]]),), (np.array([1.0]),))
+    state = State(one, zeros_like(one), zeros_like(one))
+    for gradient, place, velocity in zip((2.0, -1.0), places, (-0.2, 0.0)):
+        grads = Layers((np.array([[gradient]]),), (np.array([gradient]),))
+        reference.update(state, grads, StepNumbers(0.1, 0, 0, 0, 0.5, 0), spec)
+        np.testing.assert_allclose(state.params.weights[0], [[place]], rtol=1e-15)
+        np.testing.assert_allclose(state.params.biases[0], [place], rtol=1e-15)
+        np.testing.assert_allclose(state.m.biases[0], [velocity], atol=1e-16)
+
+
+def test_momentum_has_the_penalty_and_the_decay_of_weights_only():
+    spec = Spec((1, 1), rule="sgd", dtype="float64")
+    one = Layers((np.array([[2.0]]),), (np.array([2.0]),))
+    state = State(one, zeros_like(one), zeros_like(one))
+    reference.update(state, zeros_like(one), StepNumbers(0.1, 0, 0.5, 0.25, 0.9, 0), spec)
+    np.testing.assert_allclose(state.params.weights[0], [[0.75 * 2 - 0.1 * 0.5 * 2]], rtol=1e-15)
+    assert state.params.biases[0].tolist() == [2.0]
 
 
 def test_loss_of_a_step_has_the_weighted_mean_and_the_penalty():
