@@ -16,14 +16,24 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data import Dataset, load_dataset
+    from .estimator import MLPClassifier
     from .modelfile import Model, load_model
     from .train import TrainingResult, train
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Model", "TrainingResult", "load_dataset", "load_model", "train"]
+__all__ = [
+    "Dataset",
+    "MLPClassifier",
+    "Model",
+    "TrainingResult",
+    "load_dataset",
+    "load_model",
+    "train",
+]
 
 _HOME = {
     "Dataset": "data",
+    "MLPClassifier": "estimator",
     "Model": "modelfile",
     "TrainingResult": "train",
     "load_dataset": "data",

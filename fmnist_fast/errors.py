@@ -5,6 +5,7 @@ __all__ = [
     "BackendUnavailable",
     "CheckpointError",
     "DataError",
+    "MissingExtra",
     "ModelFileError",
     "UserError",
 ]
@@ -20,6 +21,10 @@ class ArgumentError(UserError, ValueError):
 
 class BackendUnavailable(UserError, ImportError):
     """A backend that was asked for by name is unknown, not built or cannot do what is asked."""
+
+
+class MissingExtra(UserError, ImportError):
+    """A package is missing that only this needs: the message says what to install."""
 
 
 class DataError(UserError, ValueError):

@@ -147,8 +147,8 @@ class Network:
 
     def data(self, x_ni: NDArray, targets_n: NDArray, weights_n: NDArray[np.float64]) -> Data:
         """Checked rows, labels and weights, as the kernels learn from them."""
-        dense = bool(np.count_nonzero(x_ni) > DENSE * x_ni.size)
-        return Data(x_ni, self.scale_of(x_ni), targets_n, weights_n, dense)
+        dense = self.spec.inputs == "dense" and np.count_nonzero(x_ni) > DENSE * x_ni.size
+        return Data(x_ni, self.scale_of(x_ni), targets_n, weights_n, bool(dense))
 
     def scale_of(self, x_ni: NDArray) -> float:
         """What the kernels multiply x by."""

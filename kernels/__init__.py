@@ -37,8 +37,9 @@ class Spec:
     activation : of the hidden layers: relu, tanh, logistic, identity.
     loss : softmax, one class of k; sigmoid, each of k yes or no by itself.
     rule : adam, sgd (with momentum), nesterov (sgd with Nesterov's momentum).
-    dtype : of parameters and arithmetic: float32, float64. A backend lists what it has of each in
-    its `SUPPORTS`.
+    dtype : of parameters and arithmetic: float32, float64.
+    inputs : how the rows come: dense, or csr, as SciPy has it, which never becomes dense.
+    A backend lists what it has of each in its `SUPPORTS`.
     dropout : share of every hidden layer's outputs that training leaves out, in [0, 1).
     """
 
@@ -48,6 +49,7 @@ class Spec:
     rule: str = "adam"
     dtype: str = "float32"
     dropout: float = 0.0
+    inputs: str = "dense"
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -80,7 +82,8 @@ class State(NamedTuple):
 class Data(NamedTuple):
     """The rows to learn from, never copied whole.
 
-    x_ni : uint8, float32 or float64 (n, i). scale : x is multiplied by it (1/255 for pixels).
+    x_ni : uint8, float32 or float64 (n, i), an array or, if the spec says so, a scipy.sparse CSR
+    array. scale : x is multiplied by it (1/255 for pixels).
     targets_n : int32 (n,), each in 0..k-1; or, in the spec's dtype, (n, k): how probable each class
     should be; for softmax rows sum to 1, for sigmoid, which takes only these, each is in 0..1.
     weights_n : float64 (n,), >= 0, weight of each row.

@@ -109,6 +109,7 @@ SUPPORTS = {
     "loss": ("softmax",),
     "rule": ("adam",),
     "dtype": ("float32",),
+    "inputs": ("dense",),
 }
 
 cdef enum Phase:  # the order of kernels.PHASES

@@ -60,6 +60,7 @@ SUPPORTS = {
     "loss": ("softmax",),
     "rule": ("adam",),
     "dtype": ("float32",),
+    "inputs": ("dense",),
 }
 
 PANEL = 64  # columns of a panel: a 64 x 64 block of weights is 16 KiB, half of the smallest L1

@@ -31,6 +31,7 @@ SUPPORTS = {
     "loss": ("softmax", "sigmoid"),
     "rule": ("adam", "sgd", "nesterov"),
     "dtype": ("float32", "float64"),
+    "inputs": ("dense", "csr"),
 }
 
 # Rows that predict() scales at a time: 1024 x 784 float32 are 3 MB, which stay in the cache.
@@ -42,6 +43,22 @@ def gather(
 ) -> None:
     """out[b] = scale * x[order[first + b]] for b in 0..last-first-1."""
     np.multiply(x_ni[order_n[first:last]], scale, out=out_bi, dtype=out_bi.dtype)
+
+
+def rows_of(
+    x_ni: NDArray,
+    order_n: NDArray[np.int32],
+    first: int,
+    last: int,
+    scale: float,
+    spec: Spec,
+    room_bi: Floats,
+) -> Floats:
+    """The rows of a batch as the other operations take them: in room_bi, or sparse ones anew."""
+    if spec.inputs == "csr":
+        return (x_ni[order_n[first:last]] * scale).astype(spec.dtype)
+    gather(x_ni, order_n, first, last, scale, room_bi)
+    return room_bi
 
 
 def forward(
@@ -60,7 +77,7 @@ def forward(
     """
     a_bi, first_unit = x_bi, 0
     for w_io, b_o, a_bo in zip(params.weights, params.biases, out_layers, strict=True):
-        np.matmul(a_bi, w_io, out=a_bo)
+        product(a_bi, w_io, a_bo)
         a_bo += b_o
         if a_bo is not out_layers[-1]:
             activate(a_bo, spec)
@@ -68,6 +85,14 @@ def forward(
                 dropout(a_bo, spec, drop, first_unit)
                 first_unit += len(b_o)
         a_bi = a_bo
+
+
+def product(a: Floats, b: Floats, out: Floats) -> None:
+    """out = a b, where a may be sparse."""
+    if isinstance(a, np.ndarray):
+        np.matmul(a, b, out=out)
+    else:
+        out[:] = a @ b
 
 
 def activate(z_bo: Floats, spec: Spec) -> None:
@@ -228,7 +253,7 @@ def backward(
     delta_bo, first_unit = delta_bk, sum(spec.sizes[1:-1])
     for depth in reversed(range(len(params.weights))):
         a_bi = layers[depth - 1] if depth else x_bi
-        np.matmul(a_bi.T, delta_bo, out=out_grads.weights[depth])
+        product(a_bi.T, delta_bo, out_grads.weights[depth])
         np.sum(delta_bo, axis=0, out=out_grads.biases[depth])
         if depth:
             delta_bo = delta_bo @ params.weights[depth].T
@@ -320,7 +345,7 @@ def train_steps(
     """
     losses_t = np.empty(last - first)
     rows = min(steps.batch_size, len(order_n))
-    x_bi, loss_b, layers, grads = workspace(spec, rows)
+    room_bi, loss_b, layers, grads = workspace(spec, rows)
     delta_bk = np.empty_like(layers[-1])
     with limit_blas(threads):
         for step in range(first, last):
@@ -328,14 +353,14 @@ def train_steps(
             stop = min(start + steps.batch_size, len(order_n))
             if stop - start < rows:  # the last batch of an epoch
                 rows = stop - start
-                x_bi, loss_b, delta_bk = x_bi[:rows], loss_b[:rows], delta_bk[:rows]
+                room_bi, loss_b, delta_bk = room_bi[:rows], loss_b[:rows], delta_bk[:rows]
                 layers = tuple(a_bo[:rows] for a_bo in layers)
             weights_b = data.weights_n[order_n[start:stop]].astype(spec.dtype)
             targets_b = data.targets_n[order_n[start:stop]]
             drop = Drop(order_n[start:stop], steps.dropout_key)
             numbers = steps.numbers(step)
 
-            gather(data.x_ni, order_n, start, stop, data.scale, x_bi)
+            x_bi = rows_of(data.x_ni, order_n, start, stop, data.scale, spec, room_bi)
             forward(state.params, x_bi, spec, layers, drop)
             loss_delta(layers[-1], targets_b, weights_b, spec, loss_b, delta_bk)
             backward(state.params, x_bi, layers, delta_bk, spec, grads, drop)
@@ -353,7 +378,7 @@ def batch_loss(loss_b: Floats, weights_b: Floats, params: Layers, l2: float) -> 
 def workspace(spec: Spec, rows: int) -> tuple[Floats, Floats, tuple[Floats, ...], Layers]:
     """Room for one batch: inputs (b, i), losses (b,), each layer's output (b, o), all gradients."""
     return (
-        np.empty((rows, spec.sizes[0]), spec.dtype),
+        np.empty((rows, spec.sizes[0] if spec.inputs == "dense" else 0), spec.dtype),
         np.empty(rows, spec.dtype),
         tuple(np.empty((rows, o), spec.dtype) for _, o in spec.shapes),
         Layers(
@@ -370,12 +395,13 @@ def predict(
 
     x_ni : uint8, float32 or float64; it is multiplied by scale.
     """
-    order_n = np.arange(len(x_ni), dtype=np.int32)
+    count = x_ni.shape[0]
+    order_n = np.arange(count, dtype=np.int32)
     with limit_blas(threads):
-        for first in range(0, len(x_ni), BLOCK):
-            last = min(first + BLOCK, len(x_ni))
-            x_bi, _, layers, _ = workspace(spec, last - first)
-            gather(x_ni, order_n, first, last, scale, x_bi)
+        for first in range(0, count, BLOCK):
+            last = min(first + BLOCK, count)
+            room_bi, _, layers, _ = workspace(spec, last - first)
+            x_bi = rows_of(x_ni, order_n, first, last, scale, spec, room_bi)
             forward(params, x_bi, spec, layers)
             (sigmoid if spec.loss == "sigmoid" else softmax)(layers[-1], out_nk[first:last])
 

@@ -44,14 +44,16 @@ def test_its_make_targets_exist():
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
 
 
-def test_the_python_example_runs(small_dataset, tmp_path, monkeypatch, capsys):
-    (example,) = (text for language, text in BLOCKS if language == "python")
+def test_the_python_examples_run(small_dataset, tmp_path, monkeypatch, capsys):
+    example, estimator = (text for language, text in BLOCKS if language == "python")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fmnist_fast, "load_dataset", lambda: small_dataset)
     names: dict = {}
     exec(example, names)
     assert float(capsys.readouterr().out) == names["result"].test_accuracy
     assert names["model"].predict_proba(small_dataset.x_test[:3]).shape == (3, 10)
+    exec(estimator, names)
+    assert names["clf"].score(names["X"], names["y"]) > 0.9
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README))

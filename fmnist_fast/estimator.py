@@ -1,0 +1,655 @@
+"""`MLPClassifier`: scikit-learn's multilayer perceptron on this project's kernels.
+
+Same constructor, attributes, semantics and errors; what is new has keyword arguments that default
+to scikit-learn's behaviour. Needs scikit-learn, the extra `sklearn`.
+"""
+
+import warnings
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .backend import NAMES
+from .errors import MissingExtra
+from .kernels import Data, Floats, Layers, Spec
+from .lbfgs import minimise
+from .network import Network
+from .pace import Clock, StepPace, TimePace
+from .schedule import SCHEDULES
+from .solvers import AdamSolver, Epochs, SgdSolver, Solver
+
+try:
+    from scipy import sparse
+    from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.metrics import accuracy_score
+    from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import LabelBinarizer
+    from sklearn.utils import check_random_state, column_or_1d
+    from sklearn.utils._param_validation import Interval, Options, StrOptions
+    from sklearn.utils.class_weight import compute_sample_weight
+    from sklearn.utils.metaestimators import available_if
+    from sklearn.utils.multiclass import (
+        _check_partial_fit_first_call,
+        type_of_target,
+        unique_labels,
+    )
+    from sklearn.utils.optimize import _check_optimize_result
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+except ImportError as error:
+    raise MissingExtra(
+        f"MLPClassifier needs scikit-learn 1.7 or newer ({error}): "
+        "pip install 'fmnist-fast[sklearn]'"
+    ) from error
+
+__all__ = ["MLPClassifier"]
+
+_STOCHASTIC = ("adam", "sgd")
+
+
+def _is_stochastic(estimator: "MLPClassifier") -> bool:
+    if estimator.solver not in _STOCHASTIC:
+        raise AttributeError(
+            "partial_fit is only available for stochastic optimizers. "
+            f"{estimator.solver} is not stochastic."
+        )
+    return True
+
+
+class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A multilayer perceptron that minimises the log loss, in place of scikit-learn's.
+
+    All parameters, attributes and methods of `sklearn.neural_network.MLPClassifier` are there and
+    mean the same; see its documentation. In addition:
+
+    backend : auto, cython, numba or numpy: what computes. auto: the fastest that has the options.
+    n_threads : how many threads compute; None: as many as are worth it, at most the usable cores.
+        Results do not depend on it, bit for bit, with cython and numba.
+    dtype : auto, float32 or float64: of the weights and the arithmetic. auto: float32 for float32
+        and uint8, which is never copied to floats, else float64, as in scikit-learn.
+    class_weight : {label: weight}, "balanced" or None, as elsewhere in scikit-learn; a list of
+        such dictionaries for multilabel targets.
+    dropout : share of the hidden layers' outputs that training leaves out, in [0, 1).
+    label_smoothing : share of every target that all classes have alike, in [0, 1).
+    schedule : constant, cosine or onecycle: what the learning rate is multiplied by over max_iter
+        epochs or the time budget. Other than constant it is planned to the end, so that training
+        stops early only with `early_stopping`.
+    time_budget : seconds of training, in place of max_iter; then the clock decides the bits.
+
+    `fit(X, y, X_val=..., y_val=...)` takes validation rows, whose accuracy and loss are in
+    `validation_scores_` and `validation_loss_curve_`, epoch by epoch; with `early_stopping` they
+    decide in place of rows of X. `export` writes the trained network for other programs.
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012 - scikit-learn's own way
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [
+            Interval(Integral, 1, None, closed="left"),
+            Options(Real, {np.inf}),
+        ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "backend": [StrOptions({"auto", *NAMES})],
+        "n_threads": [Interval(Integral, 1, None, closed="left"), None],
+        "dtype": [StrOptions({"auto", "float32", "float64"})],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
+        "schedule": [StrOptions(set(SCHEDULES))],
+        "time_budget": [Interval(Real, 0, None, closed="neither"), None],
+    }
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: Any = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: Any = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        backend: str = "auto",
+        n_threads: int | None = None,
+        dtype: str = "auto",
+        class_weight: Any = None,
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        schedule: str = "constant",
+        time_budget: float | None = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.backend = backend
+        self.n_threads = n_threads
+        self.dtype = dtype
+        self.class_weight = class_weight
+        self.dropout = dropout
+        self.label_smoothing = label_smoothing
+        self.schedule = schedule
+        self.time_budget = time_budget
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> "MLPClassifier":
+        """Learn from all rows.
+
+        X : (n, features), dense or sparse. y : (n,) labels of any kind, or (n, labels) of zeros and
+        ones. sample_weight : (n,), >= 0. X_val, y_val, sample_weight_val : rows to judge by.
+        Raises: ValueError, or InvalidParameterError, one of those, that says what is wrong.
+        """
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val belong together: give both, or neither.")
+        validation = None if X_val is None else (X_val, y_val, sample_weight_val)
+        return self._fit(X, y, sample_weight, incremental=False, validation=validation)
+
+    @available_if(_is_stochastic)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> "MLPClassifier":
+        """One epoch over these rows, going on from where the last call ended.
+
+        classes : all labels that will ever come; the first call needs them.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            self._label_binarizer = LabelBinarizer()
+            multilabel = type_of_target(y).startswith("multilabel")
+            self._label_binarizer.fit(y if multilabel else classes)
+        return self._fit(X, y, sample_weight, incremental=True, validation=None)
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        incremental: bool,
+        validation: tuple | None,
+    ) -> "MLPClassifier":
+        hidden = self._hidden_sizes()
+        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        x_ni, y = self._check_rows_and_labels(X, y, reset=first_pass)
+        self._check_labels(y, incremental)
+        weights_n = self._weights(sample_weight, y, x_ni)
+
+        self.n_outputs_ = 1 if self._is_binary() else len(self.classes_)
+        self._random_state = check_random_state(self.random_state)
+        if first_pass:
+            sizes = (x_ni.shape[1], *hidden, self.n_outputs_)
+            self._initialise(sizes, self._dtype_of(x_ni))
+        if validation is not None:
+            validation = self._check_validation(*validation)
+        targets_n = self._targets(y, self.coefs_[0].dtype.name)
+        if self.solver == "lbfgs":
+            self._fit_lbfgs(x_ni, targets_n, weights_n)
+        else:
+            self._fit_stochastic(x_ni, y, targets_n, weights_n, incremental, validation)
+        if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large "
+                "values and need to be preprocessed."
+            )
+        return self
+
+    # What goes in.
+
+    def _hidden_sizes(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if np.any(np.array(hidden) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        return [int(size) for size in hidden]
+
+    def _dtype_of(self, x_ni: Any) -> str:
+        """Of the weights and the arithmetic, for these rows."""
+        if self.dtype != "auto":
+            return self.dtype
+        return "float64" if x_ni.dtype == np.float64 else "float32"
+
+    def _check_rows_and_labels(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        x_ni, y = validate_data(
+            self,
+            X,
+            y,
+            accept_sparse="csr",
+            multi_output=True,
+            dtype=_kept_dtypes(X),
+            order="C",
+            reset=reset,
+        )
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return x_ni, y
+
+    def _check_labels(self, y: Any, incremental: bool) -> None:
+        """Learn which classes there are, or make sure that they are those known.
+
+        As in scikit-learn, they are learned anew in every fit that does not go on from another.
+        """
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+            return
+        classes = unique_labels(y)
+        if self.warm_start:
+            if set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous "
+                    f"call to fit. Previously got {self.classes_}, `y` has {classes}"
+                )
+        elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                "`y` has classes not in `self.classes_`. "
+                f"`self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+
+    def _is_binary(self) -> bool:
+        return bool(self._label_binarizer.y_type_ == "binary")
+
+    def _is_multiclass(self) -> bool:
+        return bool(self._label_binarizer.y_type_ == "multiclass")
+
+    def _targets(self, y: Any, dtype: str) -> NDArray:
+        """What the network is asked to say: classes by number, or (n, k) of the given dtype."""
+        smoothing, k = self.label_smoothing, len(self.classes_)
+        if self._is_multiclass():
+            labels_n: NDArray = np.searchsorted(self.classes_, y).astype(np.int32)
+            if not smoothing:
+                return labels_n
+            soft_nk: Floats = np.full((len(labels_n), k), smoothing / k, dtype)
+            soft_nk[np.arange(len(labels_n)), labels_n] += 1 - smoothing
+            return soft_nk
+        if self._is_binary():
+            yes_nk = (y == self.classes_[-1])[:, None] & (k > 1)
+        else:
+            yes_nk = self._label_binarizer.transform(y)
+            yes_nk = yes_nk.toarray() if sparse.issparse(yes_nk) else yes_nk
+        targets_nk: Floats = np.ascontiguousarray(yes_nk, dtype)
+        if smoothing:
+            targets_nk = targets_nk * (1 - smoothing) + smoothing / 2
+        asked_nk: Floats = targets_nk.astype(dtype)
+        return asked_nk
+
+    def _weights(self, sample_weight: Any, y: Any, x_ni: Any) -> NDArray[np.float64] | None:
+        """(n,), or None where every row counts alike."""
+        if sample_weight is None and self.class_weight is None:
+            return None
+        weights_n = _check_sample_weight(sample_weight, x_ni, dtype=np.float64)
+        if self.class_weight is not None:
+            weights_n = weights_n * compute_sample_weight(self.class_weight, y)
+        checked: NDArray[np.float64] = np.ascontiguousarray(weights_n, np.float64)
+        return checked
+
+    def _check_validation(self, X: Any, y: Any, sample_weight: Any) -> tuple:
+        """Rows, labels and weights (or None) to judge by."""
+        x_ni, y = self._check_rows_and_labels(X, y, reset=False)
+        unknown = np.setdiff1d(unique_labels(y), self.classes_)
+        if len(unknown):
+            raise ValueError(f"`y_val` has classes that `y` has not: {unknown}.")
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, x_ni, dtype=np.float64)
+        return x_ni, y, sample_weight
+
+    # Learning.
+
+    def _initialise(self, sizes: tuple[int, ...], dtype: str) -> None:
+        """Weights and biases as scikit-learn draws them, and the attributes of a new fit.
+
+        Source: Glorot & Bengio (2010), equation 16; for the logistic function a third of its
+        variance.
+        """
+        self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(sizes)
+        self.out_activation_ = "softmax" if self._is_multiclass() else "logistic"
+        self.coefs_, self.intercepts_ = [], []
+        for i, o in pairwise(sizes):
+            bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (i + o))
+            coef = self._random_state.uniform(-bound, bound, (i, o))
+            intercept = self._random_state.uniform(-bound, bound, o)
+            self.coefs_.append(coef.astype(dtype, copy=False))
+            self.intercepts_.append(intercept.astype(dtype, copy=False))
+        if self.solver in _STOCHASTIC:
+            self._no_improvement_count = 0
+            self.loss_curve_: list[float] = []
+            self.best_loss_: Any = None if self.early_stopping else np.inf
+            self.best_validation_score_: Any = -np.inf if self.early_stopping else None
+            self.validation_scores_: list[float] | None = [] if self.early_stopping else None
+            self.validation_loss_curve_: list[float] | None = None
+
+    def _network(self, csr: bool, training: bool = False, dtype: Any = None) -> Network:
+        """The network as it is now. Its arrays are those of coefs_ and intercepts_.
+
+        dtype : to compute in, if it is not that of the weights: then they are copies.
+        """
+        dtype = np.dtype(dtype or self.coefs_[0].dtype)
+        self.coefs_ = [np.ascontiguousarray(w, dtype) for w in self.coefs_]
+        self.intercepts_ = [np.ascontiguousarray(b, dtype) for b in self.intercepts_]
+        spec = Spec(
+            (*(len(w) for w in self.coefs_), self.coefs_[-1].shape[1]),
+            self.activation,
+            "softmax" if self.out_activation_ == "softmax" else "sigmoid",
+            self._optimizer.rule if training else "adam",
+            dtype.name,
+            self.dropout if training else 0.0,
+            "csr" if csr else "dense",
+        )
+        params = Layers(tuple(self.coefs_), tuple(self.intercepts_))
+        return Network.of(spec, params, 1.0, self.backend, self.n_threads)
+
+    def _new_solver(self) -> Solver:
+        if self.solver == "sgd":
+            return SgdSolver(
+                self.learning_rate_init,
+                self.learning_rate,
+                self.momentum,
+                self.nesterovs_momentum,
+                self.power_t,
+            )
+        return AdamSolver(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+
+    def _fit_lbfgs(self, x_ni: Any, targets_n: NDArray, weights_n: Any) -> None:
+        """In float64, as scikit-learn does whatever the rows are: a line search needs it."""
+        dtype = self.coefs_[0].dtype
+        network = self._network(sparse.issparse(x_ni), dtype=np.float64)
+        if targets_n.ndim == 2:
+            targets_n = targets_n.astype(np.float64)
+        data = Data(x_ni, 1.0, targets_n, _or_ones(weights_n, x_ni))
+
+        def report(loss: float) -> bool:
+            if self.verbose:
+                print(f"loss = {loss:.8f}")
+            return False
+
+        result = minimise(network, data, self.alpha, self.tol, self.max_iter, self.max_fun, report)
+        self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
+        self.loss_ = float(result.fun)
+        self.coefs_ = [w.astype(dtype, copy=False) for w in network.params.weights]
+        self.intercepts_ = [b.astype(dtype, copy=False) for b in network.params.biases]
+
+    def _fit_stochastic(
+        self,
+        x_ni: Any,
+        y: Any,
+        targets_n: NDArray,
+        weights_n: NDArray[np.float64] | None,
+        incremental: bool,
+        validation: tuple | None,
+    ) -> None:
+        if not incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = self._new_solver()
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if self.early_stopping and validation is None:
+            kept, validation = self._split(x_ni, y, weights_n)
+            x_ni, targets_n = x_ni[kept], targets_n[kept]
+            weights_n = None if weights_n is None else weights_n[kept]
+        network = self._network(sparse.issparse(x_ni), training=True)
+        epochs = self._plan(network, x_ni, targets_n, weights_n)
+        try:
+            self._run(epochs, incremental, validation)
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=3)
+        if self.early_stopping and epochs.best is not None:
+            self.coefs_, self.intercepts_ = (list(arrays) for arrays in epochs.best)
+
+    def _plan(self, network: Network, x_ni: Any, targets_n: NDArray, weights_n: Any) -> Epochs:
+        if x_ni.dtype not in (np.uint8, network.spec.dtype):
+            x_ni = x_ni.astype(network.spec.dtype)  # once, not in every epoch
+        epochs = Epochs(
+            network,
+            self._optimizer,
+            network.data(x_ni, targets_n, _or_ones(weights_n, x_ni)),
+            self._batch_size(x_ni.shape[0]),
+            self.alpha,
+            self._random_state if self.shuffle else None,
+        )
+        if self.time_budget is not None:
+            epochs.pace = TimePace(self.schedule, 1.0, 0.0, self.time_budget, Clock())
+        elif self.schedule != "constant":
+            steps = self.max_iter * epochs.steps_of_epoch
+            epochs.pace = StepPace(self.schedule, 1.0, steps)
+        if self.dropout:
+            epochs.dropout_seed = self._random_state.randint(2**31 - 1)
+        return epochs
+
+    def _batch_size(self, rows: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, rows)
+        if self.batch_size > rows:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. "
+                "It is going to be clipped",
+                stacklevel=6,
+            )
+        return int(min(self.batch_size, rows))
+
+    def _split(self, x_ni: Any, y: Any, weights_n: Any) -> tuple[NDArray, tuple]:
+        """The rows to learn from, by number, and those to judge by."""
+        kept, held = train_test_split(
+            np.arange(x_ni.shape[0]),
+            random_state=self._random_state,
+            test_size=self.validation_fraction,
+            stratify=y if self.n_outputs_ == 1 else None,
+        )
+        if len(held) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        weights = None if weights_n is None else weights_n[held]
+        return kept, (x_ni[held], y[held], weights)
+
+    def _run(self, epochs: Epochs, incremental: bool, validation: tuple | None) -> None:
+        self.n_iter_ = 0
+        while True:
+            loss = epochs.epoch()
+            if loss is None:  # the time is over
+                return
+            self.n_iter_ += 1
+            self.loss_ = loss
+            self.t_ += epochs.count
+            self.loss_curve_.append(loss)
+            if self.verbose:
+                print(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
+            self._judge(epochs, validation)
+            self._optimizer.epoch_ends(self.t_)
+            if self._no_improvement_count > self.n_iter_no_change and self._stops():
+                return
+            if incremental:
+                return
+            if self.time_budget is None and self.n_iter_ == self.max_iter:
+                if self.schedule == "constant":
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and "
+                        "the optimization hasn't converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=4,
+                    )
+                return
+
+    def _stops(self) -> bool:
+        """Whether training ends since nothing gets better; else it goes on more slowly."""
+        what = "Validation score" if self.early_stopping else "Training loss"
+        said = (
+            f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
+            "consecutive epochs."
+        )
+        stops = not self._optimizer.slows_down()
+        if stops and self.schedule != "constant" and not self.early_stopping:
+            stops = False  # the schedule is planned to its end
+        elif self.verbose:
+            rate = self._optimizer.learning_rate
+            print(said, "Stopping." if stops else f"Setting learning rate to {rate:f}")
+        if not stops:
+            self._no_improvement_count = 0
+        return stops
+
+    def _judge(self, epochs: Epochs, validation: tuple | None) -> None:
+        """Count the epochs without improvement; keep the best weights where validation decides."""
+        if validation is not None:
+            score, loss = self._score_and_loss(*validation)
+            self.validation_scores_ = [*(self.validation_scores_ or []), score]
+            self.validation_loss_curve_ = [*(self.validation_loss_curve_ or []), loss]
+            if self.verbose:
+                print(f"Validation score: {score:f}")
+        if self.early_stopping:
+            better = not score < self.best_validation_score_ + self.tol
+            if score > self.best_validation_score_:
+                self.best_validation_score_ = score
+                epochs.keep()
+        else:
+            loss = self.loss_curve_[-1]
+            better = not loss > self.best_loss_ - self.tol
+            self.best_loss_ = min(loss, self.best_loss_)
+        self._no_improvement_count = 0 if better else self._no_improvement_count + 1
+
+    def _score_and_loss(self, x_ni: Any, y: Any, weights_n: Any) -> tuple[float, float]:
+        """Accuracy and mean loss, without the penalty; NaN if the network has diverged."""
+        probability_nk = self._probabilities(x_ni)
+        if not np.isfinite(probability_nk).all():
+            return np.nan, np.nan
+        targets_n = self._targets(y, probability_nk.dtype.name)
+        p_nk = np.clip(probability_nk, np.finfo(probability_nk.dtype).tiny, None)
+        if self.out_activation_ == "softmax":
+            if targets_n.ndim == 1:
+                loss_n = -np.log(p_nk[np.arange(len(p_nk)), targets_n])
+            else:
+                loss_n = -(targets_n * np.log(p_nk)).sum(axis=1)
+        else:
+            q_nk = np.clip(1 - probability_nk, np.finfo(probability_nk.dtype).tiny, None)
+            loss_n = -(targets_n * np.log(p_nk) + (1 - targets_n) * np.log(q_nk)).sum(axis=1)
+        score = accuracy_score(y, self._decide(probability_nk), sample_weight=weights_n)
+        return float(score), float(np.average(loss_n, weights=weights_n))
+
+    # What comes out.
+
+    def predict(self, X: ArrayLike) -> NDArray:
+        """The most probable class of every row, (n,); or which labels it has, (n, labels)."""
+        check_is_fitted(self)
+        return self._decide(self._probabilities(self._rows_to_predict(X)))
+
+    def predict_proba(self, X: ArrayLike) -> Floats:
+        """(n, classes): how probable each class, or each label by itself, is."""
+        check_is_fitted(self)
+        probability_nk = self._probabilities(self._rows_to_predict(X))
+        if self.n_outputs_ == 1:
+            return np.hstack([1 - probability_nk, probability_nk])
+        return probability_nk
+
+    def predict_log_proba(self, X: ArrayLike) -> Floats:
+        """The logarithm of predict_proba."""
+        probability_nk = self.predict_proba(X)
+        with np.errstate(divide="ignore"):  # a probability may be too small for its dtype
+            return np.log(probability_nk, out=probability_nk)
+
+    def _rows_to_predict(self, X: Any) -> Any:
+        return validate_data(
+            self, X, accept_sparse="csr", dtype=_kept_dtypes(X), order="C", reset=False
+        )
+
+    def _probabilities(self, x_ni: Any) -> Floats:
+        """(n, outputs), of checked rows."""
+        network = self._network(sparse.issparse(x_ni))
+        out_nk = np.empty((x_ni.shape[0], self.n_outputs_), network.spec.dtype)
+        network.backend.predict(
+            network.params, x_ni, network.scale, network.spec, network.threads, out_nk
+        )
+        return out_nk
+
+    def _decide(self, probability_nk: Floats) -> NDArray:
+        answers: NDArray
+        if self._is_multiclass():
+            answers = self.classes_[probability_nk.argmax(axis=1)]
+        elif self._is_binary():
+            answers = self.classes_[np.where(probability_nk[:, 0] > 0.5, -1, 0)]
+        else:
+            answers = self._label_binarizer.inverse_transform(probability_nk)
+        return answers
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _kept_dtypes(X: Any) -> Any:
+    """The dtypes that the kernels read; anything else becomes float64."""
+    if getattr(X, "dtype", None) == np.uint8 and not sparse.issparse(X):
+        return np.uint8
+    return (np.float64, np.float32)
+
+
+def _or_ones(weights_n: NDArray[np.float64] | None, x_ni: Any) -> NDArray[np.float64]:
+    return np.ones(x_ni.shape[0]) if weights_n is None else weights_n

@@ -1,0 +1,105 @@
+"""L-BFGS, by SciPy, on the loss and the gradient of these kernels."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels import Data, Floats, Layers, Spec
+from .network import Network
+
+__all__ = ["loss_and_gradient", "minimise"]
+
+# Rows of one block of a gradient over the whole data set.
+BLOCK = 4096
+
+
+def loss_and_gradient(network: Network, data: Data, alpha: float) -> tuple[float, Layers]:
+    """Of all rows at once, penalty included: the loss, and its gradient for every parameter.
+
+    Source: `reference.batch_loss` with l2 = alpha / sum of weights; blocks of rows are added in
+    their order, each with its share of the weights.
+    """
+    backend, spec = network.backend, network.spec
+    total, rows = float(data.weights_n.sum()) or 1.0, data.x_ni.shape[0]
+    loss, gradient = 0.0, _zeros(spec)
+    order_n = np.arange(rows, dtype=np.int32)
+    for first in range(0, rows, BLOCK):
+        last = min(first + BLOCK, rows)
+        x_bi, weights_b = _rows(network, data, order_n, first, last), data.weights_n[first:last]
+        layers = tuple(np.empty((last - first, o), spec.dtype) for _, o in spec.shapes)
+        loss_b, delta_bk = np.empty(last - first, spec.dtype), np.empty_like(layers[-1])
+        part = _zeros(spec)
+        backend.forward(network.params, x_bi, spec, layers)
+        weights = weights_b.astype(spec.dtype)
+        backend.loss_delta(layers[-1], data.targets_n[first:last], weights, spec, loss_b, delta_bk)
+        backend.backward(network.params, x_bi, layers, delta_bk, spec, part)
+        share = float(weights_b.sum()) / total
+        loss += float(np.dot(weights_b, loss_b)) / total
+        for sums, arrays in zip(gradient, part):
+            for whole, of_block in zip(sums, arrays):
+                whole += share * of_block
+    l2 = alpha / total
+    for w_io, g_io in zip(network.params.weights, gradient.weights):
+        loss += l2 / 2 * float(np.vdot(w_io, w_io))
+        g_io += l2 * w_io
+    return loss, gradient
+
+
+def _rows(network: Network, data: Data, order_n: NDArray, first: int, last: int) -> Floats:
+    """Neighbouring rows, scaled, in the network's dtype."""
+    if network.spec.inputs == "csr":
+        sparse: Floats = (data.x_ni[first:last] * data.scale).astype(network.spec.dtype)
+        return sparse
+    x_bi = np.empty((last - first, network.spec.sizes[0]), network.spec.dtype)
+    network.backend.gather(data.x_ni, order_n, first, last, data.scale, x_bi)
+    return x_bi
+
+
+def _zeros(spec: Spec) -> Layers:
+    return Layers(
+        tuple(np.zeros((i, o), spec.dtype) for i, o in spec.shapes),
+        tuple(np.zeros(o, spec.dtype) for _, o in spec.shapes),
+    )
+
+
+def minimise(
+    network: Network,
+    data: Data,
+    alpha: float,
+    tol: float,
+    max_iter: int,
+    max_fun: int,
+    on_iteration: Callable[[float], bool],
+) -> Any:
+    """L-BFGS over all parameters, which end where it ends: SciPy's OptimizeResult.
+
+    on_iteration : given the loss after every iteration; it stops if that says something true.
+    Source: Liu & Nocedal (1989), by SciPy.
+    """
+    from scipy.optimize import minimize
+
+    arrays = [*network.params.weights, *network.params.biases]
+
+    def unpack(flat: NDArray[np.float64]) -> None:
+        first = 0
+        for array in arrays:
+            array[...] = flat[first : first + array.size].reshape(array.shape)
+            first += array.size
+
+    def of(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        unpack(flat)
+        loss, gradient = loss_and_gradient(network, data, alpha)
+        pieces = [g.ravel() for g in (*gradient.weights, *gradient.biases)]
+        return loss, np.concatenate(pieces).astype(np.float64)
+
+    def after(intermediate_result: Any) -> None:
+        if on_iteration(float(intermediate_result.fun)):
+            raise StopIteration
+
+    start = np.concatenate([array.ravel() for array in arrays]).astype(np.float64)
+    options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
+    result = minimize(of, start, method="L-BFGS-B", jac=True, options=options, callback=after)
+    unpack(result.x)
+    return result

@@ -1,0 +1,208 @@
+"""How scikit-learn's MLPClassifier learns from batches: its Adam, its momentum, on these kernels.
+
+Source of the conventions: scikit-learn 1.9, sklearn/neural_network. The penalty of a batch is
+alpha / (2 sum of its weights) times the sum of all squared weights; Adam adds its epsilon to a root
+that is not corrected for bias; Nesterov's step looks one step ahead.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .kernels import Data, Layers, State, Steps
+from .network import Network
+from .pace import Clock, Pace, StepPace
+
+__all__ = ["AdamSolver", "Epochs", "SgdSolver", "Solver"]
+
+# A learning rate that is not worth dividing any more.
+LEAST_RATE = 1e-6
+
+# Steps after which a run that has to end in time looks at the clock.
+STEPS_BETWEEN_LOOKS = 16
+
+
+class Solver:
+    """What a stochastic solver keeps from batch to batch, and the numbers of its steps.
+
+    learning_rate : of the next batches. t : steps done.
+    """
+
+    rule: str
+
+    def __init__(self, learning_rate: float) -> None:
+        self.learning_rate = float(learning_rate)
+        self.t = 0
+        self.moments: tuple[Layers, Layers] | None = None
+
+    def state(self, network: Network) -> State:
+        """The network's parameters, to be trained, and the moments so far."""
+        if self.moments is None:
+            self.moments = network.fresh_state()[1:]
+        return State(network.params, *self.moments)
+
+    def steps(
+        self, rates_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
+    ) -> Steps:
+        """The numbers of the next steps. rates_t : what the learning rate is multiplied by."""
+        raise NotImplementedError
+
+    def epoch_ends(self, seen: int) -> None:
+        """So many rows were seen in all epochs."""
+
+    def slows_down(self) -> bool:
+        """Whether it goes on more slowly where the loss no longer falls, and does not stop."""
+        return False
+
+
+class AdamSolver(Solver):
+    """Kingma & Ba (2015), with the epsilon as it is."""
+
+    rule = "adam"
+
+    def __init__(self, learning_rate: float, beta_1: float, beta_2: float, epsilon: float) -> None:
+        super().__init__(learning_rate)
+        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
+
+    def steps(
+        self, rates_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
+    ) -> Steps:
+        count = len(rates_t)
+        t = np.arange(self.t + 1, self.t + 1 + count, dtype=np.float64)
+        self.t += count
+        with np.errstate(divide="ignore", invalid="ignore"):  # a beta of 1 is allowed
+            size_t = np.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
+        return Steps(
+            batch_size,
+            step_size_t=self.learning_rate * rates_t * size_t,
+            epsilon_t=np.full(count, self.epsilon),
+            l2_t=l2_t,
+            decay_t=np.zeros(count),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+        )
+
+
+class SgdSolver(Solver):
+    """Steps with momentum. schedule : constant, invscaling or adaptive, as in scikit-learn."""
+
+    def __init__(
+        self,
+        learning_rate: float,
+        schedule: str,
+        momentum: float,
+        nesterov: bool,
+        power_t: float,
+    ) -> None:
+        super().__init__(learning_rate)
+        self.rule = "nesterov" if nesterov else "sgd"
+        self.initial, self.schedule = self.learning_rate, schedule
+        self.momentum, self.power_t = float(momentum), power_t
+
+    def steps(
+        self, rates_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
+    ) -> Steps:
+        count = len(rates_t)
+        self.t += count
+        nothing = np.zeros(count)
+        sizes = self.learning_rate * rates_t
+        return Steps(batch_size, sizes, nothing, l2_t, nothing, beta1=self.momentum, beta2=0.0)
+
+    def epoch_ends(self, seen: int) -> None:
+        if self.schedule == "invscaling":
+            self.learning_rate = self.initial / (seen + 1) ** self.power_t
+
+    def slows_down(self) -> bool:
+        if self.schedule != "adaptive" or self.learning_rate <= LEAST_RATE:
+            return False
+        self.learning_rate /= 5
+        return True
+
+
+def batch_weights(weights_n: NDArray[np.float64], batch_size: int) -> NDArray[np.float64]:
+    """The sum of every batch's weights, of rows in the order in which they are trained on."""
+    sums: NDArray[np.float64] = np.add.reduceat(
+        weights_n, np.arange(0, len(weights_n), batch_size), dtype=np.float64
+    )
+    return sums
+
+
+class Epochs:
+    """Training from epoch to epoch: the order of the rows, the pace, the best weights so far.
+
+    best : what keep() copied last.
+    """
+
+    best: Layers | None = None
+
+    def __init__(
+        self,
+        network: Network,
+        solver: Solver,
+        data: Data,
+        batch_size: int,
+        alpha: float,
+        random_state: np.random.RandomState | None,
+    ) -> None:
+        """random_state : shuffles the rows before every epoch; None: they stay as they are."""
+        self.network, self.solver, self.data = network, solver, data
+        self.batch_size, self.alpha, self.random_state = batch_size, alpha, random_state
+        self.state = solver.state(network)
+        self.count = data.x_ni.shape[0]
+        self.steps_of_epoch = -(-self.count // batch_size)
+        self.order_n = np.arange(self.count, dtype=np.int32)
+        self.pace: Pace | None = None
+        self.dropout_seed = 0
+        self.done = 0
+
+    def epoch(self) -> float | None:
+        """Train on every row once. Returns the mean loss of its batches; None if time is over."""
+        if self.random_state is not None:
+            from sklearn.utils import shuffle
+
+            self.order_n = shuffle(self.order_n, random_state=self.random_state)
+        sums_t = batch_weights(self.data.weights_n[self.order_n], self.batch_size)
+        l2_t = np.divide(self.alpha, sums_t, out=np.zeros_like(sums_t), where=sums_t > 0)
+        rows_t = np.full(self.steps_of_epoch, self.batch_size)
+        rows_t[-1] = self.count - self.batch_size * (self.steps_of_epoch - 1)
+        losses: list[NDArray[np.float64]] = []
+        first = 0
+        while first < self.steps_of_epoch:
+            rates_t = self._rates(self.steps_of_epoch - first)
+            if not len(rates_t):
+                break
+            losses.append(self._steps(first, rates_t, l2_t))
+            first += len(rates_t)
+        if not losses:
+            return None
+        return float(np.average(np.concatenate(losses), weights=rows_t[:first]))
+
+    def _rates(self, left: int) -> NDArray[np.float64]:
+        """What the learning rate is multiplied by in the next steps of this epoch."""
+        if self.pace is None:
+            return np.ones(left)
+        at_most = left if isinstance(self.pace, StepPace) else min(left, STEPS_BETWEEN_LOOKS)
+        return self.pace.rates(self.done, at_most)
+
+    def _steps(
+        self, first: int, rates_t: NDArray[np.float64], l2_t: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The steps of this epoch from `first` on: the loss of each."""
+        count, clock = len(rates_t), Clock()
+        key: Any = 0
+        if self.network.spec.dropout:
+            seeds = np.random.SeedSequence([self.dropout_seed, self.solver.t])
+            key = seeds.generate_state(1, np.uint64)[0]
+        steps = self.solver.steps(rates_t, self.batch_size, l2_t[first : first + count])
+        steps = steps._replace(dropout_key=int(key))
+        order_n = self.order_n[first * self.batch_size : (first + count) * self.batch_size]
+        losses_t = self.network.train_steps(self.state, self.data, order_n, steps, 0, count)
+        self.done += count
+        if self.pace is not None:
+            self.pace.took(count, clock())
+        return losses_t
+
+    def keep(self) -> None:
+        """These weights are the best so far."""
+        self.best = Layers(*(tuple(a.copy() for a in arrays) for arrays in self.network.params))

@@ -1,0 +1,405 @@
+"""MLPClassifier beside scikit-learn's: same numbers, same semantics, same errors."""
+
+import pickle
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import sklearn
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn import neural_network
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from fmnist_fast import MLPClassifier
+from fmnist_fast.kernels import reference
+from fmnist_fast.lbfgs import loss_and_gradient
+from fmnist_fast.solvers import AdamSolver
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    x_ni, y_n = load_digits(return_X_y=True)
+    return x_ni[:600] / 16, y_n[:600]
+
+
+def targets_of(kind, y_n):
+    ones = np.eye(10, dtype=int)
+    return {
+        "multiclass": y_n,
+        "binary": y_n % 2,
+        "strings": np.array(["nought", "one", "two", "three"])[y_n % 4],
+        "multilabel": ones[y_n] | ones[(y_n + 3) % 10],
+    }[kind]
+
+
+def both(kind, digits, weights=None, **parameters):
+    """scikit-learn's and ours, fit to the same rows."""
+    x_ni, y_n = digits
+    parameters = {"max_iter": 20, "random_state": 3, **parameters}
+    theirs = neural_network.MLPClassifier((20, 10), **parameters)
+    ours = MLPClassifier((20, 10), backend="numpy", **parameters)
+    return (model.fit(x_ni, targets_of(kind, y_n), weights) for model in (theirs, ours))
+
+
+def agree(theirs, ours, x_ni, bound=1e-6):
+    for name in ("coefs_", "intercepts_"):
+        for a, b in zip(getattr(theirs, name), getattr(ours, name), strict=True):
+            assert a.dtype == b.dtype
+            assert np.abs(a - b).max() <= bound
+    for name in ("n_iter_", "n_layers_", "n_outputs_", "out_activation_", "n_features_in_"):
+        assert getattr(theirs, name) == getattr(ours, name)
+    assert_array_equal(theirs.classes_, ours.classes_)
+    assert_array_equal(theirs.predict(x_ni), ours.predict(x_ni))
+    assert np.abs(theirs.predict_proba(x_ni) - ours.predict_proba(x_ni)).max() <= bound
+    assert theirs.loss_ == pytest.approx(ours.loss_, abs=bound)
+    if theirs.solver == "lbfgs":
+        return
+    assert_allclose(theirs.loss_curve_, ours.loss_curve_, atol=bound)
+    assert theirs.t_ == ours.t_
+    assert theirs.validation_scores_ == ours.validation_scores_
+    assert theirs.best_validation_score_ == ours.best_validation_score_
+    assert theirs.best_loss_ == pytest.approx(ours.best_loss_, abs=bound)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "binary", "strings", "multilabel"])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"activation": "tanh", "batch_size": 7},
+        {"activation": "logistic", "early_stopping": True},
+        {"activation": "identity", "shuffle": False, "alpha": 1.0},
+        {"solver": "sgd"},
+        {"solver": "sgd", "learning_rate": "invscaling", "nesterovs_momentum": False},
+        {"solver": "sgd", "learning_rate": "adaptive", "tol": 0.1, "n_iter_no_change": 1},
+        {"solver": "sgd", "momentum": 0.0, "early_stopping": True},
+        {"solver": "lbfgs"},
+        {"beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3, "learning_rate_init": 0.01},
+    ],
+    ids=lambda parameters: "-".join(map(str, parameters.values())),
+)
+def test_agrees_with_scikit_learn(kind, parameters, digits):
+    agree(*both(kind, digits, **parameters), digits[0])
+
+
+@pytest.mark.parametrize("parameters", [{}, {"early_stopping": True}, {"solver": "lbfgs"}])
+def test_agrees_with_sample_weights(parameters, digits):
+    weights = np.random.default_rng(0).integers(0, 3, 600) / 2 + 0.01
+    agree(*both("multiclass", digits, weights, **parameters), digits[0])
+
+
+def test_agrees_where_training_ends_early(digits):
+    parameters = {"tol": 0.5, "n_iter_no_change": 2, "max_iter": 50}
+    theirs, ours = both("multiclass", digits, **parameters)
+    assert ours.n_iter_ < 50
+    agree(theirs, ours, digits[0])
+
+
+def test_agrees_on_sparse_rows(digits):
+    x_ni, y_n = sparse.csr_array(digits[0]), digits[1]
+    agree(*both("multiclass", (x_ni, y_n)), x_ni)
+
+
+def test_agrees_over_partial_fits_and_warm_starts(digits):
+    x_ni, y_n = digits
+    theirs = neural_network.MLPClassifier((20,), random_state=1, warm_start=True, max_iter=3)
+    ours = MLPClassifier((20,), random_state=1, warm_start=True, max_iter=3, backend="numpy")
+    for model in (theirs, ours):
+        model.fit(x_ni, y_n).fit(x_ni, y_n)
+    agree(theirs, ours, x_ni)
+    assert len(ours.loss_curve_) == 6
+    for model in (theirs, ours):
+        model.set_params(warm_start=False)
+        for first in range(0, 600, 100):
+            model.partial_fit(x_ni[first : first + 100], y_n[first : first + 100])
+    agree(theirs, ours, x_ni)
+
+
+def test_draws_from_a_random_state_as_scikit_learn_does(digits):
+    states = [np.random.RandomState(5), np.random.RandomState(5)]
+    models = (neural_network.MLPClassifier, MLPClassifier)
+    theirs, ours = (
+        model((5,), max_iter=4, random_state=state).fit(*digits)
+        for model, state in zip(models, states)
+    )
+    assert states[0].randint(2**31) == states[1].randint(2**31)
+    assert_allclose(theirs.loss_curve_, ours.loss_curve_, atol=1e-6)
+
+
+def test_the_comparison_sees_another_penalty(digits):
+    x_ni, y_n = digits
+    theirs, _ = both("multiclass", digits)
+    other = MLPClassifier((20, 10), alpha=1e-3, max_iter=20, random_state=3, backend="numpy")
+    with pytest.raises(AssertionError):
+        agree(theirs, other.fit(x_ni, y_n), x_ni)
+
+
+@parametrize_with_checks(
+    [
+        MLPClassifier(),
+        MLPClassifier(backend="numpy", solver="sgd", learning_rate_init=0.05),
+    ]
+)
+def test_the_checks_of_scikit_learn(estimator, check):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        check(estimator)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64", "int64", "bool"])
+def test_what_it_computes_in(dtype, digits):
+    x_ni = (digits[0] * 16).astype(dtype)
+    model = MLPClassifier((8,), max_iter=3, random_state=0).fit(x_ni, digits[1])
+    expected = "float32" if dtype in ("uint8", "float32") else "float64"
+    assert {array.dtype.name for array in (*model.coefs_, *model.intercepts_)} == {expected}
+    assert model.predict_proba(x_ni).dtype == expected
+    assert_array_equal(model.predict(x_ni.tolist()), model.predict(x_ni))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_dtype_can_be_chosen(dtype, digits):
+    model = MLPClassifier((8,), max_iter=2, dtype=dtype).fit(*digits)
+    assert model.coefs_[0].dtype == dtype
+
+
+def test_bytes_are_computed_with_as_they_are(digits):
+    """uint8 is not rescaled: 16 means 16."""
+    x_ni = (digits[0] * 16).astype(np.uint8)
+    models = [
+        MLPClassifier((8,), max_iter=5, random_state=0, dtype="float32").fit(rows, digits[1])
+        for rows in (x_ni, x_ni.astype(np.float32))
+    ]
+    assert_allclose(models[0].loss_curve_, models[1].loss_curve_, rtol=1e-5)
+
+
+def test_bytes_are_not_copied_to_floats(digits, monkeypatch):
+    seen = []
+
+    def spy(self, network):
+        seen.append(network.spec.dtype)
+        return original(self, network)
+
+    original = AdamSolver.state
+    monkeypatch.setattr(AdamSolver, "state", spy)
+    x_ni = np.ascontiguousarray((digits[0] * 16).astype(np.uint8))
+    trained = []
+    train_steps = reference.train_steps
+    monkeypatch.setattr(
+        reference, "train_steps", lambda *a: trained.append(a[1].x_ni) or train_steps(*a)
+    )
+    MLPClassifier((8,), max_iter=1, backend="numpy").fit(x_ni, digits[1])
+    assert seen == ["float32"]
+    assert np.shares_memory(trained[0], x_ni)
+
+
+@pytest.mark.parametrize("container", ["fortran", "read-only", "memmap", "pandas", "polars"])
+def test_rows_in_every_container(container, digits, tmp_path):
+    x_ni, y_n = digits
+    expected = MLPClassifier((8,), max_iter=3, random_state=0).fit(x_ni, y_n)
+    if container == "memmap":
+        np.save(tmp_path / "x.npy", x_ni)
+    names = [f"pixel {i}" for i in range(64)]
+    rows = {
+        "fortran": lambda: np.asfortranarray(x_ni),
+        "read-only": lambda: np.frombuffer(x_ni.tobytes()).reshape(x_ni.shape),
+        "memmap": lambda: np.load(tmp_path / "x.npy", mmap_mode="r"),
+        "pandas": lambda: pd.DataFrame(x_ni, columns=names),
+        "polars": lambda: pl.DataFrame(x_ni, schema=names),
+    }[container]()
+    model = MLPClassifier((8,), max_iter=3, random_state=0).fit(rows, y_n)
+    assert_array_equal(model.predict_proba(rows), expected.predict_proba(x_ni))
+    if container in ("pandas", "polars"):
+        assert model.feature_names_in_.tolist() == names
+        with pytest.raises(ValueError, match="feature names should match"):
+            model.predict(rows[names[::-1]])
+
+
+def test_sparse_rows_never_become_dense(digits, monkeypatch):
+    for kind in (sparse.csr_array, sparse.csr_matrix):
+        for method in ("toarray", "todense"):
+            monkeypatch.setattr(kind, method, lambda *a, **k: pytest.fail("it became dense"))
+    x_ni = sparse.csr_array(digits[0])
+    model = MLPClassifier((8,), max_iter=5, random_state=0).fit(x_ni, digits[1])
+    dense = MLPClassifier((8,), max_iter=5, random_state=0).fit(*digits)
+    assert_allclose(model.predict_proba(x_ni), dense.predict_proba(digits[0]), atol=1e-6)
+    early = MLPClassifier((8,), max_iter=5, early_stopping=True, solver="adam")
+    early.fit(sparse.csc_array(digits[0]), digits[1])
+    MLPClassifier((8,), max_iter=5, solver="lbfgs").fit(x_ni, digits[1])
+
+
+def test_a_pickle_predicts_and_goes_on(digits):
+    model = MLPClassifier((8,), random_state=0).partial_fit(*digits, classes=np.arange(10))
+    again = pickle.loads(pickle.dumps(model))
+    assert_array_equal(again.predict_proba(digits[0]), model.predict_proba(digits[0]))
+    for one in (model, again):
+        one.partial_fit(*digits)
+    assert_array_equal(again.coefs_[0], model.coefs_[0])
+
+
+def test_a_clone_is_as_new():
+    model = MLPClassifier((3,), backend="numpy", dropout=0.1, time_budget=1.0)
+    assert clone(model).get_params() == model.get_params()
+
+
+def test_in_a_pipeline_and_a_search_over_processes(digits):
+    pipeline = make_pipeline(StandardScaler(), MLPClassifier((64,), max_iter=60, random_state=0))
+    grid = {"mlpclassifier__alpha": [1e-4, 1e-1], "mlpclassifier__dtype": ["float32", "float64"]}
+    search = GridSearchCV(pipeline, grid, cv=2, n_jobs=2).fit(*digits)
+    assert search.best_score_ > 0.8
+    assert cross_val_score(search.best_estimator_, *digits, cv=2).min() > 0.7
+
+
+def test_sample_weights_are_routed(digits):
+    weights = np.arange(600) % 2
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = MLPClassifier((8,), max_iter=5, random_state=0).set_fit_request(sample_weight=True)
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        pipeline = make_pipeline(scaler, model).fit(*digits, sample_weight=weights)
+        scaled = StandardScaler().fit_transform(digits[0])
+        direct = clone(model).fit(scaled, digits[1], weights)
+    assert_array_equal(pipeline[-1].coefs_[0], direct.coefs_[0])
+
+
+def test_set_output_leaves_arrays(digits):
+    model = MLPClassifier((4,), max_iter=2).fit(*digits)
+    assert not hasattr(model, "set_output")  # it is for transformers, in scikit-learn's too
+
+
+def test_class_weights_are_sample_weights(digits):
+    x_ni, y_n = digits
+    weighted = MLPClassifier((8,), max_iter=5, random_state=0, class_weight={0: 3.0, 7: 0.5})
+    weights = np.where(y_n == 0, 3.0, np.where(y_n == 7, 0.5, 1.0))
+    plain = MLPClassifier((8,), max_iter=5, random_state=0)
+    assert_array_equal(weighted.fit(x_ni, y_n).coefs_[0], plain.fit(x_ni, y_n, weights).coefs_[0])
+    assert plain.set_params(class_weight="balanced").fit(x_ni, y_n).n_iter_ == 5
+
+
+def test_validation_rows_of_the_users_own(digits):
+    x_ni, y_n = digits
+    model = MLPClassifier((30,), max_iter=30, random_state=0, learning_rate_init=0.01)
+    model.fit(x_ni[:400], y_n[:400], X_val=x_ni[400:], y_val=y_n[400:])
+    assert len(model.validation_scores_) == len(model.validation_loss_curve_) == model.n_iter_
+    assert model.validation_scores_[-1] == model.score(x_ni[400:], y_n[400:])
+    log_p_nk = model.predict_log_proba(x_ni[400:])
+    expected = -log_p_nk[np.arange(200), y_n[400:]].mean()
+    assert model.validation_loss_curve_[-1] == pytest.approx(expected)
+    model.set_params(early_stopping=True, n_iter_no_change=3, max_iter=200)
+    model.fit(x_ni[:400], y_n[:400], X_val=x_ni[400:], y_val=y_n[400:])
+    assert model.n_iter_ < 200
+    assert model.score(x_ni[400:], y_n[400:]) == model.best_validation_score_
+    with pytest.raises(ValueError, match="X_val and y_val belong together"):
+        model.fit(x_ni, y_n, X_val=x_ni)
+    with pytest.raises(ValueError, match=r"`y_val` has classes that `y` has not: \[99\]"):
+        model.fit(x_ni, y_n, X_val=x_ni[:2], y_val=[1, 99])
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine"])
+def test_a_schedule_runs_to_its_end(schedule, digits):
+    model = MLPClassifier(
+        (16,), max_iter=25, random_state=0, schedule=schedule, tol=10.0, n_iter_no_change=1
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model.fit(*digits)
+    assert model.n_iter_ == 25
+
+
+def test_a_time_budget_is_kept(digits):
+    model = MLPClassifier((16,), random_state=0, time_budget=0.5, schedule="onecycle")
+    start = time.perf_counter()
+    model.fit(*digits)
+    assert 0.25 < time.perf_counter() - start < 0.7
+    assert model.score(*digits) > 0.9
+
+
+def test_dropout_and_smoothing_change_what_is_learned_and_stay_reproducible(digits):
+    def fitted(**parameters):
+        return MLPClassifier((64,), max_iter=30, random_state=0, **parameters).fit(*digits)
+
+    plain = fitted()
+    for parameters in ({"dropout": 0.3}, {"label_smoothing": 0.1}):
+        first, second = fitted(**parameters), fitted(**parameters)
+        assert_array_equal(first.coefs_[0], second.coefs_[0])
+        assert not np.array_equal(first.coefs_[0], plain.coefs_[0])
+        assert first.score(*digits) > 0.5
+    assert len({tuple(fitted(dropout=0.3).loss_curve_), tuple(plain.loss_curve_)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"alpha": -1}, "The 'alpha' parameter of MLPClassifier must be a float in the range"),
+        ({"solver": "sdg"}, "The 'solver' parameter of MLPClassifier must be a str among"),
+        ({"backend": "fpga"}, "The 'backend' parameter of MLPClassifier must be a str among"),
+        ({"dropout": 1.0}, "The 'dropout' parameter of MLPClassifier must be a float"),
+        ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes must be > 0, got \\[3, 0\\]"),
+    ],
+)
+def test_wrong_parameters_say_what_is_right(parameters, message, digits):
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(**parameters).fit(*digits)
+
+
+def test_wrong_rows_are_refused(digits):
+    model = MLPClassifier((4,), max_iter=2).fit(*digits)
+    with pytest.raises(ValueError, match="X has 63 features, but MLPClassifier is expecting 64"):
+        model.predict(digits[0][:, :63])
+    broken = digits[0].copy()
+    broken[3, 4] = np.nan
+    for call in (model.predict, model.predict_proba, lambda x: model.fit(x, digits[1])):
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            call(broken)
+
+
+def test_partial_fit_wants_a_stochastic_solver(digits):
+    assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
+    with pytest.raises(ValueError, match="does not support early_stopping"):
+        MLPClassifier(early_stopping=True).partial_fit(*digits, classes=np.arange(10))
+
+
+def test_the_gradient_of_blocks_is_that_of_all_rows(digits, monkeypatch):
+    x_ni, y_n = digits
+    model = MLPClassifier((9,), max_iter=1, random_state=0, backend="numpy").fit(x_ni, y_n)
+    network = model._network(csr=False)
+    data = network.data(x_ni, y_n.astype(np.int32), np.random.default_rng(0).random(600))
+    whole = loss_and_gradient(network, data, 0.1)
+    monkeypatch.setattr("fmnist_fast.lbfgs.BLOCK", 77)
+    parts = loss_and_gradient(network, data, 0.1)
+    # Sums of 600 products of numbers below 1, in another order.
+    bound = 600 * np.finfo(np.float64).eps
+    assert whole[0] == pytest.approx(parts[0], rel=bound)
+    for a, b in zip((*whole[1].weights, *whole[1].biases), (*parts[1].weights, *parts[1].biases)):
+        assert np.abs(a - b).max() <= bound
+
+
+def test_without_scikit_learn_it_says_what_to_install():
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "import fmnist_fast; fmnist_fast.train\n"
+        "from fmnist_fast import MLPClassifier"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "pip install 'fmnist-fast[sklearn]'" in ran.stderr.splitlines()[-1]
+
+
+def test_verbose_says_what_scikit_learn_says(digits, capsys):
+    said = []
+    for model in (neural_network.MLPClassifier, MLPClassifier):
+        model((4,), max_iter=3, random_state=0, verbose=True, early_stopping=True).fit(*digits)
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
