@@ -44,16 +44,16 @@ def export(model: Path | None, to: str, out: Path | None, force: bool) -> None:
     out = out or Path(default_name(path, to))
     check_outputs({"export": out}, path)
     loaded = load_model(path)
-    network = loaded.network
+    network, spec = loaded.network, loaded.network.spec
     write(
         out,
         to,
         network.params,
-        network.spec,
+        spec,
         class_names=loaded.class_names,
         scale=network.scale,
         temperature=loaded.temperature,
         force=force,
     )
-    takes = f"{network.spec.sizes[0]} {'numbers' if network.scale == 1 else 'pixels, 0..255'}"
-    click.echo(f"saved {out}: takes {takes}, gives {len(loaded.class_names)} probabilities")
+    takes = f"{spec.sizes[0]} {'numbers' if network.scale == 1 else 'pixels, 0..255'}"
+    click.echo(f"saved {out}: takes {takes}, gives {spec.sizes[-1]} probabilities")

@@ -17,9 +17,7 @@ from . import Parts
 __all__ = ["content"]
 
 _FILE = Template("""\
-/* $summary: a neural network in C99.
- *
- *     cc -O2 -c $name.c      and link with -lm
+/* $summary: a neural network in C99. Link with -lm.
  *
  * Where it is used, declare:
  *
