@@ -6,9 +6,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import Floats
+from .kernels import Floats, Layers
 
-__all__ = ["SURE", "fit_temperature", "sure_threshold", "tempered"]
+__all__ = ["SURE", "calibrated", "fit_temperature", "sure_threshold", "tempered"]
 
 # Share of the answers called sure that must be right.
 SURE = 0.97
@@ -29,6 +29,17 @@ def tempered(probability_nk: Floats, temperature: float) -> NDArray[np.float64]:
     p_nk: NDArray[np.float64] = np.exp(log_nk - log_nk.max(axis=1, keepdims=True))
     p_nk /= p_nk.sum(axis=1, keepdims=True)
     return p_nk
+
+
+def calibrated(params: Layers, temperature: float) -> Layers:
+    """Parameters whose logits are those of params / temperature: the last layer divided by it."""
+    if temperature == 1:
+        return params
+    weights, biases = params
+    return Layers(
+        (*weights[:-1], (weights[-1] / temperature).astype(weights[-1].dtype)),
+        (*biases[:-1], (biases[-1] / temperature).astype(biases[-1].dtype)),
+    )
 
 
 def _log(probability_nk: Floats) -> NDArray[np.float64]:

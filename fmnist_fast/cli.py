@@ -1,4 +1,5 @@
-"""The command line: `fmnist-fast train`, `evaluate`, `predict`, `info`, `bench`, `data`, `app`.
+"""The command line: `fmnist-fast train`, `evaluate`, `predict`, `export`, `info`, `bench`, `data`,
+`app`.
 
 A mistake of the user is one line on standard error and exit code 2; Ctrl-C is exit code 130. What
 a command is asked for goes to standard output. Modules that take long to load are loaded by the
@@ -17,6 +18,7 @@ from .commands.app import app
 from .commands.bench import bench
 from .commands.data import data
 from .commands.evaluating import evaluate
+from .commands.exporting import export
 from .commands.info import info
 from .commands.predicting import predict
 from .commands.terminal import INTERRUPTED, PROGRAM, fail, ignore_output
@@ -73,9 +75,10 @@ def _command() -> None:
     fmnist-fast train                            train, and save model.safetensors
     fmnist-fast evaluate model.safetensors       how good it is, class by class
     fmnist-fast predict --model model.safetensors shoe.png
+    fmnist-fast export --to onnx                 the model for other programs
     fmnist-fast app                              all of it in a browser
     """
 
 
-for _part in (train, evaluate, predict, info, bench, data, app):
+for _part in (train, evaluate, predict, export, info, bench, data, app):
     _command.add_command(_part)

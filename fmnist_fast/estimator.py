@@ -7,6 +7,7 @@ to scikit-learn's behaviour. Needs scikit-learn, the extra `sklearn`.
 import warnings
 from itertools import pairwise
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .backend import NAMES
 from .errors import MissingExtra
+from .export import export, format_of
 from .kernels import Data, Floats, Layers, Spec
 from .lbfgs import minimise
 from .network import Network
@@ -636,6 +638,28 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         else:
             answers = self._label_binarizer.inverse_transform(probability_nk)
         return answers
+
+    def export(self, path: str | Path, to: str | None = None, *, force: bool = False) -> None:
+        """Write the trained network for other programs: onnx, npz, python or c.
+
+        to : the format; None: what the name of the file ends with says. force : replace a file that
+        is there. The file takes rows as floats and gives the probability of every class, or, with
+        two classes, of the second; labels are named in it as text.
+        Raises: NotFittedError; ArgumentError; UserError, which says what to do or to install.
+        """
+        check_is_fitted(self)
+        network = self._network(csr=False)
+        names = [str(label) for label in self.classes_]
+        if len(names) == 1:
+            names = ["", *names]
+        export(
+            path,
+            to or format_of(path),
+            network.params,
+            network.spec,
+            class_names=names,
+            force=force,
+        )
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .calibration import calibrated
 from .errors import BackendUnavailable, ModelFileError
 from .files import write_atomically
 from .kernels import Floats, Layers, Spec
@@ -70,14 +71,7 @@ class Model:
     @cached_property
     def _calibrated(self) -> Network:
         """The network whose last layer already gives the logits divided by the temperature."""
-        if self.temperature == 1:
-            return self.network
-        weights, biases = self.network.params
-        params = Layers(
-            (*weights[:-1], (weights[-1] / self.temperature).astype(weights[-1].dtype)),
-            (*biases[:-1], (biases[-1] / self.temperature).astype(biases[-1].dtype)),
-        )
-        return replace(self.network, params=params)
+        return replace(self.network, params=calibrated(self.network.params, self.temperature))
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """The most probable class of every row, (n,); `class_names` has their names."""

@@ -10,7 +10,7 @@ from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.bench import contender
 from fmnist_fast.bench.contender import Form
 from fmnist_fast.bench.measure import Entry, Report, difference, multiply_adds
-from fmnist_fast.bench.peers import LR, PACKAGES, Ours, Task
+from fmnist_fast.bench.peers import LR, PACKAGES, OnnxRuntime, Ours, Task
 from fmnist_fast.bench.phases import phases_of_epoch
 from fmnist_fast.cli import main
 from fmnist_fast.kernels import PHASES, Data, Spec
@@ -117,6 +117,14 @@ def test_people_get_a_table(run):
     row = next(line for line in out.splitlines() if line.startswith("numpy "))
     assert "1.00" in row
     assert "forward" in out
+
+
+def test_onnxruntime_predicts_the_same_network(task):
+    mine, its = (
+        peer.probabilities(task.data.x_ni)
+        for peer in (Ours(task, 1, "numpy"), OnnxRuntime(task, 1))
+    )
+    np.testing.assert_allclose(its, mine, rtol=0, atol=1e-5)
 
 
 def test_a_peer_that_is_missing_is_named(run, monkeypatch, tmp_path):

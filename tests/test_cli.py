@@ -267,7 +267,7 @@ def test_a_model_asked_for_data_that_do_not_fit(run, trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "train", "evaluate", "predict", "info", "data", "data fetch"]
+    "command", ["", "train", "evaluate", "predict", "export", "info", "data", "data fetch"]
 )
 def test_help_is_worth_reading(run, command):
     code, out, _ = run(*command.split(), "--help")

@@ -7,6 +7,7 @@ import time
 import warnings
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import polars as pl
 import pytest
@@ -23,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fmnist_fast import MLPClassifier
+from fmnist_fast.errors import ArgumentError, UserError
 from fmnist_fast.kernels import reference
 from fmnist_fast.lbfgs import loss_and_gradient
 from fmnist_fast.solvers import AdamSolver
@@ -352,6 +354,24 @@ def test_dropout_and_smoothing_change_what_is_learned_and_stay_reproducible(digi
 def test_wrong_parameters_say_what_is_right(parameters, message, digits):
     with pytest.raises(ValueError, match=message):
         MLPClassifier(**parameters).fit(*digits)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "binary", "multilabel", "strings"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_export_says_what_the_classifier_says(kind, dtype, digits, tmp_path):
+    x_ni, y_n = digits[0].astype(dtype), targets_of(kind, digits[1])
+    model = MLPClassifier((9,), "tanh", max_iter=5, random_state=0).fit(x_ni, y_n)
+    model.export(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (said_nk,) = session.run(None, {"x": x_ni})
+    if kind == "binary":
+        said_nk = np.hstack([1 - said_nk, said_nk])
+    assert np.abs(said_nk - model.predict_proba(x_ni)).max() <= 1e-5
+    model.export(tmp_path / "model.npz")
+    with pytest.raises(UserError, match="exists"):
+        model.export(tmp_path / "model.npz")
+    with pytest.raises(ArgumentError, match="ends with none of"):
+        model.export(tmp_path / "model.pt")
 
 
 def test_wrong_rows_are_refused(digits):

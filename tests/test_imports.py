@@ -22,6 +22,7 @@ LAYERS = (
         "commands.bench",
         "commands.data",
         "commands.evaluating",
+        "commands.exporting",
         "commands.info",
         "commands.predicting",
         "commands.training",
@@ -37,9 +38,12 @@ LAYERS = (
     {"solvers", "lbfgs"},
     {"run", "presets"},
     {"photolike", "recognise", "teachers"},
+    {"export"},
     {"modelfile", "data", "augment", "checkpoint", "recipe", "pace", "corruptions", "imitation"},
     {"network", "fashion_mnist", "photo", "garments", "metrics", "targets", "redrawn"},
     {"cutout", "images", "averaging", "drawing"},
+    {"formats.arrays", "formats.c_source", "formats.onnx_graph", "formats.python_source"},
+    {"formats"},
     {"schedule"},
     {"backend", "cache", "idx", "cores", "calibration"},
     {"files"},
@@ -131,6 +135,10 @@ def test_importing_the_package_loads_nothing_else():
 def test_training_loads_nothing_that_it_does_not_use():
     unused = {"matplotlib", "streamlit", "pooch", "requests", "PIL", "sklearn", "numba", "rich"}
     assert loaded_by("from fmnist_fast import train, load_model").isdisjoint(unused)
+
+
+def test_exporting_loads_what_its_format_needs():
+    assert "onnx" not in loaded_by("import fmnist_fast.export")
 
 
 def test_help_does_not_wait_for_numpy():

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formats import Parts, onnx_graph
 from ..kernels import Data, Floats, Spec
 from ..network import PIXEL_SCALE, Network
 from ..schedule import Adam
@@ -260,42 +261,17 @@ class ScikitLearn:
 
 
 class OnnxRuntime:
-    """Predicts only: uint8 in, scaled inside the graph, softmax out."""
+    """Predicts only, by the graph that `fmnist-fast export` writes."""
 
     def __init__(self, task: Task, threads: int) -> None:
         import onnxruntime
-        from onnx import TensorProto, helper, numpy_helper
 
         network = task.first_network()
-        nodes = [
-            helper.make_node("Cast", ["x"], ["float"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["float", "scale"], ["a0"]),
-        ]
-        constants = [numpy_helper.from_array(np.array([network.scale], np.float32), "scale")]
-        last = len(task.spec.shapes)
-        for depth, (w_io, b_o) in enumerate(zip(*network.params), start=1):
-            constants += [
-                numpy_helper.from_array(w_io, f"w{depth}"),
-                numpy_helper.from_array(b_o, f"b{depth}"),
-            ]
-            inputs = [f"a{depth - 1}", f"w{depth}", f"b{depth}"]
-            nodes.append(helper.make_node("Gemm", inputs, [f"z{depth}"]))
-            after = "Softmax" if depth == last else "Relu"
-            nodes.append(helper.make_node(after, [f"z{depth}"], [f"a{depth}"]))
-        sizes = task.spec.sizes
-        graph = helper.make_graph(
-            nodes,
-            "mlp",
-            [helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", sizes[0]])],
-            [helper.make_tensor_value_info(f"a{last}", TensorProto.FLOAT, ["n", sizes[-1]])],
-            initializer=constants,
-        )
-        opset = [helper.make_opsetid("", 17)]
-        model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+        parts = Parts(network.params, task.spec, network.scale, ())
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session: Any = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            onnx_graph.content(parts, "mlp"), options, providers=["CPUExecutionProvider"]
         )
 
     def probabilities(self, x_ni: NDArray[np.uint8]) -> Floats:

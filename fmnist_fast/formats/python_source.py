@@ -1,0 +1,137 @@
+"""A network as a Python module that imports nothing but the standard library."""
+
+from base64 import encodebytes
+from string import Template
+
+import numpy as np
+
+from .. import __version__
+from ..kernels import Floats
+from . import Parts
+
+__all__ = ["content"]
+
+_MODULE = Template('''\
+"""$summary: a neural network that needs nothing but Python.
+
+    import $name
+    $name.predict_proba(row)    # $output_text
+    $name.predict(row)          # $answer
+    $name.CLASSES               # the names of the classes
+
+row: $input_text. Written by fmnist_fast $version.
+"""
+
+import math
+from base64 import b64decode
+from operator import mul
+from struct import unpack
+
+INPUTS = $inputs
+CLASSES = (
+$classes)
+SCALE = $scale
+
+
+def predict_proba(row):
+    """A list: $output_text."""
+    if len(row) != INPUTS:
+        raise ValueError(f"row holds {len(row)} numbers: give {INPUTS}")
+    a = [SCALE * float(x) for x in row]
+    for layer in LAYERS[:-1]:
+        a = [activation(z) for z in sums(layer, a)]
+    return probabilities(sums(LAYERS[-1], a))
+
+
+def predict(row):
+    """$answer_sentence"""
+    p = predict_proba(row)
+    return $choice
+
+
+def sums(layer, a):
+    """What comes into every unit of a layer."""
+    return [bias + sum(map(mul, weights, a)) for bias, weights in layer]
+
+
+${logistic}def activation(z):
+    return $activation
+
+
+def probabilities(z):
+    $end
+
+
+def layer(inputs, outputs, text):
+    """Bias and weights of every unit, from base64 of little-endian floats."""
+    numbers = unpack(f"<{(1 + inputs) * outputs}$letter", b64decode(text))
+    starts = range(0, len(numbers), 1 + inputs)
+    return [(numbers[start], numbers[start + 1 : start + 1 + inputs]) for start in starts]
+
+
+LAYERS = [
+$layers]
+''')
+
+_LOGISTIC = """\
+def logistic(z):
+    e = math.exp(-abs(z))
+    return (e if z < 0 else 1) / (1 + e)
+
+
+"""
+_ACTIVATIONS = {
+    "relu": "0.0 if z <= 0 else z",  # NaN stays NaN
+    "tanh": "math.tanh(z)",
+    "logistic": "logistic(z)",
+    "identity": "z",
+}
+_ENDS = {
+    "softmax": """\
+peak = max(z)
+    e = [math.exp(z_k - peak) for z_k in z]
+    total = sum(e)
+    return [e_k / total for e_k in e]""",
+    "sigmoid": "return [logistic(z_k) for z_k in z]",
+}
+
+
+def content(parts: Parts, name: str) -> bytes:
+    """The file. name : under which the module will be imported."""
+    spec = parts.spec
+    choice, answer = "p.index(max(p))", "the index of the most probable class"
+    if spec.loss == "sigmoid":
+        choice = "[k for k, p_k in enumerate(p) if p_k > 0.5]"
+        answer = "the indices of all classes more probable than not"
+        if parts.is_binary:
+            choice, answer = "int(p[0] > 0.5)", "1 if that is above a half, else 0"
+    activation, end = _ACTIVATIONS[spec.activation], _ENDS[spec.loss]
+    layers = (
+        f'    layer({i}, {o}, """\n{_base64(w_io, b_o)}"""),\n'
+        for (i, o), w_io, b_o in zip(spec.shapes, *parts.params)
+    )
+    text = _MODULE.substitute(
+        name=name,
+        version=__version__,
+        summary=parts.summary,
+        input_text=parts.input_text,
+        output_text=parts.output_text,
+        answer=answer,
+        answer_sentence=f"{answer[0].upper()}{answer[1:]}.",
+        inputs=spec.sizes[0],
+        classes="".join(f"    {name!a},\n" for name in parts.class_names),
+        scale=repr(float(parts.scale)),
+        choice=choice,
+        logistic=_LOGISTIC if "logistic" in activation + end else "",
+        activation=activation,
+        end=end,
+        letter={"float32": "f", "float64": "d"}[spec.dtype],
+        layers="".join(layers),
+    )
+    return text.encode()
+
+
+def _base64(w_io: Floats, b_o: Floats) -> str:
+    """Bias and weights of every output, in lines."""
+    numbers = np.vstack([b_o, w_io]).T
+    return encodebytes(numbers.astype(numbers.dtype.newbyteorder("<")).tobytes()).decode()
