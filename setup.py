@@ -1,4 +1,4 @@
-"""The compiled kernels: a library of C loops per instruction set, and the Cython extension.
+"""The compiled kernels: a library of C loops per instruction set and type, and what calls them.
 
 Everything else is in pyproject.toml. Without a C compiler or Python's headers the installation
 succeeds without them, with a warning, unless FMNIST_FAST_REQUIRE_COMPILED is set.
@@ -30,23 +30,28 @@ if X86:
 
 HEADERS = [
     f"kernels/simd/{name}.h"
-    for name in ("loops", "loops_body", "vector", "prefetch", "team", "clock")
+    for name in ("real", "loops", "loops_body", "vector", "prefetch", "team", "clock")
 ]
 
 
-def library(name: str, source: str, flags: list[str]) -> tuple[str, dict]:
+# What a source includes is not its own: the files for double include those for float.
+INCLUDED = [f"kernels/simd/{name}.c" for name in ("find", *INSTRUCTION_SETS)]
+
+
+def library(source: str, flags: list[str]) -> tuple[str, dict]:
     """One C file as a static library of its own, since flags belong to libraries."""
     build = {
         "sources": [f"kernels/simd/{source}.c"],
-        "obj_deps": {"": HEADERS},
+        "obj_deps": {"": [*HEADERS, *INCLUDED]},
         "cflags": [*FLAGS, *flags, *SANITIZERS],
     }
-    return name, build
+    return f"fmnist_{source}", build
 
 
 LIBRARIES = [
-    library("fmnist_find", "find", ["-DBUILT_FOR_X86"] if X86 else []),
-    *(library(f"fmnist_{name}", name, flags) for name, flags in INSTRUCTION_SETS.items()),
+    library(name + suffix, flags)
+    for suffix in ("", "_double")
+    for name, flags in {"find": ["-DBUILT_FOR_X86"] if X86 else [], **INSTRUCTION_SETS}.items()
 ]
 
 
@@ -65,16 +70,27 @@ def optional(command: type) -> type:
     return Optional
 
 
-COMPILED = Extension(
-    "fmnist_fast.kernels.compiled",
-    ["kernels/compiled.pyx"],
-    include_dirs=["kernels"],
-    extra_compile_args=["-O3", "-std=c11", "-ffp-contract=off", *SANITIZERS],
-    extra_link_args=["-pthread", *SANITIZERS],
-    depends=HEADERS,
-)
-COMPILED.cython_directives = DIRECTIVES
-COMPILED.cython_c_in_temp = True  # generated C does not belong beside the sources
+def extension(name: str, **more: list) -> Extension:
+    """kernels/<name>.pyx."""
+    built = Extension(
+        f"fmnist_fast.kernels.{name}",
+        [f"kernels/{name}.pyx"],
+        include_dirs=["kernels"],
+        extra_compile_args=["-O3", "-std=c11", "-ffp-contract=off", *SANITIZERS],
+        extra_link_args=["-pthread", *SANITIZERS],
+        **more,
+    )
+    built.cython_directives = DIRECTIVES
+    built.cython_c_in_temp = True  # generated C does not belong beside the sources
+    return built
+
+
+OPERATIONS = ["kernels/operations.pxi", *HEADERS]
+EXTENSIONS = [
+    extension("float32", depends=OPERATIONS),
+    extension("float64", depends=OPERATIONS, define_macros=[("DOUBLE", None)]),
+    extension("compiled"),
+]
 
 # Sanitized objects stay apart, or else the next ordinary build would take them for its own.
 OPTIONS = {"build": {"build_base": "build/checked-objects"}} if CHECKED else {}
@@ -83,7 +99,7 @@ WINDOWS = sys.platform == "win32"
 
 setup(
     libraries=[] if WINDOWS else LIBRARIES,
-    ext_modules=[] if WINDOWS else [COMPILED],
+    ext_modules=[] if WINDOWS else EXTENSIONS,
     options=OPTIONS,
     cmdclass={"build_clib": optional(build_clib), "build_ext": optional(build_ext)},
 )

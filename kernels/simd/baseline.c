@@ -1,3 +1,3 @@
-#define TABLE loops_baseline
+#define TABLE OF_TYPE(loops_baseline)
 #define NAME "baseline"
 #include "loops_body.h"

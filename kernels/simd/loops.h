@@ -1,9 +1,9 @@
-/* The innermost loops, one table of them per instruction set.
+/* The innermost loops, one table of them per instruction set and type of numbers.
  *
  * Matrices are cut into panels of 64 columns: panel p of a (rows, columns) matrix holds columns
- * 64 p and up as (rows, width) floats, width 64, in the last panel the rest rounded up to 16; the
- * columns beyond the matrix are zero. A 64 x 64 block of weights is 16 KiB, half of the smallest L1
- * cache, and a row of it fits into 8 AVX2 registers.
+ * 64 p and up as (rows, width) numbers, width 64, in the last panel the rest rounded up to 16; the
+ * columns beyond the matrix are zero. A 64 x 64 block of weights is 16 KiB in float32, half of the
+ * smallest L1 cache, and a row of it fits into 8 AVX2 registers.
  *
  * A mask has one bit for each entry of 64 that is not zero. Products run over the set bits only, in
  * ascending order: x + 0 * w is x for finite w. The same product serves both ways: forward it skips
@@ -16,27 +16,37 @@
 
 #include <stdint.h>
 
+#include "real.h"
+
+#define find_loops OF_TYPE(find_loops)
+
 /* A panel is 64 columns wide; a part of an update has 16 outputs, a cache line of weights. */
 enum { PANEL = 64, OUTPUTS = 16 };
+
+/* What a spec chooses, by number: kernels/reference.py, activate and update. Rows of a data set are
+ * uint8, float32 or float64. */
+enum { RELU, TANH, LOGISTIC, IDENTITY, ACTIVATIONS };
+enum { ADAM, SGD, NESTEROV, RULES };
+enum { BYTES, FLOATS, DOUBLES, ROW_TYPES };
 
 /* The numbers of one step, see StepNumbers in kernels/__init__.py. keep = 1 - decay, rest = 1 -
  * beta: taken in double, since 1 - 0.999f is off by 5e-5 of itself. */
 typedef struct {
-    float step_size, epsilon, l2, keep, beta1, rest1, beta2, rest2;
+    real step_size, epsilon, l2, keep, beta1, rest1, beta2, rest2;
 } step_numbers;
 
-/* Some panels of a matrix: rows are ld floats apart, a panel begins `next` floats after another. */
+/* Some panels of a matrix: rows are ld apart, a panel begins `next` after another. */
 typedef struct {
-    const float *p;
+    const real *p;
     long ld, next;
 } panels;
 
-/* Dropout in a batch: the 64 random bits of every row, the least bits of a unit that stays, and
- * what the units that stay are multiplied by. See random_bits in kernels/reference.py. */
+/* Dropout in a batch: the 64 random bits of every row, the least bits of a unit that stays, what those
+ * units are multiplied by, scale, and stays = 1 / scale. See random_bits in kernels/reference.py. */
 typedef struct {
     const uint64_t *row;
     uint32_t least;
-    float scale;
+    real scale, stays;
 } dropout;
 
 typedef struct {
@@ -46,67 +56,76 @@ typedef struct {
      * first..last-1 of x (rows, ldx). `width` columns of w (64 rows), start (ld 0: one row for all)
      * and out, which may be start: one panel, or two of 64; out's rows are ldo apart, its panels
      * next. */
-    void (*multiply)(const float *x, long ldx, const uint64_t *mask, uint64_t only, panels w,
-                     panels start, float *out, long ldo, long next, long first, long last,
+    void (*multiply)(const real *x, long ldx, const uint64_t *mask, uint64_t only, panels w,
+                     panels start, real *out, long ldo, long next, long first, long last,
                      long width);
 
     /* The same over all of the first `inputs` columns of x, for data with few zeros. */
-    void (*multiply_dense)(const float *x, long ldx, long inputs, panels w, panels start,
-                           float *out, long ldo, long next, long first, long last, long width);
+    void (*multiply_dense)(const real *x, long ldx, long inputs, panels w, panels start,
+                           real *out, long ldo, long next, long first, long last, long width);
 
     /* out[c][s] = in[s][c]: up to 64 rows of `width` columns, turned. out (width, 64) is zero from
      * row `rows` on; mask[c] gets the bits of what is not zero in out[c]. */
-    void (*turn)(const float *in, long ldi, long rows, long width, float *out, uint64_t *mask);
+    void (*turn)(const real *in, long ldi, long rows, long width, real *out, uint64_t *mask);
 
     /* A gradient of 16 outputs by `inputs` inputs, g (16, 64), turned: into w, m and v (inputs,
-     * ldw), which Adam moves; the sum of w's squares before is returned. The new weights also go
-     * to turned (16, ldt), if that is not null. Without numbers w becomes the gradient. */
-    float (*adam_turned)(const float *g, long inputs, float *w, float *m, float *v, long ldw,
-                         float *turned, long ldt, const step_numbers *numbers);
+     * ldw), which the rule moves; the sum of w's squares before is returned. The new weights also
+     * go to turned (16, ldt), if that is not null. */
+    real (*update_turned[RULES])(const real *g, long inputs, real *w, real *m, real *v, long ldw,
+                                 real *turned, long ldt, const step_numbers *numbers);
 
-    /* The gradient of a bias, the sum over s of delta[s], and Adam; without numbers b becomes it. */
-    void (*bias_gradient)(const float *delta, long ldd, long rows, float *b, float *m, float *v,
-                          long width, const step_numbers *numbers);
+    /* The same gradient as it is, into out (inputs, ldo). */
+    void (*gradient_turned)(const real *g, long inputs, real *out, long ldo);
 
-    /* Adam on `count` numbers whose gradients are g. */
-    void (*adam)(float *p, float *m, float *v, const float *g, long count,
-                 const step_numbers *numbers);
+    /* out[c] = sum over s of delta[s][c], the gradient of a bias. */
+    void (*column_sums)(const real *delta, long ldd, long rows, real *out, long width);
+
+    /* The rule on `count` numbers whose gradients are g. v is Adam's alone. */
+    void (*update[RULES])(real *p, real *m, real *v, const real *g, long count,
+                          const step_numbers *numbers);
 
     /* x += y; count is a multiple of 16. */
-    void (*add)(float *x, const float *y, long count);
+    void (*add)(real *x, const real *y, long count);
 
-    /* x = max(0, x), NaN stays NaN; mask[s] gets the bits of what is not zero. */
-    void (*relu)(float *x, long ldx, uint64_t *mask, long first, long last, long width);
+    /* The activation of the sums x, in place; NaN stays NaN. There are `columns` of them, and zeros
+     * up to a multiple of 16. mask[s] gets the bits of what is not zero. */
+    void (*activate[ACTIVATIONS])(real *x, long ldx, uint64_t *mask, long first, long last,
+                                  long columns);
 
     /* x = 0 where dropout says so, the others scaled; unit is the number of the first column.
      * mask[s] gets the bits of what is not zero. */
-    void (*drop_out)(float *x, long ldx, uint64_t *mask, long first, long last, long width,
+    void (*drop_out)(real *x, long ldx, uint64_t *mask, long first, long last, long width,
                      const dropout *drop, uint32_t unit);
 
-    /* delta = scale * delta where a is above 0, else 0; mask[s] gets the bits of what is not zero. */
-    void (*relu_delta)(const float *a, float *delta, long ldd, uint64_t *mask, long first,
-                       long last, long width, float scale);
+    /* delta times the slope of the activation, whose output is a, in place. drop: null, or what
+     * drop_out was given: what it left out is zero here, too, the others are scaled. mask[s] gets
+     * the bits of what is not zero. */
+    void (*backward[ACTIVATIONS])(const real *a, real *delta, long ldd, uint64_t *mask, long first,
+                                  long last, long width, const dropout *drop, uint32_t unit);
 
     /* The largest of `count` numbers and of so_far. */
-    float (*largest)(const float *z, float so_far, long count);
+    real (*largest)(const real *z, real so_far, long count);
 
     /* out[c] = e^(z[c] - peak) for `count` columns, zero up to a multiple of 16; returns the sum. */
-    float (*exponential)(const float *z, float peak, float *out, long count);
+    real (*exponential)(const real *z, real peak, real *out, long count);
 
     /* p = (factor * p - [column is target]) * share; no column is a target below 0. */
-    void (*share_out)(float *p, float factor, long target, float share, long width);
+    void (*share_out)(real *p, real factor, long target, real share, long width);
 
     /* p = (factor * p - target) * share; returns the sum of target * z. All are zero beyond the
      * columns of the matrix. */
-    float (*share_out_soft)(float *p, float factor, const float *target, const float *z,
-                            float share, long width);
+    real (*share_out_soft)(real *p, real factor, const real *target, const real *z,
+                            real share, long width);
+
+    /* Of `count` answers that are independent: delta = (sigmoid(z) - target) * share, zero up to a
+     * multiple of 16; returns the sum of log(1 + e^z) - target * z. */
+    real (*independent)(const real *z, const real *target, real share, real *delta, long count);
 
     /* Row s of out = scale * x, which has `count` columns, and its masks: panels of out and mask
-     * begin `next` after each other, and the last one is as wide as what is left. */
-    void (*row_of_bytes)(const uint8_t *x, float scale, long count, float *out, long next,
-                         uint64_t *mask, long next_mask, long s);
-    void (*row_of_floats)(const float *x, float scale, long count, float *out, long next,
-                          uint64_t *mask, long next_mask, long s);
+     * begin `next` after each other, and the last one is as wide as what is left. x need not be
+     * aligned. */
+    void (*row_of[ROW_TYPES])(const void *x, real scale, long count, real *out, long next,
+                              uint64_t *mask, long next_mask, long s);
 
     /* Fused multiply-adds in registers and nothing else; returns how many floating-point
      * operations they were. What benchmarks call this processor's peak. */

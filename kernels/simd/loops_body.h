@@ -1,5 +1,6 @@
 /* The loops of loops.h, for the instruction set that this is compiled for. Included once by each of
- * baseline.c, avx2.c and avx512.c, which define TABLE and NAME. */
+ * baseline.c, avx2.c and avx512.c, which define TABLE and NAME; for double, by way of the files
+ * that are named so. */
 #include "loops.h"
 #include "vector.h"
 
@@ -39,27 +40,27 @@ static long vectors(long width, long column)
 /* Vector j of a row that begins at p in one panel; those that do not fit are in the next one. */
 #define IN_PANELS(p, next, j) ((j) * LANES < PANEL ? (p) + (j) * LANES : (next) + (j) * LANES - PANEL)
 
-INLINE void multiply_n(const float *x, long ldx, const uint64_t *mask, uint64_t only, panels w,
-                       panels start, float *out, long ldo, long next, long first, long last,
+INLINE void multiply_n(const real *x, long ldx, const uint64_t *mask, uint64_t only, panels w,
+                       panels start, real *out, long ldo, long next, long first, long last,
                        const int n)
 {
     for (long s = first; s < last; s++) {
         vec sum[SUMS];
-        const float *from = start.p + s * start.ld, *from_next = from + start.next;
+        const real *from = start.p + s * start.ld, *from_next = from + start.next;
         for (int j = 0; j < n; j++)
             sum[j] = load(IN_PANELS(from, from_next, j));
-        const float *row = x + s * ldx;
+        const real *row = x + s * ldx;
         for (uint64_t bits = mask[s] & only; bits; bits &= bits - 1) {
             long k = __builtin_ctzll(bits);
             vec value = splat(row[k]);
-            const float *weights = w.p + k * w.ld, *weights_next = weights + w.next;
+            const real *weights = w.p + k * w.ld, *weights_next = weights + w.next;
             FIXED(weights);
             if (n * LANES > PANEL)
                 FIXED(weights_next);
             for (int j = 0; j < n; j++)
                 sum[j] = fma_(value, load(IN_PANELS(weights, weights_next, j)), sum[j]);
         }
-        float *to = out + s * ldo, *to_next = to + next;
+        real *to = out + s * ldo, *to_next = to + next;
         for (int j = 0; j < n; j++)
             store(IN_PANELS(to, to_next, j), sum[j]);
     }
@@ -72,8 +73,8 @@ INLINE panels from_column(panels m, long c)
     return m;
 }
 
-static void multiply(const float *x, long ldx, const uint64_t *mask, uint64_t only, panels w,
-                     panels start, float *out, long ldo, long next, long first, long last,
+static void multiply(const real *x, long ldx, const uint64_t *mask, uint64_t only, panels w,
+                     panels start, real *out, long ldo, long next, long first, long last,
                      long width)
 {
     for (long c = 0; c < width; c += SUMS * LANES)
@@ -84,9 +85,9 @@ static void multiply(const float *x, long ldx, const uint64_t *mask, uint64_t on
 
 /* Rows and vectors of a tile of sums: 4 by 4 of AVX-512's 32 registers, else 4 by 2 of 16; 8 rows of
  * a single vector. A row's sums are the same in a tile of any height. */
-enum { TILE_ROWS = 4, TILE = LANES == 16 ? 4 : 2, NARROW_ROWS = 8 };
+enum { TILE_ROWS = 4, TILE = VECTOR_BYTES == 64 ? 4 : 2, NARROW_ROWS = 8 };
 
-INLINE void dense_tile(const float *x, long ldx, long inputs, panels w, panels start, float *out,
+INLINE void dense_tile(const real *x, long ldx, long inputs, panels w, panels start, real *out,
                        long ldo, const int rows, const int n)
 {
     vec sum[NARROW_ROWS][TILE];
@@ -110,8 +111,8 @@ INLINE void dense_tile(const float *x, long ldx, long inputs, panels w, panels s
             store(out + s * ldo + j * LANES, sum[s][j]);
 }
 
-INLINE void multiply_dense_n(const float *x, long ldx, long inputs, panels w, panels start,
-                             float *out, long ldo, long first, long last, const int n)
+INLINE void multiply_dense_n(const real *x, long ldx, long inputs, panels w, panels start,
+                             real *out, long ldo, long first, long last, const int n)
 {
     const int tall = n == 1 ? NARROW_ROWS : TILE_ROWS;
     start.p += first * start.ld;
@@ -124,11 +125,11 @@ INLINE void multiply_dense_n(const float *x, long ldx, long inputs, panels w, pa
     }
 }
 
-static void multiply_dense(const float *x, long ldx, long inputs, panels w, panels start,
-                           float *out, long ldo, long next, long first, long last, long width)
+static void multiply_dense(const real *x, long ldx, long inputs, panels w, panels start,
+                           real *out, long ldo, long next, long first, long last, long width)
 {
     for (long c = 0, n; c < width; c += n * LANES) {
-        float *to = out + c / PANEL * next + c % PANEL;
+        real *to = out + c / PANEL * next + c % PANEL;
         n = c + TILE * LANES <= width ? TILE : 1;
         if (n == 1)
             multiply_dense_n(x, ldx, inputs, from_column(w, c), from_column(start, c), to, ldo,
@@ -139,7 +140,7 @@ static void multiply_dense(const float *x, long ldx, long inputs, panels w, pane
     }
 }
 
-/* A square of LANES by LANES floats across its diagonal, by swapping ever larger squares. */
+/* A square of LANES by LANES numbers across its diagonal, by swapping ever larger squares. */
 INLINE void turn_square(vec t[LANES])
 {
 #define SWAP_SQUARES(size)                                                      \
@@ -152,7 +153,9 @@ INLINE void turn_square(vec t[LANES])
 #define UPPER(j, size) ((j) & (size) ? LANES + (j) - (size) : (j))
 #define LOWER(j, size) ((j) & (size) ? LANES + (j) : (j) + (size))
     SWAP_SQUARES(1)
+#if LANES > 2
     SWAP_SQUARES(2)
+#endif
 #if LANES > 4
     SWAP_SQUARES(4)
 #endif
@@ -161,7 +164,7 @@ INLINE void turn_square(vec t[LANES])
 #endif
 }
 
-static void turn(const float *in, long ldi, long rows, long width, float *out, uint64_t *mask)
+static void turn(const real *in, long ldi, long rows, long width, real *out, uint64_t *mask)
 {
     for (long c = 0; c < width; c += LANES) {
         uint64_t bits[LANES] = {0};
@@ -191,8 +194,8 @@ INLINE numbers_in_lanes in_lanes(const step_numbers *n)
                               splat(n->beta2),     splat(n->rest2)};
 }
 
-/* One vector of parameters: kernels/reference.py, update and adam. Returns the new ones. */
-INLINE vec adam_vector(float *p, float *m, float *v, vec g, const numbers_in_lanes *n)
+/* One vector of parameters with the gradient g: kernels/reference.py, update. Returns the new. */
+INLINE vec adam(real *p, real *m, real *v, vec g, const numbers_in_lanes *n)
 {
     vec w = load(p);
     g = fma_(n->l2, w, g);
@@ -206,10 +209,36 @@ INLINE vec adam_vector(float *p, float *m, float *v, vec g, const numbers_in_lan
     return w;
 }
 
-static float adam_turned(const float *g, long inputs, float *w, float *m, float *v, long ldw,
-                         float *turned, long ldt, const step_numbers *numbers)
+INLINE vec sgd(real *p, real *m, real *v, vec g, const numbers_in_lanes *n)
 {
-    const numbers_in_lanes lanes = numbers ? in_lanes(numbers) : (numbers_in_lanes){0};
+    (void)v;
+    vec w = load(p);
+    g = fma_(n->l2, w, g);
+    vec velocity = fma_(n->beta1, load(m), -(n->step_size * g));
+    store(m, velocity);
+    w = fma_(n->keep, w, velocity);
+    store(p, w);
+    return w;
+}
+
+INLINE vec nesterov(real *p, real *m, real *v, vec g, const numbers_in_lanes *n)
+{
+    (void)v;
+    vec w = load(p);
+    g = fma_(n->l2, w, g);
+    vec step = n->step_size * g, velocity = fma_(n->beta1, load(m), -step);
+    store(m, velocity);
+    w = fma_(n->keep, w, fma_(n->beta1, velocity, -step));
+    store(p, w);
+    return w;
+}
+
+typedef vec (*step_rule)(real *p, real *m, real *v, vec g, const numbers_in_lanes *n);
+
+INLINE real update_turned_by(step_rule rule, const real *g, long inputs, real *w, real *m, real *v,
+                             long ldw, real *turned, long ldt, const step_numbers *numbers)
+{
+    const numbers_in_lanes lanes = in_lanes(numbers);
     vec squares = splat(0);
     for (long k = 0; k < inputs; k += LANES)
         for (long o = 0; o < OUTPUTS; o += LANES) {
@@ -219,13 +248,9 @@ static float adam_turned(const float *g, long inputs, float *w, float *m, float 
             turn_square(t);
             for (int i = 0; i < LANES && k + i < inputs; i++) {
                 long at = (k + i) * ldw + o;
-                if (numbers) {
-                    vec before = load(w + at);
-                    squares = fma_(before, before, squares);
-                    t[i] = adam_vector(w + at, m + at, v + at, t[i], &lanes);
-                } else {
-                    store(w + at, t[i]);
-                }
+                vec before = load(w + at);
+                squares = fma_(before, before, squares);
+                t[i] = rule(w + at, m + at, v + at, t[i], &lanes);
             }
             if (turned) {
                 turn_square(t);
@@ -233,69 +258,117 @@ static float adam_turned(const float *g, long inputs, float *w, float *m, float 
                     store(turned + (o + i) * ldt + k, t[i]);
             }
         }
-    float total = 0;
+    real total = 0;
     for (int i = 0; i < LANES; i++)
         total += squares[i];
     return total;
 }
 
-static void bias_gradient(const float *delta, long ldd, long rows, float *b, float *m, float *v,
-                          long width, const step_numbers *numbers)
+static void gradient_turned(const real *g, long inputs, real *out, long ldo)
 {
-    const numbers_in_lanes lanes = numbers ? in_lanes(numbers) : (numbers_in_lanes){0};
+    for (long k = 0; k < inputs; k += LANES)
+        for (long o = 0; o < OUTPUTS; o += LANES) {
+            vec t[LANES];
+            for (int i = 0; i < LANES; i++)
+                t[i] = load(g + (o + i) * PANEL + k);
+            turn_square(t);
+            for (int i = 0; i < LANES && k + i < inputs; i++)
+                store(out + (k + i) * ldo + o, t[i]);
+        }
+}
+
+static void column_sums(const real *delta, long ldd, long rows, real *out, long width)
+{
     for (long c = 0; c < width; c += LANES) {
         vec sum = splat(0);
         for (long s = 0; s < rows; s++)
             sum += load(delta + s * ldd + c);
-        if (numbers)
-            adam_vector(b + c, m + c, v + c, sum, &lanes);
-        else
-            store(b + c, sum);
+        store(out + c, sum);
     }
 }
 
-static void adam(float *p, float *m, float *v, const float *g, long count,
-                 const step_numbers *numbers)
+INLINE void update_by(step_rule rule, real *p, real *m, real *v, const real *g, long count,
+                      const step_numbers *numbers)
 {
     const numbers_in_lanes lanes = in_lanes(numbers);
     long i = 0;
     for (; i + LANES <= count; i += LANES)
-        adam_vector(p + i, m + i, v + i, load(g + i), &lanes);
+        rule(p + i, m + i, v + i, load(g + i), &lanes);
     if (i < count) { /* the rest, in a vector of its own */
-        float rest[4][LANES] = {{0}};
-        size_t size = (size_t)(count - i) * sizeof(float);
+        real rest[4][LANES] = {{0}};
+        size_t size = (size_t)(count - i) * sizeof(real);
         memcpy(rest[0], p + i, size);
         memcpy(rest[1], m + i, size);
         memcpy(rest[2], v + i, size);
         memcpy(rest[3], g + i, size);
-        adam_vector(rest[0], rest[1], rest[2], load(rest[3]), &lanes);
+        rule(rest[0], rest[1], rest[2], load(rest[3]), &lanes);
         memcpy(p + i, rest[0], size);
         memcpy(m + i, rest[1], size);
         memcpy(v + i, rest[2], size);
     }
 }
 
-static void add(float *x, const float *y, long count)
+#define FUNCTIONS_OF_RULE(rule)                                                                 \
+    static real rule##_turned(const real *g, long inputs, real *w, real *m, real *v, long ldw,  \
+                              real *turned, long ldt, const step_numbers *numbers)              \
+    {                                                                                           \
+        return update_turned_by(rule, g, inputs, w, m, v, ldw, turned, ldt, numbers);           \
+    }                                                                                           \
+    static void rule##_flat(real *p, real *m, real *v, const real *g, long count,               \
+                            const step_numbers *numbers)                                        \
+    {                                                                                           \
+        update_by(rule, p, m, v, g, count, numbers);                                            \
+    }
+FUNCTIONS_OF_RULE(adam)
+FUNCTIONS_OF_RULE(sgd)
+FUNCTIONS_OF_RULE(nesterov)
+
+static void add(real *x, const real *y, long count)
 {
     for (long i = 0; i < count; i += LANES)
         store(x + i, load(x + i) + load(y + i));
 }
 
-static void relu(float *x, long ldx, uint64_t *mask, long first, long last, long width)
+#define LANE_NUMBER(j, unused) (j)
+
+/* x in the first n lanes, no in the others. */
+INLINE vec first_lanes(vec x, long n, vec no)
+{
+    const ivec lane = {EVERY_LANE(LANE_NUMBER, 0)};
+    return choose(lane < (whole)(n < LANES ? n : LANES), x, no);
+}
+
+/* What a hidden layer makes of its sums z, and what delta becomes where its output was a:
+ * kernels/reference.py, activate and slope. NaN is not below 0, and stays. */
+INLINE vec relu(vec z) { return choose(z < splat(0), splat(0), z); }
+INLINE vec relu_delta(vec a, vec delta) { return choose(a > splat(0), delta, splat(0)); }
+
+INLINE vec tanh_delta(vec a, vec delta) { return delta * fma_(-a, a, splat(1)); }
+
+INLINE vec logistic_delta(vec a, vec delta) { return delta * (a * (splat(1) - a)); }
+
+INLINE vec identity_(vec z) { return z; }
+INLINE vec identity_delta(vec a, vec delta)
+{
+    (void)a;
+    return delta;
+}
+
+INLINE void activate_by(vec (*activation)(vec), real *x, long ldx, uint64_t *mask, long first,
+                        long last, long columns)
 {
     for (long s = first; s < last; s++) {
         uint64_t bits = 0;
-        for (long c = 0; c < width; c += LANES) {
-            vec a = load(x + s * ldx + c);
-            a = choose(a < splat(0), splat(0), a); /* NaN is not below 0, and stays */
+        for (long c = 0; c < (columns + 15) / 16 * 16; c += LANES) {
+            vec a = activation(load(x + s * ldx + c));
+            if (c + LANES > columns)
+                a = first_lanes(a, columns - c, splat(0));
             store(x + s * ldx + c, a);
             bits |= (uint64_t)nonzero(a) << c;
         }
         mask[s] = bits;
     }
 }
-
-#define LANE_NUMBER(j, unused) (j)
 
 /* 32 random bits for every lane, the first of which is this unit: kernels/reference.py says how. */
 INLINE uvec random_bits(uint64_t row, uint32_t unit)
@@ -308,13 +381,19 @@ INLINE uvec random_bits(uint64_t row, uint32_t unit)
     return bits ^ bits >> 16;
 }
 
-static void drop_out(float *x, long ldx, uint64_t *mask, long first, long last, long width,
+/* All ones in the lanes that dropout leaves out. */
+INLINE ivec left_out(const dropout *drop, long s, uint32_t unit)
+{
+    return __builtin_convertvector(random_bits(drop->row[s], unit) < drop->least, ivec);
+}
+
+static void drop_out(real *x, long ldx, uint64_t *mask, long first, long last, long width,
                      const dropout *drop, uint32_t unit)
 {
     for (long s = first; s < last; s++) {
         uint64_t bits = 0;
         for (long c = 0; c < width; c += LANES) {
-            ivec out = (ivec)(random_bits(drop->row[s], unit + (uint32_t)c) < drop->least);
+            ivec out = left_out(drop, s, unit + (uint32_t)c);
             vec a = choose(out, splat(0), load(x + s * ldx + c) * splat(drop->scale));
             store(x + s * ldx + c, a);
             bits |= (uint64_t)nonzero(a) << c;
@@ -323,15 +402,20 @@ static void drop_out(float *x, long ldx, uint64_t *mask, long first, long last, 
     }
 }
 
-static void relu_delta(const float *a, float *delta, long ldd, uint64_t *mask, long first,
-                       long last, long width, float scale)
+/* zero_stops: an output of 0 stops the delta anyway, so that what dropout left out need not be
+ * found again. */
+INLINE void backward_by(vec (*through)(vec, vec), int zero_stops, const real *a, real *delta,
+                        long ldd, uint64_t *mask, long first, long last, long width,
+                        const dropout *drop, uint32_t unit)
 {
+    const vec scale = splat(drop ? drop->scale : 1), stays = splat(drop ? drop->stays : 1);
     for (long s = first; s < last; s++) {
         uint64_t bits = 0;
         for (long c = 0; c < width; c += LANES) {
             long at = s * ldd + c;
-            vec d = splat(scale) * load(delta + at);
-            d = choose(load(a + at) > splat(0), d, splat(0));
+            vec d = through(stays * load(a + at), scale * load(delta + at));
+            if (!zero_stops && drop)
+                d = choose(left_out(drop, s, unit + (uint32_t)c), splat(0), d);
             store(delta + at, d);
             bits |= (uint64_t)nonzero(d) << c;
         }
@@ -339,12 +423,21 @@ static void relu_delta(const float *a, float *delta, long ldd, uint64_t *mask, l
     }
 }
 
-/* x in the first n lanes, no in the others. */
-INLINE vec first_lanes(vec x, long n, vec no)
-{
-    const ivec lane = {EVERY_LANE(LANE_NUMBER, 0)};
-    return choose(lane < (int32_t)(n < LANES ? n : LANES), x, no);
-}
+#define FUNCTIONS_OF_ACTIVATION(name, activation, through, zero_stops)                            \
+    static void name##_rows(real *x, long ldx, uint64_t *mask, long first, long last,             \
+                            long columns)                                                         \
+    {                                                                                             \
+        activate_by(activation, x, ldx, mask, first, last, columns);                              \
+    }                                                                                             \
+    static void name##_backward(const real *a, real *delta, long ldd, uint64_t *mask, long first, \
+                                long last, long width, const dropout *drop, uint32_t unit)        \
+    {                                                                                             \
+        backward_by(through, zero_stops, a, delta, ldd, mask, first, last, width, drop, unit);    \
+    }
+FUNCTIONS_OF_ACTIVATION(relu, relu, relu_delta, 1)
+FUNCTIONS_OF_ACTIVATION(tanh, tanh_, tanh_delta, 0)
+FUNCTIONS_OF_ACTIVATION(logistic, logistic_, logistic_delta, 0)
+FUNCTIONS_OF_ACTIVATION(identity, identity_, identity_delta, 0)
 
 /* f(distance) for distances that bring every lane together with all others. */
 #define PARTNER(j, size) ((j) ^ (size))
@@ -352,11 +445,13 @@ INLINE vec first_lanes(vec x, long n, vec no)
 #define FOLD(f) f(8) f(4) f(2) f(1)
 #elif LANES == 8
 #define FOLD(f) f(4) f(2) f(1)
-#else
+#elif LANES == 4
 #define FOLD(f) f(2) f(1)
+#else
+#define FOLD(f) f(1)
 #endif
 
-static float largest(const float *z, float so_far, long count)
+static real largest(const real *z, real so_far, long count)
 {
     vec best = splat(so_far);
     for (long c = 0; c < count; c += LANES) {
@@ -372,7 +467,7 @@ static float largest(const float *z, float so_far, long count)
     return best[0];
 }
 
-static float exponential(const float *z, float peak, float *out, long count)
+static real exponential(const real *z, real peak, real *out, long count)
 {
     vec sum = splat(0);
     for (long c = 0; c < (count + 15) / 16 * 16; c += LANES) {
@@ -385,17 +480,17 @@ static float exponential(const float *z, float peak, float *out, long count)
     return sum[0];
 }
 
-static void share_out(float *p, float factor, long target, float share, long width)
+static void share_out(real *p, real factor, long target, real share, long width)
 {
     const ivec lane = {EVERY_LANE(LANE_NUMBER, 0)};
     for (long c = 0; c < width; c += LANES) {
-        vec is_target = choose(lane == (int32_t)(target - c), splat(1), splat(0));
+        vec is_target = choose(lane == (whole)(target - c), splat(1), splat(0));
         store(p + c, (load(p + c) * splat(factor) - is_target) * splat(share));
     }
 }
 
-static float share_out_soft(float *p, float factor, const float *target, const float *z,
-                            float share, long width)
+static real share_out_soft(real *p, real factor, const real *target, const real *z,
+                            real share, long width)
 {
     vec sum = splat(0);
     for (long c = 0; c < width; c += LANES) {
@@ -407,59 +502,90 @@ static float share_out_soft(float *p, float factor, const float *target, const f
     return sum[0];
 }
 
-/* A row of bytes or floats, which need not be aligned, in blocks of 64: full vectors, then one with
- * what is left and zeros, then zeros up to a multiple of 16. */
-#define ROW_OF(type, widen)                                                                   \
-    for (long first = 0; first < count; first += PANEL, out += next, mask += next_mask) {     \
-        uint64_t bits = 0;                                                                    \
-        long width = first + PANEL <= count ? PANEL : (count - first + 15) / 16 * 16;         \
-        for (long c = 0; c < width; c += LANES) {                                             \
-            vec a;                                                                            \
-            if (first + c + LANES <= count) {                                                 \
-                a = widen(x + first + c);                                                     \
-            } else {                                                                          \
-                type rest[LANES] = {0};                                                       \
-                if (first + c < count)                                                        \
-                    memcpy(rest, x + first + c, (size_t)(count - first - c) * sizeof *x);     \
-                a = widen(rest);                                                              \
-            }                                                                                 \
-            a *= splat(scale);                                                                \
-            store(out + s * width + c, a);                                                    \
-            bits |= (uint64_t)nonzero(a) << c;                                                \
-        }                                                                                     \
-        mask[s] = bits;                                                                       \
+static real independent(const real *z, const real *target, real share, real *delta, long count)
+{
+    vec sum = splat(0);
+    for (long c = 0; c < (count + 15) / 16 * 16; c += LANES) {
+        vec logit = load(z + c), t = load(target + c), e = exp_(-magnitude(logit));
+        vec loss = relu(logit) + log_1_plus(e) - t * logit;
+        sum += first_lanes(loss, count - c, splat(0));
+        vec d = (logistic_of(logit, e) - t) * splat(share);
+        store(delta + c, first_lanes(d, count - c, splat(0)));
     }
-
-static void row_of_bytes(const uint8_t *restrict x, float scale, long count, float *restrict out,
-                         long next, uint64_t *restrict mask, long next_mask, long s)
-{
-    ROW_OF(uint8_t, load_bytes)
+    FOLD(SUM)
+    return sum[0];
 }
 
-static void row_of_floats(const float *restrict x, float scale, long count, float *restrict out,
-                          long next, uint64_t *restrict mask, long next_mask, long s)
-{
-    ROW_OF(float, load)
-}
+/* A row of numbers, which need not be aligned, in blocks of 64: full vectors, then one with what is
+ * left and zeros, then zeros up to a multiple of 16. */
+#define ROW_OF(name, type, widen)                                                                 \
+    static void row_of_##name(const void *row, real scale, long count, real *restrict out,        \
+                              long next, uint64_t *restrict mask, long next_mask, long s)         \
+    {                                                                                             \
+        const type *restrict x = row;                                                             \
+        for (long first = 0; first < count; first += PANEL, out += next, mask += next_mask) {     \
+            uint64_t bits = 0;                                                                    \
+            long width = first + PANEL <= count ? PANEL : (count - first + 15) / 16 * 16;         \
+            for (long c = 0; c < width; c += LANES) {                                             \
+                vec a;                                                                            \
+                if (first + c + LANES <= count) {                                                 \
+                    a = widen(x + first + c);                                                     \
+                } else {                                                                          \
+                    type rest[LANES] = {0};                                                       \
+                    if (first + c < count)                                                        \
+                        memcpy(rest, x + first + c, (size_t)(count - first - c) * sizeof *x);     \
+                    a = widen(rest);                                                              \
+                }                                                                                 \
+                a *= splat(scale);                                                                \
+                store(out + s * width + c, a);                                                    \
+                bits |= (uint64_t)nonzero(a) << c;                                                \
+            }                                                                                     \
+            mask[s] = bits;                                                                       \
+        }                                                                                         \
+    }
+ROW_OF(bytes, uint8_t, load_bytes)
+ROW_OF(floats, float, load_floats)
+ROW_OF(doubles, double, load_doubles)
 
 /* Twelve independent chains: two units of latency 4 or 5 need ten; 16 registers hold them. */
 static double multiply_adds(long turns)
 {
     enum { CHAINS = 12 };
-    const vec half = splat(0.5f);
+    const vec half = splat(0.5);
     vec x[CHAINS];
     for (int i = 0; i < CHAINS; i++)
-        x[i] = splat((float)i);
+        x[i] = splat((real)i);
     for (long turn = 0; turn < turns; turn++)
         for (int i = 0; i < CHAINS; i++)
             x[i] = fma_(x[i], half, half);
-    float used = 0; /* or else the compiler leaves all of it out */
+    real used = 0; /* or else the compiler leaves all of it out */
     for (int i = 0; i < CHAINS; i++)
         used += x[i][0];
     __asm__ volatile("" : : "r"(used));
     return 2.0 * LANES * CHAINS * (double)turns;
 }
 
-const loops TABLE = {NAME,          multiply, multiply_dense, turn,        adam_turned,
-                     bias_gradient, adam,     add,            relu,        drop_out,   relu_delta,
-                     largest,       exponential, share_out, share_out_soft, row_of_bytes, row_of_floats, multiply_adds};
+#define OF_EACH_ACTIVATION(kind) {relu_##kind, tanh_##kind, logistic_##kind, identity_##kind}
+#define OF_EACH_RULE(kind) {adam_##kind, sgd_##kind, nesterov_##kind}
+
+const loops TABLE = {
+    NAME,
+    multiply,
+    multiply_dense,
+    turn,
+    OF_EACH_RULE(turned),
+    gradient_turned,
+    column_sums,
+    OF_EACH_RULE(flat),
+    add,
+    OF_EACH_ACTIVATION(rows),
+    drop_out,
+    OF_EACH_ACTIVATION(backward),
+    largest,
+    exponential,
+    share_out,
+    share_out_soft,
+    independent,
+    {row_of_bytes, row_of_floats, row_of_doubles},
+    multiply_adds,
+};

@@ -1,0 +1,2 @@
+#define DOUBLE
+#include "avx512.c"
