@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from equivalence import (
     Case,
+    check_activation,
     check_backward,
     check_forward,
     check_gather,
@@ -17,11 +18,10 @@ from equivalence import (
     epoch_of,
     flat,
     kept_units,
-    soft_targets,
     training_data,
 )
 
-from fmnist_fast.kernels import PHASES
+from fmnist_fast.kernels import PHASES, Steps
 from fmnist_fast.schedule import Adam
 
 SIZES = [
@@ -35,6 +35,39 @@ SIZES = [
 ]
 ROWS = [1, 2, 63, 64, 65, 200]
 SIZES_AND_ROWS = [*product(SIZES, ROWS), ((65, 129, 10), 4096)]
+
+# Everything but ReLU, softmax, Adam and float32, which the tests without choices have.
+DTYPES = ["float32", "float64"]
+ACTIVATIONS = [
+    (activation, dtype)
+    for dtype, activation in product(DTYPES, ("relu", "tanh", "logistic", "identity"))
+    if (activation, dtype) != ("relu", "float32")
+]
+OTHER_SIZES_AND_ROWS = [((63, 65, 7), 65), ((65, 129, 63, 10), 64), ((100, 16, 1, 5), 200)]
+MIXED = [
+    {"activation": "tanh"},
+    {"activation": "logistic", "rule": "sgd"},
+    {"activation": "identity", "loss": "sigmoid", "rule": "nesterov"},
+    {"loss": "sigmoid"},
+    {"rule": "sgd"},
+    {"rule": "nesterov"},
+    {"dtype": "float64"},
+    {"activation": "tanh", "loss": "sigmoid", "dtype": "float64"},
+    {"activation": "logistic", "rule": "nesterov", "dtype": "float64"},
+    {"activation": "identity", "rule": "sgd", "dtype": "float64"},
+]
+
+
+def case_of(backend, sizes, rows, dense=False, dropout=0.0, **choices):
+    """A case of a spec that the backend has; the test is skipped where it has not."""
+    for option, value in choices.items():
+        if value not in backend.SUPPORTS[option]:
+            pytest.skip(f"no {option} {value!r}")
+    return Case(sizes, rows, dense, dropout, **choices)
+
+
+def name_of(choices):
+    return "-".join(choices.values())
 
 
 @pytest.mark.parametrize(("sizes", "rows"), SIZES_AND_ROWS)
@@ -95,11 +128,66 @@ def test_a_wrong_kernel_is_caught(backend):
         check_forward(Wrong, case)
 
 
+@pytest.mark.parametrize(("sizes", "rows"), OTHER_SIZES_AND_ROWS)
+@pytest.mark.parametrize(("activation", "dtype"), ACTIVATIONS)
+def test_forward_of_other_specs(backend, sizes, rows, activation, dtype):
+    choices = {"activation": activation, "dtype": dtype}
+    check_forward(backend, case_of(backend, sizes, rows, **choices))
+    check_forward(backend, case_of(backend, sizes, rows, dense=True, **choices))
+    dropping = case_of(backend, sizes, rows, dropout=0.4, **choices)
+    check_forward(backend, dropping)
+    check_forward(backend, dropping, drop=True)
+
+
+@pytest.mark.parametrize(("activation", "dtype"), [("relu", "float32"), *ACTIVATIONS])
+def test_an_activation_is_right_to_the_last_digits_everywhere(backend, activation, dtype):
+    """From the smallest normal numbers to where tanh is 1 and e^z is infinite; and NaN."""
+    size = np.concatenate([np.logspace(-37, 3.5, 3000), np.linspace(0, 100, 3000), [np.inf]])
+    z_b = np.concatenate([size, -size, [np.nan]])
+    case = case_of(backend, (1, 17, 2), len(z_b), activation=activation, dtype=dtype)
+    check_activation(backend, case, z_b)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "logistic"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_activation_that_is_a_little_off_is_caught(backend, activation, dtype):
+    class Wrong:
+        @staticmethod
+        def forward(params, x_bi, spec, out_layers):
+            backend.forward(params, x_bi, spec, out_layers)
+            out_layers[0][:] *= 1 + 20 * np.finfo(dtype).eps
+
+    case = case_of(backend, (1, 17, 2), 3, activation=activation, dtype=dtype)
+    with pytest.raises(AssertionError):
+        check_activation(Wrong, case, np.array([1e-9, 0.3, -3]))
+
+
 @pytest.mark.parametrize("classes", [1, 2, 7, 10, 16, 17, 64, 65, 100])
 @pytest.mark.parametrize("spread", [0.1, 5, 1000])
 @pytest.mark.parametrize("soft", [False, True])
 def test_loss_delta(backend, classes, spread, soft):
     check_loss_delta(backend, Case((3, classes), 9), spread, soft)
+
+
+@pytest.mark.parametrize("classes", [1, 10, 65])
+@pytest.mark.parametrize("spread", [0.1, 5, 1000])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_loss_delta_of_other_specs(backend, classes, spread, dtype):
+    check_loss_delta(
+        backend, case_of(backend, (3, classes), 9, loss="sigmoid", dtype=dtype), spread
+    )
+    for soft in (False, True):
+        check_loss_delta(backend, case_of(backend, (3, classes), 9, dtype=dtype), spread, soft)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sigmoid_loss_of_nan_is_nan_in_its_answer(backend, dtype):
+    case = case_of(backend, (3, 4), 2, loss="sigmoid", dtype=dtype)
+    logits_bk = np.array([[0, np.nan, 1, 2], [0, 1, 2, 3]], dtype)
+    loss_b, delta_bk = np.zeros(2, dtype), np.zeros((2, 4), dtype)
+    backend.loss_delta(logits_bk, case.targets(), case.weights_b, case.spec, loss_b, delta_bk)
+    assert np.array_equal(np.isnan(loss_b), [True, False])
+    assert np.array_equal(np.isnan(delta_bk), np.isnan(logits_bk))
 
 
 def test_loss_delta_of_nan_is_nan(backend):
@@ -119,9 +207,24 @@ def test_backward(backend, sizes, rows, dense, dropout):
     check_backward(backend, Case(sizes, rows, dense, dropout))
 
 
+@pytest.mark.parametrize(("sizes", "rows"), OTHER_SIZES_AND_ROWS)
+@pytest.mark.parametrize(("activation", "dtype"), ACTIVATIONS)
+def test_backward_of_other_specs(backend, sizes, rows, activation, dtype):
+    choices = {"activation": activation, "dtype": dtype}
+    for dropout in (0.0, 0.3):
+        check_backward(backend, case_of(backend, sizes, rows, dropout=dropout, **choices))
+
+
 @pytest.mark.parametrize("sizes", SIZES)
 def test_update(backend, sizes):
     check_update(backend, Case(sizes, 3))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (65, 129, 63, 10)])
+@pytest.mark.parametrize("rule", ["adam", "sgd", "nesterov"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_update_by_other_rules(backend, sizes, rule, dtype):
+    check_update(backend, case_of(backend, sizes, 3, rule=rule, dtype=dtype))
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -131,9 +234,43 @@ def test_train_steps_is_the_operations_one_by_one(backend, sizes, batch_size, so
     check_train_steps(backend, Case(sizes, 75, dropout=dropout), batch_size, soft)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "dropout"),
+    [
+        ((7, 10), 10, 0.0),
+        ((63, 65, 7), 75, 0.0),
+        ((200, 129, 63, 10), 75, 0.0),
+        ((200, 129, 63, 10), 64, 0.4),
+    ],
+)
+@pytest.mark.parametrize("choices", MIXED, ids=name_of)
+def test_train_steps_of_other_specs_is_the_operations(backend, sizes, batch_size, dropout, choices):
+    case = case_of(backend, sizes, 75, dropout=dropout, **choices)
+    dtype = np.uint8 if batch_size == 10 else case.dtype
+    check_train_steps(backend, case, batch_size, soft=batch_size == 75, dtype=dtype)
+
+
+@pytest.mark.parametrize("choices", MIXED, ids=name_of)
+def test_plain_steps_leave_alone_what_they_do_not_use(backend, choices):
+    case = case_of(backend, (65, 129, 10), 75, **choices)
+    data, order_n, steps, count = epoch_of(case, 32)
+    state = case.state()
+    backend.train_steps(state, data, order_n, steps, case.spec, 0, count, 2)
+    for got, before in zip((state.v, state.m), (case.state().v, case.state().m)):
+        same = np.array_equal(flat([got]), flat([before]))
+        assert same == (got is state.v and case.spec.rule != "adam")
+
+
 @pytest.mark.parametrize("sizes", SIZES)
 def test_gather(backend, sizes):
     check_gather(backend, Case(sizes, 75))
+
+
+@pytest.mark.parametrize("sizes", [(7, 3), (129, 3)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows_dtype", [np.uint8, np.float32, np.float64])
+def test_gather_rounds_once(backend, sizes, dtype, rows_dtype):
+    check_gather(backend, case_of(backend, sizes, 75, dtype=dtype), rows_dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
@@ -141,12 +278,24 @@ def test_gather(backend, sizes):
 @pytest.mark.parametrize(("soft", "dropout"), [(False, 0.0), (True, 0.0), (False, 0.4)])
 def test_bits_do_not_depend_on_threads_or_on_cuts(backend, dtype, dense, soft, dropout):
     case = Case((100, 129, 65, 10), 300, dense, dropout)
-    data = training_data(case, dtype)
-    if soft:
-        data = data._replace(targets_n=soft_targets(case))
-    order_n = np.random.default_rng(0).permutation(300).astype(np.int32)
-    steps = Adam().steps(np.full(5, 1e-2), 0, 64, 1e-3)._replace(dropout_key=case.drop.key)
-    expected = None
+    steps = Adam().steps(np.full(5, 1e-2), 0, 64, 1e-3)
+    check_threads_and_cuts(backend, case, training_data(case, dtype, soft), steps)
+
+
+@pytest.mark.parametrize("choices", MIXED, ids=name_of)
+@pytest.mark.parametrize(("batch_size", "dropout"), [(64, 0.4), (200, 0.0)])
+def test_bits_of_other_specs_do_not_depend_on_threads_or_on_cuts(
+    backend, choices, batch_size, dropout
+):
+    case = case_of(backend, (100, 129, 65, 10), 5 * batch_size - 20, dropout=dropout, **choices)
+    data, _, steps, _ = epoch_of(case, batch_size)
+    check_threads_and_cuts(backend, case, data, steps)
+
+
+def check_threads_and_cuts(backend, case, data, steps: Steps):
+    """Five steps."""
+    order_n = np.random.default_rng(0).permutation(case.rows).astype(np.int32)
+    steps, expected = steps._replace(dropout_key=case.drop.key), None
     for threads, cuts in (
         (1, (0, 5)),
         (2, (0, 5)),
@@ -194,6 +343,24 @@ def test_predict_is_the_same_for_every_row_whatever_is_beside_it(backend, sizes,
         )
     for result in (*results[1:], one_by_one):
         assert np.array_equal(result, results[0])
+    check_predict(backend, case, data, results[0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows_dtype"), [((63, 65, 1), np.uint8), ((200, 129, 63, 10), np.float64)]
+)
+@pytest.mark.parametrize("choices", MIXED, ids=name_of)
+def test_predict_of_other_specs(backend, sizes, rows_dtype, choices):
+    case = case_of(backend, sizes, 200, **choices)
+    data = training_data(case, rows_dtype)
+    results = [np.full((200, sizes[-1]), np.nan, case.dtype) for _ in range(3)]
+    for threads, out_nk in zip((1, 2), results):
+        backend.predict(case.params, data.x_ni, data.scale, case.spec, threads, out_nk)
+    for first, last in ((0, 3), (3, 150), (150, 200)):
+        rows = data.x_ni[first:last]
+        backend.predict(case.params, rows, data.scale, case.spec, 1, results[2][first:last])
+    assert np.array_equal(results[0], results[1])
+    assert np.array_equal(results[0], results[2])
     check_predict(backend, case, data, results[0])
 
 
