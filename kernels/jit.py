@@ -12,7 +12,7 @@ function cannot differ in a bit.
 
 All that a call computes with lies in one array of floats and one of masks, and a table says where.
 So one compilation serves networks of any depth and size, and arrays that are read-only are the same
-type as others.
+type as others. What the spec chooses is a number there, too, that kernels look at while they run.
 """
 
 import logging
@@ -29,6 +29,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -56,9 +57,9 @@ __all__ = [
 ]
 
 SUPPORTS = {
-    "activation": ("relu",),
-    "loss": ("softmax",),
-    "rule": ("adam",),
+    "activation": ("relu", "tanh", "logistic", "identity"),
+    "loss": ("softmax", "sigmoid"),
+    "rule": ("adam", "sgd", "nesterov"),
     "dtype": ("float32",),
     "inputs": ("dense",),
 }
@@ -222,12 +223,44 @@ def at_least(typing, a, lowest):
 
 
 @intrinsic
-def where_positive(typing, a, b):
-    """b where a is above 0, else 0."""
+def where_positive(typing, a, b, c):
+    """b where a is above 0, else c."""
 
     def emit(context, builder, sig, values):
         zero = ir.Constant(values[0].type, [0.0] * a.lanes)
-        return builder.select(builder.fcmp_ordered(">", values[0], zero), values[1], zero)
+        return builder.select(builder.fcmp_ordered(">", values[0], zero), *values[1:])
+
+    return a(a, a, a), emit
+
+
+@intrinsic
+def only_in(typing, mask, a):
+    """a in the lanes whose bit of the mask is set, else 0."""
+
+    def emit(context, builder, sig, values):
+        bits = builder.trunc(values[0], ir.IntType(a.lanes)) if a.lanes < 64 else values[0]
+        lanes = builder.bitcast(bits, ir.VectorType(ir.IntType(1), a.lanes))
+        return builder.select(lanes, values[1], ir.Constant(values[1].type, [0.0] * a.lanes))
+
+    return a(types.int64, a), emit
+
+
+@intrinsic
+def magnitude(typing, a):
+    """|a|."""
+
+    def emit(context, builder, sig, values):
+        return _call(builder, f"llvm.fabs.v{a.lanes}f32", values[0].type, *values)
+
+    return a(a), emit
+
+
+@intrinsic
+def with_sign_of(typing, a, b):
+    """|a| with the sign of b."""
+
+    def emit(context, builder, sig, values):
+        return _call(builder, f"llvm.copysign.v{a.lanes}f32", values[0].type, *values)
 
     return a(a, a), emit
 
@@ -294,17 +327,17 @@ def sum_of(typing, a):
 
 
 @intrinsic
-def times_power_of_two(typing, a, shifted, shift):
-    """a 2^n, where adding the integer n to shift, 1.5 * 2^23, made it `shifted`."""
+def power_of_two(typing, shifted, shift):
+    """2^n, where adding the integer n to shift, 1.5 * 2^23, made it `shifted`."""
 
     def emit(context, builder, sig, values):
-        kind = ir.VectorType(_I32, a.lanes)
-        number, high, low = (builder.bitcast(value, kind) for value in values)
-        places = ir.Constant(kind, [23] * a.lanes)
-        power = builder.shl(builder.sub(high, low), places)
-        return builder.bitcast(builder.add(number, power), values[0].type)
+        kind = ir.VectorType(_I32, shift.lanes)
+        high, low = (builder.bitcast(value, kind) for value in values)
+        exponent = builder.add(builder.sub(high, low), ir.Constant(kind, [127] * shift.lanes))
+        places = ir.Constant(kind, [23] * shift.lanes)
+        return builder.bitcast(builder.shl(exponent, places), values[0].type)
 
-    return a(a, a, a), emit
+    return shift(shift, shift), emit
 
 
 @intrinsic
@@ -538,8 +571,15 @@ INPUTS, OUTPUTS, W, M, V, B, M_B, V_B, TURNED, A, DELTA, A_MASK, DELTA_MASK, SQU
     15
 )
 
-# The numbers of a step, in single precision.
+# The numbers of a step, in single precision: of Adam, and of plain steps, which move a parameter by
+# AHEAD times the velocity less OWN times this step.
 STEP_SIZE, EPSILON, L2, KEEP, BETA1, REST1, BETA2, REST2 = range(8)
+AHEAD, OWN = BETA2, REST2
+
+# What a spec chooses, as kernels know it.
+RELU, TANH, LOGISTIC, IDENTITY = range(4)
+SOFTMAX, SIGMOID = range(2)
+ADAM, SGD, NESTEROV = range(3)
 
 # The columns of seconds_tp.
 GATHER, FIRST_LAYER, MIDDLE, UPDATE, WAITING = range(len(PHASES))
@@ -553,17 +593,23 @@ class Net(NamedTuple):
 
     floats : float32; the first 64 stay zero. masks : int64. layers : int64 (layers, columns).
     capacity : rows of a batch that there is room for, a multiple of 64.
+    activation, loss, rule : numbers of what the spec chooses.
     row_bits : where dropout's random bits of every row lie among the masks; -1: nothing is left
-    out. least : units whose bits are below it are. scale : what the others are multiplied by.
+    out. least : units whose bits are below it are. scale : what the others are multiplied by;
+    kept_share : what undoes that. Both are 1 where nothing is left out.
     """
 
     floats: NDArray
     masks: NDArray
     layers: NDArray
     capacity: int
+    activation: int
+    loss: int
+    rule: int
     row_bits: int
     least: int
     scale: np.float32
+    kept_share: np.float32
 
 
 @_inner
@@ -623,9 +669,13 @@ def forward_rows(net, depth, x, mask, panel, first, last):
         multiply(net, here, its_mask, ALL, its_w, start, start_step, out, first, last)
     if depth < len(layers) - 1:
         mask = layers[depth, A_MASK] + panel * capacity
-        relu_rows(net, out, mask, first, last)
-        if net.row_bits >= 0:
-            drop_rows(net, out, mask, first, last, layers[depth, UNIT] + panel * PANEL)
+        if net.activation == RELU:
+            relu_rows(net, out, mask, first, last)
+            if net.row_bits >= 0:
+                drop_rows(net, out, mask, first, last, layers[depth, UNIT] + panel * PANEL)
+        else:
+            kept_rows(net, depth, panel, first, last)
+            smooth_rows(net, out, mask, first, last)
 
 
 @_inner
@@ -637,6 +687,37 @@ def relu_rows(net, x, mask, first, last):
         a = at_least(load(floats, x + s * PANEL, PANEL), zero)
         store(floats, x + s * PANEL, a)
         masks[mask + s] = nonzero(a)
+
+
+@_inner
+def kept_rows(net, depth, panel, first, last):
+    """The masks of a panel's outputs that an activation other than ReLU makes, which may be zero
+    or not: all that are there, without those that dropout leaves out."""
+    masks, layers = net.masks, net.layers
+    mask, unit = layers[depth, A_MASK] + panel * net.capacity, layers[depth, UNIT] + panel * PANEL
+    there = first_bits(layers[depth, OUTPUTS] - panel * PANEL)
+    one = splat(np.float32(1), PANEL)
+    for s in range(first, last):
+        kept = there
+        if net.row_bits >= 0:
+            bits = masks[net.row_bits + s]
+            kept &= nonzero(dropped(one, unit, bits, net.least, np.float32(1)))
+        masks[mask + s] = kept
+
+
+@_inner
+def smooth_rows(net, x, mask, first, last):
+    """Any activation but ReLU, and dropout; 0 in what the masks, which are given, leave out."""
+    floats, masks, scale = net.floats, net.masks, splat(net.scale, GROUP)
+    for s in range(first, last):
+        for c in range(0, PANEL, GROUP):
+            at = x + s * PANEL + c
+            a = load(floats, at, GROUP)
+            if net.activation == TANH:
+                a = tanh(a)
+            elif net.activation == LOGISTIC:
+                a = logistic(a)
+            store(floats, at, only_in(masks[mask + s] >> c, scale * a))
 
 
 @_inner
@@ -666,45 +747,89 @@ def drop_rows(net, x, mask, first, last, unit):
 @_inner
 def delta_rows(net, depth, first, last):
     """The gradient at the sums of the layer below, for rows first..last-1."""
-    floats, masks, layers, capacity = net.floats, net.masks, net.layers, net.capacity
-    scale = splat(net.scale, PANEL)
+    layers, capacity = net.layers, net.capacity
     rows_turned = groups_of(layers[depth, OUTPUTS]) * GROUP
     for panel in range(panels_of(layers[depth, INPUTS])):
         out = layers[depth - 1, DELTA] + panel * capacity * PANEL
-        a = layers[depth - 1, A] + panel * capacity * PANEL
-        mask = layers[depth - 1, DELTA_MASK] + panel * capacity
         for block in range(panels_of(layers[depth, OUTPUTS])):
             start, start_step = (out, PANEL) if block else (ZEROS, 0)
             delta = layers[depth, DELTA] + block * capacity * PANEL
             its_mask = layers[depth, DELTA_MASK] + block * capacity
             w = layers[depth, TURNED] + (panel * rows_turned + block * PANEL) * PANEL
             multiply(net, delta, its_mask, ALL, w, start, start_step, out, first, last)
-        for s in range(first, last):
-            passed = where_positive(
-                load(floats, a + s * PANEL, PANEL), scale * load(floats, out + s * PANEL, PANEL)
-            )
-            store(floats, out + s * PANEL, passed)
-            masks[mask + s] = nonzero(passed)
+        pass_rows(net, depth - 1, panel, first, last)
 
 
 @_inner
-def exponential(x):
-    """e^x for x <= 0: kernels/simd/vector.h, exp_, says how."""
+def pass_rows(net, depth, panel, first, last):
+    """Deltas of one panel of a hidden layer, from its outputs to its sums: times the slope."""
+    floats, masks, layers, capacity = net.floats, net.masks, net.layers, net.capacity
+    start = panel * capacity * PANEL
+    x, a = layers[depth, DELTA] + start, layers[depth, A] + start
+    mask = layers[depth, DELTA_MASK] + panel * capacity
+    a_mask = layers[depth, A_MASK] + panel * capacity
+    scale, kept_share = splat(net.scale, PANEL), splat(net.kept_share, PANEL)
+    zero, one = splat(np.float32(0), PANEL), splat(np.float32(1), PANEL)
+    for s in range(first, last):
+        output = load(floats, a + s * PANEL, PANEL)
+        passed = scale * load(floats, x + s * PANEL, PANEL)
+        if net.activation == RELU:
+            passed = where_positive(output, passed, zero)
+        else:
+            output = kept_share * output
+            if net.activation == TANH:
+                passed = passed * fma(zero - output, output, one)
+            elif net.activation == LOGISTIC:
+                passed = passed * (output * (one - output))
+            passed = only_in(masks[a_mask + s], passed)
+        store(floats, x + s * PANEL, passed)
+        masks[mask + s] = nonzero(passed)
+
+
+@_inner
+def reduced(x):
+    """2^n, r and q of an x <= 0, where e^x = 2^n (1 + r + r^2 q) and |r| <= log(2) / 2; below -87
+    they are those of -87. kernels/simd/vector.h, exp_, says how."""
     x = at_least(x, splat(np.float32(-87.0), GROUP))
     shift = splat(np.float32(12582912.0), GROUP)
     shifted = fma(x, splat(np.float32(1.44269504088896341), GROUP), shift)
     n = shifted - shift
     r = fma(n, splat(np.float32(-0.693145751953125), GROUP), x)
     r = fma(n, splat(np.float32(-1.42860682030941723e-6), GROUP), r)
-    e = splat(np.float32(1 / 5040), GROUP)
-    e = fma(e, r, splat(np.float32(1 / 720), GROUP))
-    e = fma(e, r, splat(np.float32(1 / 120), GROUP))
-    e = fma(e, r, splat(np.float32(1 / 24), GROUP))
-    e = fma(e, r, splat(np.float32(1 / 6), GROUP))
-    e = fma(e, r, splat(np.float32(0.5), GROUP))
-    e = fma(e, r, splat(np.float32(1.0), GROUP))
-    e = fma(e, r, splat(np.float32(1.0), GROUP))
-    return times_power_of_two(e, shifted, shift)
+    q = splat(np.float32(1 / 5040), GROUP)
+    q = fma(q, r, splat(np.float32(1 / 720), GROUP))
+    q = fma(q, r, splat(np.float32(1 / 120), GROUP))
+    q = fma(q, r, splat(np.float32(1 / 24), GROUP))
+    q = fma(q, r, splat(np.float32(1 / 6), GROUP))
+    q = fma(q, r, splat(np.float32(0.5), GROUP))
+    return power_of_two(shifted, shift), r, q
+
+
+@_inner
+def exponential(x):
+    """e^x for x <= 0."""
+    one = splat(np.float32(1), GROUP)
+    power, r, q = reduced(x)
+    return power * fma(fma(q, r, one), r, one)
+
+
+@_inner
+def logistic(z):
+    """1 / (1 + e^-z); e^-|z| does not overflow."""
+    one = splat(np.float32(1), GROUP)
+    e = exponential(splat(np.float32(0), GROUP) - magnitude(z))
+    return where_positive(z, one, e) / (one + e)
+
+
+@_inner
+def tanh(z):
+    """-t / (2 + t) where t = e^-2|z| - 1, with the sign of z. For small z, t is r: no digit of it
+    is lost to the 1."""
+    zero, one = splat(np.float32(0), GROUP), splat(np.float32(1), GROUP)
+    two = one + one
+    power, r, q = reduced(zero - two * magnitude(z))
+    t = fma(power, fma(r * r, q, r), power - one)
+    return with_sign_of(t / (two + t), z)
 
 
 @_inner
@@ -731,6 +856,16 @@ def softmax_row(net, z, out, classes, s):
 
 
 @_inner
+def sigmoid_row(net, z, out, classes, s):
+    """Sigmoid of row s of the logits, in panels."""
+    floats, capacity = net.floats, net.capacity
+    for c in range(0, classes, GROUP):
+        at = (c // PANEL * capacity + s) * PANEL + c % PANEL
+        p = only_in(first_bits(classes - c), logistic(load(floats, z + at, GROUP)))
+        store(floats, out + at, p)
+
+
+@_inner
 def loss_row(net, s, targets, soft, row, weight):
     """loss_delta for one row; weight: its share of the batch's. Fills the row's masks.
 
@@ -741,7 +876,14 @@ def loss_row(net, s, targets, soft, row, weight):
     top = len(layers) - 1
     z, delta, mask = layers[top, A], layers[top, DELTA], layers[top, DELTA_MASK]
     classes, weight = layers[top, OUTPUTS], np.float32(weight)
-    loss = softmax_row(net, z, delta, classes, s)
+    if net.loss == SIGMOID:
+        sigmoid_row(net, z, delta, classes, s)
+        loss = 0.0
+        for c in range(classes):
+            value = np.float64(floats[z + (c // PANEL * capacity + s) * PANEL + c % PANEL])
+            loss += math.log1p(math.exp(-abs(value))) + (value if value > 0 else 0.0)
+    else:
+        loss = softmax_row(net, z, delta, classes, s)
     if len(soft):
         expected = 0.0
         for c in range(classes):
@@ -787,6 +929,27 @@ def adam(floats, p, m, v, g, numbers, l2, keep):
 
 
 @_inner
+def momentum(floats, p, m, g, numbers, l2, keep):
+    """The same by sgd and nesterov: reference.py, update and momentum."""
+    w = load(floats, p, GROUP)
+    step = splat_from(numbers, STEP_SIZE, GROUP) * fma(l2, w, g)
+    velocity = splat_from(numbers, BETA1, GROUP) * load(floats, m, GROUP) - step
+    store(floats, m, velocity)
+    moved = splat_from(numbers, AHEAD, GROUP) * velocity - splat_from(numbers, OWN, GROUP) * step
+    w = fma(keep, w, moved)
+    store(floats, p, w)
+    return w
+
+
+@_inner
+def take_step(rule, floats, p, m, v, g, numbers, l2, keep):
+    """A vector of parameters by the spec's rule. Returns the new ones."""
+    if rule == ADAM:
+        return adam(floats, p, m, v, g, numbers, l2, keep)
+    return momentum(floats, p, m, g, numbers, l2, keep)
+
+
+@_inner
 def turn_delta(net, depth, rows, panel, turned, turned_mask):
     """One panel of a layer's deltas, turned, for the gradients of its weights.
 
@@ -826,7 +989,7 @@ def rows_with_any(masks, mask, rows):
 def update_part(
     net, depth, x, mask, rows, panel, block, group, turned, turned_mask, numbers, learn
 ):
-    """Gradient of 64 inputs (one block of x) and 16 outputs (one group of a panel), and Adam.
+    """Gradient of 64 inputs (one block of x) and 16 outputs (one group of a panel), and the step.
 
     Needs turn_delta, whose room has that of the gradient behind it. Returns the sum of the squares
     of w before. Without `learn` w becomes the gradient.
@@ -854,7 +1017,7 @@ def update_part(
             if learn:
                 before = load(floats, w + at, GROUP)
                 squares = fma(before, before, squares)
-                after = adam(floats, w + at, m + at, v + at, g, numbers, l2, keep)
+                after = take_step(net.rule, floats, w + at, m + at, v + at, g, numbers, l2, keep)
                 store(floats, square + i * GROUP, after)
             else:
                 store(floats, w + at, g)
@@ -865,7 +1028,7 @@ def update_part(
 
 @_inner
 def update_bias(net, depth, rows, panel, numbers, learn):
-    """Gradient of 64 biases, and Adam; without `learn` b becomes the gradient."""
+    """Gradient of 64 biases, and the step; without `learn` b becomes the gradient."""
     floats, layers, capacity = net.floats, net.layers, net.capacity
     zero, one = splat(np.float32(0), GROUP), splat(np.float32(1), GROUP)
     for c in range(0, PANEL, GROUP):
@@ -877,7 +1040,7 @@ def update_bias(net, depth, rows, panel, numbers, learn):
         b = layers[depth, B] + at
         if learn:
             m, v = layers[depth, M_B] + at, layers[depth, V_B] + at
-            adam(floats, b, m, v, total, numbers, zero, one)
+            take_step(net.rule, floats, b, m, v, total, numbers, zero, one)
         else:
             store(floats, b, total)
 
@@ -1200,7 +1363,10 @@ def predict_rows(net, x, mask, pixels, numbers, scale, first, last, out_nk):
             gather_row(net, pixels, numbers, base + s, scale, x, mask, s)
         forward_all(net, x, mask, rows)
         for s in range(rows):
-            softmax_row(net, z, z, classes, s)
+            if net.loss == SIGMOID:
+                sigmoid_row(net, z, z, classes, s)
+            else:
+                softmax_row(net, z, z, classes, s)
             for c in range(classes):
                 out_nk[base + s, c] = floats[z + (c // PANEL * PANEL + s) * PANEL + c % PANEL]
 
@@ -1229,18 +1395,23 @@ def loss_batch(net, targets, soft, weights, out_loss):
 
 
 @_kernel
-def backward_batch(net, x, mask, x_flat, turned, turned_mask):
+def backward_batch(net, x, mask, x_flat, turned, turned_mask, drop_rows_b, drop_key):
     """Gradients of all parameters, into W and B; A and the last layer's DELTA are given."""
     masks, layers, capacity = net.masks, net.layers, net.capacity
     inputs, nothing, top = layers[0, INPUTS], np.empty(0, np.uint8), len(layers) - 1
     rows = len(x_flat) // inputs
     numbers = np.zeros(8, np.float32)  # not used: nothing is learnt
+    if net.row_bits >= 0:
+        draw_rows(net, drop_rows_b, 0, drop_key, 0, rows)
     for s in range(rows):
         gather_row(net, nothing, x_flat, s, np.float32(1), x, mask, s)
     for depth in range(top):
         for panel in range(panels_of(layers[depth, OUTPUTS])):
-            a = layers[depth, A] + panel * capacity * PANEL  # ReLU's output: it changes nothing
-            relu_rows(net, a, layers[depth, A_MASK] + panel * capacity, 0, rows)
+            if net.activation == RELU:
+                a = layers[depth, A] + panel * capacity * PANEL  # ReLU's output: nothing changes
+                relu_rows(net, a, layers[depth, A_MASK] + panel * capacity, 0, rows)
+            else:
+                kept_rows(net, depth, panel, 0, rows)
     for panel in range(panels_of(layers[top, OUTPUTS])):
         for s in range(rows):
             masks[layers[top, DELTA_MASK] + panel * capacity + s] = first_bits(
@@ -1273,13 +1444,13 @@ def backward_batch(net, x, mask, x_flat, turned, turned_mask):
 
 
 @_kernel
-def adam_all(floats, count, numbers, decays):
-    """Adam on `count` numbers; p, m, v and g follow each other in floats, after 64 zeros."""
+def step_all(rule, floats, count, numbers, decays):
+    """A step of `count` numbers; p, m, v and g follow each other in floats, after 64 zeros."""
     l2 = splat(numbers[L2] if decays else np.float32(0), GROUP)
     keep = splat(numbers[KEEP] if decays else np.float32(1), GROUP)
     for at in range(PANEL, PANEL + count, GROUP):
         g = load(floats, at + 3 * count, GROUP)
-        adam(floats, at, at + count, at + 2 * count, g, numbers, l2, keep)
+        take_step(rule, floats, at, at + count, at + 2 * count, g, numbers, l2, keep)
 
 
 class _CompilingIsSaid(event.Listener):
@@ -1367,6 +1538,15 @@ def _up(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
+def _choices(spec: Spec) -> tuple[int, int, int]:
+    """What the spec chooses, as Net has it: RELU, SOFTMAX, ADAM and so on."""
+    return (
+        SUPPORTS["activation"].index(spec.activation),
+        SUPPORTS["loss"].index(spec.loss),
+        SUPPORTS["rule"].index(spec.rule),
+    )
+
+
 class _Network:
     """The arrays of a call and the table of what lies where.
 
@@ -1408,13 +1588,16 @@ class _Network:
         room = capacity * PANEL + GROUP * PANEL + GROUP * GROUP
         self.turned = [self._add_floats(room) for _ in range(max(threads, 2))]
         self.turned_mask = [self._add_masks(capacity) for _ in range(max(threads, 2))]
-        row_bits = self._add_masks(capacity) if drop and spec.dropout else -1
+        drop = drop and spec.dropout > 0
+        row_bits = self._add_masks(capacity) if drop else -1
         self.floats, self.masks = self._zeros(self._floats_end), np.zeros(self._masks_end, np.int64)
         self.net = Net(
             *(self.floats, self.masks, self.layers, self.capacity),
+            *_choices(spec),
             row_bits,
             int(spec.dropout * 2**32),
-            np.float32(1 / (1 - spec.dropout)),
+            np.float32(1 / (1 - spec.dropout) if drop else 1),
+            np.float32(1 - spec.dropout if drop else 1),
         )
 
     def _add_floats(self, count: int) -> int:
@@ -1489,11 +1672,12 @@ def _signed(key: int) -> int:
     return key - 2**64 if key >= 2**63 else key
 
 
-def _numbers(numbers: StepNumbers) -> tuple[float, ...]:
+def _numbers(numbers: StepNumbers, spec: Spec) -> tuple[float, ...]:
     """The numbers of a step as the kernels take them; the rests are taken in double."""
     beta1, beta2 = numbers.beta1, numbers.beta2
+    last = {"adam": (beta2, 1 - beta2), "sgd": (1, 0), "nesterov": (beta1, 1)}[spec.rule]
     keep = 1 - numbers.decay
-    return numbers.step_size, numbers.epsilon, numbers.l2, keep, beta1, 1 - beta1, beta2, 1 - beta2
+    return numbers.step_size, numbers.epsilon, numbers.l2, keep, beta1, 1 - beta1, *last
 
 
 def train_steps(
@@ -1521,7 +1705,7 @@ def train_steps(
     pixels, numbers = _pixels_and_numbers(data.x_ni)
     numbers_t = np.zeros((last, 8), np.float32)
     for step in range(first, last):
-        numbers_t[step] = _numbers(steps.numbers(step))
+        numbers_t[step] = _numbers(steps.numbers(step), spec)
     plan = Plan(
         steps.batch_size,
         first,
@@ -1605,7 +1789,7 @@ def loss_delta(
     out_delta_bk: Floats,
 ) -> None:
     """Cross-entropy of every row and its gradient: see reference.loss_delta."""
-    network = _Network(Spec((1, logits_bk.shape[1])), len(logits_bk))
+    network = _Network(replace(spec, sizes=(1, logits_bk.shape[1])), len(logits_bk))
     top = network.layers[0]
     network.write(int(top[A]), logits_bk, network.capacity)
     _run(
@@ -1628,7 +1812,8 @@ def backward(
     drop: Drop | None = None,
 ) -> None:
     """Gradients of all parameters: see reference.backward."""
-    network = _Network(spec, len(x_bi), threads=1)
+    network = _Network(spec, len(x_bi), threads=1, drop=drop is not None)
+    rows_b, key = drop or (np.empty(0, np.int32), 0)
     network.write_turned(params)
     for row, a_bo in zip(network.layers[:-1], layers):
         network.write(int(row[A]), a_bo, network.capacity)
@@ -1641,13 +1826,15 @@ def backward(
         _fixed(x_bi),
         network.turned[0],
         network.turned_mask[0],
+        _fixed(rows_b),
+        _signed(key),
     )
     network.read_all((W, B), out_grads)
 
 
 def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None:
-    """One step of Adam: see reference.update."""
-    rounded = np.array(_numbers(numbers), np.float32)
+    """One step of the spec's rule: see reference.update."""
+    rounded = np.array(_numbers(numbers, spec), np.float32)
     for kind in range(2):
         for arrays in zip(*(part[kind] for part in (*state, grads))):
             size, count = arrays[0].size, _up(arrays[0].size, GROUP)
@@ -1655,7 +1842,7 @@ def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> Non
             places = room[PANEL:].reshape(4, count)[:, :size]
             for place, array in zip(places, arrays):
                 place[:] = array.reshape(-1)
-            _run(adam_all, room, count, rounded, kind == 0)
+            _run(step_all, _choices(spec)[2], room, count, rounded, kind == 0)
             for place, array in zip(places[:3], arrays):
                 array[...] = place.reshape(array.shape)
 
