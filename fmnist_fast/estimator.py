@@ -21,6 +21,7 @@ from .lbfgs import minimise
 from .network import Network
 from .pace import Clock, StepPace, TimePace
 from .schedule import SCHEDULES
+from .shortway import ShortWay
 from .solvers import AdamSolver, Epochs, SgdSolver, Solver
 
 try:
@@ -263,6 +264,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "Solver produced non-finite parameter weights. The input data may contain large "
                 "values and need to be preprocessed."
             )
+        self._short_way = ShortWay()
         return self
 
     # What goes in.
@@ -598,16 +600,17 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> NDArray:
         """The most probable class of every row, (n,); or which labels it has, (n, labels)."""
-        check_is_fitted(self)
-        return self._decide(self._probabilities(self._rows_to_predict(X)))
+        return self._decide(self._checked_probabilities(X))
 
     def predict_proba(self, X: ArrayLike) -> Floats:
         """(n, classes): how probable each class, or each label by itself, is."""
-        check_is_fitted(self)
-        probability_nk = self._probabilities(self._rows_to_predict(X))
-        if self.n_outputs_ == 1:
-            return np.hstack([1 - probability_nk, probability_nk])
-        return probability_nk
+        probability_nk = self._checked_probabilities(X)
+        if self.n_outputs_ > 1:
+            return probability_nk
+        both_nk: Floats = np.empty((len(probability_nk), 2), probability_nk.dtype)
+        both_nk[:, 1:] = probability_nk
+        np.subtract(1, probability_nk, out=both_nk[:, :1])
+        return both_nk
 
     def predict_log_proba(self, X: ArrayLike) -> Floats:
         """The logarithm of predict_proba."""
@@ -615,10 +618,21 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with np.errstate(divide="ignore"):  # a probability may be too small for its dtype
             return np.log(probability_nk, out=probability_nk)
 
-    def _rows_to_predict(self, X: Any) -> Any:
-        return validate_data(
+    def _checked_probabilities(self, X: Any) -> Floats:
+        """(n, outputs), of rows as they come."""
+        if hasattr(self, "coefs_"):
+            settings = (self.activation, self.backend)
+            arrays = (*self.coefs_, *self.intercepts_)
+            probability_nk = self._short_way.probabilities(X, arrays, settings)
+            if probability_nk is not None:
+                return probability_nk
+        check_is_fitted(self)
+        x_ni = validate_data(
             self, X, accept_sparse="csr", dtype=_kept_dtypes(X), order="C", reset=False
         )
+        if type(X) is np.ndarray and not hasattr(self, "feature_names_in_"):
+            self._short_way.remember(self._network(csr=False), (self.activation, self.backend))
+        return self._probabilities(x_ni)
 
     def _probabilities(self, x_ni: Any) -> Floats:
         """(n, outputs), of checked rows."""

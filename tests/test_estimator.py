@@ -385,6 +385,43 @@ def test_wrong_rows_are_refused(digits):
             call(broken)
 
 
+@pytest.mark.parametrize("kind", ["multiclass", "binary", "multilabel"])
+def test_few_rows_go_a_short_way_to_the_same_answers(kind, digits, monkeypatch):
+    x_ni, y_n = digits[0], targets_of(kind, digits[1])
+    model = MLPClassifier((8,), max_iter=3, random_state=0).fit(x_ni, y_n)
+    expected = model.predict_proba(x_ni)
+    labels = model.predict(x_ni)
+    with monkeypatch.context() as without:
+        without.setattr("fmnist_fast.estimator.validate_data", None)  # nothing else is called
+        for n in range(50):
+            assert_array_equal(model.predict_proba(x_ni[n : n + 1]), expected[n : n + 1])
+            assert_array_equal(model.predict(x_ni[n : n + 1]), labels[n : n + 1])
+    huge = np.full((1, 64), 1e308)
+    assert np.isfinite(model.predict_proba(huge)).all()  # its sum is not
+    for broken in (np.full((1, 64), np.nan), np.full((1, 64), -np.inf), x_ni[:1, :63], x_ni[0]):
+        with pytest.raises(ValueError):  # noqa: PT011 - what it says is scikit-learn's
+            model.predict_proba(broken)
+    strided = np.repeat(x_ni[:4], 2, axis=1)[:, ::2]
+    assert_array_equal(model.predict_proba(strided), expected[:4])
+
+
+def test_the_short_way_ends_where_the_network_changes(digits):
+    x_ni, y_n = digits
+    model = MLPClassifier((8,), max_iter=3, random_state=0).fit(x_ni, y_n)
+    row = x_ni[:1]
+    before = model.predict_proba(row)
+    assert_array_equal(model.predict_proba(row), before)
+    model.coefs_[0] = np.zeros_like(model.coefs_[0])
+    changed = model.predict_proba(row)
+    assert not np.array_equal(changed, before)
+    model.set_params(activation="tanh")
+    assert not np.array_equal(model.predict_proba(row), changed)
+    model.partial_fit(x_ni, y_n)
+    assert_array_equal(model.predict_proba(row), model.predict_proba(x_ni)[:1])
+    again = pickle.loads(pickle.dumps(model))
+    assert_array_equal(again.predict_proba(row), model.predict_proba(row))
+
+
 def test_partial_fit_wants_a_stochastic_solver(digits):
     assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
     with pytest.raises(ValueError, match="does not support early_stopping"):

@@ -35,7 +35,7 @@ LAYERS = (
     {"bench.contender"},
     {"bench", "bench.machine", "bench.peers", "bench.phases"},
     {"train", "estimator"},
-    {"solvers", "lbfgs"},
+    {"solvers", "lbfgs", "shortway"},
     {"run", "presets"},
     {"photolike", "recognise", "teachers"},
     {"export"},
