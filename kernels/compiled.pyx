@@ -36,7 +36,8 @@ def select_instruction_set(name):
 
 def gather(x_ni, order_n, first, last, scale, out_bi):
     """out[b] = scale * x[order[first + b]]: see reference.gather."""
-    _MODULES[out_bi.dtype.name].gather(x_ni, order_n, first, last, scale, out_bi)
+    module = float64 if out_bi.itemsize == 8 else float32
+    module.gather(x_ni, order_n, first, last, scale, out_bi)
 
 
 def forward(params, x_bi, spec, out_layers, drop=None):

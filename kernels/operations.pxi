@@ -13,8 +13,8 @@
 # the bits do not depend on it. A thread takes neighbouring parts, the same in every step: what it
 # updates is what it reads in the next step.
 #
-# Zeros are skipped where there are many: in the first layer if the data has them, and with ReLU,
-# which makes them. The deltas that ReLU did not stop, and what other activations make, have few.
+# Zeros are skipped where there are many: in the first layer if the data has them, and in all outputs
+# and deltas of ReLU, which makes them. Those of other activations have few, and products are dense.
 
 import os
 from time import perf_counter
@@ -23,6 +23,7 @@ import numpy as np
 
 from fmnist_fast.kernels.team import have_cores, run_team
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
@@ -202,18 +203,18 @@ cdef struct Layer:
     long first_unit         # its number among the outputs of all hidden layers
     int activation          # of a hidden layer
     bint dense_delta        # few of its deltas are zero, none of them is skipped
-    const real *w_read     # panel p begins at w_read + p * panel_step, its rows are ldw(p) apart
+    const real *w_read      # panel p begins at w_read + p * panel_step, its rows are ldw(p) apart
     long panel_step, row_step  # row_step 0: rows are as long as the panel is wide
-    real *w                # the same, and the moments, while training: in panels
+    real *w                 # the same, and the moments, while training: in panels
     real *m
     real *v
     real *b
     real *m_b
     real *v_b
-    real *transposed       # (outputs, inputs) in panels; not for the first layer
-    real *a                # outputs (rows, outputs) in panels
-    real *half             # sums over the second half of the inputs, the same shape; or null
-    real *delta            # gradient of the loss at the layer's sums, the same shape
+    real *transposed        # (outputs, inputs) in panels; not for the first layer
+    real *a                 # outputs (rows, outputs) in panels
+    real *half              # sums over the second half of the inputs, the same shape; or null
+    real *delta             # gradient of the loss at the layer's sums, the same shape
     uint64_t *a_mask        # (panels, rows): which outputs are not zero
     uint64_t *delta_mask
 
@@ -456,15 +457,17 @@ cdef inline void spread_row(
 
 cdef struct Turned:
     long rows          # of the largest batch, rounded up to 64
-    real *delta       # of two panels, of 64 rows after the other: (64 outputs, 64 rows)
+    long panel         # the first of the two
+    real *delta        # of two panels, of 64 rows after the other: (64 outputs, 64 rows)
     uint64_t *mask     # in the same order: which deltas of an output are not zero
-    real *gradient    # (64 outputs, 64 inputs), of two blocks of inputs
+    real *gradient     # (64 outputs, 64 inputs), of two blocks of inputs
 
 
 cdef void turn_delta(const Layer *layer, long capacity, long rows, long panel, long count,
                      Turned *turned) noexcept nogil:
     """Some panels of a layer's deltas, turned, for the gradients of its weights."""
     cdef long width, n, s, at, tile
+    turned.panel = panel
     for n in range(count):
         width = width_of(layer.outputs, panel + n)
         for tile in range(panels_of(rows)):
@@ -496,6 +499,10 @@ cdef void gradient_of(
     panel: which of the turned ones.
     """
     cdef long at = panel * turned.rows, s, tile
+    # From which output on zeros are skipped: among them all columns beyond the matrix, if any.
+    cdef long skipping = first
+    if layer.dense_delta:
+        skipping = max(first, min(last, layer.outputs - (turned.panel + panel) * PANEL))
     cdef const uint64_t *blocks = mask + block * capacity
     cdef const uint64_t *next_block = blocks + capacity * (width // (2 * PANEL))
     cdef panels x_rows, start
@@ -504,16 +511,16 @@ cdef void gradient_of(
     for tile in range(panels_of(rows)):
         s = tile * PANEL
         x_rows.p = x + block * capacity * PANEL + s * x_rows.ld
-        if layer.dense_delta:
+        if first < skipping:
             run.multiply_dense(
                 turned.delta + (at + s) * PANEL, PANEL, min(PANEL, rows - s), x_rows, start,
-                turned.gradient, PANEL, PANEL * PANEL, first, last, width,
+                turned.gradient, PANEL, PANEL * PANEL, first, skipping, width,
             )
-        else:
+        if skipping < last:
             run.multiply(
                 turned.delta + (at + s) * PANEL, PANEL, turned.mask + at + s,
                 rows_with_any(blocks + s, next_block + s, min(PANEL, rows - s)), x_rows, start,
-                turned.gradient, PANEL, PANEL * PANEL, first, last, width,
+                turned.gradient, PANEL, PANEL * PANEL, skipping, last, width,
             )
         start.p, start.ld, start.next = turned.gradient, PANEL, PANEL * PANEL
 
@@ -574,7 +581,7 @@ cdef struct Plan:
     bint dense
     const int32_t *order
     const int32_t *targets  # or null, and
-    const real *soft       # the target distributions
+    const real *soft        # the target distributions
     const double *weights
     const double *step_size
     const double *epsilon
@@ -584,14 +591,14 @@ cdef struct Plan:
     dropout drop
     uint64_t drop_key
     uint64_t *drop_rows     # what drop.row points to; null without dropout
-    real *x[2]             # this batch, of a step with an even number or an odd one, and the next
+    real *x[2]              # this batch, of a step with an even number or an odd one, and the next
     uint64_t *x_mask[2]
     int32_t *batch_targets[2]
-    real *batch_soft[2]    # in panels, as the logits are
+    real *batch_soft[2]     # in panels, as the logits are
     double *batch_weights[2]
     Turned *turned          # one for every thread
     real *loss
-    real *squares          # of every update part
+    real *squares           # of every update part
     double *losses
     double *seconds         # (threads, phases), or null
     team meeting
@@ -1129,15 +1136,17 @@ cdef class _Training(_Network):
 
 
 cdef Rows _rows(x_ni) except *:
-    """Rows of a data set as the kernels read them; x_ni must live on."""
-    cdef const uint8_t[:, ::1] x
+    """Rows of a data set as the kernels read them; x_ni must live on.
+
+    By way of the plain buffer, since a typed view would cost as much as predicting a row.
+    """
     cdef Rows rows
+    cdef Py_buffer memory
+    PyObject_GetBuffer(x_ni, &memory, PyBUF_SIMPLE)
+    rows.x = <const char *>memory.buf
+    PyBuffer_Release(&memory)
     rows.inputs, rows.size = x_ni.shape[1], x_ni.itemsize
-    rows.type = {"uint8": BYTES, "float32": FLOATS, "float64": DOUBLES}[x_ni.dtype.name]
-    rows.x = NULL
-    if x_ni.size:
-        x = x_ni.view(np.uint8)
-        rows.x = <const char *>&x[0, 0]
+    rows.type = BYTES if rows.size == 1 else FLOATS if rows.size == sizeof(float) else DOUBLES
     return rows
 
 

@@ -73,10 +73,13 @@ def test_a_wheel_installs_and_runs_in_an_empty_environment(tmp_path):
     assert "/kernels/reference.py" in names
     assert "/LICENSE" in names
     assert "/kernels/simd/vector.h" in names
+    assert "/kernels/simd/avx2.c" in names
+    assert "/kernels/operations.pxi" in names
     packed = run(commands / "python", "-m", "zipfile", "--list", wheel, cwd=tmp_path)
     assert "fmnist_fast/app/classify.py" in packed
     assert "fmnist_fast/app/main.py" in packed
     assert ".pyx" not in packed
+    assert ".pxi" not in packed
     # An ordinary installation must also work from within the checkout, which shadows it.
     code = "import fmnist_fast.kernels.reference as r; print(r.__file__)"
     assert str(ROOT) in run(commands / "python", "-c", code, cwd=ROOT)

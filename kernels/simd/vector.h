@@ -23,7 +23,6 @@
 #include <arm_neon.h>
 #define VECTOR_BYTES 16
 #else
-#include <math.h>
 #define VECTOR_BYTES 16
 #endif
 
@@ -41,6 +40,9 @@ typedef int32_t whole;
 
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef whole ivec __attribute__((vector_size(VECTOR_BYTES)));
+#if defined(__ARM_NEON) && defined(__aarch64__)
+typedef FOR_TYPE(float32x4_t, float64x2_t) neon;
+#endif
 
 /* As many lanes of other types, wider or narrower than a vector of the hardware may be. */
 typedef uint8_t bytes_vec __attribute__((vector_size(LANES)));
@@ -98,7 +100,7 @@ static inline vec fma_(vec a, vec b, vec c)
 #elif defined(__AVX2__) && defined(__FMA__)
     return FOR_TYPE(_mm256_fmadd_ps, _mm256_fmadd_pd)(a, b, c);
 #elif defined(__ARM_NEON) && defined(__aarch64__)
-    return FOR_TYPE(vfmaq_f32, vfmaq_f64)(c, a, b);
+    return (vec)FOR_TYPE(vfmaq_f32, vfmaq_f64)((neon)c, (neon)a, (neon)b);
 #else
     return a * b + c; /* built with -ffp-contract=off */
 #endif
@@ -113,7 +115,7 @@ static inline vec root(vec a)
 #elif defined(__SSE2__)
     return FOR_TYPE(_mm_sqrt_ps, _mm_sqrt_pd)(a);
 #elif defined(__ARM_NEON) && defined(__aarch64__)
-    return FOR_TYPE(vsqrtq_f32, vsqrtq_f64)(a);
+    return (vec)FOR_TYPE(vsqrtq_f32, vsqrtq_f64)((neon)a);
 #else
     for (int i = 0; i < LANES; i++)
         a[i] = FOR_TYPE(sqrtf, sqrt)(a[i]);
