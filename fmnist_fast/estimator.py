@@ -48,6 +48,17 @@ except ImportError as error:
         "pip install 'fmnist-fast[sklearn]'"
     ) from error
 
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # before scikit-learn 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """There are no callbacks in this version."""
+
+    def with_callbacks(method: Any) -> Any:
+        return method
+
+
 __all__ = ["MLPClassifier"]
 
 _STOCHASTIC = ("adam", "sgd")
@@ -62,7 +73,7 @@ def _is_stochastic(estimator: "MLPClassifier") -> bool:
     return True
 
 
-class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A multilayer perceptron that minimises the log loss, in place of scikit-learn's.
 
     All parameters, attributes and methods of `sklearn.neural_network.MLPClassifier` are there and
@@ -191,6 +202,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.schedule = schedule
         self.time_budget = time_budget
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
         self,
@@ -211,7 +223,24 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val belong together: give both, or neither.")
         validation = None if X_val is None else (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, incremental=False, validation=validation)
+        if not hasattr(self, "_skl_callbacks"):
+            return self._fit(X, y, sample_weight, incremental=False, validation=validation)
+        told = {"X": X, "y": y, "metadata": {"sample_weight": sample_weight}}
+        planned = self.solver in _STOCHASTIC and self.time_budget is None
+        context = self._init_callback_context(max_subtasks=self.max_iter if planned else None)
+        context.call_on_fit_task_begin(estimator=self, **told)
+        self._fit(X, y, sample_weight, incremental=False, validation=validation, context=context)
+        context.call_on_fit_task_end(
+            estimator=self, **told, reconstruction_attributes=self._weights_so_far
+        )
+        return self
+
+    def _weights_so_far(self) -> dict[str, list[Floats]]:
+        """For scikit-learn's callbacks, which make a fitted estimator of them."""
+        return {
+            "coefs_": [w.copy() for w in self.coefs_],
+            "intercepts_": [b.copy() for b in self.intercepts_],
+        }
 
     @available_if(_is_stochastic)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -240,7 +269,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         incremental: bool,
         validation: tuple | None,
+        context: Any = None,
     ) -> "MLPClassifier":
+        """context : of scikit-learn's callbacks, if there are any."""
         hidden = self._hidden_sizes()
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         x_ni, y = self._check_rows_and_labels(X, y, reset=first_pass)
@@ -256,15 +287,14 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             validation = self._check_validation(*validation)
         targets_n = self._targets(y, self.coefs_[0].dtype.name)
         if self.solver == "lbfgs":
-            self._fit_lbfgs(x_ni, targets_n, weights_n)
+            self._fit_lbfgs(x_ni, targets_n, weights_n, context)
         else:
-            self._fit_stochastic(x_ni, y, targets_n, weights_n, incremental, validation)
+            self._fit_stochastic(x_ni, y, targets_n, weights_n, incremental, validation, context)
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "
                 "values and need to be preprocessed."
             )
-        self._short_way = ShortWay()
         return self
 
     # What goes in.
@@ -374,6 +404,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Source: Glorot & Bengio (2010), equation 16; for the logistic function a third of its
         variance.
         """
+        self._short_way = ShortWay()
         self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(sizes)
         self.out_activation_ = "softmax" if self._is_multiclass() else "logistic"
         self.coefs_, self.intercepts_ = [], []
@@ -422,7 +453,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return AdamSolver(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
 
-    def _fit_lbfgs(self, x_ni: Any, targets_n: NDArray, weights_n: Any) -> None:
+    def _fit_lbfgs(self, x_ni: Any, targets_n: NDArray, weights_n: Any, context: Any) -> None:
         """In float64, as scikit-learn does whatever the rows are: a line search needs it."""
         dtype = self.coefs_[0].dtype
         network = self._network(sparse.issparse(x_ni), dtype=np.float64)
@@ -430,10 +461,12 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             targets_n = targets_n.astype(np.float64)
         data = Data(x_ni, 1.0, targets_n, _or_ones(weights_n, x_ni))
 
+        self.coefs_, self.intercepts_ = list(network.params[0]), list(network.params[1])
+
         def report(loss: float) -> bool:
             if self.verbose:
                 print(f"loss = {loss:.8f}")
-            return False
+            return context is not None and self._callbacks_stop(context)
 
         result = minimise(network, data, self.alpha, self.tol, self.max_iter, self.max_fun, report)
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
@@ -449,6 +482,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights_n: NDArray[np.float64] | None,
         incremental: bool,
         validation: tuple | None,
+        context: Any,
     ) -> None:
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = self._new_solver()
@@ -461,7 +495,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         network = self._network(sparse.issparse(x_ni), training=True)
         epochs = self._plan(network, x_ni, targets_n, weights_n)
         try:
-            self._run(epochs, incremental, validation)
+            self._run(epochs, incremental, validation, context)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=3)
         if self.early_stopping and epochs.best is not None:
@@ -514,7 +548,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights = None if weights_n is None else weights_n[held]
         return kept, (x_ni[held], y[held], weights)
 
-    def _run(self, epochs: Epochs, incremental: bool, validation: tuple | None) -> None:
+    def _run(
+        self, epochs: Epochs, incremental: bool, validation: tuple | None, context: Any
+    ) -> None:
         self.n_iter_ = 0
         while True:
             loss = epochs.epoch()
@@ -530,7 +566,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._optimizer.epoch_ends(self.t_)
             if self._no_improvement_count > self.n_iter_no_change and self._stops():
                 return
-            if incremental:
+            if incremental or (context is not None and self._callbacks_stop(context)):
                 return
             if self.time_budget is None and self.n_iter_ == self.max_iter:
                 if self.schedule == "constant":
@@ -541,6 +577,16 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                         stacklevel=4,
                     )
                 return
+
+    def _callbacks_stop(self, context: Any) -> bool:
+        """Tell scikit-learn's callbacks that an iteration has ended; whether they want to stop."""
+        task = context.subcontext(task_name="epoch")
+        task.call_on_fit_task_begin(estimator=self)
+        return bool(
+            task.call_on_fit_task_end(
+                estimator=self, reconstruction_attributes=self._weights_so_far
+            )
+        )
 
     def _stops(self) -> bool:
         """Whether training ends since nothing gets better; else it goes on more slowly."""

@@ -374,6 +374,37 @@ def test_an_export_says_what_the_classifier_says(kind, dtype, digits, tmp_path):
         model.export(tmp_path / "model.pt")
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_callbacks_see_every_iteration_and_stop(solver, digits):
+    pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9 has no callbacks")
+    scores, ended = [], []
+
+    class Stop:
+        def setup(self, estimator, context):
+            ended.append("setup")
+
+        def teardown(self, estimator, context):
+            ended.append("teardown")
+
+        def on_fit_task_begin(self, estimator, context):
+            pass
+
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+            if context.task_name == "fit":
+                ended.append("fit")
+                return False
+            scores.append(fitted_estimator.score(*digits))
+            return len(scores) == 4
+
+    model = MLPClassifier((9,), random_state=0, solver=solver).set_callbacks(Stop())
+    model.fit(*digits)
+    assert ended == ["setup", "fit", "teardown"]
+    assert len(scores) == 4
+    assert model.n_iter_ in (3, 4)
+    assert scores[-1] == model.score(*digits)
+    assert scores[0] != scores[-1]
+
+
 def test_wrong_rows_are_refused(digits):
     model = MLPClassifier((4,), max_iter=2).fit(*digits)
     with pytest.raises(ValueError, match="X has 63 features, but MLPClassifier is expecting 64"):
