@@ -24,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fmnist_fast import MLPClassifier
+from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.errors import ArgumentError, UserError
 from fmnist_fast.kernels import reference
 from fmnist_fast.lbfgs import loss_and_gradient
@@ -48,12 +49,12 @@ def targets_of(kind, y_n):
     }[kind]
 
 
-def both(kind, digits, weights=None, **parameters):
+def both(kind, digits, weights=None, backend="numpy", **parameters):
     """scikit-learn's and ours, fit to the same rows."""
     x_ni, y_n = digits
     parameters = {"max_iter": 20, "random_state": 3, **parameters}
     theirs = neural_network.MLPClassifier((20, 10), **parameters)
-    ours = MLPClassifier((20, 10), backend="numpy", **parameters)
+    ours = MLPClassifier((20, 10), backend=backend, **parameters)
     return (model.fit(x_ni, targets_of(kind, y_n), weights) for model in (theirs, ours))
 
 
@@ -94,8 +95,11 @@ def agree(theirs, ours, x_ni, bound=1e-6):
     ],
     ids=lambda parameters: "-".join(map(str, parameters.values())),
 )
-def test_agrees_with_scikit_learn(kind, parameters, digits):
-    agree(*both(kind, digits, **parameters), digits[0])
+@pytest.mark.parametrize("backend", NAMES)
+def test_agrees_with_scikit_learn(kind, parameters, backend, digits):
+    if unavailable(backend):
+        pytest.skip(unavailable(backend))
+    agree(*both(kind, digits, backend=backend, **parameters), digits[0])
 
 
 @pytest.mark.parametrize("parameters", [{}, {"early_stopping": True}, {"solver": "lbfgs"}])
