@@ -13,8 +13,8 @@
 # the bits do not depend on it. A thread takes neighbouring parts, the same in every step: what it
 # updates is what it reads in the next step.
 #
-# Zeros are skipped where there are many: in the first layer if the data has them, and in all outputs
-# and deltas of ReLU, which makes them. Those of other activations have few, and products are dense.
+# Zeros are skipped where there are many: in the first layer if the data has them, and in outputs
+# and deltas of ReLU, which makes them. Those of other activations have few: products are dense.
 
 import os
 from time import perf_counter
