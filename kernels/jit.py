@@ -13,6 +13,7 @@ function cannot differ in a bit.
 All that a call computes with lies in one array of floats and one of masks, and a table says where.
 So one compilation serves networks of any depth and size, and arrays that are read-only are the same
 type as others. What the spec chooses is a number there, too, that kernels look at while they run.
+Only the type of that array makes Numba compile anew: the same code for float32 and for float64.
 """
 
 import logging
@@ -60,7 +61,7 @@ SUPPORTS = {
     "activation": ("relu", "tanh", "logistic", "identity"),
     "loss": ("softmax", "sigmoid"),
     "rule": ("adam", "sgd", "nesterov"),
-    "dtype": ("float32",),
+    "dtype": ("float32", "float64"),
 }
 
 PANEL = 64  # columns of a panel: a 64 x 64 block of weights is 16 KiB, half of the smallest L1
@@ -85,17 +86,18 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 class Vector(types.Type):
-    """A number of float32 that LLVM keeps in registers, however many of them it takes."""
+    """Some float32 or float64 that LLVM keeps in registers, however many of them it takes."""
 
-    def __init__(self, lanes: int) -> None:
-        super().__init__(name=f"Vector({lanes})")
-        self.lanes = lanes
+    def __init__(self, lanes: int, element: types.Float) -> None:
+        super().__init__(name=f"Vector({lanes}, {element})")
+        self.lanes, self.element = lanes, element
 
 
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, vector):
-        super().__init__(manager, vector, ir.VectorType(ir.FloatType(), vector.lanes))
+        element = manager.lookup(vector.element).get_value_type()
+        super().__init__(manager, vector, ir.VectorType(element, vector.lanes))
 
 
 def _has_operator(symbol: Callable, emit: str) -> None:
@@ -120,7 +122,7 @@ def _has_operator(symbol: Callable, emit: str) -> None:
 for _symbol, _emit in {"add": "fadd", "sub": "fsub", "mul": "fmul", "truediv": "fdiv"}.items():
     _has_operator(getattr(operator, _symbol), _emit)
 
-_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 def _address(context, builder, array_type, array, index, like):
@@ -134,8 +136,14 @@ def _call(builder, name, result, *operands):
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
 
 
+def _math(builder, name, vector, *operands):
+    """LLVM's function of that name for vectors of this type."""
+    suffix = f"v{vector.lanes}f{vector.element.bitwidth}"
+    return _call(builder, f"llvm.{name}.{suffix}", operands[0].type, *operands)
+
+
 def _splat(builder, number, lanes):
-    kind = ir.VectorType(_F32, lanes)
+    kind = ir.VectorType(number.type, lanes)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(_I32, 0))
     order = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), order)
@@ -143,19 +151,27 @@ def _splat(builder, number, lanes):
 
 @intrinsic(prefer_literal=True)
 def load(typing, array, index, lanes):
-    """The vector that begins at array[index]; bytes become floats."""
-    vector = Vector(lanes.literal_value)
+    """The vector that begins at array[index]."""
+    vector = Vector(lanes.literal_value, array.dtype)
 
     def emit(context, builder, sig, values):
-        element = context.get_data_type(array.dtype)
-        kind = ir.VectorType(element, vector.lanes)
+        kind = context.get_value_type(vector)
         at = _address(context, builder, array, values[0], values[1], kind)
-        found = builder.load(at, align=array.dtype.bitwidth // 8)
-        if array.dtype == types.uint8:
-            found = builder.uitofp(found, ir.VectorType(_F32, vector.lanes))
-        return found
+        return builder.load(at, align=array.dtype.bitwidth // 8)
 
     return vector(array, types.int64, lanes), emit
+
+
+@intrinsic
+def load_bytes(typing, array, index, like):
+    """The bytes that begin at array[index], as a vector like that."""
+
+    def emit(context, builder, sig, values):
+        kind = ir.VectorType(ir.IntType(8), like.lanes)
+        at = _address(context, builder, array, values[0], values[1], kind)
+        return builder.uitofp(builder.load(at, align=1), values[2].type)
+
+    return like(array, types.int64, like), emit
 
 
 @intrinsic
@@ -164,7 +180,7 @@ def store(typing, array, index, vector):
 
     def emit(context, builder, sig, values):
         at = _address(context, builder, array, values[0], values[1], values[2].type)
-        builder.store(values[2], at, align=4)
+        builder.store(values[2], at, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector), emit
@@ -177,7 +193,30 @@ def splat(typing, number, lanes):
     def emit(context, builder, sig, values):
         return _splat(builder, values[0], lanes.literal_value)
 
-    return Vector(lanes.literal_value)(types.float32, lanes), emit
+    return Vector(lanes.literal_value, number)(number, lanes), emit
+
+
+@intrinsic
+def filled(typing, like, number):
+    """A number in every lane of a vector like that."""
+
+    def emit(context, builder, sig, values):
+        number = context.cast(builder, values[1], types.float64, like.element)
+        return _splat(builder, number, like.lanes)
+
+    return like(like, types.float64), emit
+
+
+@intrinsic
+def either(typing, like, single, double):
+    """The same of one of two numbers: the first for float32, the second for float64."""
+
+    def emit(context, builder, sig, values):
+        number = values[1] if like.element == types.float32 else values[2]
+        number = context.cast(builder, number, types.float64, like.element)
+        return _splat(builder, number, like.lanes)
+
+    return like(like, types.float64, types.float64), emit
 
 
 @intrinsic(prefer_literal=True)
@@ -185,10 +224,11 @@ def splat_from(typing, array, index, lanes):
     """array[index] in every lane."""
 
     def emit(context, builder, sig, values):
-        at = _address(context, builder, array, values[0], values[1], _F32)
+        kind = context.get_value_type(array.dtype)
+        at = _address(context, builder, array, values[0], values[1], kind)
         return _splat(builder, builder.load(at), lanes.literal_value)
 
-    return Vector(lanes.literal_value)(array, types.int64, lanes), emit
+    return Vector(lanes.literal_value, array.dtype)(array, types.int64, lanes), emit
 
 
 @intrinsic
@@ -196,7 +236,7 @@ def fma(typing, a, b, c):
     """a b + c, rounded once where the processor can."""
 
     def emit(context, builder, sig, values):
-        return _call(builder, f"llvm.fmuladd.v{a.lanes}f32", values[0].type, *values)
+        return _math(builder, "fmuladd", a, *values)
 
     return a(a, a, a), emit
 
@@ -206,7 +246,7 @@ def root(typing, a):
     """The square root of every lane."""
 
     def emit(context, builder, sig, values):
-        return _call(builder, f"llvm.sqrt.v{a.lanes}f32", values[0].type, *values)
+        return _math(builder, "sqrt", a, *values)
 
     return a(a), emit
 
@@ -249,7 +289,7 @@ def magnitude(typing, a):
     """|a|."""
 
     def emit(context, builder, sig, values):
-        return _call(builder, f"llvm.fabs.v{a.lanes}f32", values[0].type, *values)
+        return _math(builder, "fabs", a, *values)
 
     return a(a), emit
 
@@ -259,7 +299,7 @@ def with_sign_of(typing, a, b):
     """|a| with the sign of b."""
 
     def emit(context, builder, sig, values):
-        return _call(builder, f"llvm.copysign.v{a.lanes}f32", values[0].type, *values)
+        return _math(builder, "copysign", a, *values)
 
     return a(a, a), emit
 
@@ -297,7 +337,7 @@ def dropped(typing, a, unit, row, least, scale):
         zero = ir.Constant(values[0].type, [0.0] * a.lanes)
         return builder.select(builder.icmp_unsigned("<", bits, least), zero, kept)
 
-    return a(a, types.int64, types.int64, types.int64, types.float32), emit
+    return a(a, types.int64, types.int64, types.int64, a.element), emit
 
 
 @intrinsic
@@ -317,26 +357,42 @@ def sum_of(typing, a):
     """The sum of the lanes, in their order."""
 
     def emit(context, builder, sig, values):
-        total = ir.Constant(_F32, 0.0)
+        total = ir.Constant(values[0].type.element, 0.0)
         for lane in range(a.lanes):
             total = builder.fadd(total, builder.extract_element(values[0], ir.Constant(_I32, lane)))
         return total
 
-    return types.float32(a), emit
+    return a.element(a), emit
 
 
 @intrinsic
 def power_of_two(typing, shifted, shift):
-    """2^n, where adding the integer n to shift, 1.5 * 2^23, made it `shifted`."""
+    """2^n, where adding the integer n to shift, 1.5 * 2^23 or 1.5 * 2^52, made it `shifted`."""
+    bits, places, bias = (32, 23, 127) if shift.element == types.float32 else (64, 52, 1023)
 
     def emit(context, builder, sig, values):
-        kind = ir.VectorType(_I32, shift.lanes)
+        kind = ir.VectorType(ir.IntType(bits), shift.lanes)
         high, low = (builder.bitcast(value, kind) for value in values)
-        exponent = builder.add(builder.sub(high, low), ir.Constant(kind, [127] * shift.lanes))
-        places = ir.Constant(kind, [23] * shift.lanes)
-        return builder.bitcast(builder.shl(exponent, places), values[0].type)
+        exponent = builder.add(builder.sub(high, low), kind([bias] * shift.lanes))
+        return builder.bitcast(builder.shl(exponent, kind([places] * shift.lanes)), values[0].type)
 
     return shift(shift, shift), emit
+
+
+@intrinsic
+def taylor(typing, r):
+    """1/2! + r/3! + r^2/4! + ..., so that e^r = 1 + r + r^2 of that, for |r| <= log(2) / 2."""
+    last = 7 if r.element == types.float32 else 13
+
+    def emit(context, builder, sig, values):
+        kind = values[0].type
+        terms = [kind([1 / math.factorial(n)] * r.lanes) for n in range(last, 1, -1)]
+        q = terms[0]
+        for term in terms[1:]:
+            q = _math(builder, "fmuladd", r, q, values[0], term)
+        return q
+
+    return r(r), emit
 
 
 @intrinsic
@@ -344,12 +400,13 @@ def turn_square(typing, source, start, source_step, target, target_start, target
     """A square of 16 by 16 floats across its diagonal, by swapping ever larger squares."""
 
     def emit(context, builder, sig, values):
-        kind = ir.VectorType(_F32, GROUP)
+        kind = ir.VectorType(context.get_value_type(source.dtype), GROUP)
+        align = source.dtype.bitwidth // 8
         rows = []
         for i in range(GROUP):
             index = builder.add(values[1], builder.mul(values[2], ir.Constant(_I64, i)))
             at = _address(context, builder, source, values[0], index, kind)
-            rows.append(builder.load(at, align=4))
+            rows.append(builder.load(at, align=align))
         size = 1
         while size < GROUP:
             lanes = range(GROUP)
@@ -368,7 +425,7 @@ def turn_square(typing, source, start, source_step, target, target_start, target
         for i in range(GROUP):
             index = builder.add(values[4], builder.mul(values[5], ir.Constant(_I64, i)))
             at = _address(context, builder, target, values[3], index, kind)
-            builder.store(rows[i], at, align=4)
+            builder.store(rows[i], at, align=align)
         return context.get_dummy_value()
 
     place = types.int64
@@ -570,7 +627,7 @@ INPUTS, OUTPUTS, W, M, V, B, M_B, V_B, TURNED, A, DELTA, A_MASK, DELTA_MASK, SQU
     15
 )
 
-# The numbers of a step, in single precision: of Adam, and of plain steps, which move a parameter by
+# The numbers of a step: of Adam, and of plain steps, which move a parameter by
 # AHEAD times the velocity less OWN times this step.
 STEP_SIZE, EPSILON, L2, KEEP, BETA1, REST1, BETA2, REST2 = range(8)
 AHEAD, OWN = BETA2, REST2
@@ -579,6 +636,11 @@ AHEAD, OWN = BETA2, REST2
 RELU, TANH, LOGISTIC, IDENTITY = range(4)
 SOFTMAX, SIGMOID = range(2)
 ADAM, SGD, NESTEROV = range(3)
+NUMBER_OF = {
+    **{"relu": RELU, "tanh": TANH, "logistic": LOGISTIC, "identity": IDENTITY},
+    **{"softmax": SOFTMAX, "sigmoid": SIGMOID},
+    **{"adam": ADAM, "sgd": SGD, "nesterov": NESTEROV},
+}
 
 # The columns of seconds_tp.
 GATHER, FIRST_LAYER, MIDDLE, UPDATE, WAITING = range(len(PHASES))
@@ -590,7 +652,8 @@ ARRIVED, ROUND, GIVEN_UP = 0, 8, 16
 class Net(NamedTuple):
     """The arrays that a call computes with, and the table of what lies where in them.
 
-    floats : float32; the first 64 stay zero. masks : int64. layers : int64 (layers, columns).
+    floats : of the spec's dtype; the first 64 stay zero. masks : int64. layers : int64 (layers,
+    columns).
     capacity : rows of a batch that there is room for, a multiple of 64.
     activation, loss, rule : numbers of what the spec chooses.
     row_bits : where dropout's random bits of every row lie among the masks; -1: nothing is left
@@ -607,8 +670,8 @@ class Net(NamedTuple):
     rule: int
     row_bits: int
     least: int
-    scale: np.float32
-    kept_share: np.float32
+    scale: np.floating
+    kept_share: np.floating
 
 
 @_inner
@@ -681,9 +744,9 @@ def forward_rows(net, depth, x, mask, panel, first, last):
 def relu_rows(net, x, mask, first, last):
     """x = max(0, x), NaN stays NaN; the masks of what is not zero."""
     floats, masks = net.floats, net.masks
-    zero = splat(np.float32(0), PANEL)
     for s in range(first, last):
-        a = at_least(load(floats, x + s * PANEL, PANEL), zero)
+        a = load(floats, x + s * PANEL, PANEL)
+        a = at_least(a, filled(a, 0))
         store(floats, x + s * PANEL, a)
         masks[mask + s] = nonzero(a)
 
@@ -695,12 +758,12 @@ def kept_rows(net, depth, panel, first, last):
     masks, layers = net.masks, net.layers
     mask, unit = layers[depth, A_MASK] + panel * net.capacity, layers[depth, UNIT] + panel * PANEL
     there = first_bits(layers[depth, OUTPUTS] - panel * PANEL)
-    one = splat(np.float32(1), PANEL)
+    scale = splat(net.scale, PANEL)
     for s in range(first, last):
         kept = there
         if net.row_bits >= 0:
             bits = masks[net.row_bits + s]
-            kept &= nonzero(dropped(one, unit, bits, net.least, np.float32(1)))
+            kept &= nonzero(dropped(scale, unit, bits, net.least, net.scale))
         masks[mask + s] = kept
 
 
@@ -768,7 +831,7 @@ def pass_rows(net, depth, panel, first, last):
     mask = layers[depth, DELTA_MASK] + panel * capacity
     a_mask = layers[depth, A_MASK] + panel * capacity
     scale, kept_share = splat(net.scale, PANEL), splat(net.kept_share, PANEL)
-    zero, one = splat(np.float32(0), PANEL), splat(np.float32(1), PANEL)
+    zero, one = filled(scale, 0), filled(scale, 1)
     for s in range(first, last):
         output = load(floats, a + s * PANEL, PANEL)
         passed = scale * load(floats, x + s * PANEL, PANEL)
@@ -787,27 +850,24 @@ def pass_rows(net, depth, panel, first, last):
 
 @_inner
 def reduced(x):
-    """2^n, r and q of an x <= 0, where e^x = 2^n (1 + r + r^2 q) and |r| <= log(2) / 2; below -87
-    they are those of -87. kernels/simd/vector.h, exp_, says how."""
-    x = at_least(x, splat(np.float32(-87.0), GROUP))
-    shift = splat(np.float32(12582912.0), GROUP)
-    shifted = fma(x, splat(np.float32(1.44269504088896341), GROUP), shift)
+    """2^n, r and q of an x <= 0, where e^x = 2^n (1 + r + r^2 q) and |r| <= log(2) / 2.
+
+    Where e^x is not a normal number x counts as about the least of which it is. How it is done:
+    kernels/simd/vector.h, exp_; in double the two parts of log(2) are those of fdlibm's e_exp.c.
+    """
+    x = at_least(x, either(x, -87.0, -708.0))
+    shift = either(x, 1.5 * 2**23, 1.5 * 2**52)
+    shifted = fma(x, filled(x, 1.44269504088896341), shift)
     n = shifted - shift
-    r = fma(n, splat(np.float32(-0.693145751953125), GROUP), x)
-    r = fma(n, splat(np.float32(-1.42860682030941723e-6), GROUP), r)
-    q = splat(np.float32(1 / 5040), GROUP)
-    q = fma(q, r, splat(np.float32(1 / 720), GROUP))
-    q = fma(q, r, splat(np.float32(1 / 120), GROUP))
-    q = fma(q, r, splat(np.float32(1 / 24), GROUP))
-    q = fma(q, r, splat(np.float32(1 / 6), GROUP))
-    q = fma(q, r, splat(np.float32(0.5), GROUP))
-    return power_of_two(shifted, shift), r, q
+    r = fma(n, either(x, -0.693145751953125, -6.93147180369123816490e-01), x)
+    r = fma(n, either(x, -1.42860682030941723e-6, -1.90821492927058770002e-10), r)
+    return power_of_two(shifted, shift), r, taylor(r)
 
 
 @_inner
 def exponential(x):
     """e^x for x <= 0."""
-    one = splat(np.float32(1), GROUP)
+    one = filled(x, 1)
     power, r, q = reduced(x)
     return power * fma(fma(q, r, one), r, one)
 
@@ -815,8 +875,8 @@ def exponential(x):
 @_inner
 def logistic(z):
     """1 / (1 + e^-z); e^-|z| does not overflow."""
-    one = splat(np.float32(1), GROUP)
-    e = exponential(splat(np.float32(0), GROUP) - magnitude(z))
+    one = filled(z, 1)
+    e = exponential(filled(z, 0) - magnitude(z))
     return where_positive(z, one, e) / (one + e)
 
 
@@ -824,8 +884,7 @@ def logistic(z):
 def tanh(z):
     """-t / (2 + t) where t = e^-2|z| - 1, with the sign of z. For small z, t is r: no digit of it
     is lost to the 1."""
-    zero, one = splat(np.float32(0), GROUP), splat(np.float32(1), GROUP)
-    two = one + one
+    zero, one, two = filled(z, 0), filled(z, 1), filled(z, 2)
     power, r, q = reduced(zero - two * magnitude(z))
     t = fma(power, fma(r * r, q, r), power - one)
     return with_sign_of(t / (two + t), z)
@@ -850,7 +909,7 @@ def softmax_row(net, z, out, classes, s):
         at = out + (c // PANEL * capacity + s) * PANEL + c % PANEL
         floats[at] = floats[at] / total
     for c in range(classes, groups_of(classes) * GROUP):
-        floats[out + (c // PANEL * capacity + s) * PANEL + c % PANEL] = np.float32(0)
+        floats[out + (c // PANEL * capacity + s) * PANEL + c % PANEL] = 0
     return math.log(total) + peak
 
 
@@ -874,7 +933,7 @@ def loss_row(net, s, targets, soft, row, weight):
     floats, masks, layers, capacity = net.floats, net.masks, net.layers, net.capacity
     top = len(layers) - 1
     z, delta, mask = layers[top, A], layers[top, DELTA], layers[top, DELTA_MASK]
-    classes, weight = layers[top, OUTPUTS], np.float32(weight)
+    classes, weight = layers[top, OUTPUTS], floats.dtype.type(weight)
     if net.loss == SIGMOID:
         sigmoid_row(net, z, delta, classes, s)
         loss = 0.0
@@ -894,13 +953,13 @@ def loss_row(net, s, targets, soft, row, weight):
     else:
         target = np.int64(targets[row])
         at = (target // PANEL * capacity + s) * PANEL + target % PANEL
-        floats[delta + at] -= np.float32(1)
+        floats[delta + at] -= 1
         loss -= floats[z + at]
     for c in range(classes):
         floats[delta + (c // PANEL * capacity + s) * PANEL + c % PANEL] *= weight
     for panel in range(panels_of(classes)):
         masks[mask + panel * capacity + s] = first_bits(classes - panel * PANEL)
-    return np.float32(loss)
+    return loss
 
 
 @_inner
@@ -1006,7 +1065,7 @@ def update_part(
     place = (panel * inputs + base) * PANEL + first
     w, m, v = layers[depth, W] + place, layers[depth, M] + place, layers[depth, V] + place
     l2, keep = splat_from(numbers, L2, GROUP), splat_from(numbers, KEEP, GROUP)
-    squares = splat(np.float32(0), GROUP)
+    squares = filled(l2, 0)
     rows_turned = groups_of(layers[depth, OUTPUTS]) * GROUP
     transposed = layers[depth, TURNED] + (block * rows_turned + panel * PANEL + first) * PANEL
     for k in range(0, min(PANEL, inputs - base), GROUP):
@@ -1029,9 +1088,9 @@ def update_part(
 def update_bias(net, depth, rows, panel, numbers, learn):
     """Gradient of 64 biases, and the step; without `learn` b becomes the gradient."""
     floats, layers, capacity = net.floats, net.layers, net.capacity
-    zero, one = splat(np.float32(0), GROUP), splat(np.float32(1), GROUP)
+    nothing = load(floats, ZEROS, GROUP)
     for c in range(0, PANEL, GROUP):
-        total = zero
+        total = nothing
         for s in range(rows):
             at = layers[depth, DELTA] + (panel * capacity + s) * PANEL + c
             total = total + load(floats, at, GROUP)
@@ -1039,7 +1098,7 @@ def update_bias(net, depth, rows, panel, numbers, learn):
         b = layers[depth, B] + at
         if learn:
             m, v = layers[depth, M_B] + at, layers[depth, V_B] + at
-            take_step(net.rule, floats, b, m, v, total, numbers, zero, one)
+            take_step(net.rule, floats, b, m, v, total, numbers, nothing, filled(nothing, 1))
         else:
             store(floats, b, total)
 
@@ -1054,25 +1113,30 @@ def gather_row(net, pixels, numbers, row, scale, out, mask, s):
         to = out + (panel * capacity + s) * PANEL
         whole = count // GROUP * GROUP
         for c in range(0, whole, GROUP):
-            x = load(pixels, at + c, GROUP) if len(pixels) else load(numbers, at + c, GROUP)
-            store(floats, to + c, splat(scale, GROUP) * x)
+            x = splat(scale, GROUP)
+            if len(pixels):
+                x = x * load_bytes(pixels, at + c, x)
+            else:
+                x = x * load(numbers, at + c, GROUP)
+            store(floats, to + c, x)
         for c in range(whole, count):
             if len(pixels):
-                floats[to + c] = scale * np.float32(pixels[at + c])
+                floats[to + c] = scale * floats.dtype.type(pixels[at + c])
             else:
                 floats[to + c] = scale * numbers[at + c]
         for c in range(count, PANEL):
-            floats[to + c] = np.float32(0)
+            floats[to + c] = 0
         masks[mask + panel * capacity + s] = nonzero(load(floats, to, PANEL))
 
 
 class Plan(NamedTuple):
     """A range of steps. The names of data and steps are those of Data and Steps.
 
-    dropout_key : of the epoch, read as a signed number.
+    dropout_key : of the epoch, read as a signed number. in_line : floats in a cache line.
     x, x_mask : where two batches of inputs lie, the one that trains and the next one.
     turned, turned_mask : room of the first thread, and how far it is to that of the next one.
-    numbers_t : float32 (t, 8). squares : float64, of every part. losses_t, squares_t : the results.
+    numbers_t : (t, 8) of the spec's dtype. squares : float64, of every part. losses_t, squares_t :
+    the results.
     seconds_tp : float64 (threads, phases), to add to; without rows nothing is timed.
     """
 
@@ -1082,6 +1146,7 @@ class Plan(NamedTuple):
     threads: int
     spins: int
     dropout_key: int
+    in_line: int
     x: int
     x_step: int
     x_mask: int
@@ -1090,7 +1155,7 @@ class Plan(NamedTuple):
     turned_step: int
     turned_mask: int
     turned_mask_step: int
-    scale: np.float32
+    scale: np.floating
     net: Net
     pixels: NDArray
     numbers: NDArray
@@ -1178,8 +1243,8 @@ def prefetch_rows(plan, step, thread, done, now_done, total):
                 prefetch(plan.pixels, row * inputs + i)
             prefetch(plan.pixels, row * inputs + inputs - 1)
         else:
-            for i in range(0, inputs, CACHE_LINE // 4):
-                prefetch(plan.numbers, row * inputs + i)
+            for line in range((inputs - 1) // plan.in_line + 1):
+                prefetch(plan.numbers, row * inputs + line * plan.in_line)
             prefetch(plan.numbers, row * inputs + inputs - 1)
 
 
@@ -1379,7 +1444,7 @@ def forward_batch(net, x, mask, x_flat, drop_rows_b, drop_key):
     if net.row_bits >= 0:
         draw_rows(net, drop_rows_b, 0, drop_key, 0, rows)
     for s in range(rows):
-        gather_row(net, nothing, x_flat, s, np.float32(1), x, mask, s)
+        gather_row(net, nothing, x_flat, s, x_flat.dtype.type(1), x, mask, s)
     forward_all(net, x, mask, rows)
 
 
@@ -1399,11 +1464,11 @@ def backward_batch(net, x, mask, x_flat, turned, turned_mask, drop_rows_b, drop_
     masks, layers, capacity = net.masks, net.layers, net.capacity
     inputs, nothing, top = layers[0, INPUTS], np.empty(0, np.uint8), len(layers) - 1
     rows = len(x_flat) // inputs
-    numbers = np.zeros(8, np.float32)  # not used: nothing is learnt
+    numbers = np.zeros(8, x_flat.dtype)  # not used: nothing is learnt
     if net.row_bits >= 0:
         draw_rows(net, drop_rows_b, 0, drop_key, 0, rows)
     for s in range(rows):
-        gather_row(net, nothing, x_flat, s, np.float32(1), x, mask, s)
+        gather_row(net, nothing, x_flat, s, x_flat.dtype.type(1), x, mask, s)
     for depth in range(top):
         for panel in range(panels_of(layers[depth, OUTPUTS])):
             if net.activation == RELU:
@@ -1445,8 +1510,9 @@ def backward_batch(net, x, mask, x_flat, turned, turned_mask, drop_rows_b, drop_
 @_kernel
 def step_all(rule, floats, count, numbers, decays):
     """A step of `count` numbers; p, m, v and g follow each other in floats, after 64 zeros."""
-    l2 = splat(numbers[L2] if decays else np.float32(0), GROUP)
-    keep = splat(numbers[KEEP] if decays else np.float32(1), GROUP)
+    l2, keep = splat_from(numbers, L2, GROUP), splat_from(numbers, KEEP, GROUP)
+    if not decays:
+        l2, keep = filled(l2, 0), filled(keep, 1)
     for at in range(PANEL, PANEL + count, GROUP):
         g = load(floats, at + 3 * count, GROUP)
         take_step(rule, floats, at, at + count, at + 2 * count, g, numbers, l2, keep)
@@ -1483,9 +1549,15 @@ def _ctrl_c_later() -> Iterator[None]:
         handler(*held[0])
 
 
-def _ready(kernel: Any, *arguments: Any) -> Any:
-    """The kernel, compiled for these arguments or read from disk: before any thread calls it."""
-    if kernel.signatures:
+_ready_for: dict[Any, set[str]] = {}  # kernel -> the dtypes it is compiled for
+
+
+def _ready(kernel: Any, spec: Spec, *arguments: Any) -> Any:
+    """The kernel, compiled for these arguments or read from disk: before any thread calls it.
+
+    The spec's dtype tells the arguments' types, which Numba would take longer to find out.
+    """
+    if spec.dtype in _ready_for.setdefault(kernel, set()):
         return kernel
     _check_named_folder()
     kinds = tuple(numba.typeof(argument) for argument in arguments)
@@ -1494,14 +1566,15 @@ def _ready(kernel: Any, *arguments: Any) -> Any:
             kernel.compile(kinds)
         except (OSError, EOFError, pickle.UnpicklingError) as error:  # what the disk can do to it
             _warn_of_cache(error)
-            if not kernel.signatures:  # reading failed; if it was writing, it is compiled already
+            if kinds not in kernel.overloads:  # reading failed; writing comes after compiling
                 kernel._cache = caching.NullCache()
                 kernel.compile(kinds)
+    _ready_for[kernel].add(spec.dtype)
     return kernel
 
 
-def _run(kernel: Any, *arguments: Any) -> None:
-    _ready(kernel, *arguments)(*arguments)
+def _run(kernel: Any, spec: Spec, *arguments: Any) -> None:
+    _ready(kernel, spec, *arguments)(*arguments)
 
 
 def _fixed(array: NDArray) -> NDArray:
@@ -1511,39 +1584,30 @@ def _fixed(array: NDArray) -> NDArray:
     return view
 
 
-def _rows(x_ni: NDArray) -> NDArray:
-    """Rows that the kernels read: bytes or float32; float64 is rounded."""
-    return x_ni if x_ni.dtype == np.uint8 else np.ascontiguousarray(x_ni, np.float32)
+def _rows(x_ni: NDArray, spec: Spec) -> NDArray:
+    """Rows that the kernels read: bytes, or floats of the spec's dtype."""
+    return x_ni if x_ni.dtype == np.uint8 else np.ascontiguousarray(x_ni, spec.dtype)
 
 
-def _pixels_and_numbers(x_ni: NDArray) -> tuple[NDArray, NDArray]:
+def _pixels_and_numbers(x_ni: NDArray, spec: Spec) -> tuple[NDArray, NDArray]:
     """The rows as bytes and as floats: one of the two is empty."""
-    x_ni = _rows(x_ni)
+    x_ni = _rows(x_ni, spec)
     is_bytes = x_ni.dtype == np.uint8
     return (
         _fixed(x_ni if is_bytes else np.empty(0, np.uint8)),
-        _fixed(np.empty(0, np.float32) if is_bytes else x_ni),
+        _fixed(np.empty(0, spec.dtype) if is_bytes else x_ni),
     )
 
 
-def _classes_and_soft(targets: NDArray) -> tuple[NDArray, NDArray]:
+def _classes_and_soft(targets: NDArray, spec: Spec) -> tuple[NDArray, NDArray]:
     """The targets as classes and as distributions: one of the two is empty."""
     if targets.ndim == 1:
-        return _fixed(targets), _fixed(np.empty(0, np.float32))
+        return _fixed(targets), _fixed(np.empty(0, spec.dtype))
     return _fixed(np.empty(0, np.int32)), _fixed(targets)
 
 
 def _up(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
-
-
-def _choices(spec: Spec) -> tuple[int, int, int]:
-    """What the spec chooses, as Net has it: RELU, SOFTMAX, ADAM and so on."""
-    return (
-        SUPPORTS["activation"].index(spec.activation),
-        SUPPORTS["loss"].index(spec.loss),
-        SUPPORTS["rule"].index(spec.rule),
-    )
 
 
 class _Network:
@@ -1589,14 +1653,15 @@ class _Network:
         self.turned_mask = [self._add_masks(capacity) for _ in range(max(threads, 2))]
         drop = drop and spec.dropout > 0
         row_bits = self._add_masks(capacity) if drop else -1
-        self.floats, self.masks = self._zeros(self._floats_end), np.zeros(self._masks_end, np.int64)
+        self.floats = self._zeros(self._floats_end, np.dtype(spec.dtype))
+        self.masks = np.zeros(self._masks_end, np.int64)
         self.net = Net(
             *(self.floats, self.masks, self.layers, self.capacity),
-            *_choices(spec),
+            *(NUMBER_OF[spec.activation], NUMBER_OF[spec.loss], NUMBER_OF[spec.rule]),
             row_bits,
             int(spec.dropout * 2**32),
-            np.float32(1 / (1 - spec.dropout) if drop else 1),
-            np.float32(1 - spec.dropout if drop else 1),
+            self.floats.dtype.type(1 / (1 - spec.dropout) if drop else 1),
+            self.floats.dtype.type(1 - spec.dropout if drop else 1),
         )
 
     def _add_floats(self, count: int) -> int:
@@ -1610,10 +1675,10 @@ class _Network:
         return start
 
     @staticmethod
-    def _zeros(count: int) -> Floats:
+    def _zeros(count: int, dtype: np.dtype) -> Floats:
         """Floats that begin at a cache line, which no vector then straddles."""
-        room = np.zeros(count + GROUP, np.float32)
-        start = -room.ctypes.data % 64 // 4
+        room = np.zeros(count + GROUP, dtype)
+        start = -room.ctypes.data % CACHE_LINE // dtype.itemsize
         return room[start : start + count]
 
     def _panels(self, at: int, like: Floats, apart: int) -> list[tuple[slice, Floats]]:
@@ -1701,8 +1766,8 @@ def train_steps(
     for kinds, arrays in zip(STATE, state):
         network.write_all(kinds, arrays)
     network.write_turned(state.params)
-    pixels, numbers = _pixels_and_numbers(data.x_ni)
-    numbers_t = np.zeros((last, 8), np.float32)
+    pixels, numbers = _pixels_and_numbers(data.x_ni, spec)
+    numbers_t = np.zeros((last, 8), spec.dtype)
     for step in range(first, last):
         numbers_t[step] = _numbers(steps.numbers(step), spec)
     plan = Plan(
@@ -1712,6 +1777,7 @@ def train_steps(
         threads,
         SPINS if have_cores(threads) else 0,
         _signed(steps.dropout_key),
+        CACHE_LINE // network.floats.itemsize,
         network.x[0],
         network.x[1] - network.x[0],
         network.x_mask[0],
@@ -1720,22 +1786,22 @@ def train_steps(
         network.turned[1] - network.turned[0],
         network.turned_mask[0],
         network.turned_mask[1] - network.turned_mask[0],
-        np.float32(data.scale),
+        network.floats.dtype.type(data.scale),
         network.net,
         pixels,
         numbers,
         _fixed(order_n),
-        *_classes_and_soft(data.targets_n),
+        *_classes_and_soft(data.targets_n, spec),
         _fixed(data.weights_n),
         numbers_t,
-        np.empty(network.capacity, np.float32),
+        np.empty(network.capacity, spec.dtype),
         np.empty(network.parts),
         np.empty(last - first),
         np.empty(last - first),
         np.empty((0, len(PHASES))) if seconds_tp is None else seconds_tp,
         np.zeros(24, np.int64),
     )
-    job = _ready(work, plan, 0)
+    job = _ready(work, spec, plan, 0)
     try:
         run_team(lambda thread: job(plan, thread), threads)
     except BaseException:
@@ -1751,8 +1817,8 @@ def gather(
     x_ni: NDArray, order_n: NDArray[np.int32], first: int, last: int, scale: float, out_bi: Floats
 ) -> None:
     """out[b] = scale * x[order[first + b]]: see reference.gather."""
-    rows = _rows(x_ni)[np.asarray(order_n[first:last])]
-    np.multiply(rows, np.float32(scale), out=out_bi, dtype=np.float32)
+    rows = x_ni[np.asarray(order_n[first:last])].astype(out_bi.dtype)
+    np.multiply(rows, out_bi.dtype.type(scale), out=out_bi)
 
 
 def forward(
@@ -1768,6 +1834,7 @@ def forward(
     network.write_all((W, B), params)
     _run(
         forward_batch,
+        spec,
         network.net,
         network.x[0],
         network.x_mask[0],
@@ -1793,8 +1860,9 @@ def loss_delta(
     network.write(int(top[A]), logits_bk, network.capacity)
     _run(
         loss_batch,
+        spec,
         network.net,
-        *_classes_and_soft(targets_b),
+        *_classes_and_soft(targets_b, spec),
         _fixed(weights_b),
         out_loss_b,
     )
@@ -1819,6 +1887,7 @@ def backward(
     network.write(int(network.layers[-1, DELTA]), delta_bk, network.capacity)
     _run(
         backward_batch,
+        spec,
         network.net,
         network.x[0],
         network.x_mask[0],
@@ -1833,15 +1902,15 @@ def backward(
 
 def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None:
     """One step of the spec's rule: see reference.update."""
-    rounded = np.array(_numbers(numbers, spec), np.float32)
+    rounded = np.array(_numbers(numbers, spec), spec.dtype)
     for kind in range(2):
         for arrays in zip(*(part[kind] for part in (*state, grads))):
             size, count = arrays[0].size, _up(arrays[0].size, GROUP)
-            room = np.zeros(PANEL + 4 * count, np.float32)
+            room = np.zeros(PANEL + 4 * count, spec.dtype)
             places = room[PANEL:].reshape(4, count)[:, :size]
             for place, array in zip(places, arrays):
                 place[:] = array.reshape(-1)
-            _run(step_all, _choices(spec)[2], room, count, rounded, kind == 0)
+            _run(step_all, spec, NUMBER_OF[spec.rule], room, count, rounded, kind == 0)
             for place, array in zip(places[:3], arrays):
                 array[...] = place.reshape(array.shape)
 
@@ -1853,7 +1922,7 @@ def predict(
     count, blocks = len(x_ni), -(-len(x_ni) // PANEL)
     if count == 0:
         return
-    pixels, numbers = _pixels_and_numbers(x_ni)
+    pixels, numbers = _pixels_and_numbers(x_ni, spec)
     threads = min(threads, blocks)
 
     def arguments(thread: int) -> tuple[Any, ...]:
@@ -1865,11 +1934,11 @@ def predict(
             network.x_mask[0],
             pixels,
             numbers,
-            np.float32(scale),
+            network.floats.dtype.type(scale),
             blocks * thread // threads * PANEL,
             min(count, blocks * (thread + 1) // threads * PANEL),
             out_nk,
         )
 
-    _ready(predict_rows, *arguments(0))
+    _ready(predict_rows, spec, *arguments(0))
     run_team(lambda thread: predict_rows(*arguments(thread)), threads)

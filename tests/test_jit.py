@@ -5,13 +5,15 @@ import subprocess
 import sys
 import textwrap
 import threading
+from itertools import product
 
 import numpy as np
 import pytest
+from equivalence import Case, training_data
 
 from fmnist_fast import train
 from fmnist_fast.backend import unavailable
-from fmnist_fast.kernels import Layers, Spec
+from fmnist_fast.kernels import Layers, Spec, Steps
 
 pytestmark = pytest.mark.skipif(unavailable("numba") is not None, reason=str(unavailable("numba")))
 
@@ -135,6 +137,23 @@ def test_threads_keep_their_floating_point_mode(small_dataset):
     """Denormals count as zero while kernels train, and as what they are afterwards."""
     train(small_dataset, backend="numba", threads=1, epochs=1)
     assert np.float32(1e-39) * np.float32(1) != 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_one_compilation_serves_all_that_a_spec_chooses_but_its_dtype(dtype):
+    from fmnist_fast.kernels import jit
+
+    kernels = (jit.work, jit.predict_rows, jit.forward_batch, jit.step_all)
+    compiled, order_n, one = [], np.arange(5, dtype=np.int32), np.ones(1)
+    for activation, loss, rule in product(*list(jit.SUPPORTS.values())[:3]):
+        case = Case((7, 5, 3), 5, activation=activation, loss=loss, rule=rule, dtype=dtype)
+        state, data, spec = case.state(), training_data(case), case.spec
+        jit.train_steps(state, data, order_n, Steps(5, one, one, one, one), spec, 0, 1, 1)
+        jit.predict(case.params, case.x_bi, 1.0, spec, 1, np.empty((5, 3), dtype))
+        jit.forward(case.params, case.x_bi, spec, case.layers())
+        jit.update(state, case.grads(), Steps(5, one, one, one, one).numbers(0), spec)
+        compiled.append([len(kernel.signatures) for kernel in kernels])
+    assert compiled[1:] == compiled[:-1]
 
 
 def test_nan_comes_through():
