@@ -62,6 +62,7 @@ SUPPORTS = {
     "loss": ("softmax", "sigmoid"),
     "rule": ("adam", "sgd", "nesterov"),
     "dtype": ("float32", "float64"),
+    "dtype": ("float32", "float64"),
     "inputs": ("dense",),
 }
 
@@ -637,6 +638,11 @@ AHEAD, OWN = BETA2, REST2
 RELU, TANH, LOGISTIC, IDENTITY = range(4)
 SOFTMAX, SIGMOID = range(2)
 ADAM, SGD, NESTEROV = range(3)
+NUMBER_OF = {
+    **{"relu": RELU, "tanh": TANH, "logistic": LOGISTIC, "identity": IDENTITY},
+    **{"softmax": SOFTMAX, "sigmoid": SIGMOID},
+    **{"adam": ADAM, "sgd": SGD, "nesterov": NESTEROV},
+}
 
 # The columns of seconds_tp.
 GATHER, FIRST_LAYER, MIDDLE, UPDATE, WAITING = range(len(PHASES))
@@ -1606,15 +1612,6 @@ def _up(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-def _choices(spec: Spec) -> tuple[int, int, int]:
-    """What the spec chooses, as Net has it: RELU, SOFTMAX, ADAM and so on."""
-    return (
-        SUPPORTS["activation"].index(spec.activation),
-        SUPPORTS["loss"].index(spec.loss),
-        SUPPORTS["rule"].index(spec.rule),
-    )
-
-
 class _Network:
     """The arrays of a call and the table of what lies where.
 
@@ -1662,7 +1659,7 @@ class _Network:
         self.masks = np.zeros(self._masks_end, np.int64)
         self.net = Net(
             *(self.floats, self.masks, self.layers, self.capacity),
-            *_choices(spec),
+            *(NUMBER_OF[spec.activation], NUMBER_OF[spec.loss], NUMBER_OF[spec.rule]),
             row_bits,
             int(spec.dropout * 2**32),
             self.floats.dtype.type(1 / (1 - spec.dropout) if drop else 1),
@@ -1915,7 +1912,8 @@ def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> Non
             places = room[PANEL:].reshape(4, count)[:, :size]
             for place, array in zip(places, arrays):
                 place[:] = array.reshape(-1)
-            _run(step_all, spec, _choices(spec)[2], room, count, rounded, kind == 0)
+    "dtype": ("float32", "float64"),
+    "inputs": ("dense",),
             for place, array in zip(places[:3], arrays):
                 array[...] = place.reshape(array.shape)
 
