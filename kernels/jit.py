@@ -62,7 +62,6 @@ SUPPORTS = {
     "loss": ("softmax", "sigmoid"),
     "rule": ("adam", "sgd", "nesterov"),
     "dtype": ("float32", "float64"),
-    "dtype": ("float32", "float64"),
     "inputs": ("dense",),
 }
 
@@ -1912,8 +1911,7 @@ def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> Non
             places = room[PANEL:].reshape(4, count)[:, :size]
             for place, array in zip(places, arrays):
                 place[:] = array.reshape(-1)
-    "dtype": ("float32", "float64"),
-    "inputs": ("dense",),
+            _run(step_all, spec, NUMBER_OF[spec.rule], room, count, rounded, kind == 0)
             for place, array in zip(places[:3], arrays):
                 array[...] = place.reshape(array.shape)
 
