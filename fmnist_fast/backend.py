@@ -119,7 +119,9 @@ def unavailable(name: str, spec: Spec | None = None) -> str | None:
     for option, choices in backend.SUPPORTS.items() if spec else ():
         value = getattr(spec, option)
         if value not in choices:
-            return f"has no {option} {value!r}: it has {', '.join(choices)}"
+            return (
+                f"has no {option} {value!r}: it has {', '.join(choices)}; auto takes one that has"
+            )
     return None
 
 

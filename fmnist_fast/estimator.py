@@ -5,15 +5,17 @@ to scikit-learn's behaviour. Needs scikit-learn, the extra `sklearn`.
 """
 
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral, Real
+from operator import index
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .backend import NAMES
+from .backend import NAMES, name_of
 from .errors import MissingExtra
 from .export import export, format_of
 from .kernels import Data, Floats, Layers, Spec
@@ -91,12 +93,19 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     schedule : constant, cosine or onecycle: what the learning rate is multiplied by over max_iter
         epochs or the time budget. Other than constant it is planned to the end, so that training
         stops early only with `early_stopping`.
-    time_budget : seconds of training, in place of max_iter; then the clock decides the bits.
+    time_budget : seconds of training, in place of max_iter (lbfgs: beside it); then the clock
+        decides the bits.
+    dropout, schedule and validation rows are for the solvers adam and sgd.
+
+    `backend_` says which backend computed the last fit.
 
     `fit(X, y, X_val=..., y_val=...)` takes validation rows, whose accuracy and loss are in
     `validation_scores_` and `validation_loss_curve_`, epoch by epoch; with `early_stopping` they
     decide in place of rows of X. `export` writes the trained network for other programs.
     """
+
+    coefs_: list[Any]
+    intercepts_: list[Any]
 
     _parameter_constraints: dict = {  # noqa: RUF012 - scikit-learn's own way
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -273,6 +282,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     ) -> "MLPClassifier":
         """context : of scikit-learn's callbacks, if there are any."""
         hidden = self._hidden_sizes()
+        if self.solver == "lbfgs":
+            self._check_for_lbfgs(validation)
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         x_ni, y = self._check_rows_and_labels(X, y, reset=first_pass)
         self._check_labels(y, incremental)
@@ -283,6 +294,9 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         if first_pass:
             sizes = (x_ni.shape[1], *hidden, self.n_outputs_)
             self._initialise(sizes, self._dtype_of(x_ni))
+        elif self.dtype not in ("auto", self.coefs_[0].dtype.name):
+            self.coefs_ = [w_io.astype(self.dtype) for w_io in self.coefs_]
+            self.intercepts_ = [b_o.astype(self.dtype) for b_o in self.intercepts_]
         if validation is not None:
             validation = self._check_validation(*validation)
         targets_n = self._targets(y, self.coefs_[0].dtype.name)
@@ -304,7 +318,20 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         hidden = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if np.any(np.array(hidden) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
-        return [int(size) for size in hidden]
+        return [index(size) for size in hidden]
+
+    def _check_for_lbfgs(self, validation: tuple | None) -> None:
+        """Refuse what only makes sense for solvers that learn from batches."""
+        without = {
+            "dropout": not self.dropout,
+            "schedule": self.schedule == "constant",
+            "X_val": validation is None,
+        }
+        for name, unused in without.items():
+            if not unused:
+                raise ValueError(
+                    f"{name} needs a stochastic solver: set solver to 'adam' or 'sgd'."
+                )
 
     def _dtype_of(self, x_ni: Any) -> str:
         """Of the weights and the arithmetic, for these rows."""
@@ -407,13 +434,14 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         self._short_way = ShortWay()
         self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(sizes)
         self.out_activation_ = "softmax" if self._is_multiclass() else "logistic"
-        self.coefs_, self.intercepts_ = [], []
+        coefs, intercepts = [], []
         for i, o in pairwise(sizes):
             bound = np.sqrt((2.0 if self.activation == "logistic" else 6.0) / (i + o))
             coef = self._random_state.uniform(-bound, bound, (i, o))
             intercept = self._random_state.uniform(-bound, bound, o)
-            self.coefs_.append(coef.astype(dtype, copy=False))
-            self.intercepts_.append(intercept.astype(dtype, copy=False))
+            coefs.append(coef.astype(dtype, copy=False))
+            intercepts.append(intercept.astype(dtype, copy=False))
+        self.coefs_, self.intercepts_ = coefs, intercepts
         if self.solver in _STOCHASTIC:
             self._no_improvement_count = 0
             self.loss_curve_: list[float] = []
@@ -422,24 +450,38 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             self.validation_scores_: list[float] | None = [] if self.early_stopping else None
             self.validation_loss_curve_: list[float] | None = None
 
-    def _network(self, csr: bool, training: bool = False, dtype: Any = None) -> Network:
-        """The network as it is now. Its arrays are those of coefs_ and intercepts_.
+    def _network(self, x_ni: Any = None, training: bool = False, dtype: Any = None) -> Network:
+        """The network as it is now, for these rows (None: dense ones).
 
-        dtype : to compute in, if it is not that of the weights: then they are copies.
+        dtype : to compute in, if it is not that of the weights. In training coefs_ and intercepts_
+        become the arrays that change.
+        Raises: ValueError if somebody has changed them so that they do not fit together.
         """
-        dtype = np.dtype(dtype or self.coefs_[0].dtype)
-        self.coefs_ = [np.ascontiguousarray(w, dtype) for w in self.coefs_]
-        self.intercepts_ = [np.ascontiguousarray(b, dtype) for b in self.intercepts_]
+        coefs, intercepts = list(self.coefs_), list(self.intercepts_)  # others may replace them
+        dtype = np.dtype(dtype or coefs[0].dtype)
+        needs: Any = "CW" if training else "C"
+        coefs = [np.require(w_io, dtype, needs) for w_io in coefs]
+        intercepts = [np.require(b_o, dtype, needs) for b_o in intercepts]
+        sizes = _sizes_of(coefs, intercepts)
+        if x_ni is not None and x_ni.shape[1] != sizes[0]:
+            raise ValueError(f"coefs_[0] has {sizes[0]} rows, and X has {x_ni.shape[1]} columns.")
+        if sizes[-1] != self.n_outputs_:
+            raise ValueError(
+                f"coefs_[-1] has {sizes[-1]} columns, and there are {self.n_outputs_} outputs."
+            )
         spec = Spec(
-            (*(len(w) for w in self.coefs_), self.coefs_[-1].shape[1]),
+            sizes,
             self.activation,
             "softmax" if self.out_activation_ == "softmax" else "sigmoid",
             self._optimizer.rule if training else "adam",
             dtype.name,
             self.dropout if training else 0.0,
-            "csr" if csr else "dense",
+            "csr" if sparse.issparse(x_ni) else "dense",
+            float(-np.log(np.finfo(dtype).eps)),  # where scikit-learn's loss ends
         )
-        params = Layers(tuple(self.coefs_), tuple(self.intercepts_))
+        if training:
+            self.coefs_, self.intercepts_ = coefs, intercepts
+        params = Layers(tuple(coefs), tuple(intercepts))
         return Network.of(spec, params, 1.0, self.backend, self.n_threads)
 
     def _new_solver(self) -> Solver:
@@ -456,16 +498,20 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     def _fit_lbfgs(self, x_ni: Any, targets_n: NDArray, weights_n: Any, context: Any) -> None:
         """In float64, as scikit-learn does whatever the rows are: a line search needs it."""
         dtype = self.coefs_[0].dtype
-        network = self._network(sparse.issparse(x_ni), dtype=np.float64)
+        network = self._network(x_ni, dtype=np.float64)
         if targets_n.ndim == 2:
             targets_n = targets_n.astype(np.float64)
+        self.backend_ = name_of(network.backend)
         data = Data(x_ni, 1.0, targets_n, _or_ones(weights_n, x_ni))
 
         self.coefs_, self.intercepts_ = list(network.params[0]), list(network.params[1])
+        clock = Clock()
 
         def report(loss: float) -> bool:
             if self.verbose:
                 print(f"loss = {loss:.8f}")
+            if self.time_budget is not None and clock() > self.time_budget:
+                return True
             return context is not None and self._callbacks_stop(context)
 
         result = minimise(network, data, self.alpha, self.tol, self.max_iter, self.max_fun, report)
@@ -492,7 +538,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             kept, validation = self._split(x_ni, y, weights_n)
             x_ni, targets_n = x_ni[kept], targets_n[kept]
             weights_n = None if weights_n is None else weights_n[kept]
-        network = self._network(sparse.issparse(x_ni), training=True)
+        network = self._network(x_ni, training=True)
+        self.backend_ = name_of(network.backend)
         epochs = self._plan(network, x_ni, targets_n, weights_n)
         try:
             self._run(epochs, incremental, validation, context)
@@ -677,13 +724,13 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             self, X, accept_sparse="csr", dtype=_kept_dtypes(X), order="C", reset=False
         )
         if type(X) is np.ndarray and not hasattr(self, "feature_names_in_"):
-            self._short_way.remember(self._network(csr=False), (self.activation, self.backend))
+            self._short_way.remember(self._network(x_ni), (self.activation, self.backend))
         return self._probabilities(x_ni)
 
     def _probabilities(self, x_ni: Any) -> Floats:
         """(n, outputs), of checked rows."""
-        network = self._network(sparse.issparse(x_ni))
-        out_nk = np.empty((x_ni.shape[0], self.n_outputs_), network.spec.dtype)
+        network = self._network(x_ni)
+        out_nk = np.empty((x_ni.shape[0], network.spec.sizes[-1]), network.spec.dtype)
         network.backend.predict(
             network.params, x_ni, network.scale, network.spec, network.threads, out_nk
         )
@@ -703,23 +750,18 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         """Write the trained network for other programs: onnx, npz, python or c.
 
         to : the format; None: what the name of the file ends with says. force : replace a file that
-        is there. The file takes rows as floats and gives the probability of every class, or, with
-        two classes, of the second; labels are named in it as text.
+        is there. The file takes rows as floats, as this classifier does, and gives what
+        predict_proba gives; labels are named in it as text. What a pipeline does to rows before is
+        not in it.
         Raises: NotFittedError; ArgumentError; UserError, which says what to do or to install.
         """
         check_is_fitted(self)
-        network = self._network(csr=False)
+        network = self._network()
         names = [str(label) for label in self.classes_]
-        if len(names) == 1:
-            names = ["", *names]
-        export(
-            path,
-            to or format_of(path),
-            network.params,
-            network.spec,
-            class_names=names,
-            force=force,
-        )
+        params, spec = network.params, network.spec
+        if self.n_outputs_ == 1 and len(names) == 2:
+            params, spec = _with_both_classes(params, spec)
+        export(path, to or format_of(path), params, spec, class_names=names, force=force)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -728,11 +770,41 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         return tags
 
 
+def _sizes_of(coefs: list, intercepts: list) -> tuple[int, ...]:
+    """The widths of all layers. Raises: ValueError if one does not follow from the other."""
+    if not coefs or len(coefs) != len(intercepts) or any(w_io.ndim != 2 for w_io in coefs):
+        raise ValueError("coefs_ and intercepts_ need a matrix and a vector for every layer.")
+    for layer, (w_io, b_o) in enumerate(zip(coefs, intercepts)):
+        if b_o.shape != (w_io.shape[1],):
+            raise ValueError(
+                f"intercepts_[{layer}] has the shape {b_o.shape}, and coefs_[{layer}] "
+                f"{w_io.shape}: they do not fit."
+            )
+        if layer and coefs[layer - 1].shape[1] != len(w_io):
+            raise ValueError(
+                f"coefs_[{layer}] has the shape {w_io.shape}, and coefs_[{layer - 1}] "
+                f"{coefs[layer - 1].shape}: they do not fit."
+            )
+    return (*(len(w_io) for w_io in coefs), coefs[-1].shape[1])
+
+
 def _kept_dtypes(X: Any) -> Any:
     """The dtypes that the kernels read; anything else becomes float64."""
     if getattr(X, "dtype", None) == np.uint8 and not sparse.issparse(X):
         return np.uint8
     return (np.float64, np.float32)
+
+
+def _with_both_classes(params: Layers, spec: Spec) -> tuple[Layers, Spec]:
+    """A network that says how probable each of two classes is: sigmoid(z) = softmax(0, z)[1]."""
+    *weights, last_i1 = params.weights
+    *biases, last_1 = params.biases
+    both_i2 = np.ascontiguousarray(np.hstack([np.zeros_like(last_i1), last_i1]))
+    both_2 = np.concatenate([np.zeros_like(last_1), last_1])
+    return (
+        Layers((*weights, both_i2), (*biases, both_2)),
+        replace(spec, sizes=(*spec.sizes[:-1], 2), loss="softmax"),
+    )
 
 
 def _or_ones(weights_n: NDArray[np.float64] | None, x_ni: Any) -> NDArray[np.float64]:

@@ -40,6 +40,15 @@ class Solver:
         """The network's parameters, to be trained, and the moments so far."""
         if self.moments is None:
             self.moments = network.fresh_state()[1:]
+        dtype, shapes = network.spec.dtype, [w_io.shape for w_io in network.params.weights]
+        if [m_io.shape for m_io in self.moments[0].weights] != shapes:
+            raise ValueError("coefs_ have other shapes than in the last call: use fit.")
+        if self.moments[0].weights[0].dtype != dtype:
+            m, v = (
+                Layers(*(tuple(a.astype(dtype) for a in arrays) for arrays in moment))
+                for moment in self.moments
+            )
+            self.moments = (m, v)
         return State(network.params, *self.moments)
 
     def steps(

@@ -15,6 +15,7 @@ The compiled backends can say where the time of `train_steps` goes: they take on
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,8 @@ class Spec:
     loss : softmax, one class of k; sigmoid, each of k yes or no by itself.
     rule : adam, sgd (with momentum), nesterov (sgd with Nesterov's momentum).
     dtype : of parameters and arithmetic: float32, float64.
+    most_loss : no answer costs more, of those that labels ask for: the loss that is reported ends
+    there, and the gradient does not know. scikit-learn's ends at -log(eps).
     inputs : how the rows come: dense, or csr, as SciPy has it, which never becomes dense.
     A backend lists what it has of each in its `SUPPORTS`.
     dropout : share of every hidden layer's outputs that training leaves out, in [0, 1).
@@ -50,6 +53,7 @@ class Spec:
     dtype: str = "float32"
     dropout: float = 0.0
     inputs: str = "dense"
+    most_loss: float = inf
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:

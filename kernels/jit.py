@@ -659,7 +659,7 @@ class Net(NamedTuple):
     activation, loss, rule : numbers of what the spec chooses.
     row_bits : where dropout's random bits of every row lie among the masks; -1: nothing is left
     out. least : units whose bits are below it are. scale : what the others are multiplied by;
-    kept_share : what undoes that. Both are 1 where nothing is left out.
+    kept_share : what undoes that. Both are 1 where nothing is left out. most_loss : of an answer.
     """
 
     floats: NDArray
@@ -673,6 +673,7 @@ class Net(NamedTuple):
     least: int
     scale: np.floating
     kept_share: np.floating
+    most_loss: float
 
 
 @_inner
@@ -939,11 +940,14 @@ def loss_row(net, s, targets, soft, row, weight):
         sigmoid_row(net, z, delta, classes, s)
         loss = 0.0
         for c in range(classes):
-            value = np.float64(floats[z + (c // PANEL * capacity + s) * PANEL + c % PANEL])
-            loss += math.log1p(math.exp(-abs(value))) + (value if value > 0 else 0.0)
-    else:
+            at = (c // PANEL * capacity + s) * PANEL + c % PANEL
+            value, target = np.float64(floats[z + at]), soft[row * classes + c]
+            floats[delta + at] -= target
+            cost = math.log1p(math.exp(-abs(value))) + (value if value > 0 else 0.0)
+            cost -= target * value
+            loss += net.most_loss if cost > net.most_loss else cost  # NaN is not above, and stays
+    elif len(soft):
         loss = softmax_row(net, z, delta, classes, s)
-    if len(soft):
         expected = 0.0
         for c in range(classes):
             at = (c // PANEL * capacity + s) * PANEL + c % PANEL
@@ -952,10 +956,12 @@ def loss_row(net, s, targets, soft, row, weight):
             floats[delta + at] -= target
         loss -= expected
     else:
+        loss = softmax_row(net, z, delta, classes, s)
         target = np.int64(targets[row])
         at = (target // PANEL * capacity + s) * PANEL + target % PANEL
         floats[delta + at] -= 1
         loss -= floats[z + at]
+        loss = net.most_loss if loss > net.most_loss else loss
     for c in range(classes):
         floats[delta + (c // PANEL * capacity + s) * PANEL + c % PANEL] *= weight
     for panel in range(panels_of(classes)):
@@ -1663,6 +1669,7 @@ class _Network:
             int(spec.dropout * 2**32),
             self.floats.dtype.type(1 / (1 - spec.dropout) if drop else 1),
             self.floats.dtype.type(1 - spec.dropout if drop else 1),
+            float(spec.most_loss),
         )
 
     def _add_floats(self, count: int) -> int:

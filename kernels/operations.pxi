@@ -82,7 +82,7 @@ cdef extern from "simd/loops.h" nogil:
                           long width) noexcept nogil
         real (*share_out_soft)(real *p, real factor, const real *target, const real *z,
                                real share, long width) noexcept nogil
-        real (*independent)(const real *z, const real *target, real share, real *delta,
+        real (*independent)(const real *z, const real *target, real share, real most, real *delta,
                             long count) noexcept nogil
         void (**row_of)(const void *x, real scale, long count, real *out, long next,
                         uint64_t *mask, long next_mask, long s) noexcept nogil
@@ -409,15 +409,15 @@ cdef real softmax_row(
 
 cdef real loss_row(
     const real *z, real *delta, uint64_t *mask, long capacity, long classes, long s, long target,
-    const real *soft, real share, bint independent
+    const real *soft, real share, bint independent, real most
 ) noexcept nogil:
     """loss_delta for one row; share is its weight over the batch's. Fills the row's masks.
 
     soft: the target distributions, in panels as z is; null: the target is a class.
-    independent: the loss is sigmoid.
+    independent: the loss is sigmoid. most: no answer costs more.
     """
     cdef long panel, at
-    cdef real total, expected = 0, log_sum
+    cdef real total, expected = 0, log_sum, loss
     for panel in range(panels_of(classes)):
         mask[panel * capacity + s] = ALL >> (PANEL - min(PANEL, classes - panel * PANEL))
     if independent:
@@ -425,14 +425,15 @@ cdef real loss_row(
         for panel in range(panels_of(classes)):
             at = panel * capacity * PANEL + s * width_of(classes, panel)
             total += run.independent(
-                z + at, soft + at, share, delta + at, min(PANEL, classes - panel * PANEL)
+                z + at, soft + at, share, most, delta + at, min(PANEL, classes - panel * PANEL)
             )
         return total
     if soft == NULL:
         log_sum = softmax_row(z, delta, capacity, classes, s, target, share)
         panel = target // PANEL
         at = panel * capacity * PANEL + s * width_of(classes, panel) + target % PANEL
-        return log_sum - z[at]
+        loss = log_sum - z[at]
+        return most if loss > most else loss  # NaN is not above, and stays
     log_sum = exponentials(z, delta, capacity, classes, s, &total)
     log_sum += log_of(total)
     for panel in range(panels_of(classes)):
@@ -575,6 +576,7 @@ cdef struct Plan:
     long depth, batch, capacity, count, first, last, threads
     int rule
     bint independent        # the loss is sigmoid
+    real most_loss
     Layer *layers
     Rows rows
     real scale
@@ -771,7 +773,7 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
         plan.loss[s] = loss_row(
             top.a, top.delta, top.delta_mask, plan.capacity, top.outputs, s, targets[s],
             plan.batch_soft[step & 1], <real>(weights[s] / total) if total else 0,
-            plan.independent,
+            plan.independent, plan.most_loss,
         )
     for depth in range(plan.depth - 1, 0, -1):
         delta_rows(
@@ -1164,6 +1166,7 @@ def train_steps(
     cdef _Training training = _Training(spec, capacity)
     cdef Plan *plan = &training.plan
     plan.rule, plan.independent = _RULE[spec.rule], spec.loss == "sigmoid"
+    plan.most_loss = spec.most_loss
     training.load(state)
     plan.depth, plan.layers, plan.capacity = training.depth, training.layers, capacity
     plan.batch, plan.count = steps.batch_size, len(order_n)
@@ -1288,7 +1291,7 @@ def loss_delta(
     for s in range(rows):
         out_loss_b[s] = loss_row(
             z, delta, mask, rows, classes, s, 0 if soft != NULL else targets[s], soft,
-            <real>(weights_b[s] / total) if total else 0, spec.loss == "sigmoid",
+            <real>(weights_b[s] / total) if total else 0, spec.loss == "sigmoid", spec.most_loss,
         )
     _collect(delta, out_delta_bk, rows)
 

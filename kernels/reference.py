@@ -211,17 +211,21 @@ def loss_delta(
     With the loss sigmoid the k answers have nothing to do with each other:
         loss[b] = sum_k log(1 + exp(z[b, k])) - target[b, k] z[b, k]
     and sigmoid(z) stands in place of softmax(z).
+
+    No loss of a class, nor of one of k answers, is said to be more than the spec's most_loss.
     Source: Goodfellow, Bengio, Courville (2016), sections 6.2.2.2 and 6.2.2.3.
     """
     rows_b = np.arange(len(targets_b))
     if spec.loss == "sigmoid":
-        out_loss_b[:] = (sigmoid(logits_bk, out_delta_bk) - targets_b * logits_bk).sum(axis=1)
+        loss_bk = sigmoid(logits_bk, out_delta_bk) - targets_b * logits_bk
+        out_loss_b[:] = np.minimum(loss_bk, spec.most_loss).sum(axis=1)
         out_delta_bk -= targets_b
         out_delta_bk *= (weights_b / (weights_b.sum() or 1))[:, None]
         return
     log_sum_b1 = softmax(logits_bk, out_delta_bk)
     if targets_b.ndim == 1:
-        out_loss_b[:] = log_sum_b1[:, 0] - logits_bk[rows_b, targets_b]
+        loss_b = log_sum_b1[:, 0] - logits_bk[rows_b, targets_b]
+        out_loss_b[:] = np.minimum(loss_b, spec.most_loss)
         out_delta_bk[rows_b, targets_b] -= 1
     else:
         out_loss_b[:] = log_sum_b1[:, 0] - (targets_b * logits_bk).sum(axis=1)

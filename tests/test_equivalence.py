@@ -1,5 +1,6 @@
 """Every other backend computes what the reference specifies: see equivalence.py."""
 
+from dataclasses import replace
 from itertools import pairwise, product
 from time import perf_counter
 
@@ -188,6 +189,33 @@ def test_sigmoid_loss_of_nan_is_nan_in_its_answer(backend, dtype):
     backend.loss_delta(logits_bk, case.targets(), case.weights_b, case.spec, loss_b, delta_bk)
     assert np.array_equal(np.isnan(loss_b), [True, False])
     assert np.array_equal(np.isnan(delta_bk), np.isnan(logits_bk))
+
+
+@pytest.mark.parametrize(("loss", "classes"), [("softmax", 70), ("sigmoid", 1), ("sigmoid", 70)])
+def test_no_answer_costs_more_than_the_most_and_the_gradient_does_not_know(backend, loss, classes):
+    case = Case((3, classes), 9, loss=loss)
+    logits_bk = (np.random.default_rng(1).normal(size=(9, classes)) * 50).astype(np.float32)
+    logits_bk[0] = np.nan
+    targets = np.eye(classes, dtype=np.float32)[case.targets_b]
+    targets = targets if loss == "sigmoid" else case.targets_b
+    results = []
+    for most in (np.inf, 3.0):
+        loss_b, delta_bk = np.full(9, np.nan, np.float32), np.full_like(logits_bk, np.nan)
+        spec = replace(case.spec, most_loss=most)
+        backend.loss_delta(logits_bk, targets, case.weights_b, spec, loss_b, delta_bk)
+        results.append((loss_b, delta_bk))
+    (whole_b, delta_bk), (capped_b, same_bk) = results
+    assert np.array_equal(delta_bk, same_bk, equal_nan=True)
+    assert np.isnan(capped_b[0])
+    assert (whole_b[1:] > 3).any()
+    if classes == 1 or loss == "softmax":
+        assert np.array_equal(capped_b[1:], np.minimum(whole_b, np.float32(3))[1:])
+    else:
+        z_bk = logits_bk[1:].astype(np.float64)
+        each_bk = np.minimum(np.logaddexp(0, z_bk) - targets[1:] * z_bk, 3)
+        # Each is off by a few eps of itself, and so is their sum of `classes` terms.
+        bound_b = (classes + 8) * np.finfo(np.float32).eps * each_bk.sum(axis=1) + 1e-6
+        assert (np.abs(capped_b[1:] - each_bk.sum(axis=1)) <= bound_b).all()
 
 
 def test_loss_delta_of_nan_is_nan(backend):

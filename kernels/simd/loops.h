@@ -118,8 +118,9 @@ typedef struct {
                             real share, long width);
 
     /* Of `count` answers that are independent: delta = (sigmoid(z) - target) * share, zero up to a
-     * multiple of 16; returns the sum of log(1 + e^z) - target * z. */
-    real (*independent)(const real *z, const real *target, real share, real *delta, long count);
+     * multiple of 16; returns the sum of log(1 + e^z) - target * z, none of them above most. */
+    real (*independent)(const real *z, const real *target, real share, real most, real *delta,
+                        long count);
 
     /* Row s of out = scale * x, which has `count` columns, and its masks: panels of out and mask
      * begin `next` after each other, and the last one is as wide as what is left. x need not be

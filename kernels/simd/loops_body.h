@@ -502,12 +502,14 @@ static real share_out_soft(real *p, real factor, const real *target, const real 
     return sum[0];
 }
 
-static real independent(const real *z, const real *target, real share, real *delta, long count)
+static real independent(const real *z, const real *target, real share, real most, real *delta,
+                        long count)
 {
     vec sum = splat(0);
     for (long c = 0; c < (count + 15) / 16 * 16; c += LANES) {
         vec logit = load(z + c), t = load(target + c), e = exp_(-magnitude(logit));
         vec loss = relu(logit) + log_1_plus(e) - t * logit;
+        loss = choose(loss > splat(most), splat(most), loss); /* NaN is not above, and stays */
         sum += first_lanes(loss, count - c, splat(0));
         vec d = (logistic_of(logit, e) - t) * splat(share);
         store(delta + c, first_lanes(d, count - c, splat(0)));
