@@ -2,17 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .kernels import Floats
+from .kernels import Floats, Layers, Spec
 from .network import Network
 
 __all__ = ["ShortWay"]
 
 # More rows than this are worth a full check, and threads.
 MOST = 64
+
+
+class _Known(NamedTuple):
+    """A network that was checked. settings : what it follows from, apart from its arrays."""
+
+    settings: tuple
+    arrays: tuple[Floats, ...]
+    params: Layers
+    spec: Spec
+    dtype: np.dtype
+    predict: Callable[..., None]
 
 
 class ShortWay:
@@ -22,41 +33,39 @@ class ShortWay:
     """
 
     def __init__(self) -> None:
-        self._settings: tuple = ()
-        self._arrays: tuple = ()
-        self._predict: Callable[..., None] | None = None
+        self._known: _Known | None = None
 
     def __reduce__(self) -> tuple:
         return ShortWay, ()
 
     def remember(self, network: Network, settings: tuple) -> None:
-        """The next calls may go to this network. settings : what it follows from, apart from its
-        arrays."""
-        self._settings = settings
-        self._arrays = (*network.params.weights, *network.params.biases)
-        self._params, self._spec = network.params, network.spec
-        self._dtype = self._arrays[0].dtype
-        self._inputs, self._outputs = network.spec.sizes[0], network.spec.sizes[-1]
-        self._predict = network.backend.predict
+        """The next calls may go to this network."""
+        params = network.params
+        arrays = (*params.weights, *params.biases)
+        self._known = _Known(
+            settings, arrays, params, network.spec, arrays[0].dtype, network.backend.predict
+        )
 
     def probabilities(self, x: Any, arrays: Sequence[Floats], settings: tuple) -> Floats | None:
         """(n, outputs); None if these rows have to go the long way, which says what is wrong.
 
         arrays : the estimator's weights and biases as they are now.
         """
+        known = self._known  # read once: another thread may replace it
         if (
-            self._predict is None
+            known is None
             or type(x) is not np.ndarray
-            or x.dtype is not self._dtype
+            or x.dtype is not known.dtype
             or x.ndim != 2
-            or x.shape[1] != self._inputs
+            or x.shape[1] != known.spec.sizes[0]
             or not 0 < x.shape[0] <= MOST
             or not x.flags.c_contiguous
-            or settings != self._settings
-            or not all(map(is_, arrays, self._arrays))
+            or settings != known.settings
+            or len(arrays) != len(known.arrays)
+            or not all(map(is_, arrays, known.arrays))
             or not np.isfinite(x).all()
         ):
             return None
-        out_nk: Floats = np.empty((x.shape[0], self._outputs), self._dtype)
-        self._predict(self._params, x, 1.0, self._spec, 1, out_nk)
+        out_nk: Floats = np.empty((x.shape[0], known.spec.sizes[-1]), known.dtype)
+        known.predict(known.params, x, 1.0, known.spec, 1, out_nk)
         return out_nk
