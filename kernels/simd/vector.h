@@ -32,14 +32,17 @@
 #define LANES (VECTOR_BYTES / 8)
 #define FOR_TYPE(f32, f64) f64
 typedef int64_t whole;
+typedef uint64_t natural;
 #else
 #define LANES (VECTOR_BYTES / 4)
 #define FOR_TYPE(f32, f64) f32
 typedef int32_t whole;
+typedef uint32_t natural;
 #endif
 
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
 typedef whole ivec __attribute__((vector_size(VECTOR_BYTES)));
+typedef natural nvec __attribute__((vector_size(VECTOR_BYTES))); /* wraps around, for exponents */
 #if defined(__ARM_NEON) && defined(__aarch64__)
 typedef FOR_TYPE(float32x4_t, float64x2_t) neon;
 #endif
@@ -211,15 +214,16 @@ static const real INVERSE_FACTORIAL[] = {
 /* Below this e^x stays where it is: at twice the smallest normal number, nearly. */
 #define LOWEST FOR_TYPE(-87.0f, -708.0)
 
-/* x as n ln 2 + r with |r| <= ln 2 / 2, for LOWEST <= x <= 0. ln 2 is split in two so that n times
+/* x as n ln 2 + r with |r| <= ln 2 / 2, for LOWEST <= x <= 0; others, in the lanes beyond a row, give
+ * what nobody reads. ln 2 is split in two so that n times
  * its upper part is exact. Returns r; power: n, to be added to an exponent. */
-static inline vec reduce(vec x, ivec *power)
+static inline vec reduce(vec x, nvec *power)
 {
     /* 1.5 * 2^23 or 2^52: adding it rounds to an integer */
     const vec shift = splat(FOR_TYPE(12582912.0f, 6755399441055744.0));
     vec shifted = fma_(x, splat(FOR_TYPE(1.44269504088896341f, 1.44269504088896341)), shift);
     vec n = shifted - shift;
-    *power = ((ivec)shifted - (ivec)shift) << FOR_TYPE(23, 52);
+    *power = ((nvec)shifted - (nvec)shift) << FOR_TYPE(23, 52);
     vec r = fma_(n, splat(FOR_TYPE(-0.693145751953125f, -6.93147180369123816490e-01)), x);
     return fma_(n, splat(FOR_TYPE(-1.42860682030941723e-6f, -1.90821492927058770002e-10)), r);
 }
@@ -229,20 +233,20 @@ static inline vec not_below(vec lowest, vec x) { return choose(x < lowest, lowes
 /* e^x for x <= 0, to 2 units in the last place; below LOWEST it stays there, NaN stays NaN. */
 static inline vec exp_(vec x)
 {
-    ivec power;
+    nvec power;
     vec r = reduce(not_below(splat(LOWEST), x), &power);
     POLYNOMIAL(e, INVERSE_FACTORIAL, DEGREE, r)
-    return (vec)((ivec)e + power);
+    return (vec)((nvec)e + power);
 }
 
 /* e^x - 1 for x <= 0: with e^x = 2^n e^r it is 2^n (e^r - 1) + (2^n - 1), where e^r - 1 has no
  * rounded 1 in it; for n < 0 the sum is below -0.29, and no digits of either part cancel. */
 static inline vec exp_minus_1(vec x)
 {
-    ivec power;
+    nvec power;
     vec r = reduce(not_below(splat(LOWEST), x), &power);
     POLYNOMIAL(ratio, INVERSE_FACTORIAL + 1, DEGREE - 1, r)
-    vec scale = (vec)((ivec)splat(1) + power);
+    vec scale = (vec)((nvec)splat(1) + power);
     return fma_(scale, r * ratio, scale - splat(1));
 }
 
