@@ -23,17 +23,19 @@ GRID = {
 
 def main() -> None:
     """Search, and say what was best and how good it is on rows that nobody saw."""
-    X, y = load_digits(return_X_y=True)  # noqa: N806 - scikit-learn's name
-    X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)  # noqa: N806
+    rows, labels = load_digits(return_X_y=True)
+    rows_train, rows_test, labels_train, labels_test = train_test_split(
+        rows, labels, random_state=0
+    )
     classifier = MLPClassifier(max_iter=60, schedule="onecycle", random_state=0)
     pipeline = make_pipeline(StandardScaler(), classifier)
     start = perf_counter()
-    search = GridSearchCV(pipeline, GRID, n_jobs=-1).fit(X_train, y_train)
+    search = GridSearchCV(pipeline, GRID, n_jobs=-1).fit(rows_train, labels_train)
     print(f"{len(search.cv_results_['params'])} settings in {perf_counter() - start:.1f} s")
     for name, value in search.best_params_.items():
         print(f"{name.removeprefix('mlpclassifier__')} = {value}")
     print(f"accuracy in the folds: {100 * search.best_score_:.1f} %")
-    print(f"accuracy on the test rows: {100 * search.score(X_test, y_test):.1f} %")
+    print(f"accuracy on the test rows: {100 * search.score(rows_test, labels_test):.1f} %")
 
 
 if __name__ == "__main__":

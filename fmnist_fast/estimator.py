@@ -25,6 +25,7 @@ from .pace import Clock, StepPace, TimePace
 from .schedule import SCHEDULES
 from .shortway import ShortWay
 from .solvers import AdamSolver, Epochs, SgdSolver, Solver
+from .targets import smoothed
 
 try:
     from scipy import sparse
@@ -389,9 +390,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             labels_n: NDArray = np.searchsorted(self.classes_, y).astype(np.int32)
             if not smoothing:
                 return labels_n
-            soft_nk: Floats = np.full((len(labels_n), k), smoothing / k, dtype)
-            soft_nk[np.arange(len(labels_n)), labels_n] += 1 - smoothing
-            return soft_nk
+            return smoothed(labels_n, k, smoothing, dtype)
         if self._is_binary():
             yes_nk = (y == self.classes_[-1])[:, None] & (k > 1)
         else:
@@ -673,7 +672,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
 
     def _score_and_loss(self, x_ni: Any, y: Any, weights_n: Any) -> tuple[float, float]:
         """Accuracy and mean loss, without the penalty; NaN if the network has diverged."""
-        probability_nk = self._probabilities(x_ni)
+        probability_nk = self._probabilities(x_ni, self._network(x_ni))
         if not np.isfinite(probability_nk).all():
             return np.nan, np.nan
         targets_n = self._targets(y, probability_nk.dtype.name)
@@ -723,13 +722,13 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         x_ni = validate_data(
             self, X, accept_sparse="csr", dtype=_kept_dtypes(X), order="C", reset=False
         )
-        if type(X) is np.ndarray and not hasattr(self, "feature_names_in_"):
-            self._short_way.remember(self._network(x_ni), (self.activation, self.backend))
-        return self._probabilities(x_ni)
-
-    def _probabilities(self, x_ni: Any) -> Floats:
-        """(n, outputs), of checked rows."""
         network = self._network(x_ni)
+        if type(X) is np.ndarray and not hasattr(self, "feature_names_in_"):
+            self._short_way.remember(network, (self.activation, self.backend))
+        return self._probabilities(x_ni, network)
+
+    def _probabilities(self, x_ni: Any, network: Network) -> Floats:
+        """(n, outputs), of checked rows."""
         out_nk = np.empty((x_ni.shape[0], network.spec.sizes[-1]), network.spec.dtype)
         network.backend.predict(
             network.params, x_ni, network.scale, network.spec, network.threads, out_nk

@@ -5,6 +5,7 @@ alpha / (2 sum of its weights) times the sum of all squared weights; Adam adds i
 that is not corrected for bias; Nesterov's step looks one step ahead.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ LEAST_RATE = 1e-6
 STEPS_BETWEEN_LOOKS = 16
 
 
-class Solver:
+class Solver(ABC):
     """What a stochastic solver keeps from batch to batch, and the numbers of its steps.
 
     learning_rate : of the next batches. t : steps done.
@@ -51,12 +52,13 @@ class Solver:
             self.moments = (m, v)
         return State(network.params, *self.moments)
 
+    @abstractmethod
     def steps(
         self, rates_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
     ) -> Steps:
         """The numbers of the next steps. rates_t : what the learning rate is multiplied by."""
-        raise NotImplementedError
 
+    @abstractmethod
     def epoch_ends(self, seen: int) -> None:
         """So many rows were seen in all epochs."""
 
@@ -91,6 +93,9 @@ class AdamSolver(Solver):
             beta1=self.beta_1,
             beta2=self.beta_2,
         )
+
+    def epoch_ends(self, seen: int) -> None:
+        """The learning rate stays as it is."""
 
 
 class SgdSolver(Solver):
@@ -168,9 +173,9 @@ class Epochs:
     def epoch(self) -> float | None:
         """Train on every row once. Returns the mean loss of its batches; None if time is over."""
         if self.random_state is not None:
-            from sklearn.utils import shuffle
-
-            self.order_n = shuffle(self.order_n, random_state=self.random_state)
+            drawn_n = np.arange(self.count)
+            self.random_state.shuffle(drawn_n)
+            self.order_n = self.order_n[drawn_n]
         sums_t = batch_weights(self.data.weights_n[self.order_n], self.batch_size)
         l2_t = np.divide(self.alpha, sums_t, out=np.zeros_like(sums_t), where=sums_t > 0)
         rows_t = np.full(self.steps_of_epoch, self.batch_size)
