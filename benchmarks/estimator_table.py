@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,9 @@ CASES = {
 
 ROWS_MUST = 10  # one row at a time
 
+# Seconds before every measurement: threads of BLAS spin for a while after they have worked.
+SETTLE = 0.2
+
 GRID = [
     (rows, columns, hidden)
     for rows, columns, hidden in product(
@@ -105,6 +108,7 @@ def fit(model: type, case_data: tuple, hidden: tuple, epochs: int, **more: Any) 
     estimator = model(
         hidden, max_iter=epochs, tol=0.0, n_iter_no_change=np.inf, random_state=0, **more
     )
+    sleep(SETTLE)
     start = perf_counter()
     estimator.fit(*case_data[:2])
     return perf_counter() - start, estimator
@@ -133,6 +137,7 @@ def one_row_at_a_time(rounds: int, ours: dict, dtype: str) -> tuple[list[float],
     seconds: list[list[float]] = [[], []]
     for _ in range(rounds):
         for taken, model in zip(seconds, (theirs, mine)):
+            sleep(SETTLE)
             start = perf_counter()
             for n in range(1000):
                 row = n % len(data[0])

@@ -25,7 +25,7 @@ from .pace import Clock, StepPace, TimePace
 from .schedule import SCHEDULES
 from .shortway import ShortWay
 from .solvers import AdamSolver, Epochs, SgdSolver, Solver
-from .targets import smoothed
+from .targets import distinct, numbered, smoothed
 
 try:
     from scipy import sparse
@@ -361,7 +361,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         As in scikit-learn, they are learned anew in every fit that does not go on from another.
         """
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            # It needs each label but once, if they are not those of several outputs.
+            self._label_binarizer = LabelBinarizer().fit(distinct(y) if y.ndim == 1 else y)
             self.classes_ = self._label_binarizer.classes_
             return
         classes = unique_labels(y)
@@ -387,7 +388,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         """What the network is asked to say: classes by number, or (n, k) of the given dtype."""
         smoothing, k = self.label_smoothing, len(self.classes_)
         if self._is_multiclass():
-            labels_n: NDArray = np.searchsorted(self.classes_, y).astype(np.int32)
+            labels_n = numbered(y, self.classes_)
             if not smoothing:
                 return labels_n
             return smoothed(labels_n, k, smoothing, dtype)
@@ -449,8 +450,10 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             self.validation_scores_: list[float] | None = [] if self.early_stopping else None
             self.validation_loss_curve_: list[float] | None = None
 
-    def _network(self, x_ni: Any = None, training: bool = False, dtype: Any = None) -> Network:
-        """The network as it is now, for these rows (None: dense ones).
+    def _network(
+        self, x_ni: Any = None, training: bool = False, dtype: Any = None, batch_size: int = 1
+    ) -> Network:
+        """The network as it is now, for these rows (None: dense ones), so many at once.
 
         dtype : to compute in, if it is not that of the weights. In training coefs_ and intercepts_
         become the arrays that change.
@@ -481,7 +484,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         if training:
             self.coefs_, self.intercepts_ = coefs, intercepts
         params = Layers(tuple(coefs), tuple(intercepts))
-        return Network.of(spec, params, 1.0, self.backend, self.n_threads)
+        return Network.of(spec, params, 1.0, self.backend, self.n_threads, batch_size)
 
     def _new_solver(self) -> Solver:
         if self.solver == "sgd":
@@ -497,7 +500,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     def _fit_lbfgs(self, x_ni: Any, targets_n: NDArray, weights_n: Any, context: Any) -> None:
         """In float64, as scikit-learn does whatever the rows are: a line search needs it."""
         dtype = self.coefs_[0].dtype
-        network = self._network(x_ni, dtype=np.float64)
+        network = self._network(x_ni, dtype=np.float64, batch_size=x_ni.shape[0])
         if targets_n.ndim == 2:
             targets_n = targets_n.astype(np.float64)
         self.backend_ = name_of(network.backend)
@@ -537,9 +540,10 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             kept, validation = self._split(x_ni, y, weights_n)
             x_ni, targets_n = x_ni[kept], targets_n[kept]
             weights_n = None if weights_n is None else weights_n[kept]
-        network = self._network(x_ni, training=True)
+        batch_size = self._batch_size(x_ni.shape[0])
+        network = self._network(x_ni, training=True, batch_size=batch_size)
         self.backend_ = name_of(network.backend)
-        epochs = self._plan(network, x_ni, targets_n, weights_n)
+        epochs = self._plan(network, x_ni, targets_n, weights_n, batch_size)
         try:
             self._run(epochs, incremental, validation, context)
         except KeyboardInterrupt:
@@ -547,14 +551,16 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         if self.early_stopping and epochs.best is not None:
             self.coefs_, self.intercepts_ = (list(arrays) for arrays in epochs.best)
 
-    def _plan(self, network: Network, x_ni: Any, targets_n: NDArray, weights_n: Any) -> Epochs:
+    def _plan(
+        self, network: Network, x_ni: Any, targets_n: NDArray, weights_n: Any, batch_size: int
+    ) -> Epochs:
         if x_ni.dtype not in (np.uint8, network.spec.dtype):
             x_ni = x_ni.astype(network.spec.dtype)  # once, not in every epoch
         epochs = Epochs(
             network,
             self._optimizer,
             network.data(x_ni, targets_n, _or_ones(weights_n, x_ni)),
-            self._batch_size(x_ni.shape[0]),
+            batch_size,
             self.alpha,
             self._random_state if self.shuffle else None,
         )
@@ -574,7 +580,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than sample size. "
                 "It is going to be clipped",
-                stacklevel=6,
+                stacklevel=5,
             )
         return int(min(self.batch_size, rows))
 
@@ -672,7 +678,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
 
     def _score_and_loss(self, x_ni: Any, y: Any, weights_n: Any) -> tuple[float, float]:
         """Accuracy and mean loss, without the penalty; NaN if the network has diverged."""
-        probability_nk = self._probabilities(x_ni, self._network(x_ni))
+        probability_nk = self._probabilities(x_ni, self._network(x_ni, batch_size=x_ni.shape[0]))
         if not np.isfinite(probability_nk).all():
             return np.nan, np.nan
         targets_n = self._targets(y, probability_nk.dtype.name)
@@ -722,7 +728,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         x_ni = validate_data(
             self, X, accept_sparse="csr", dtype=_kept_dtypes(X), order="C", reset=False
         )
-        network = self._network(x_ni)
+        network = self._network(x_ni, batch_size=x_ni.shape[0])
         if type(X) is np.ndarray and not hasattr(self, "feature_names_in_"):
             self._short_way.remember(network, (self.activation, self.backend))
         return self._probabilities(x_ni, network)

@@ -24,6 +24,10 @@ PIXEL_SCALE = 1 / 255
 # takes 1.8 ns for each of 64 weights that it does not skip, and 1.25 ns where it looks for none.
 DENSE = 0.7
 
+# Rows that are looked at for it, at equal distances: counting all of a table takes longer than the
+# choice can save in an epoch.
+SAMPLED_ROWS = 1000
+
 # What a random stream is for; every purpose has draws of its own.
 (
     INITIAL_WEIGHTS,
@@ -37,19 +41,19 @@ DENSE = 0.7
 ) = range(8)
 
 
-# Weights that are work for one thread: some 30 us a step at batch 64, of which three meetings of
-# the team take a few.
-WEIGHTS_PER_THREAD = 8192
+# Weights times rows of a batch that are work for one thread: some 30 us a step in float32, of which
+# three meetings of the team take a few; float64 takes twice as long.
+WORK_PER_THREAD = 8192 * 64
 
 
 # More of them only wait for each other: even 16 threads on 2 cores take three times as long as 2.
 THREADS_PER_CORE = 8
 
 
-def worthwhile_threads(spec: Spec) -> int:
+def worthwhile_threads(spec: Spec, batch_size: int) -> int:
     """Threads that a network of this size is worth, at most the usable cores."""
-    weights = sum(i * o for i, o in spec.shapes)
-    return max(1, min(usable_cores(), weights // WEIGHTS_PER_THREAD))
+    work = sum(i * o for i, o in spec.shapes) * batch_size * np.dtype(spec.dtype).itemsize // 4
+    return max(1, min(usable_cores(), work // WORK_PER_THREAD))
 
 
 def random_stream(seed: int, purpose: int, epoch: int = 0, *part: int) -> np.random.Generator:
@@ -96,11 +100,12 @@ class Network:
         scale: float,
         backend: str = "auto",
         threads: int | None = None,
+        batch_size: int = 64,
     ) -> "Network":
         """These parameters on the backend of that name, on `threads` threads.
 
-        None: all usable cores, or fewer if the network is so small that threads would wait for
-        each other longer than they work. At most 8 for every usable core.
+        None: all usable cores, or fewer if a batch of that size is so little work that threads
+        would wait for each other longer than they work. At most 8 for every usable core.
 
         Raises: BackendUnavailable; ArgumentError if threads is below 1.
         """
@@ -108,7 +113,8 @@ class Network:
             raise ArgumentError(f"threads is {threads!r}: give a whole number")
         if threads is not None and threads < 1:
             raise ArgumentError(f"threads is {threads}: give at least 1")
-        threads = min(int(threads or worthwhile_threads(spec)), THREADS_PER_CORE * usable_cores())
+        threads = int(threads or worthwhile_threads(spec, batch_size))
+        threads = min(threads, THREADS_PER_CORE * usable_cores())
         return cls(spec, params, scale, get_backend(backend, spec), threads)
 
     def predict_proba(self, x: ArrayLike) -> Floats:
@@ -147,8 +153,11 @@ class Network:
 
     def data(self, x_ni: NDArray, targets_n: NDArray, weights_n: NDArray[np.float64]) -> Data:
         """Checked rows, labels and weights, as the kernels learn from them."""
-        dense = self.spec.inputs == "dense" and np.count_nonzero(x_ni) > DENSE * x_ni.size
-        return Data(x_ni, self.scale_of(x_ni), targets_n, weights_n, bool(dense))
+        dense = False
+        if self.spec.inputs == "dense":
+            sample_ni = x_ni[:: len(x_ni) // SAMPLED_ROWS or 1]
+            dense = bool(np.count_nonzero(sample_ni) > DENSE * sample_ni.size)
+        return Data(x_ni, self.scale_of(x_ni), targets_n, weights_n, dense)
 
     def scale_of(self, x_ni: NDArray) -> float:
         """What the kernels multiply x by."""

@@ -166,6 +166,9 @@ class Epochs:
         self.count = data.x_ni.shape[0]
         self.steps_of_epoch = -(-self.count // batch_size)
         self.order_n = np.arange(self.count, dtype=np.int32)
+        rows_t = np.full(self.steps_of_epoch, batch_size)
+        rows_t[-1] = self.count - batch_size * (self.steps_of_epoch - 1)
+        self.rows_t, self.alike = rows_t, bool((data.weights_n == 1).all())
         self.pace: Pace | None = None
         self.dropout_seed = 0
         self.done = 0
@@ -176,10 +179,11 @@ class Epochs:
             drawn_n = np.arange(self.count)
             self.random_state.shuffle(drawn_n)
             self.order_n = self.order_n[drawn_n]
-        sums_t = batch_weights(self.data.weights_n[self.order_n], self.batch_size)
+        if self.alike:
+            sums_t = self.rows_t.astype(np.float64)
+        else:
+            sums_t = batch_weights(self.data.weights_n[self.order_n], self.batch_size)
         l2_t = np.divide(self.alpha, sums_t, out=np.zeros_like(sums_t), where=sums_t > 0)
-        rows_t = np.full(self.steps_of_epoch, self.batch_size)
-        rows_t[-1] = self.count - self.batch_size * (self.steps_of_epoch - 1)
         losses: list[NDArray[np.float64]] = []
         first = 0
         while first < self.steps_of_epoch:
@@ -190,7 +194,7 @@ class Epochs:
             first += len(rates_t)
         if not losses:
             return None
-        return float(np.average(np.concatenate(losses), weights=rows_t[:first]))
+        return float(np.average(np.concatenate(losses), weights=self.rows_t[:first]))
 
     def _rates(self, left: int) -> NDArray[np.float64]:
         """What the learning rate is multiplied by in the next steps of this epoch."""

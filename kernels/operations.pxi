@@ -35,7 +35,7 @@ cdef extern from "simd/real.h" nogil:
     real log_of(real x)
 
 cdef extern from "simd/loops.h" nogil:
-    enum: PANEL, OUTPUTS
+    enum: PANEL, OUTPUTS, GROUPS
     enum: RELU, TANH, LOGISTIC, IDENTITY
     enum: ADAM, SGD, NESTEROV
     enum: BYTES, FLOATS, DOUBLES
@@ -106,6 +106,7 @@ cdef extern from "simd/team.h" nogil:
     void team_end(team *t)
     void team_meet(team *t)
     long team_claim(long *next, long count)
+    int team_run(void (*job)(void *plan, long thread) noexcept nogil, void *plan, long threads)
     unsigned flush_denormals()
     void restore_denormals(unsigned before)
 
@@ -464,19 +465,27 @@ cdef struct Turned:
     real *gradient     # (64 outputs, 64 inputs), of two blocks of inputs
 
 
-cdef void turn_delta(const Layer *layer, long capacity, long rows, long panel, long count,
-                     Turned *turned) noexcept nogil:
-    """Some panels of a layer's deltas, turned, for the gradients of its weights."""
-    cdef long width, n, s, at, tile
+cdef void turn_delta(const Layer *layer, long capacity, long rows, long panel, long first,
+                     long last, Turned *turned) noexcept nogil:
+    """Groups first..last-1 of a layer's deltas, turned, for the gradients of its weights.
+
+    They are counted from this panel on, and end with the next.
+    """
+    cdef long width, column, count, n, s, at, tile
     turned.panel = panel
-    for n in range(count):
+    for n in range(2):
+        column = max(0, first - n * GROUPS) * OUTPUTS
+        count = min(GROUPS, last - n * GROUPS) * OUTPUTS - column
+        if count <= 0:
+            continue
         width = width_of(layer.outputs, panel + n)
         for tile in range(panels_of(rows)):
             s = tile * PANEL
             at = n * turned.rows + s
             run.turn(
-                layer.delta + (panel + n) * capacity * PANEL + s * width, width,
-                min(PANEL, rows - s), width, turned.delta + at * PANEL, turned.mask + at,
+                layer.delta + (panel + n) * capacity * PANEL + s * width + column, width,
+                min(PANEL, rows - s), count, turned.delta + at * PANEL + column * PANEL,
+                turned.mask + at + column,
             )
 
 
@@ -637,10 +646,10 @@ cdef inline long parts_of(const Layer *layer) noexcept nogil:
 
 cdef Part find_part(const Layer *layer, long part) noexcept nogil:
     cdef Part found
-    cdef long blocks = panels_of(layer.inputs), pair = part // (blocks * (2 * PANEL // OUTPUTS))
+    cdef long blocks = panels_of(layer.inputs), pair = part // (blocks * 2 * GROUPS)
     found.panel = 2 * pair
     found.groups = groups_of(layer, found.panel)
-    part -= pair * blocks * (2 * PANEL // OUTPUTS)
+    part -= pair * blocks * 2 * GROUPS
     found.block = block_in_order(layer, part // found.groups)
     found.group = part % found.groups
     found.joined = found.block % 2 == 0 and joined(layer.inputs, found.block) > PANEL
@@ -651,10 +660,10 @@ cdef long share_of_parts(const Layer *layer, long thread, long threads) noexcept
     """Where the parts of a thread begin, so that all have the same cost."""
     cdef long blocks = panels_of(layer.inputs), units = padded(layer.inputs) // 16, groups, n, unit
     cdef long cost = share(units * (padded(layer.outputs) // OUTPUTS), thread, threads)
-    cdef long pair = cost // (units * (2 * PANEL // OUTPUTS))
+    cdef long pair = cost // (units * 2 * GROUPS)
     if thread == threads:
         return parts_of(layer)
-    cost -= pair * units * (2 * PANEL // OUTPUTS)
+    cost -= pair * units * 2 * GROUPS
     groups = groups_of(layer, 2 * pair)
     n = 0
     unit = width_of(layer.inputs, block_in_order(layer, 0)) // 16
@@ -662,7 +671,7 @@ cdef long share_of_parts(const Layer *layer, long thread, long threads) noexcept
         cost -= groups * unit
         n += 1
         unit = width_of(layer.inputs, block_in_order(layer, n)) // 16
-    return (pair * blocks * (2 * PANEL // OUTPUTS) + n * groups) + cost // unit
+    return (pair * blocks * 2 * GROUPS + n * groups) + cost // unit
 
 
 cdef inline long rows_of(const Plan *plan, long step) noexcept nogil:
@@ -789,9 +798,9 @@ cdef void update_groups(
     cdef long width = min(blocks * PANEL, padded(layer.inputs) - at.block * PANEL)
     cdef long group = at.group, panel, first, last, block
     while group < stop:
-        panel = group // (PANEL // OUTPUTS)
-        first = group - panel * (PANEL // OUTPUTS)
-        last = min(PANEL // OUTPUTS, first + stop - group)
+        panel = group // GROUPS
+        first = group - panel * GROUPS
+        last = min(GROUPS, first + stop - group)
         gradient_of(
             layer, x, mask, capacity, rows, at.block, width, panel, first * OUTPUTS,
             last * OUTPUTS, turned,
@@ -831,9 +840,10 @@ cdef void update_phase(
             at = find_part(layer, part)
             if turned_panel != at.panel:
                 turned_panel = at.panel
+                stop = at.group + end - part  # no further than the thread's last part
                 turn_delta(
-                    layer, plan.capacity, rows, at.panel,
-                    min(2, panels_of(layer.outputs) - at.panel), turned,
+                    layer, plan.capacity, rows, at.panel, at.group if stop <= at.groups else 0,
+                    min(stop, at.groups), turned,
                 )
             blocks = 2 if at.joined and not at.group and part + 2 * at.groups <= end else 1
             stop = min(at.groups, at.group + end - part)
@@ -843,8 +853,8 @@ cdef void update_phase(
             )
             if at.block == 0:
                 for group in range(at.group, stop):
-                    if group % (PANEL // OUTPUTS) == 0:
-                        panel = at.panel + group // (PANEL // OUTPUTS)
+                    if group % GROUPS == 0:
+                        panel = at.panel + group // GROUPS
                         width = width_of(layer.outputs, panel)
                         run.column_sums(
                             layer.delta + panel * plan.capacity * PANEL, width, rows, sums, width
@@ -931,6 +941,10 @@ cdef void work(Plan *plan, long thread) noexcept nogil:
         for step in range(PHASES):
             plan.seconds[thread * PHASES + step] += seconds[step]
     restore_denormals(before)
+
+
+cdef void work_on(void *plan, long thread) noexcept nogil:
+    work(<Plan *>plan, thread)
 
 
 cdef void _spread(const real[:, ::1] matrix, real *flat, long capacity) noexcept:
@@ -1132,10 +1146,6 @@ cdef class _Training(_Network):
                 _collect(layer.v_b, state.v.biases[depth][None], 1)
         return 0
 
-    def work(self, long thread):
-        with nogil:
-            work(&self.plan, thread)
-
 
 cdef Rows _rows(x_ni) except *:
     """Rows of a data set as the kernels read them; x_ni must live on.
@@ -1163,6 +1173,7 @@ def train_steps(
     if first >= last:
         return np.empty(0)
     cdef long capacity = min(steps.batch_size, len(order_n)), depth, parts = 0
+    cdef int error
     cdef _Training training = _Training(spec, capacity)
     cdef Plan *plan = &training.plan
     plan.rule, plan.independent = _RULE[spec.rule], spec.loss == "sigmoid"
@@ -1214,10 +1225,11 @@ def train_steps(
     for depth in range(threads):
         plan.turned[depth] = training.turned()
     team_begin(&plan.meeting, threads, have_cores(threads))
-    try:
-        run_team(training.work, threads)
-    finally:
+    with nogil:
+        error = team_run(work_on, plan, threads)
         team_end(&plan.meeting)
+    if error:
+        raise RuntimeError(f"{threads} threads cannot be started: {os.strerror(error)}")
     training.store(state)
     return losses_t
 
@@ -1333,7 +1345,7 @@ def backward(params, const real[:, ::1] x_bi, layers, const real[:, ::1] delta_b
             run.column_sums(
                 layer.delta + panel * rows * PANEL, width, rows, layer.b + panel * PANEL, width
             )
-            turn_delta(layer, rows, rows, panel, 1, &turned)
+            turn_delta(layer, rows, rows, panel, 0, width // OUTPUTS, &turned)
             for block in range(panels_of(layer.inputs)):
                 gradient_of(
                     layer, inputs.x, inputs.mask, rows, rows, block,

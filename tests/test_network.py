@@ -128,5 +128,12 @@ def test_a_small_network_is_not_worth_many_threads(monkeypatch):
         for sizes in ((4, 8, 3), (784, 32, 10), (784, 128, 64, 10))
     ]
     assert threads == [1, 3, 8]
+    small = (Spec((64, 100, 10)), Spec((64, 100, 10), dtype="float64"))
+    params = [Network.random(spec, 0, 1.0, "numpy").params for spec in small]
+    assert [
+        Network.of(spec, param, 1.0, "numpy", batch_size=batch_size).threads
+        for spec, param in zip(small, params)
+        for batch_size in (64, 200)
+    ] == [1, 2, 1, 5]
     assert Network.random(Spec((4, 8, 3)), 0, 1.0, "numpy", threads=8).threads == 8
     assert Network.random(Spec((4, 8, 3)), 0, 1.0, "numpy", threads=1000).threads == 64

@@ -20,8 +20,9 @@
 
 #define find_loops OF_TYPE(find_loops)
 
-/* A panel is 64 columns wide; a part of an update has 16 outputs, a cache line of weights. */
-enum { PANEL = 64, OUTPUTS = 16 };
+/* A panel is 64 columns wide; a part of an update has a group of 16 outputs, a cache line of
+ * weights, of which a panel has four. */
+enum { PANEL = 64, OUTPUTS = 16, GROUPS = PANEL / OUTPUTS };
 
 /* What a spec chooses, by number: kernels/reference.py, activate and update. Rows of a data set are
  * uint8, float32 or float64. */

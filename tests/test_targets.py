@@ -1,0 +1,41 @@
+"""Labels by number: what NumPy says, in less time."""
+
+import numpy as np
+import pytest
+
+from fmnist_fast.targets import TABLE, distinct, numbered
+
+INT64 = np.iinfo(np.int64)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([3, 1, 3, 7]),
+        np.array([5]),
+        np.array([-128, 127, 0] * 100, np.int8),
+        np.array([0, 255] * 200, np.uint8),
+        np.array([2**64 - 1, 2**64 - 2] * 3, np.uint64),
+        np.array([INT64.min, INT64.max]),
+        np.array([INT64.min, INT64.min + 1] * 2),
+        np.array([INT64.max, INT64.max - 1] * 2),
+        np.array([0, TABLE]),
+        np.arange(TABLE + 1),
+        np.array(["shirt", "bag", "bag"]),
+        np.array([1.0, 0.0, 1.0]),
+        np.array([True, False, True]),
+    ],
+    ids=lambda labels: f"{labels.dtype}-{len(labels)}-{labels[0]}",
+)
+def test_labels_are_found_and_numbered_as_numpy_does(labels):
+    classes, numbers = np.unique(labels, return_inverse=True)
+    found = distinct(labels)
+    assert found.dtype == labels.dtype
+    np.testing.assert_array_equal(found, classes)
+    numbered_n = numbered(labels, classes)
+    assert numbered_n.dtype == np.int32
+    np.testing.assert_array_equal(numbered_n, numbers)
+
+
+def test_classes_may_have_more_than_the_labels():
+    np.testing.assert_array_equal(numbered(np.array([4, 9, 4]), np.array([1, 4, 5, 9])), [1, 3, 1])
