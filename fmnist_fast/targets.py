@@ -42,7 +42,7 @@ def numbered(labels_n: NDArray, classes_k: NDArray) -> NDArray[np.int32]:
     if places is None:
         return np.searchsorted(classes_k, labels_n).astype(np.int32)
     place_n, low = places
-    labels = np.arange(low, low + place_n.max() + 1)
+    labels = np.arange(place_n.max() + 1) + low  # not to the one above, which may not exist
     numbers: NDArray[np.int32] = np.searchsorted(classes_k, labels).astype(np.int32)[place_n]
     return numbers
 
