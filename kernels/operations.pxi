@@ -15,6 +15,7 @@
 #
 # Zeros are skipped where there are many: in the first layer if the data has them, and in outputs
 # and deltas of ReLU, which makes them. Those of other activations have few: products are dense.
+# Rows that come as entries alone have a first layer of their own: sparse.pxi.
 
 import os
 from time import perf_counter
@@ -696,7 +697,7 @@ cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
         plan.batch_weights[step & 1][s] = plan.weights[row]
     if plan.late != NULL:
         collect_entries(
-            plan.late, plan.order + step * plan.batch, rows, plan.scale, step - plan.first, thread
+            plan.late, plan.order + step * plan.batch, rows, step - plan.first, thread
         )
         return
     for part in range(begin, share(parts, thread + 1, plan.threads)):
@@ -750,7 +751,7 @@ cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
     if plan.late != NULL:
         sum_entries_of_rows(
             layer, &plan.late.rows, &plan.late.buckets[thread].entries,
-            plan.order + step * plan.batch, plan.scale, plan.capacity,
+            plan.order + step * plan.batch, plan.capacity,
             share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads),
         )
         return
@@ -1278,7 +1279,7 @@ def train_steps(
             )
         plan.batch_weights[depth] = <double *>training.room(capacity * sizeof(double))
     if training.sparse:
-        plan.late = _late(training, data.x_ni)
+        plan.late = _late(training, data.x_ni, data.scale)
     for depth in range(first_in_panels(plan), training.depth):
         parts += parts_of(training.layers + depth)
     plan.squares, plan.loss = training.numbers(parts), training.numbers(capacity)
@@ -1492,7 +1493,7 @@ cdef void predict_rows(
     if sparse != NULL:
         from_first = sparse[0]
         from_first.start += first
-        sum_entries_of_rows(layers, &from_first, entries, NULL, scale, capacity, 0, rows)
+        sum_entries_of_rows(layers, &from_first, entries, NULL, capacity, 0, rows)
         finish_rows(layers, capacity, 0, rows, depth > 1, NULL)
     for d in range(0 if sparse == NULL else 1, depth):
         forward_rows(
@@ -1517,7 +1518,7 @@ cdef void predict_rows(
                 )
 
 
-def predict(params, x_ni, real scale, spec, long threads, real[:, ::1] out_nk):
+def predict(params, x_ni, double scale, spec, long threads, real[:, ::1] out_nk):
     """Probabilities: see reference.predict. A row's bits do not depend on the rows beside it."""
     cdef long count = x_ni.shape[0], blocks = (count + PANEL - 1) // PANEL
     if count == 0:
@@ -1529,7 +1530,7 @@ def predict(params, x_ni, real scale, spec, long threads, real[:, ::1] out_nk):
     cdef Rows rows
     cdef SparseRows sparse
     if shared.sparse:
-        sparse = _sparse_rows(shared, x_ni)
+        sparse = _sparse_rows(shared, x_ni, scale)
     else:
         rows = _rows(x_ni)
     cdef long longest = longest_row(&sparse, NULL, count) if shared.sparse else 0
@@ -1553,8 +1554,9 @@ def predict(params, x_ni, real scale, spec, long threads, real[:, ::1] out_nk):
                 for block in range(first, last):
                     predict_rows(
                         network.layers, network.depth, capacity, x, mask, &rows,
-                        &sparse if network.sparse else NULL, &entries, scale, independent, block * PANEL,
-                        min(count, (block + 1) * PANEL), min(count, last * PANEL), &out_nk[0, 0],
+                        &sparse if network.sparse else NULL, &entries, <real>scale, independent,
+                        block * PANEL, min(count, (block + 1) * PANEL), min(count, last * PANEL),
+                        &out_nk[0, 0],
                     )
 
     run_team(job, threads)

@@ -1,15 +1,15 @@
 # Rows of which only the entries are stored (scipy.sparse's CSR), and the first layer over them, for
 # operations.pxi.
 #
-# Of 100,000 inputs, a batch of texts has a tenth, each in few rows. All weights move in every step,
-# by their moments and the penalty, but nobody reads those of an input that is not in the batch. So
-# they lag behind: the steps that an input's weights have missed are made up, one after the other in
-# registers, when it comes up in a batch again, and after LATE_STEPS steps for all inputs. That reads
-# and writes weights and moments, which no cache holds, a tenth as often, and rounds as if every step
-# had been taken in time.
+# Of 100,000 inputs a batch of 200 texts has a tenth, most of them in one row. All weights move in
+# every step, by their moments and the penalty, but nobody reads those of an input that is not in
+# the batch. So they lag behind: the steps that an input's weights have missed are made up, one
+# after the other in registers, when it comes up in a batch again, and after LATE_STEPS steps those
+# of all inputs. Weights and moments, which no cache holds, are read and written a fifth as often,
+# and not a bit differs from taking every step in time.
 #
-# A thread owns every n-th run of inputs. It alone changes their weights, which stay where the caller
-# has them.
+# A thread owns every n-th run of inputs. It alone changes their weights, which stay where the
+# caller has them.
 
 cdef class _Network  # operations.pxi
 cdef class _Training(_Network)
@@ -18,10 +18,11 @@ cdef long OWNED = 16  # inputs of a run: a cache line of `taken`
 
 cdef struct SparseRows:
     const int64_t *start  # of each row's entries, and where the last one's end
-    const char *values    # which need not be aligned
+    const char *values
     long size             # of a value, in bytes
     const char *columns
     bint wide             # columns are int64, else int32
+    double scale
 
 
 cdef struct Entries:
@@ -30,10 +31,8 @@ cdef struct Entries:
     int64_t *at  # a column, or whatever is numbered
 
 
-cdef void read_row(
-    const SparseRows *rows, long row, real scale, Entries *out
-) noexcept nogil:
-    """The entries of a row of the data set, scaled."""
+cdef void read_row(const SparseRows *rows, long row, Entries *out) noexcept nogil:
+    """The entries of a row of the data set, scaled, then rounded."""
     cdef long first = rows.start[row], e
     cdef const char *values = rows.values + first * rows.size
     out.count = rows.start[row + 1] - first
@@ -44,11 +43,11 @@ cdef void read_row(
             out.at[e] = (<const int32_t *>rows.columns)[first + e]
     for e in range(out.count):
         if rows.size == 1:
-            out.values[e] = (<const uint8_t *>values)[e] * scale
+            out.values[e] = <real>((<const uint8_t *>values)[e] * rows.scale)
         elif rows.size == sizeof(float):
-            out.values[e] = <real>(<const float *>values)[e] * scale
+            out.values[e] = <real>((<const float *>values)[e] * rows.scale)
         else:
-            out.values[e] = <real>(<const double *>values)[e] * scale
+            out.values[e] = <real>((<const double *>values)[e] * rows.scale)
 
 
 cdef void sum_entries_of(
@@ -66,14 +65,14 @@ cdef void sum_entries_of(
 
 
 cdef void sum_entries_of_rows(
-    const Layer *layer, const SparseRows *rows, Entries *room, const int32_t *order, real scale,
-    long capacity, long first, long last
+    const Layer *layer, const SparseRows *rows, Entries *room, const int32_t *order, long capacity,
+    long first, long last
 ) noexcept nogil:
     """The sums of rows first..last-1 of a batch; order: which rows of the data set those are, null:
     the same ones."""
     cdef long s
     for s in range(first, last):
-        read_row(rows, order[s] if order != NULL else s, scale, room)
+        read_row(rows, order[s] if order != NULL else s, room)
         sum_entries_of(layer, room, capacity, s)
 
 
@@ -91,14 +90,14 @@ cdef struct Bucket:
 
 
 cdef void find_entries(
-    const SparseRows *rows, const int32_t *order, long count, real scale, long thread,
-    long threads, Bucket *bucket
+    const SparseRows *rows, const int32_t *order, long count, long thread, long threads,
+    Bucket *bucket
 ) noexcept nogil:
     """A thread's own of the entries of `count` rows; order as in sum_entries_of_rows."""
     cdef long s, e, found = 0
     cdef Entries *entries = &bucket.entries
     for s in range(count):
-        read_row(rows, order[s] if order != NULL else s, scale, entries)
+        read_row(rows, order[s] if order != NULL else s, entries)
         for e in range(entries.count):  # without a branch that nobody can predict
             bucket.found.values[found] = entries.values[e]
             bucket.found.at[found] = entries.at[e]
@@ -199,12 +198,12 @@ cdef void catch_up(Late *late, int64_t column, long step) noexcept nogil:
 
 
 cdef void collect_entries(
-    Late *late, const int32_t *order, long rows, real scale, long step, long thread
+    Late *late, const int32_t *order, long rows, long step, long thread
 ) noexcept nogil:
     """The entries of a batch, whose weights catch up."""
     cdef Bucket *bucket = late.buckets + thread
     cdef long n
-    find_entries(&late.rows, order, rows, scale, thread, late.threads, bucket)
+    find_entries(&late.rows, order, rows, thread, late.threads, bucket)
     sort_entries(bucket, late.slot)
     for n in range(bucket.columns):
         if n + 2 < bucket.columns:
@@ -257,14 +256,15 @@ cdef void add_late_squares(
 
 # What calls need to have at hand.
 
-cdef SparseRows _sparse_rows(_Network network, x_ni) except *:
+cdef SparseRows _sparse_rows(_Network network, x_ni, double scale) except *:
     """The rows of a scipy.sparse CSR array, which lives as long as the network."""
     cdef SparseRows rows
-    start = np.ascontiguousarray(x_ni.indptr, np.int64)
-    values, columns = np.ascontiguousarray(x_ni.data), np.ascontiguousarray(x_ni.indices)
+    start = np.require(x_ni.indptr, np.int64, "CA")
+    values, columns = np.require(x_ni.data, None, "CA"), np.require(x_ni.indices, None, "CA")
     network.read_from += [start, values, columns]
     rows.start = <const int64_t *>_memory_of(start)
     rows.values, rows.size = _memory_of(values), values.itemsize
+    rows.scale = scale
     rows.columns, rows.wide = _memory_of(columns), columns.itemsize == sizeof(int64_t)
     return rows
 
@@ -317,14 +317,14 @@ cdef int32_t *_slots(_Network network) except NULL:
     return slot
 
 
-cdef Late *_late(_Training training, x_ni) except NULL:
+cdef Late *_late(_Training training, x_ni, double scale) except NULL:
     """The first layer of a training whose plan is made otherwise."""
     cdef Plan *plan = &training.plan
     cdef Layer *layer = plan.layers
     cdef Late *late = <Late *>training.room(sizeof(Late))
     cdef step_numbers *numbers
     cdef long most = 0, longest, step, thread, runs
-    late.rows = _sparse_rows(training, x_ni)
+    late.rows = _sparse_rows(training, x_ni, scale)
     late.inputs, late.outputs, late.rule = layer.inputs, layer.outputs, plan.rule
     late.steps, late.threads = plan.last - plan.first, plan.threads
     late.w, late.m, late.v = layer.w, layer.m, layer.v
@@ -349,10 +349,10 @@ cdef Late *_late(_Training training, x_ni) except NULL:
 
 cdef int _forward_entries(_Network network, x_bi) except -1:
     """The first layer's sums."""
-    cdef SparseRows rows = _sparse_rows(network, x_bi)
+    cdef SparseRows rows = _sparse_rows(network, x_bi, 1)
     cdef Entries entries = _entries(network, longest_row(&rows, NULL, network.capacity))
     sum_entries_of_rows(
-        network.layers, &rows, &entries, NULL, 1, network.capacity, 0, network.capacity
+        network.layers, &rows, &entries, NULL, network.capacity, 0, network.capacity
     )
     return 0
 
@@ -360,11 +360,11 @@ cdef int _forward_entries(_Network network, x_bi) except -1:
 cdef int _gradient_of_entries(_Network network, x_bi, real[:, ::1] out_io) except -1:
     """The gradient of the first layer's weights, whose deltas are there."""
     cdef long rows = network.capacity, n
-    cdef SparseRows sparse = _sparse_rows(network, x_bi)
+    cdef SparseRows sparse = _sparse_rows(network, x_bi, 1)
     cdef Bucket bucket = _bucket(
         network, longest_row(&sparse, NULL, rows), entries_of(&sparse, NULL, 0, rows)
     )
-    find_entries(&sparse, NULL, rows, 1, 0, 1, &bucket)
+    find_entries(&sparse, NULL, rows, 0, 1, &bucket)
     sort_entries(&bucket, _slots(network))
     out_io[:] = 0
     for n in range(bucket.columns):

@@ -157,13 +157,13 @@ INLINE void sum_entries_n(const real *values, const int64_t *at, long count, con
         store(out + j * LANES, sum[j]);
 }
 
-/* Rows of w end where they end: vectors that reach beyond are read in part. */
+/* No row of w is padded: a vector that reaches beyond the columns is read in part. */
 static void sum_entries(const real *values, const int64_t *at, long count, const real *w, long ldw,
                         const real *start, real *out, long columns)
 {
     long c = 0;
     for (long n; (n = vectors(columns, c)) > 0; c += n * LANES) {
-        n = n == 7 || n == 5 ? n - 1 : n;
+        n -= n == 7 || n == 5; /* WITH_CONSTANT has no such case */
         WITH_CONSTANT(n, sum_entries_n, values, at, count, w + c, ldw, start + c, out + c)
     }
     if (c < columns) {
