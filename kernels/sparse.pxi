@@ -14,7 +14,7 @@
 cdef class _Network  # operations.pxi
 cdef class _Training(_Network)
 
-cdef long OWNED = 16  # inputs of a run: a cache line of `taken`
+cdef enum: OWNED = 16  # inputs of a run: a cache line of `taken`
 
 cdef struct SparseRows:
     const int64_t *start  # of each row's entries, and where the last one's end
@@ -33,21 +33,27 @@ cdef struct Entries:
 
 cdef void read_row(const SparseRows *rows, long row, Entries *out) noexcept nogil:
     """The entries of a row of the data set, scaled, then rounded."""
-    cdef long first = rows.start[row], e
+    cdef long first = rows.start[row], count = rows.start[row + 1] - first, e
     cdef const char *values = rows.values + first * rows.size
-    out.count = rows.start[row + 1] - first
+    cdef const int32_t *columns = <const int32_t *>rows.columns + first
+    cdef double scale = rows.scale
+    cdef real *to = out.values
+    cdef int64_t *at = out.at
+    out.count = count
     if rows.wide:
-        memcpy(out.at, (<const int64_t *>rows.columns) + first, out.count * sizeof(int64_t))
+        memcpy(at, <const int64_t *>rows.columns + first, count * sizeof(int64_t))
     else:
-        for e in range(out.count):
-            out.at[e] = (<const int32_t *>rows.columns)[first + e]
-    for e in range(out.count):
-        if rows.size == 1:
-            out.values[e] = <real>((<const uint8_t *>values)[e] * rows.scale)
-        elif rows.size == sizeof(float):
-            out.values[e] = <real>((<const float *>values)[e] * rows.scale)
-        else:
-            out.values[e] = <real>((<const double *>values)[e] * rows.scale)
+        for e in range(count):
+            at[e] = columns[e]
+    if rows.size == 1:
+        for e in range(count):
+            to[e] = <real>((<const uint8_t *>values)[e] * scale)
+    elif rows.size == sizeof(float):
+        for e in range(count):
+            to[e] = <real>((<const float *>values)[e] * scale)
+    else:
+        for e in range(count):
+            to[e] = <real>((<const double *>values)[e] * scale)
 
 
 cdef void sum_entries_of(
@@ -94,40 +100,44 @@ cdef void find_entries(
     Bucket *bucket
 ) noexcept nogil:
     """A thread's own of the entries of `count` rows; order as in sum_entries_of_rows."""
-    cdef long s, e, found = 0
-    cdef Entries *entries = &bucket.entries
+    cdef long s, e, n = 0
+    cdef uint32_t team_size = <uint32_t>threads, me = <uint32_t>thread
+    cdef Entries entries = bucket.entries, found = bucket.found
+    cdef int32_t *found_in = bucket.found_in
     for s in range(count):
-        read_row(rows, order[s] if order != NULL else s, entries)
+        read_row(rows, order[s] if order != NULL else s, &entries)
         for e in range(entries.count):  # without a branch that nobody can predict
-            bucket.found.values[found] = entries.values[e]
-            bucket.found.at[found] = entries.at[e]
-            bucket.found_in[found] = <int32_t>s
-            found += <uint32_t>(entries.at[e] // OWNED) % <uint32_t>threads == <uint32_t>thread
-    bucket.found.count = found
+            found.values[n] = entries.values[e]
+            found.at[n] = entries.at[e]
+            found_in[n] = <int32_t>s
+            n += <uint32_t>(entries.at[e] // OWNED) % team_size == me
+    bucket.found.count = n
 
 
 cdef void sort_entries(Bucket *bucket, int32_t *slot) noexcept nogil:
     """The entries found, by column. slot: of each input; below 0, as it is again in the end."""
-    cdef long e, n, begin = 0
-    cdef int64_t column
-    bucket.columns = 0
-    for e in range(bucket.found.count):
-        column = bucket.found.at[e]
-        if slot[column] < 0:
-            slot[column] = <int32_t>bucket.columns
-            bucket.column[bucket.columns] = column
-            bucket.end[bucket.columns] = 0
-            bucket.columns += 1
-        bucket.end[slot[column]] += 1
-    for n in range(bucket.columns):  # from how many they are to where they begin
-        bucket.end[n], begin = begin, begin + bucket.end[n]
-    for e in range(bucket.found.count):
-        n = slot[bucket.found.at[e]]
-        bucket.sorted.values[bucket.end[n]] = bucket.found.values[e]
-        bucket.sorted.at[bucket.end[n]] = bucket.found_in[e]
-        bucket.end[n] += 1
-    for n in range(bucket.columns):
-        slot[bucket.column[n]] = -1
+    cdef long e, n, columns = 0, begin = 0
+    cdef int64_t at
+    cdef Entries found = bucket.found, sorted = bucket.sorted
+    cdef int64_t *column = bucket.column
+    cdef int64_t *end = bucket.end
+    for e in range(found.count):
+        at = found.at[e]
+        if slot[at] < 0:
+            slot[at] = <int32_t>columns
+            column[columns], end[columns] = at, 0
+            columns += 1
+        end[slot[at]] += 1
+    for n in range(columns):  # from how many they are to where they begin
+        end[n], begin = begin, begin + end[n]
+    for e in range(found.count):
+        n = slot[found.at[e]]
+        sorted.values[end[n]] = found.values[e]
+        sorted.at[end[n]] = bucket.found_in[e]
+        end[n] += 1
+    for n in range(columns):
+        slot[column[n]] = -1
+    bucket.columns = columns
 
 
 cdef void gradient_of_column(
