@@ -23,7 +23,8 @@ checked: .venv/dev
 	  $(BIN)/pip install --quiet --no-deps --target build/checked .
 	cd tests && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH="$(CURDIR)/build/checked" \
-	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" test_equivalence.py test_threads.py
+	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" \
+	  test_equivalence.py test_sparse.py test_threads.py
 
 # The kernels built by $CC, where a warning is an error, and their tests: make strict CC=clang
 strict: .venv/dev
@@ -31,7 +32,8 @@ strict: .venv/dev
 	CC=$(CC) CFLAGS=-Werror FMNIST_FAST_REQUIRE_COMPILED=1 \
 	  $(BIN)/pip install --quiet --no-deps --target build/strict .
 	cd tests && PYTHONPATH="$(CURDIR)/build/strict" \
-	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" test_equivalence.py test_threads.py
+	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" \
+	  test_equivalence.py test_sparse.py test_threads.py
 
 app: .venv/app
 	$(BIN)/fmnist-fast app $(ARGS)

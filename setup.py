@@ -85,7 +85,7 @@ def extension(name: str, **more: list) -> Extension:
     return built
 
 
-OPERATIONS = ["kernels/operations.pxi", *HEADERS]
+OPERATIONS = ["kernels/operations.pxi", "kernels/sparse.pxi", *HEADERS]
 EXTENSIONS = [
     extension("float32", depends=OPERATIONS),
     extension("float64", depends=OPERATIONS, define_macros=[("DOUBLE", None)]),

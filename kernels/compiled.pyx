@@ -15,7 +15,7 @@ SUPPORTS = {
     "loss": ("softmax", "sigmoid"),
     "rule": ("adam", "sgd", "nesterov"),
     "dtype": ("float32", "float64"),
-    "inputs": ("dense",),
+    "inputs": ("dense", "csr"),
 }
 
 _MODULES = {"float32": float32, "float64": float64}

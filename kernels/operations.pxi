@@ -15,6 +15,7 @@
 #
 # Zeros are skipped where there are many: in the first layer if the data has them, and in outputs
 # and deltas of ReLU, which makes them. Those of other activations have few: products are dense.
+# Rows that come as entries alone have a first layer of their own: sparse.pxi.
 
 import os
 from time import perf_counter
@@ -25,7 +26,7 @@ from fmnist_fast.kernels.team import have_cores, run_team
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 from posix.stdlib cimport posix_memalign
@@ -39,6 +40,7 @@ cdef extern from "simd/loops.h" nogil:
     enum: RELU, TANH, LOGISTIC, IDENTITY
     enum: ADAM, SGD, NESTEROV
     enum: BYTES, FLOATS, DOUBLES
+    enum: LATE_STEPS
 
     ctypedef struct step_numbers:
         real step_size, epsilon, l2, keep, beta1, rest1, beta2, rest2
@@ -60,6 +62,8 @@ cdef extern from "simd/loops.h" nogil:
         void (*multiply_dense)(const real *x, long ldx, long inputs, panels w, panels start,
                                real *out, long ldo, long next, long first, long last,
                                long width) noexcept nogil
+        void (*sum_entries)(const real *values, const int64_t *at, long count, const real *w,
+                            long ldw, const real *start, real *out, long columns) noexcept nogil
         void (*turn)(const real *x, long ldi, long rows, long width, real *out,
                      uint64_t *mask) noexcept nogil
         real (**update_turned)(const real *g, long inputs, real *w, real *m, real *v, long ldw,
@@ -69,6 +73,9 @@ cdef extern from "simd/loops.h" nogil:
                             long width) noexcept nogil
         void (**update)(real *p, real *m, real *v, const real *g, long count,
                         const step_numbers *numbers) noexcept nogil
+        void (**update_late)(real *p, real *m, real *v, const real *g, long count,
+                             const step_numbers *numbers, long steps,
+                             real *squares) noexcept nogil
         void (*add)(real *x, const real *y, long count) noexcept nogil
         void (**activate)(real *x, long ldx, uint64_t *mask, long first, long last,
                           long columns) noexcept nogil
@@ -581,6 +588,9 @@ cdef void gather_blocks(
     )
 
 
+include "sparse.pxi"
+
+
 cdef struct Plan:
     long depth, batch, capacity, count, first, last, threads
     int rule
@@ -590,6 +600,7 @@ cdef struct Plan:
     Rows rows
     real scale
     bint dense
+    Late *late              # the first layer of rows of which only the entries are stored, or null
     const int32_t *order
     const int32_t *targets  # or null, and
     const real *soft        # the target distributions
@@ -693,6 +704,11 @@ cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
                 plan.soft + row * classes, classes, plan.batch_soft[step & 1], plan.capacity, s
             )
         plan.batch_weights[step & 1][s] = plan.weights[row]
+    if plan.late != NULL:
+        collect_entries(
+            plan.late, plan.order + step * plan.batch, rows, step - plan.first, thread
+        )
+        return
     for part in range(begin, share(parts, thread + 1, plan.threads)):
         half = part // rows
         s = part - half * rows
@@ -741,6 +757,13 @@ cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
     cdef long parts = pairs * halves * groups
     cdef long part = share(parts, thread, plan.threads)
     cdef long end = share(parts, thread + 1, plan.threads), panel, stop, run_of, width
+    if plan.late != NULL:
+        sum_entries_of_rows(
+            layer, &plan.late.rows, &plan.late.buckets[thread].entries,
+            plan.order + step * plan.batch, plan.capacity,
+            share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads),
+        )
+        return
     while part < end:
         run_of = part // groups  # parts of the same two panels and the same half
         stop = min(end, (run_of + 1) * groups)
@@ -814,12 +837,30 @@ cdef void update_groups(
             group += 1
 
 
+cdef void update_bias(
+    const Plan *plan, const Layer *layer, long panel, long rows, const step_numbers *bias_numbers
+) noexcept nogil:
+    cdef real[64] sums
+    cdef long width = width_of(layer.outputs, panel)
+    run.column_sums(
+        layer.delta + panel * plan.capacity * PANEL, width, rows, sums, width
+    )
+    run.update[plan.rule](
+        layer.b + panel * PANEL, layer.m_b + panel * PANEL, layer.v_b + panel * PANEL, sums, width,
+        bias_numbers,
+    )
+
+
+cdef inline long first_in_panels(const Plan *plan) noexcept nogil:
+    """The first layer whose weights are in panels."""
+    return 0 if plan.late == NULL else 1
+
+
 cdef void update_phase(
     Plan *plan, long step, long thread, const step_numbers *numbers
 ) noexcept nogil:
     cdef long rows = rows_of(plan, step), depth, begin, end, part, panel, turned_panel, blocks
-    cdef long group, stop, done, width
-    cdef real[64] sums
+    cdef long group, stop, done, panels
     cdef Layer *layer
     cdef Part at
     cdef const real *x
@@ -829,7 +870,17 @@ cdef void update_phase(
     cdef step_numbers bias_numbers = numbers[0]
     bias_numbers.l2 = 0
     bias_numbers.keep = 1
-    for depth in range(plan.depth):
+    if plan.late != NULL:
+        layer = plan.layers
+        panels = panels_of(layer.outputs)
+        for panel in range(
+            share(panels, thread, plan.threads), share(panels, thread + 1, plan.threads)
+        ):
+            update_bias(plan, layer, panel, rows, &bias_numbers)
+        update_late(plan.late, layer, plan.capacity, thread)
+        if ends_late(plan.late, step - plan.first):
+            catch_up_with_all(plan.late, step + 1 - plan.first, thread)
+    for depth in range(first_in_panels(plan), plan.depth):
         layer = plan.layers + depth
         x = plan.layers[depth - 1].a if depth else plan.x[step & 1]
         mask = plan.layers[depth - 1].a_mask if depth else plan.x_mask[step & 1]
@@ -854,14 +905,9 @@ cdef void update_phase(
             if at.block == 0:
                 for group in range(at.group, stop):
                     if group % GROUPS == 0:
-                        panel = at.panel + group // GROUPS
-                        width = width_of(layer.outputs, panel)
-                        run.column_sums(
-                            layer.delta + panel * plan.capacity * PANEL, width, rows, sums, width
-                        )
-                        run.update[plan.rule](
-                            layer.b + panel * PANEL, layer.m_b + panel * PANEL,
-                            layer.v_b + panel * PANEL, sums, width, &bias_numbers,
+                        update_bias(
+                            plan, layer, at.panel + group // GROUPS, rows,
+                            &bias_numbers,
                         )
             done = part
             part += stop - at.group + (blocks - 1) * at.groups
@@ -878,13 +924,15 @@ cdef void finish_loss(Plan *plan, long step) noexcept nogil:
     for s in range(rows):
         total += weights[s]
         loss += weights[s] * plan.loss[s]
-    for depth in range(plan.depth):
+    for depth in range(first_in_panels(plan), plan.depth):
         parts += parts_of(plan.layers + depth)
     for part in range(parts):
         squares += plan.squares[part]
     plan.losses[step - plan.first] = (
         (loss / total if total else 0) + plan.l2[step] / 2 * squares
     )
+    if plan.late != NULL and ends_late(plan.late, step - plan.first):
+        add_late_squares(plan.late, plan.l2 + plan.first, step - plan.first, plan.losses)
 
 
 cdef step_numbers rounded(
@@ -897,6 +945,13 @@ cdef step_numbers rounded(
     numbers.beta1, numbers.rest1 = <real>beta1, <real>(1 - beta1)
     numbers.beta2, numbers.rest2 = <real>beta2, <real>(1 - beta2)
     return numbers
+
+
+cdef step_numbers numbers_of(const Plan *plan, long step) noexcept nogil:
+    return rounded(
+        plan.step_size[step], plan.epsilon[step], plan.l2[step], plan.decay[step], plan.beta1,
+        plan.beta2,
+    )
 
 
 cdef inline void meet(Plan *plan, stopwatch *watch) noexcept nogil:
@@ -925,10 +980,7 @@ cdef void work(Plan *plan, long thread) noexcept nogil:
         middle_phase(plan, step, thread)
         stopwatch_lap(&watch, MIDDLE)
         meet(plan, &watch)
-        numbers = rounded(
-            plan.step_size[step], plan.epsilon[step], plan.l2[step], plan.decay[step], plan.beta1,
-            plan.beta2,
-        )
+        numbers = numbers_of(plan, step)
         update_phase(plan, step, thread, &numbers)
         stopwatch_lap(&watch, UPDATE)
         if step + 1 < plan.last:
@@ -971,6 +1023,7 @@ cdef class _Network:
 
     cdef Layer *layers
     cdef long depth, capacity, pieces
+    cdef bint sparse     # rows come as csr: the first layer's weights are not copied into panels
     cdef dropout drop    # without the rows
     cdef long claimed    # blocks of rows whose prediction somebody has begun
     cdef void **memory
@@ -978,6 +1031,7 @@ cdef class _Network:
 
     def __cinit__(self, spec, long capacity):
         self.depth, self.capacity, self.read_from = len(spec.sizes) - 1, capacity, []
+        self.sparse = spec.inputs == "csr"
         self.layers = <Layer *>calloc(self.depth, sizeof(Layer))
         if self.layers == NULL:
             raise MemoryError
@@ -996,7 +1050,7 @@ cdef class _Network:
             layer.a = self.numbers(capacity * padded(layer.outputs))
             layer.a_mask = self.bits(capacity * panels_of(layer.outputs))
         layer = self.layers
-        if panels_of(layer.inputs) > 2:
+        if panels_of(layer.inputs) > 2 and not self.sparse:
             layer.half = self.numbers(capacity * padded(layer.outputs))
 
     def __dealloc__(self):
@@ -1042,6 +1096,11 @@ cdef class _Network:
         _spread(matrix, room, matrix.shape[0])
         return room
 
+    cdef real *in_place(self, real[:, ::1] matrix) except NULL:
+        """A matrix where the caller has it."""
+        self.read_from.append(matrix)
+        return &matrix[0, 0]
+
     cdef real *vector(self, const real[::1] row) except NULL:
         """A copy of a vector, zeros up to the padded width."""
         cdef real *room = self.numbers(padded(row.shape[0]))
@@ -1058,7 +1117,7 @@ cdef class _Network:
         cdef long depth
         for depth, (w_io, b_o) in enumerate(zip(*params)):
             layer = self.layers + depth
-            if layer.outputs % 16 == 0 and not copy:
+            if depth == 0 and self.sparse or layer.outputs % 16 == 0 and not copy:
                 view = w_io
                 self.read_from.append(w_io)
                 layer.w_read, layer.panel_step, layer.row_step = &view[0, 0], PANEL, layer.outputs
@@ -1122,9 +1181,14 @@ cdef class _Training(_Network):
         self.add_transposed(state.params)
         for depth in range(self.depth):
             layer = self.layers + depth
-            layer.w = self.panels(state.params.weights[depth])
-            layer.m = self.panels(state.m.weights[depth])
-            layer.v = self.panels(state.v.weights[depth]) if adam else layer.m
+            if depth == 0 and self.sparse:
+                layer.w = self.in_place(state.params.weights[0])
+                layer.m = self.in_place(state.m.weights[0])
+                layer.v = self.in_place(state.v.weights[0])
+            else:
+                layer.w = self.panels(state.params.weights[depth])
+                layer.m = self.panels(state.m.weights[depth])
+                layer.v = self.panels(state.v.weights[depth]) if adam else layer.m
             layer.b = self.vector(state.params.biases[depth])
             layer.m_b = self.vector(state.m.biases[depth])
             layer.v_b = self.vector(state.v.biases[depth]) if adam else layer.m_b
@@ -1135,28 +1199,38 @@ cdef class _Training(_Network):
         """Write the state back to the caller's arrays."""
         cdef Layer *layer
         cdef long depth
+        cdef bint in_panels
         for depth in range(self.depth):
             layer = self.layers + depth
-            _collect(layer.w, state.params.weights[depth], layer.inputs)
-            _collect(layer.m, state.m.weights[depth], layer.inputs)
+            in_panels = depth > 0 or not self.sparse
+            if in_panels:
+                _collect(layer.w, state.params.weights[depth], layer.inputs)
+                _collect(layer.m, state.m.weights[depth], layer.inputs)
             _collect(layer.b, state.params.biases[depth][None], 1)
             _collect(layer.m_b, state.m.biases[depth][None], 1)
             if self.plan.rule == ADAM:
-                _collect(layer.v, state.v.weights[depth], layer.inputs)
+                if in_panels:
+                    _collect(layer.v, state.v.weights[depth], layer.inputs)
                 _collect(layer.v_b, state.v.biases[depth][None], 1)
         return 0
 
 
-cdef Rows _rows(x_ni) except *:
-    """Rows of a data set as the kernels read them; x_ni must live on.
+cdef const char *_memory_of(array) except? NULL:
+    """Where an array's numbers are; it must live on.
 
     By way of the plain buffer, since a typed view would cost as much as predicting a row.
     """
-    cdef Rows rows
     cdef Py_buffer memory
-    PyObject_GetBuffer(x_ni, &memory, PyBUF_SIMPLE)
-    rows.x = <const char *>memory.buf
+    PyObject_GetBuffer(array, &memory, PyBUF_SIMPLE)
+    cdef const char *numbers = <const char *>memory.buf
     PyBuffer_Release(&memory)
+    return numbers
+
+
+cdef Rows _rows(x_ni) except *:
+    """Rows of a data set as the kernels read them; x_ni must live on."""
+    cdef Rows rows
+    rows.x = _memory_of(x_ni)
     rows.inputs, rows.size = x_ni.shape[1], x_ni.itemsize
     rows.type = BYTES if rows.size == 1 else FLOATS if rows.size == sizeof(float) else DOUBLES
     return rows
@@ -1183,7 +1257,8 @@ def train_steps(
     plan.batch, plan.count = steps.batch_size, len(order_n)
     plan.first, plan.last, plan.threads = first, last, threads
 
-    plan.rows = _rows(data.x_ni)
+    if not training.sparse:
+        plan.rows = _rows(data.x_ni)
     plan.scale, plan.dense = data.scale, data.dense
     cdef const int32_t[::1] targets
     cdef const real[:, ::1] soft
@@ -1205,15 +1280,18 @@ def train_steps(
         plan.drop_rows = training.bits(capacity)
         plan.drop.row = plan.drop_rows
     for depth in range(2):
-        plan.x[depth] = training.numbers(capacity * padded(spec.sizes[0]))
-        plan.x_mask[depth] = training.bits(capacity * panels_of(spec.sizes[0]))
+        if not training.sparse:
+            plan.x[depth] = training.numbers(capacity * padded(spec.sizes[0]))
+            plan.x_mask[depth] = training.bits(capacity * panels_of(spec.sizes[0]))
         plan.batch_targets[depth] = <int32_t *>training.room(capacity * sizeof(int32_t))
         if plan.soft != NULL:
             plan.batch_soft[depth] = training.numbers(
                 capacity * padded(training.layers[training.depth - 1].outputs)
             )
         plan.batch_weights[depth] = <double *>training.room(capacity * sizeof(double))
-    for depth in range(training.depth):
+    if training.sparse:
+        plan.late = _late(training, data.x_ni, data.scale)
+    for depth in range(first_in_panels(plan), training.depth):
         parts += parts_of(training.layers + depth)
     plan.squares, plan.loss = training.numbers(parts), training.numbers(capacity)
     losses_t = np.empty(last - first)
@@ -1261,20 +1339,27 @@ cdef Inputs _inputs(_Network network, const real[:, ::1] x_bi) except *:
     return inputs
 
 
-def forward(params, const real[:, ::1] x_bi, spec, out_layers, drop=None):
+def forward(params, x_bi, spec, out_layers, drop=None):
     """What every layer makes of the batch: see reference.forward."""
     cdef long rows = x_bi.shape[0], depth
     cdef _Network network = _Network(spec, rows)
     cdef const dropout *dropping = network.drop_rows(drop, spec)
-    cdef Inputs inputs = _inputs(network, x_bi)
+    cdef Inputs inputs
     cdef Layer *layer
     network.read(params)
+    if network.sparse:
+        _forward_entries(network, x_bi)
+    else:
+        inputs = _inputs(network, x_bi)
     for depth in range(network.depth):
         layer = network.layers + depth
-        forward_rows(
-            layer, inputs.x, inputs.mask, rows, 0, rows, depth > 0 and layer.activation != RELU,
-            depth < network.depth - 1, dropping,
-        )
+        if depth == 0 and network.sparse:
+            finish_rows(layer, rows, 0, rows, network.depth > 1, dropping)
+        else:
+            forward_rows(
+                layer, inputs.x, inputs.mask, rows, 0, rows,
+                depth > 0 and layer.activation != RELU, depth < network.depth - 1, dropping,
+            )
         inputs.x, inputs.mask = layer.a, layer.a_mask
         _collect(layer.a, out_layers[depth], rows)
 
@@ -1308,12 +1393,12 @@ def loss_delta(
     _collect(delta, out_delta_bk, rows)
 
 
-def backward(params, const real[:, ::1] x_bi, layers, const real[:, ::1] delta_bk, spec,
+def backward(params, x_bi, layers, const real[:, ::1] delta_bk, spec,
              out_grads, drop=None):
     """Gradients of all parameters: see reference.backward."""
-    cdef long rows = x_bi.shape[0], depth, panel, block, group, width, classes = delta_bk.shape[1]
+    cdef long rows = x_bi.shape[0], depth, panel, block, width, classes = delta_bk.shape[1]
     cdef _Network network = _Network(spec, rows)
-    cdef Inputs inputs = _inputs(network, x_bi)
+    cdef Inputs inputs
     cdef const dropout *dropping = network.drop_rows(drop, spec)
     cdef Turned turned = network.turned()
     cdef Layer *layer
@@ -1336,32 +1421,48 @@ def backward(params, const real[:, ::1] x_bi, layers, const real[:, ::1] delta_b
             )
     for depth in range(network.depth - 1, 0, -1):
         delta_rows(network.layers + depth, network.layers + depth - 1, rows, 0, rows, dropping)
+    if not network.sparse:
+        inputs = _inputs(network, x_bi)
     for depth in range(network.depth):
         layer = network.layers + depth
-        layer.w = network.numbers(layer.inputs * padded(layer.outputs))
         layer.b = network.numbers(padded(layer.outputs))
         for panel in range(panels_of(layer.outputs)):
             width = width_of(layer.outputs, panel)
             run.column_sums(
                 layer.delta + panel * rows * PANEL, width, rows, layer.b + panel * PANEL, width
             )
-            turn_delta(layer, rows, rows, panel, 0, width // OUTPUTS, &turned)
-            for block in range(panels_of(layer.inputs)):
-                gradient_of(
-                    layer, inputs.x, inputs.mask, rows, rows, block,
-                    width_of(layer.inputs, block), 0, 0, width, &turned,
-                )
-                for group in range(width // OUTPUTS):
-                    run.gradient_turned(
-                        turned.gradient + group * OUTPUTS * PANEL,
-                        min(PANEL, layer.inputs - block * PANEL),
-                        layer.w + panel * layer.inputs * PANEL + block * PANEL * width
-                        + group * OUTPUTS,
-                        width,
-                    )
-        _collect(layer.w, out_grads.weights[depth], layer.inputs)
         _collect(layer.b, out_grads.biases[depth][None], 1)
+        if depth == 0 and network.sparse:
+            _gradient_of_entries(network, x_bi, out_grads.weights[0])
+        else:
+            _gradient(network, layer, inputs, &turned, out_grads.weights[depth])
         inputs.x, inputs.mask = layer.a, layer.a_mask
+
+
+cdef int _gradient(
+    _Network network, Layer *layer, Inputs inputs, Turned *turned, real[:, ::1] out_io
+) except -1:
+    """The gradient of a layer's weights."""
+    cdef long rows = network.capacity, panel, block, group, width
+    layer.w = network.numbers(layer.inputs * padded(layer.outputs))
+    for panel in range(panels_of(layer.outputs)):
+        width = width_of(layer.outputs, panel)
+        turn_delta(layer, rows, rows, panel, 0, width // OUTPUTS, turned)
+        for block in range(panels_of(layer.inputs)):
+            gradient_of(
+                layer, inputs.x, inputs.mask, rows, rows, block, width_of(layer.inputs, block), 0,
+                0, width, turned,
+            )
+            for group in range(width // OUTPUTS):
+                run.gradient_turned(
+                    turned.gradient + group * OUTPUTS * PANEL,
+                    min(PANEL, layer.inputs - block * PANEL),
+                    layer.w + panel * layer.inputs * PANEL + block * PANEL * width
+                    + group * OUTPUTS,
+                    width,
+                )
+    _collect(layer.w, out_io, layer.inputs)
+    return 0
 
 
 def update(state, grads, numbers, spec):
@@ -1383,12 +1484,17 @@ def update(state, grads, numbers, spec):
 
 cdef void predict_rows(
     Layer *layers, long depth, long capacity, real *x, uint64_t *mask, const Rows *all_rows,
-    real scale, bint independent, long first, long last, long end, real *out
+    const SparseRows *sparse, Entries *entries, real scale, bint independent, long first,
+    long last, long end, real *out
 ) noexcept nogil:
-    """Rows first..last-1, at most `capacity`, through all layers; up to `end` others follow."""
+    """Rows first..last-1, at most `capacity`, through all layers; up to `end` others follow.
+
+    sparse: not null: the rows are these, and entries has room for one.
+    """
     cdef long rows = last - first, s, d, panel, c, width, classes = layers[depth - 1].outputs
     cdef real *top
-    for s in range(rows):
+    cdef SparseRows from_first
+    for s in range(rows if sparse == NULL else 0):
         if first + capacity + s < end:
             prefetch(
                 number_at(all_rows, first + capacity + s, 0), all_rows.inputs * all_rows.size
@@ -1396,7 +1502,12 @@ cdef void predict_rows(
         gather_blocks(
             all_rows, first + s, scale, 0, panels_of(layers[0].inputs), x, mask, capacity, s
         )
-    for d in range(depth):
+    if sparse != NULL:
+        from_first = sparse[0]
+        from_first.start += first
+        sum_entries_of_rows(layers, &from_first, entries, NULL, capacity, 0, rows)
+        finish_rows(layers, capacity, 0, rows, depth > 1, NULL)
+    for d in range(0 if sparse == NULL else 1, depth):
         forward_rows(
             layers + d, layers[d - 1].a if d else x, layers[d - 1].a_mask if d else mask, capacity,
             0, rows, d > 0 and layers[d].activation != RELU, d < depth - 1, NULL,
@@ -1419,25 +1530,32 @@ cdef void predict_rows(
                 )
 
 
-def predict(params, x_ni, real scale, spec, long threads, real[:, ::1] out_nk):
+def predict(params, x_ni, double scale, spec, long threads, real[:, ::1] out_nk):
     """Probabilities: see reference.predict. A row's bits do not depend on the rows beside it."""
-    cdef long count = len(x_ni), blocks = (count + PANEL - 1) // PANEL
+    cdef long count = x_ni.shape[0], blocks = (count + PANEL - 1) // PANEL
     if count == 0:
         return
-    cdef Rows rows = _rows(x_ni)
     cdef bint independent = spec.loss == "sigmoid"
     cdef long capacity = min(count, PANEL)
     cdef _Network shared = _Network(spec, capacity)
     shared.read(params, copy=blocks > 2)
+    cdef Rows rows
+    cdef SparseRows sparse
+    if shared.sparse:
+        sparse = _sparse_rows(shared, x_ni, scale)
+    else:
+        rows = _rows(x_ni)
+    cdef long longest = longest_row(&sparse, NULL, count) if shared.sparse else 0
     threads = min(threads, blocks)
     # Threads take blocks when they have time: one that begins late does not hold up the others.
     cdef long at_once = max(1, min(4, blocks // (4 * threads)))
 
     def job(long thread):
         cdef _Network network = _Network(spec, capacity) if thread else shared
-        cdef real *x = network.numbers(capacity * padded(spec.sizes[0]))
-        cdef uint64_t *mask = network.bits(capacity * panels_of(spec.sizes[0]))
-        cdef long block, first, last
+        cdef long inputs = 0 if network.sparse else spec.sizes[0], block, first, last
+        cdef real *x = network.numbers(capacity * padded(inputs))
+        cdef uint64_t *mask = network.bits(capacity * panels_of(inputs))
+        cdef Entries entries = _entries(network, longest)
         network.share_weights(shared)
         with nogil:
             while True:
@@ -1447,9 +1565,10 @@ def predict(params, x_ni, real scale, spec, long threads, real[:, ::1] out_nk):
                 last = min(first + at_once, blocks)
                 for block in range(first, last):
                     predict_rows(
-                        network.layers, network.depth, capacity, x, mask, &rows, scale,
-                        independent, block * PANEL, min(count, (block + 1) * PANEL),
-                        min(count, last * PANEL), &out_nk[0, 0],
+                        network.layers, network.depth, capacity, x, mask, &rows,
+                        &sparse if network.sparse else NULL, &entries, <real>scale, independent,
+                        block * PANEL, min(count, (block + 1) * PANEL), min(count, last * PANEL),
+                        &out_nk[0, 0],
                     )
 
     run_team(job, threads)

@@ -10,6 +10,7 @@ own. Outputs are filled with NaN first; inputs are read-only.
 from dataclasses import replace
 
 import numpy as np
+from scipy import sparse
 
 from fmnist_fast.kernels import Data, Drop, Layers, Spec, State, StepNumbers, reference
 from fmnist_fast.schedule import Adam
@@ -25,7 +26,8 @@ OWN = {"relu": 0, "tanh": 6, "logistic": 6, "identity": 0}
 class Case:
     """Random parameters, a batch of rows (half of it zero, or none of it), targets, weights.
 
-    choices : activation, loss, rule, dtype of the spec.
+    choices : activation, loss, rule, dtype, inputs of the spec. With csr some rows are empty.
+    given_bi : the rows as the kernels get them.
     """
 
     def __init__(self, sizes, rows, dense=False, dropout=0.0, **choices):
@@ -51,7 +53,10 @@ class Case:
         self.pixels = (
             pixels if dense else pixels * (rng.random(pixels.shape) < 0.5).astype(np.uint8)
         )
+        if self.spec.inputs == "csr":
+            self.pixels[1::5] = 0
         self.x_bi = (self.pixels / self.dtype.type(255)).astype(self.dtype)
+        self.given_bi = as_given(self.x_bi, self.spec)
         self.targets_b = rng.integers(0, sizes[-1], rows).astype(np.int32)
         self.weights_b = (rng.integers(0, 5, rows) / 4).astype(self.dtype)
         self.weights_b[0] = 1
@@ -112,6 +117,35 @@ class Case:
         return tuple(np.asarray(a, self.wide_dtype) for a in arrays)
 
 
+def as_given(x_ni, spec):
+    """The rows as they are; or, if the spec says so, as no CSR array should be, and as it may be:
+    columns in descending order, the last entry of a row as two that add up to it, zeros."""
+    if spec.inputs == "dense":
+        return x_ni
+    values, columns, start = [], [], [0]
+    for row in x_ni:
+        (at,) = np.nonzero(row)
+        half = row[at[:1]] // 2 if row.dtype == np.uint8 else row[at[:1]] / 2
+        values += [np.zeros(1, row.dtype), row[at[:0:-1]], half, row[at[:1]] - half]
+        columns += [[len(row) - 1], at[:0:-1], at[:1], at[:1]]
+        start.append(start[-1] + 1 + len(at) + len(half))
+    arrays = np.concatenate(values), np.concatenate(columns).astype(np.int32), np.array(start)
+    for array in arrays:
+        array.setflags(write=False)
+    return sparse.csr_array(arrays, x_ni.shape)
+
+
+def batch_of(kernels, case, data, order_n, first, last):
+    """Rows of the data, scaled, as the kernels take them."""
+    if case.spec.inputs == "csr":
+        rows = data.x_ni[order_n[first:last]]  # SciPy's astype would add up what is there twice
+        values = (rows.data * data.scale).astype(case.dtype)
+        return sparse.csr_array((values, rows.indices, rows.indptr), rows.shape)
+    x_bi = np.full((last - first, case.spec.sizes[0]), np.nan, case.dtype)
+    kernels.gather(data.x_ni, order_n, first, last, data.scale, x_bi)
+    return x_bi
+
+
 def flat(state):
     return np.concatenate([a.ravel() for part in state for arrays in part for a in arrays])
 
@@ -119,6 +153,7 @@ def flat(state):
 def training_data(case, dtype=np.uint8, soft=False):
     x_ni = case.pixels if dtype == np.uint8 else (case.pixels / 255).astype(dtype)
     scale = 1 / 255 if dtype == np.uint8 else 1.0
+    x_ni = as_given(x_ni, case.spec)
     return Data(x_ni, scale, case.targets(soft), case.weights_b.astype(np.float64))
 
 
@@ -156,7 +191,7 @@ def kept_units(case):
 def check_forward(kernels, case, drop=False):
     """drop: as in training, where dropout multiplies what it keeps by a rounded number."""
     layers, eps, activation = case.layers(), case.eps, case.spec.activation
-    kernels.forward(case.params, case.x_bi, case.spec, layers, *([case.drop] if drop else []))
+    kernels.forward(case.params, case.given_bi, case.spec, layers, *([case.drop] if drop else []))
     a_bi, scale = case.x_bi.astype(case.wide_dtype), 1 / (1 - case.spec.dropout)
     for depth, (w_io, b_o) in enumerate(zip(*map(case.wide, case.params))):
         exact = a_bi @ w_io + b_o
@@ -256,7 +291,7 @@ def check_backward(kernels, case):
     delta_bk = np.random.default_rng(2).normal(size=(rows, sizes[-1])).astype(case.dtype)
     for array in (*layers, delta_bk):
         array.setflags(write=False)
-    kernels.backward(case.params, case.x_bi, layers, delta_bk, case.spec, grads, case.drop)
+    kernels.backward(case.params, case.given_bi, layers, delta_bk, case.spec, grads, case.drop)
     delta_bo, off_bo = delta_bk.astype(case.wide_dtype), np.zeros_like(delta_bk, case.wide_dtype)
     for depth in reversed(range(len(layers))):
         a_bi = (layers[depth - 1] if depth else case.x_bi).astype(case.wide_dtype)
@@ -330,9 +365,9 @@ def check_train_steps(kernels, case, batch_size, soft=False, dtype=np.uint8):
     for step in range(count):
         first, last = step * batch_size, min((step + 1) * batch_size, case.rows)
         rows_b = order_n[first:last]
-        x_bi, loss_b, layers, grads = reference.workspace(case.spec, last - first)
+        _, loss_b, layers, grads = reference.workspace(case.spec, last - first)
         weights_b = case.weights_b[rows_b]
-        kernels.gather(data.x_ni, order_n, first, last, data.scale, x_bi)
+        x_bi = batch_of(kernels, case, data, order_n, first, last)
         drop = Drop(rows_b, steps.dropout_key)
         kernels.forward(parts.params, x_bi, case.spec, layers, drop)
         delta_bk = np.empty_like(layers[-1])
@@ -351,8 +386,8 @@ def check_predict(kernels, case, data, got_nk):
     """got_nk is the softmax, or the sigmoid, of what gather and forward say of these rows."""
     classes, eps = case.spec.sizes[-1], case.eps
     layers = case.layers()
-    x_bi = np.empty_like(case.x_bi)
-    kernels.gather(data.x_ni, np.arange(case.rows, dtype=np.int32), 0, case.rows, data.scale, x_bi)
+    order_n = np.arange(case.rows, dtype=np.int32)
+    x_bi = batch_of(kernels, case, data, order_n, 0, case.rows)
     kernels.forward(case.params, x_bi, case.spec, layers)
     z = layers[-1].astype(case.wide_dtype)
     p = np.empty_like(z)

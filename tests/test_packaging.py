@@ -75,6 +75,7 @@ def test_a_wheel_installs_and_runs_in_an_empty_environment(tmp_path):
     assert "/kernels/simd/vector.h" in names
     assert "/kernels/simd/avx2.c" in names
     assert "/kernels/operations.pxi" in names
+    assert "/kernels/sparse.pxi" in names
     packed = run(commands / "python", "-m", "zipfile", "--list", wheel, cwd=tmp_path)
     assert "fmnist_fast/app/classify.py" in packed
     assert "fmnist_fast/app/main.py" in packed

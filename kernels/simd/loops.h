@@ -24,6 +24,9 @@
  * weights, of which a panel has four. */
 enum { PANEL = 64, OUTPUTS = 16, GROUPS = PANEL / OUTPUTS };
 
+/* How many steps an input that does not come up in any batch may lag behind: operations.pxi. */
+enum { LATE_STEPS = 16 };
+
 /* What a spec chooses, by number: kernels/reference.py, activate and update. Rows of a data set are
  * uint8, float32 or float64. */
 enum { RELU, TANH, LOGISTIC, IDENTITY, ACTIVATIONS };
@@ -65,6 +68,12 @@ typedef struct {
     void (*multiply_dense)(const real *x, long ldx, long inputs, panels w, panels start,
                            real *out, long ldo, long next, long first, long last, long width);
 
+    /* out = start + sum over the entries e of values[e] * w[at[e]], in their order: a row of which
+     * only the entries are stored, by rows of w, ldw apart. `columns` columns, of one panel or less;
+     * out gets zeros up to a multiple of 16. */
+    void (*sum_entries)(const real *values, const int64_t *at, long count, const real *w, long ldw,
+                        const real *start, real *out, long columns);
+
     /* out[c][s] = in[s][c]: up to 64 rows of `width` columns, turned. out (width, 64) is zero from
      * row `rows` on; mask[c] gets the bits of what is not zero in out[c]. */
     void (*turn)(const real *in, long ldi, long rows, long width, real *out, uint64_t *mask);
@@ -84,6 +93,12 @@ typedef struct {
     /* The rule on `count` numbers whose gradients are g. v is Adam's alone. */
     void (*update[RULES])(real *p, real *m, real *v, const real *g, long count,
                           const step_numbers *numbers);
+
+    /* `steps` steps of the rule on `count` numbers, at most LATE_STEPS, each step with numbers of its
+     * own: the first with the gradient g, the others, and the first if g is null, with a gradient of
+     * zero. squares[t] is the sum of p's squares before step t. */
+    void (*update_late[RULES])(real *p, real *m, real *v, const real *g, long count,
+                               const step_numbers *numbers, long steps, real *squares);
 
     /* x += y; count is a multiple of 16. */
     void (*add)(real *x, const real *y, long count);

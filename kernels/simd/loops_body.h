@@ -140,6 +140,71 @@ static void multiply_dense(const real *x, long ldx, long inputs, panels w, panel
     }
 }
 
+INLINE void sum_entries_n(const real *values, const int64_t *at, long count, const real *w, long ldw,
+                          const real *start, real *out, const int n)
+{
+    vec sum[SUMS];
+    for (int j = 0; j < n; j++)
+        sum[j] = load(start + j * LANES);
+    for (long e = 0; e < count; e++) {
+        vec value = splat(values[e]);
+        const real *weights = w + at[e] * ldw;
+        FIXED(weights);
+        for (int j = 0; j < n; j++)
+            sum[j] = fma_(value, load(weights + j * LANES), sum[j]);
+    }
+    for (int j = 0; j < n; j++)
+        store(out + j * LANES, sum[j]);
+}
+
+/* No row of w is padded: a vector that reaches beyond the columns is read in part. */
+static void sum_entries(const real *values, const int64_t *at, long count, const real *w, long ldw,
+                        const real *start, real *out, long columns)
+{
+    long c = 0;
+    for (long n; (n = vectors(columns, c)) > 0; c += n * LANES) {
+        n -= n == 7 || n == 5; /* WITH_CONSTANT has no such case */
+        WITH_CONSTANT(n, sum_entries_n, values, at, count, w + c, ldw, start + c, out + c)
+    }
+    if (c < columns) {
+        vec sum = load_first(start + c, columns - c);
+        for (long e = 0; e < count; e++)
+            sum = fma_(splat(values[e]), load_first(w + at[e] * ldw + c, columns - c), sum);
+        store(out + c, sum);
+        c += LANES;
+    }
+    for (; c < (columns + 15) / 16 * 16; c += LANES)
+        store(out + c, splat(0));
+}
+
+#define LANE_NUMBER(j, unused) (j)
+
+/* x in the first n lanes, no in the others. */
+INLINE vec first_lanes(vec x, long n, vec no)
+{
+    const ivec lane = {EVERY_LANE(LANE_NUMBER, 0)};
+    return choose(lane < (whole)(n < LANES ? n : LANES), x, no);
+}
+
+/* f(distance) for distances that bring every lane together with all others. */
+#define PARTNER(j, size) ((j) ^ (size))
+#if LANES == 16
+#define FOLD(f) f(8) f(4) f(2) f(1)
+#elif LANES == 8
+#define FOLD(f) f(4) f(2) f(1)
+#elif LANES == 4
+#define FOLD(f) f(2) f(1)
+#else
+#define FOLD(f) f(1)
+#endif
+
+#define SUM(size) sum += SHUFFLE(sum, sum, EVERY_LANE(PARTNER, size));
+INLINE real sum_of(vec sum)
+{
+    FOLD(SUM)
+    return sum[0];
+}
+
 /* A square of LANES by LANES numbers across its diagonal, by swapping ever larger squares. */
 INLINE void turn_square(vec t[LANES])
 {
@@ -194,46 +259,47 @@ INLINE numbers_in_lanes in_lanes(const step_numbers *n)
                               splat(n->beta2),     splat(n->rest2)};
 }
 
-/* One vector of parameters with the gradient g: kernels/reference.py, update. Returns the new. */
-INLINE vec adam(real *p, real *m, real *v, vec g, const numbers_in_lanes *n)
+/* The rule on one vector of parameters w with the gradient g: kernels/reference.py, update. Changes
+ * the moments and returns the new w. Only Adam has the second moment. */
+typedef vec (*step_rule)(vec w, vec *m, vec *v, vec g, const numbers_in_lanes *n);
+
+INLINE vec adam(vec w, vec *m, vec *v, vec g, const numbers_in_lanes *n)
 {
-    vec w = load(p);
     g = fma_(n->l2, w, g);
-    vec mean = fma_(n->beta1, load(m), n->rest1 * g);
-    vec square = fma_(n->beta2, load(v), n->rest2 * g * g);
-    vec step = n->step_size * mean / (root(square) + n->epsilon);
+    *m = fma_(n->beta1, *m, n->rest1 * g);
+    *v = fma_(n->beta2, *v, n->rest2 * g * g);
+    vec step = n->step_size * *m / (root(*v) + n->epsilon);
+    return n->keep * w - step;
+}
+
+INLINE vec sgd(vec w, vec *m, vec *v, vec g, const numbers_in_lanes *n)
+{
+    (void)v;
+    g = fma_(n->l2, w, g);
+    *m = fma_(n->beta1, *m, -(n->step_size * g));
+    return fma_(n->keep, w, *m);
+}
+
+INLINE vec nesterov(vec w, vec *m, vec *v, vec g, const numbers_in_lanes *n)
+{
+    (void)v;
+    g = fma_(n->l2, w, g);
+    vec step = n->step_size * g;
+    *m = fma_(n->beta1, *m, -step);
+    return fma_(n->keep, w, fma_(n->beta1, *m, -step));
+}
+
+/* One vector in memory; v is neither read nor written but by Adam. */
+INLINE vec move(step_rule rule, real *p, real *m, real *v, vec g, const numbers_in_lanes *n)
+{
+    vec mean = load(m), square = rule == adam ? load(v) : splat(0);
+    vec w = rule(load(p), &mean, &square, g, n);
     store(m, mean);
-    store(v, square);
-    w = n->keep * w - step;
+    if (rule == adam)
+        store(v, square);
     store(p, w);
     return w;
 }
-
-INLINE vec sgd(real *p, real *m, real *v, vec g, const numbers_in_lanes *n)
-{
-    (void)v;
-    vec w = load(p);
-    g = fma_(n->l2, w, g);
-    vec velocity = fma_(n->beta1, load(m), -(n->step_size * g));
-    store(m, velocity);
-    w = fma_(n->keep, w, velocity);
-    store(p, w);
-    return w;
-}
-
-INLINE vec nesterov(real *p, real *m, real *v, vec g, const numbers_in_lanes *n)
-{
-    (void)v;
-    vec w = load(p);
-    g = fma_(n->l2, w, g);
-    vec step = n->step_size * g, velocity = fma_(n->beta1, load(m), -step);
-    store(m, velocity);
-    w = fma_(n->keep, w, fma_(n->beta1, velocity, -step));
-    store(p, w);
-    return w;
-}
-
-typedef vec (*step_rule)(real *p, real *m, real *v, vec g, const numbers_in_lanes *n);
 
 INLINE real update_turned_by(step_rule rule, const real *g, long inputs, real *w, real *m, real *v,
                              long ldw, real *turned, long ldt, const step_numbers *numbers)
@@ -250,7 +316,7 @@ INLINE real update_turned_by(step_rule rule, const real *g, long inputs, real *w
                 long at = (k + i) * ldw + o;
                 vec before = load(w + at);
                 squares = fma_(before, before, squares);
-                t[i] = rule(w + at, m + at, v + at, t[i], &lanes);
+                t[i] = move(rule, w + at, m + at, v + at, t[i], &lanes);
             }
             if (turned) {
                 turn_square(t);
@@ -293,7 +359,7 @@ INLINE void update_by(step_rule rule, real *p, real *m, real *v, const real *g, 
     const numbers_in_lanes lanes = in_lanes(numbers);
     long i = 0;
     for (; i + LANES <= count; i += LANES)
-        rule(p + i, m + i, v + i, load(g + i), &lanes);
+        move(rule, p + i, m + i, v + i, load(g + i), &lanes);
     if (i < count) { /* the rest, in a vector of its own */
         real rest[4][LANES] = {{0}};
         size_t size = (size_t)(count - i) * sizeof(real);
@@ -301,11 +367,57 @@ INLINE void update_by(step_rule rule, real *p, real *m, real *v, const real *g, 
         memcpy(rest[1], m + i, size);
         memcpy(rest[2], v + i, size);
         memcpy(rest[3], g + i, size);
-        rule(rest[0], rest[1], rest[2], load(rest[3]), &lanes);
+        move(rule, rest[0], rest[1], rest[2], load(rest[3]), &lanes);
         memcpy(p + i, rest[0], size);
         memcpy(m + i, rest[1], size);
         memcpy(v + i, rest[2], size);
     }
+}
+
+/* Vectors whose steps are in registers at once: a step waits for the one before it, and four hide
+ * the latency of a root and a division. */
+enum { LATE = VECTOR_BYTES == 64 ? 4 : 2 };
+
+INLINE void update_late_n(step_rule rule, real *p, real *m, real *v, const real *g, long count,
+                          const step_numbers *numbers, long steps, vec *squares, const int n)
+{
+    vec w[LATE], mean[LATE], square[LATE], gradient[LATE];
+    for (int j = 0; j < n; j++) {
+        w[j] = load_first(p + j * LANES, count);
+        mean[j] = load_first(m + j * LANES, count);
+        square[j] = rule == adam ? load_first(v + j * LANES, count) : splat(0);
+        gradient[j] = g ? load_first(g + j * LANES, count) : splat(0);
+    }
+    for (long t = 0; t < steps; t++) {
+        const numbers_in_lanes lanes = in_lanes(numbers + t);
+        for (int j = 0; j < n; j++) {
+            vec before = count < LANES ? first_lanes(w[j], count, splat(0)) : w[j];
+            squares[t] = fma_(before, before, squares[t]);
+            w[j] = rule(w[j], mean + j, square + j, gradient[j], &lanes);
+            gradient[j] = splat(0);
+        }
+    }
+    for (int j = 0; j < n; j++) {
+        store_first(p + j * LANES, count, w[j]);
+        store_first(m + j * LANES, count, mean[j]);
+        if (rule == adam)
+            store_first(v + j * LANES, count, square[j]);
+    }
+}
+
+INLINE void update_late_by(step_rule rule, real *p, real *m, real *v, const real *g, long count,
+                           const step_numbers *numbers, long steps, real *squares)
+{
+    vec sums[LATE_STEPS] = {{0}};
+    long i = 0;
+    for (; i + LATE * LANES <= count; i += LATE * LANES)
+        update_late_n(rule, p + i, m + i, v + i, g ? g + i : g, LANES, numbers, steps, sums, LATE);
+    for (; i + LANES <= count; i += LANES)
+        update_late_n(rule, p + i, m + i, v + i, g ? g + i : g, LANES, numbers, steps, sums, 1);
+    if (i < count)
+        update_late_n(rule, p + i, m + i, v + i, g ? g + i : g, count - i, numbers, steps, sums, 1);
+    for (long t = 0; t < steps; t++)
+        squares[t] = sum_of(sums[t]);
 }
 
 #define FUNCTIONS_OF_RULE(rule)                                                                 \
@@ -318,6 +430,11 @@ INLINE void update_by(step_rule rule, real *p, real *m, real *v, const real *g, 
                             const step_numbers *numbers)                                        \
     {                                                                                           \
         update_by(rule, p, m, v, g, count, numbers);                                            \
+    }                                                                                           \
+    static void rule##_late(real *p, real *m, real *v, const real *g, long count,               \
+                            const step_numbers *numbers, long steps, real *squares)             \
+    {                                                                                           \
+        update_late_by(rule, p, m, v, g, count, numbers, steps, squares);                       \
     }
 FUNCTIONS_OF_RULE(adam)
 FUNCTIONS_OF_RULE(sgd)
@@ -327,15 +444,6 @@ static void add(real *x, const real *y, long count)
 {
     for (long i = 0; i < count; i += LANES)
         store(x + i, load(x + i) + load(y + i));
-}
-
-#define LANE_NUMBER(j, unused) (j)
-
-/* x in the first n lanes, no in the others. */
-INLINE vec first_lanes(vec x, long n, vec no)
-{
-    const ivec lane = {EVERY_LANE(LANE_NUMBER, 0)};
-    return choose(lane < (whole)(n < LANES ? n : LANES), x, no);
 }
 
 /* What a hidden layer makes of its sums z, and what delta becomes where its output was a:
@@ -439,18 +547,6 @@ FUNCTIONS_OF_ACTIVATION(tanh, tanh_, tanh_delta, 0)
 FUNCTIONS_OF_ACTIVATION(logistic, logistic_, logistic_delta, 0)
 FUNCTIONS_OF_ACTIVATION(identity, identity_, identity_delta, 0)
 
-/* f(distance) for distances that bring every lane together with all others. */
-#define PARTNER(j, size) ((j) ^ (size))
-#if LANES == 16
-#define FOLD(f) f(8) f(4) f(2) f(1)
-#elif LANES == 8
-#define FOLD(f) f(4) f(2) f(1)
-#elif LANES == 4
-#define FOLD(f) f(2) f(1)
-#else
-#define FOLD(f) f(1)
-#endif
-
 static real largest(const real *z, real so_far, long count)
 {
     vec best = splat(so_far);
@@ -475,9 +571,7 @@ static real exponential(const real *z, real peak, real *out, long count)
         store(out + c, e);
         sum += e;
     }
-#define SUM(size) sum += SHUFFLE(sum, sum, EVERY_LANE(PARTNER, size));
-    FOLD(SUM)
-    return sum[0];
+    return sum_of(sum);
 }
 
 static void share_out(real *p, real factor, long target, real share, long width)
@@ -498,8 +592,7 @@ static real share_out_soft(real *p, real factor, const real *target, const real 
         sum = fma_(t, load(z + c), sum);
         store(p + c, (load(p + c) * splat(factor) - t) * splat(share));
     }
-    FOLD(SUM)
-    return sum[0];
+    return sum_of(sum);
 }
 
 static real independent(const real *z, const real *target, real share, real most, real *delta,
@@ -514,8 +607,7 @@ static real independent(const real *z, const real *target, real share, real most
         vec d = (logistic_of(logit, e) - t) * splat(share);
         store(delta + c, first_lanes(d, count - c, splat(0)));
     }
-    FOLD(SUM)
-    return sum[0];
+    return sum_of(sum);
 }
 
 /* A row of numbers, which need not be aligned, in blocks of 64: full vectors, then one with what is
@@ -574,11 +666,13 @@ const loops TABLE = {
     NAME,
     multiply,
     multiply_dense,
+    sum_entries,
     turn,
     OF_EACH_RULE(turned),
     gradient_turned,
     column_sums,
     OF_EACH_RULE(flat),
+    OF_EACH_RULE(late),
     add,
     OF_EACH_ACTIVATION(rows),
     drop_out,

@@ -96,6 +96,33 @@ static inline void store(real *p, vec x) { memcpy(p, &x, sizeof x); }
 
 static inline vec splat(real x) { return x - (vec){0}; }
 
+/* The first `count` numbers at p, zeros in the lanes beyond, where nothing is read; and back. */
+static inline vec load_first(const real *p, long count)
+{
+    if (count >= LANES)
+        return load(p);
+#if defined(__AVX512F__)
+    return FOR_TYPE(_mm512_maskz_loadu_ps, _mm512_maskz_loadu_pd)((1u << count) - 1, p);
+#else
+    real numbers[LANES] = {0};
+    memcpy(numbers, p, (size_t)count * sizeof(real));
+    return load(numbers);
+#endif
+}
+
+static inline void store_first(real *p, long count, vec x)
+{
+    if (count >= LANES) {
+        store(p, x);
+        return;
+    }
+#if defined(__AVX512F__)
+    FOR_TYPE(_mm512_mask_storeu_ps, _mm512_mask_storeu_pd)(p, (1u << count) - 1, x);
+#else
+    memcpy(p, &x, (size_t)count * sizeof(real));
+#endif
+}
+
 static inline vec fma_(vec a, vec b, vec c)
 {
 #if defined(__AVX512F__)
