@@ -213,6 +213,7 @@ cdef struct Layer:
     bint dense_delta        # few of its deltas are zero, none of them is skipped
     const real *w_read      # panel p begins at w_read + p * panel_step, its rows are ldw(p) apart
     long panel_step, row_step  # row_step 0: rows are as long as the panel is wide
+    const int64_t *every    # the numbers of all inputs, if w_read is the caller's, not padded
     real *w                 # the same, and the moments, while training: in panels
     real *m
     real *v
@@ -324,6 +325,18 @@ cdef void draw_rows(
         out[s] = bits ^ (bits >> 31)
 
 
+cdef void sum_lone_row(const Layer *layer, const real *x) noexcept nogil:
+    """The sums of a batch of one row, whose panels follow each other without a gap: what sum_rows
+    computes, without a copy of the weights, which would take longer than to read them once."""
+    cdef long panel
+    for panel in range(panels_of(layer.outputs)):
+        run.sum_entries(
+            x, layer.every, layer.inputs, layer.w_read + panel * PANEL, layer.outputs,
+            layer.b + panel * PANEL, layer.a + panel * PANEL,
+            min(PANEL, layer.outputs - panel * PANEL),
+        )
+
+
 cdef void forward_rows(
     const Layer *layer, const real *x, const uint64_t *mask, long capacity, long first, long last,
     bint dense, bint hidden, const dropout *drop
@@ -333,6 +346,9 @@ cdef void forward_rows(
     x, mask: the inputs, in panels; dense: none of them is skipped.
     """
     cdef long panel = 0, width, half
+    if layer.every != NULL:
+        sum_lone_row(layer, x)
+        panel = panels_of(layer.outputs)
     while panel < panels_of(layer.outputs):
         width = joined(layer.outputs, panel)
         for half in range(halves_of(layer)):
@@ -999,11 +1015,25 @@ cdef void work_on(void *plan, long thread) noexcept nogil:
     work(<Plan *>plan, thread)
 
 
-cdef void _spread(const real[:, ::1] matrix, real *flat, long capacity) noexcept:
+cdef const char *_memory_of(array) except? NULL:
+    """Where an array's numbers are; it must live on.
+
+    By way of the plain buffer, since a typed view would cost as much as predicting a row.
+    """
+    cdef Py_buffer memory
+    PyObject_GetBuffer(array, &memory, PyBUF_SIMPLE)
+    cdef const char *numbers = <const char *>memory.buf
+    PyBuffer_Release(&memory)
+    return numbers
+
+
+cdef int _spread(matrix, real *flat, long capacity) except -1:
     """Copy rows into panels of a network with that capacity."""
-    cdef long s
-    for s in range(matrix.shape[0]):
-        spread_row(&matrix[s, 0], matrix.shape[1], flat, capacity, s)
+    cdef const real *numbers = <const real *>_memory_of(matrix)
+    cdef long rows = matrix.shape[0], columns = matrix.shape[1], s
+    for s in range(rows):
+        spread_row(numbers + s * columns, columns, flat, capacity, s)
+    return 0
 
 
 cdef void _collect(const real *flat, real[:, ::1] matrix, long capacity) noexcept:
@@ -1080,6 +1110,14 @@ cdef class _Network:
     cdef uint64_t *bits(self, long count) except NULL:
         return <uint64_t *>self.room(count * sizeof(uint64_t))
 
+    cdef int64_t *numbers_up_to(self, long end) except NULL:
+        """0, 1, 2, ..., end - 1."""
+        cdef int64_t *room = <int64_t *>self.room(end * sizeof(int64_t))
+        cdef long n
+        for n in range(end):
+            room[n] = n
+        return room
+
     cdef Turned turned(self) except *:
         """Room of one thread for the deltas of a panel."""
         cdef Turned turned
@@ -1090,7 +1128,7 @@ cdef class _Network:
         turned.gradient = self.numbers(2 * PANEL * PANEL)
         return turned
 
-    cdef real *panels(self, const real[:, ::1] matrix) except NULL:
+    cdef real *panels(self, matrix) except NULL:
         """A copy of a matrix in panels."""
         cdef real *room = self.numbers(matrix.shape[0] * padded(matrix.shape[1]))
         _spread(matrix, room, matrix.shape[0])
@@ -1101,26 +1139,28 @@ cdef class _Network:
         self.read_from.append(matrix)
         return &matrix[0, 0]
 
-    cdef real *vector(self, const real[::1] row) except NULL:
+    cdef real *vector(self, row) except NULL:
         """A copy of a vector, zeros up to the padded width."""
-        cdef real *room = self.numbers(padded(row.shape[0]))
-        cdef long c
-        for c in range(row.shape[0]):
-            room[c] = row[c]
+        cdef long columns = row.shape[0]
+        cdef real *room = self.numbers(padded(columns))
+        memcpy(room, _memory_of(row), columns * sizeof(real))
         return room
 
     cdef int read(self, params, bint copy=False) except -1:
         """Use these parameters for the forward pass: as they are where rows are whole vectors,
         unless `copy` asks for panels, which pay from about two batches on."""
         cdef Layer *layer
-        cdef const real[:, ::1] view
         cdef long depth
+        cdef bint alone
         for depth, (w_io, b_o) in enumerate(zip(*params)):
             layer = self.layers + depth
-            if depth == 0 and self.sparse or layer.outputs % 16 == 0 and not copy:
-                view = w_io
+            alone = self.capacity == 1 and layer.half == NULL  # its sums are not in two halves
+            if (depth == 0 and self.sparse) or ((layer.outputs % 16 == 0 or alone) and not copy):
                 self.read_from.append(w_io)
-                layer.w_read, layer.panel_step, layer.row_step = &view[0, 0], PANEL, layer.outputs
+                layer.w_read = <const real *>_memory_of(w_io)
+                layer.panel_step, layer.row_step = PANEL, layer.outputs
+                if layer.outputs % 16 and not (depth == 0 and self.sparse):
+                    layer.every = self.numbers_up_to(layer.inputs)
             else:
                 layer.w_read = self.panels(w_io)
                 layer.panel_step, layer.row_step = layer.inputs * PANEL, 0
@@ -1213,18 +1253,6 @@ cdef class _Training(_Network):
                     _collect(layer.v, state.v.weights[depth], layer.inputs)
                 _collect(layer.v_b, state.v.biases[depth][None], 1)
         return 0
-
-
-cdef const char *_memory_of(array) except? NULL:
-    """Where an array's numbers are; it must live on.
-
-    By way of the plain buffer, since a typed view would cost as much as predicting a row.
-    """
-    cdef Py_buffer memory
-    PyObject_GetBuffer(array, &memory, PyBUF_SIMPLE)
-    cdef const char *numbers = <const char *>memory.buf
-    PyBuffer_Release(&memory)
-    return numbers
 
 
 cdef Rows _rows(x_ni) except *:
@@ -1530,48 +1558,77 @@ cdef void predict_rows(
                 )
 
 
-def predict(params, x_ni, double scale, spec, long threads, real[:, ::1] out_nk):
-    """Probabilities: see reference.predict. A row's bits do not depend on the rows beside it."""
-    cdef long count = x_ni.shape[0], blocks = (count + PANEL - 1) // PANEL
-    if count == 0:
-        return
-    cdef bint independent = spec.loss == "sigmoid"
-    cdef long capacity = min(count, PANEL)
-    cdef _Network shared = _Network(spec, capacity)
-    shared.read(params, copy=blocks > 2)
-    cdef Rows rows
-    cdef SparseRows sparse
-    if shared.sparse:
-        sparse = _sparse_rows(shared, x_ni, scale)
-    else:
-        rows = _rows(x_ni)
-    cdef long longest = longest_row(&sparse, NULL, count) if shared.sparse else 0
-    threads = min(threads, blocks)
-    # Threads take blocks when they have time: one that begins late does not hold up the others.
-    cdef long at_once = max(1, min(4, blocks // (4 * threads)))
+cdef struct Asked:
+    Rows rows            # or, not null,
+    SparseRows *sparse
+    long longest         # entries of one of those
+    long count, blocks
+    long at_once         # blocks that a thread takes at once
+    real scale
+    bint independent
+    real *out
+
+
+cdef int _predict_blocks(_Network network, _Network shared, const Asked *asked) except -1:
+    """Blocks of rows, as long as there are any that nobody has begun."""
+    cdef long inputs = 0 if network.sparse else network.layers.inputs, block, first, last
+    cdef real *x = network.numbers(network.capacity * padded(inputs))
+    cdef uint64_t *mask = network.bits(network.capacity * panels_of(inputs))
+    cdef Entries entries = _entries(network, asked.longest)
+    with nogil:
+        while True:
+            first = team_claim(&shared.claimed, asked.at_once)
+            if first >= asked.blocks:
+                break
+            last = min(first + asked.at_once, asked.blocks)
+            for block in range(first, last):
+                predict_rows(
+                    network.layers, network.depth, network.capacity, x, mask, &asked.rows,
+                    asked.sparse, &entries, asked.scale, asked.independent, block * PANEL,
+                    min(asked.count, (block + 1) * PANEL), min(asked.count, last * PANEL),
+                    asked.out,
+                )
+    return 0
+
+
+cdef int _predict_on_threads(
+    _Network shared, spec, const Asked *asked, long threads
+) except -1:
+    """They take blocks when they have time: one that begins late does not hold up the others."""
 
     def job(long thread):
-        cdef _Network network = _Network(spec, capacity) if thread else shared
-        cdef long inputs = 0 if network.sparse else spec.sizes[0], block, first, last
-        cdef real *x = network.numbers(capacity * padded(inputs))
-        cdef uint64_t *mask = network.bits(capacity * panels_of(inputs))
-        cdef Entries entries = _entries(network, longest)
+        cdef _Network network = _Network(spec, shared.capacity) if thread else shared
         network.share_weights(shared)
-        with nogil:
-            while True:
-                first = team_claim(&shared.claimed, at_once)
-                if first >= blocks:
-                    break
-                last = min(first + at_once, blocks)
-                for block in range(first, last):
-                    predict_rows(
-                        network.layers, network.depth, capacity, x, mask, &rows,
-                        &sparse if network.sparse else NULL, &entries, <real>scale, independent,
-                        block * PANEL, min(count, (block + 1) * PANEL), min(count, last * PANEL),
-                        &out_nk[0, 0],
-                    )
+        _predict_blocks(network, shared, asked)
 
     run_team(job, threads)
+    return 0
+
+
+def predict(params, x_ni, double scale, spec, long threads, out_nk):
+    """Probabilities: see reference.predict. A row's bits do not depend on the rows beside it."""
+    cdef Asked asked
+    cdef SparseRows sparse
+    asked.count = x_ni.shape[0]
+    if asked.count == 0:
+        return
+    asked.blocks = (asked.count + PANEL - 1) // PANEL
+    cdef _Network shared = _Network(spec, min(asked.count, PANEL))
+    shared.read(params, copy=asked.blocks > 2)
+    asked.sparse, asked.longest = NULL, 0
+    if shared.sparse:
+        sparse = _sparse_rows(shared, x_ni, scale)
+        asked.sparse, asked.longest = &sparse, longest_row(&sparse, NULL, asked.count)
+    else:
+        asked.rows = _rows(x_ni)
+    asked.scale, asked.independent = <real>scale, spec.loss == "sigmoid"
+    asked.out = <real *>_memory_of(out_nk)
+    threads = min(threads, asked.blocks)
+    asked.at_once = max(1, min(4, asked.blocks // (4 * threads)))
+    if threads == 1:
+        _predict_blocks(shared, shared, &asked)
+    else:
+        _predict_on_threads(shared, spec, &asked, threads)
 
 
 def multiply_add_peak(long threads, double seconds=0.3):
