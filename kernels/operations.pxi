@@ -40,7 +40,6 @@ cdef extern from "simd/loops.h" nogil:
     enum: RELU, TANH, LOGISTIC, IDENTITY
     enum: ADAM, SGD, NESTEROV
     enum: BYTES, FLOATS, DOUBLES
-    enum: LATE_STEPS
 
     ctypedef struct step_numbers:
         real step_size, epsilon, l2, keep, beta1, rest1, beta2, rest2
@@ -71,11 +70,8 @@ cdef extern from "simd/loops.h" nogil:
         void (*gradient_turned)(const real *g, long inputs, real *out, long ldo) noexcept nogil
         void (*column_sums)(const real *delta, long ldd, long rows, real *out,
                             long width) noexcept nogil
-        void (**update)(real *p, real *m, real *v, const real *g, long count,
+        real (**update)(real *p, real *m, real *v, const real *g, long count,
                         const step_numbers *numbers) noexcept nogil
-        void (**update_late)(real *p, real *m, real *v, const real *g, long count,
-                             const step_numbers *numbers, long steps,
-                             real *squares) noexcept nogil
         void (*add)(real *x, const real *y, long count) noexcept nogil
         void (**activate)(real *x, long ldx, uint64_t *mask, long first, long last,
                           long columns) noexcept nogil
@@ -616,7 +612,7 @@ cdef struct Plan:
     Rows rows
     real scale
     bint dense
-    Late *late              # the first layer of rows of which only the entries are stored, or null
+    Sparse *sparse          # the first layer of rows of which only the entries are stored, or null
     const int32_t *order
     const int32_t *targets  # or null, and
     const real *soft        # the target distributions
@@ -720,10 +716,8 @@ cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
                 plan.soft + row * classes, classes, plan.batch_soft[step & 1], plan.capacity, s
             )
         plan.batch_weights[step & 1][s] = plan.weights[row]
-    if plan.late != NULL:
-        collect_entries(
-            plan.late, plan.order + step * plan.batch, rows, step - plan.first, thread
-        )
+    if plan.sparse != NULL:
+        collect_entries(plan.sparse, plan.order + step * plan.batch, rows, thread)
         return
     for part in range(begin, share(parts, thread + 1, plan.threads)):
         half = part // rows
@@ -773,9 +767,9 @@ cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
     cdef long parts = pairs * halves * groups
     cdef long part = share(parts, thread, plan.threads)
     cdef long end = share(parts, thread + 1, plan.threads), panel, stop, run_of, width
-    if plan.late != NULL:
+    if plan.sparse != NULL:
         sum_entries_of_rows(
-            layer, &plan.late.rows, &plan.late.buckets[thread].entries,
+            layer, &plan.sparse.rows, &plan.sparse.buckets[thread].entries,
             plan.order + step * plan.batch, plan.capacity,
             share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads),
         )
@@ -867,16 +861,36 @@ cdef void update_bias(
     )
 
 
-cdef inline long first_in_panels(const Plan *plan) noexcept nogil:
-    """The first layer whose weights are in panels."""
-    return 0 if plan.late == NULL else 1
+cdef inline long sums_of(const Plan *plan, long depth) noexcept nogil:
+    """How many sums of squares the update of a layer leaves."""
+    if depth == 0 and plan.sparse != NULL:
+        return runs_of(plan.layers)
+    return parts_of(plan.layers + depth)
+
+
+cdef void update_entries(
+    Plan *plan, long rows, long thread, const step_numbers *numbers,
+    const step_numbers *bias_numbers
+) noexcept nogil:
+    """A thread's share of the first layer of rows of which only the entries are stored."""
+    cdef const Layer *layer = plan.layers
+    cdef long panels = panels_of(layer.outputs), panel, r = thread
+    for panel in range(
+        share(panels, thread, plan.threads), share(panels, thread + 1, plan.threads)
+    ):
+        update_bias(plan, layer, panel, rows, bias_numbers)
+    while r < runs_of(layer):
+        plan.squares[r] = update_run(
+            plan.sparse, layer, plan.capacity, r, thread, plan.rule, numbers
+        )
+        r += plan.threads
 
 
 cdef void update_phase(
     Plan *plan, long step, long thread, const step_numbers *numbers
 ) noexcept nogil:
     cdef long rows = rows_of(plan, step), depth, begin, end, part, panel, turned_panel, blocks
-    cdef long group, stop, done, panels
+    cdef long group, stop, done
     cdef Layer *layer
     cdef Part at
     cdef const real *x
@@ -886,17 +900,11 @@ cdef void update_phase(
     cdef step_numbers bias_numbers = numbers[0]
     bias_numbers.l2 = 0
     bias_numbers.keep = 1
-    if plan.late != NULL:
-        layer = plan.layers
-        panels = panels_of(layer.outputs)
-        for panel in range(
-            share(panels, thread, plan.threads), share(panels, thread + 1, plan.threads)
-        ):
-            update_bias(plan, layer, panel, rows, &bias_numbers)
-        update_late(plan.late, layer, plan.capacity, thread)
-        if ends_late(plan.late, step - plan.first):
-            catch_up_with_all(plan.late, step + 1 - plan.first, thread)
-    for depth in range(first_in_panels(plan), plan.depth):
+    for depth in range(plan.depth):
+        if depth == 0 and plan.sparse != NULL:
+            update_entries(plan, rows, thread, numbers, &bias_numbers)
+            squares += sums_of(plan, 0)
+            continue
         layer = plan.layers + depth
         x = plan.layers[depth - 1].a if depth else plan.x[step & 1]
         mask = plan.layers[depth - 1].a_mask if depth else plan.x_mask[step & 1]
@@ -940,15 +948,13 @@ cdef void finish_loss(Plan *plan, long step) noexcept nogil:
     for s in range(rows):
         total += weights[s]
         loss += weights[s] * plan.loss[s]
-    for depth in range(first_in_panels(plan), plan.depth):
-        parts += parts_of(plan.layers + depth)
+    for depth in range(plan.depth):
+        parts += sums_of(plan, depth)
     for part in range(parts):
         squares += plan.squares[part]
     plan.losses[step - plan.first] = (
         (loss / total if total else 0) + plan.l2[step] / 2 * squares
     )
-    if plan.late != NULL and ends_late(plan.late, step - plan.first):
-        add_late_squares(plan.late, plan.l2 + plan.first, step - plan.first, plan.losses)
 
 
 cdef step_numbers rounded(
@@ -961,13 +967,6 @@ cdef step_numbers rounded(
     numbers.beta1, numbers.rest1 = <real>beta1, <real>(1 - beta1)
     numbers.beta2, numbers.rest2 = <real>beta2, <real>(1 - beta2)
     return numbers
-
-
-cdef step_numbers numbers_of(const Plan *plan, long step) noexcept nogil:
-    return rounded(
-        plan.step_size[step], plan.epsilon[step], plan.l2[step], plan.decay[step], plan.beta1,
-        plan.beta2,
-    )
 
 
 cdef inline void meet(Plan *plan, stopwatch *watch) noexcept nogil:
@@ -996,7 +995,10 @@ cdef void work(Plan *plan, long thread) noexcept nogil:
         middle_phase(plan, step, thread)
         stopwatch_lap(&watch, MIDDLE)
         meet(plan, &watch)
-        numbers = numbers_of(plan, step)
+        numbers = rounded(
+            plan.step_size[step], plan.epsilon[step], plan.l2[step], plan.decay[step], plan.beta1,
+            plan.beta2,
+        )
         update_phase(plan, step, thread, &numbers)
         stopwatch_lap(&watch, UPDATE)
         if step + 1 < plan.last:
@@ -1318,9 +1320,9 @@ def train_steps(
             )
         plan.batch_weights[depth] = <double *>training.room(capacity * sizeof(double))
     if training.sparse:
-        plan.late = _late(training, data.x_ni, data.scale)
-    for depth in range(first_in_panels(plan), training.depth):
-        parts += parts_of(training.layers + depth)
+        plan.sparse = _sparse(training, data.x_ni, data.scale)
+    for depth in range(training.depth):
+        parts += sums_of(plan, depth)
     plan.squares, plan.loss = training.numbers(parts), training.numbers(capacity)
     losses_t = np.empty(last - first)
     cdef double[::1] losses = losses_t

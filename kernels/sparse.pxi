@@ -1,20 +1,15 @@
 # Rows of which only the entries are stored (scipy.sparse's CSR), and the first layer over them, for
 # operations.pxi.
 #
-# Of 100,000 inputs a batch of 200 texts has a tenth, most of them in one row. All weights move in
-# every step, by their moments and the penalty, but nobody reads those of an input that is not in
-# the batch. So they lag behind: the steps that an input's weights have missed are made up, one
-# after the other in registers, when it comes up in a batch again, and after LATE_STEPS steps those
-# of all inputs. Weights and moments, which no cache holds, are read and written a fifth as often,
-# and not a bit differs from taking every step in time.
-#
-# A thread owns every n-th run of inputs. It alone changes their weights, which stay where the
-# caller has them.
+# The weights of an input are a row of the matrix where the caller has it: nothing is copied into
+# panels. A thread owns every n-th run of inputs, so that all have some of the frequent ones, and it
+# alone changes their weights. Every step moves them all, by their moments and the penalty, whatever
+# the batch has a gradient for: in one pass over weights and moments, which no cache may hold.
 
 cdef class _Network  # operations.pxi
 cdef class _Training(_Network)
 
-cdef enum: OWNED = 16  # inputs of a run: a cache line of `taken`
+cdef enum: OWNED = 16  # inputs of a run: so many neighbours without an entry are moved at once
 
 cdef struct SparseRows:
     const int64_t *start  # of each row's entries, and where the last one's end
@@ -95,6 +90,13 @@ cdef struct Bucket:
     real *gradient     # of the weights of one input
 
 
+cdef struct Sparse:
+    SparseRows rows
+    long threads
+    int32_t *slot    # of each input that is in the batch: which column of its owner's bucket; or -1
+    Bucket *buckets  # one for every thread
+
+
 cdef void find_entries(
     const SparseRows *rows, const int32_t *order, long count, long thread, long threads,
     Bucket *bucket
@@ -115,7 +117,7 @@ cdef void find_entries(
 
 
 cdef void sort_entries(Bucket *bucket, int32_t *slot) noexcept nogil:
-    """The entries found, by column. slot: of each input; below 0, as it is again in the end."""
+    """The entries found, by column. slot: of each input; below 0 as yet."""
     cdef long e, n, columns = 0, begin = 0
     cdef int64_t at
     cdef Entries found = bucket.found, sorted = bucket.sorted
@@ -135,8 +137,6 @@ cdef void sort_entries(Bucket *bucket, int32_t *slot) noexcept nogil:
         sorted.values[end[n]] = found.values[e]
         sorted.at[end[n]] = bucket.found_in[e]
         end[n] += 1
-    for n in range(columns):
-        slot[column[n]] = -1
     bucket.columns = columns
 
 
@@ -154,114 +154,45 @@ cdef void gradient_of_column(
         )
 
 
-# Weights that lag behind. Steps count from the first one of the call.
-
-cdef struct Late:
-    SparseRows rows
-    long inputs, outputs, steps, threads
-    int rule
-    real *w
-    real *m
-    real *v
-    const step_numbers *numbers  # of every step
-    int32_t *taken          # how many steps the weights of each input have taken
-    int32_t *slot
-    real *squares           # (inputs, LATE_STEPS): of an input's weights before each step
-    double *run_squares     # (LATE_STEPS, runs): of all inputs of a run
-    Bucket *buckets         # one for every thread
-
-
-cdef inline long runs_of(const Late *late) noexcept nogil:
-    return (late.inputs + OWNED - 1) // OWNED
-
-
-cdef inline bint ends_late(const Late *late, long step) noexcept nogil:
-    """Whether after this step no weight lags behind."""
-    return (step + 1) % LATE_STEPS == 0 or step + 1 == late.steps
-
-
-cdef inline void take_steps(
-    Late *late, int64_t column, const real *gradient, long steps
-) noexcept nogil:
-    """The next steps of the weights of an input, the first of them with this gradient."""
-    cdef long at = column * late.outputs, taken = late.taken[column]
-    run.update_late[late.rule](
-        late.w + at, late.m + at, late.v + at, gradient, late.outputs, late.numbers + taken, steps,
-        late.squares + column * LATE_STEPS + taken % LATE_STEPS,
-    )
-    late.taken[column] = <int32_t>(taken + steps)
-
-
-cdef inline void prefetch_weights(const Late *late, int64_t column) noexcept nogil:
-    cdef long at = column * late.outputs, size = late.outputs * sizeof(real)
-    prefetch(late.w + at, size)
-    prefetch(late.m + at, size)
-    if late.rule == ADAM:
-        prefetch(late.v + at, size)
-
-
-cdef void catch_up(Late *late, int64_t column, long step) noexcept nogil:
-    """All steps that the weights of an input have missed before this one."""
-    cdef long missed = step - late.taken[column]
-    if missed:
-        take_steps(late, column, NULL, missed)
-
-
 cdef void collect_entries(
-    Late *late, const int32_t *order, long rows, long step, long thread
+    Sparse *sparse, const int32_t *order, long rows, long thread
 ) noexcept nogil:
-    """The entries of a batch, whose weights catch up."""
-    cdef Bucket *bucket = late.buckets + thread
-    cdef long n
-    find_entries(&late.rows, order, rows, thread, late.threads, bucket)
-    sort_entries(bucket, late.slot)
-    for n in range(bucket.columns):
-        if n + 2 < bucket.columns:
-            prefetch_weights(late, bucket.column[n + 2])
-        catch_up(late, bucket.column[n], step)
-
-
-cdef void update_late(
-    Late *late, const Layer *layer, long capacity, long thread
-) noexcept nogil:
-    """The step of the weights that the batch has a gradient for."""
-    cdef Bucket *bucket = late.buckets + thread
+    """A thread's own of the entries of a batch, in place of those of the batch before."""
+    cdef Bucket *bucket = sparse.buckets + thread
     cdef long n
     for n in range(bucket.columns):
-        if n + 2 < bucket.columns:
-            prefetch_weights(late, bucket.column[n + 2])
-        gradient_of_column(layer, capacity, n, bucket)
-        take_steps(late, bucket.column[n], bucket.gradient, 1)
+        sparse.slot[bucket.column[n]] = -1
+    find_entries(&sparse.rows, order, rows, thread, sparse.threads, bucket)
+    sort_entries(bucket, sparse.slot)
 
 
-cdef void catch_up_with_all(Late *late, long step, long thread) noexcept nogil:
-    """All inputs of a thread, and the sums of their squares before the steps since last time."""
-    cdef long steps = (step - 1) % LATE_STEPS + 1, r, t, column, last
-    cdef double *sums
-    r = thread
-    while r < runs_of(late):
-        last = min((r + 1) * OWNED, late.inputs)
-        sums = late.run_squares + r
-        for t in range(steps):
-            sums[t * runs_of(late)] = 0
-        for column in range(r * OWNED, last):
-            catch_up(late, column, step)
-            for t in range(steps):
-                sums[t * runs_of(late)] += late.squares[column * LATE_STEPS + t]
-        r += late.threads
+cdef inline long runs_of(const Layer *layer) noexcept nogil:
+    return (layer.inputs + OWNED - 1) // OWNED
 
 
-cdef void add_late_squares(
-    const Late *late, const double *l2, long step, double *losses
+cdef real update_run(
+    Sparse *sparse, const Layer *layer, long capacity, long r, long thread, int rule,
+    const step_numbers *numbers
 ) noexcept nogil:
-    """The penalty on these weights, for all losses from the step after the last time to this."""
-    cdef long first = step // LATE_STEPS * LATE_STEPS, t, r
-    cdef double squares
-    for t in range(first, step + 1):
-        squares = 0
-        for r in range(runs_of(late)):
-            squares += late.run_squares[(t - first) * runs_of(late) + r]
-        losses[t] += l2[t] / 2 * squares
+    """The rule on the weights of a run of inputs. Returns the sum of their squares before."""
+    cdef Bucket *bucket = sparse.buckets + thread
+    cdef long column = r * OWNED, last = min(column + OWNED, layer.inputs), next, at
+    cdef real squares = 0
+    cdef const real *gradient
+    while column < last:
+        next, gradient, at = column + 1, NULL, column * layer.outputs
+        if sparse.slot[column] >= 0:
+            gradient_of_column(layer, capacity, sparse.slot[column], bucket)
+            gradient = bucket.gradient
+        else:
+            while next < last and sparse.slot[next] < 0:
+                next += 1
+        squares += run.update[rule](
+            layer.w + at, layer.m + at, layer.v + at, gradient, (next - column) * layer.outputs,
+            numbers,
+        )
+        column = next
+    return squares
 
 
 # What calls need to have at hand.
@@ -327,34 +258,22 @@ cdef int32_t *_slots(_Network network) except NULL:
     return slot
 
 
-cdef Late *_late(_Training training, x_ni, double scale) except NULL:
-    """The first layer of a training whose plan is made otherwise."""
+cdef Sparse *_sparse(_Training training, x_ni, double scale) except NULL:
+    """What the plan of a training needs, which is made otherwise."""
     cdef Plan *plan = &training.plan
-    cdef Layer *layer = plan.layers
-    cdef Late *late = <Late *>training.room(sizeof(Late))
-    cdef step_numbers *numbers
-    cdef long most = 0, longest, step, thread, runs
-    late.rows = _sparse_rows(training, x_ni, scale)
-    late.inputs, late.outputs, late.rule = layer.inputs, layer.outputs, plan.rule
-    late.steps, late.threads = plan.last - plan.first, plan.threads
-    late.w, late.m, late.v = layer.w, layer.m, layer.v
-    late.taken = <int32_t *>training.room(late.inputs * sizeof(int32_t))
-    late.slot = _slots(training)
-    late.squares = training.numbers(late.inputs * LATE_STEPS)
-    runs = runs_of(late)
-    late.run_squares = <double *>training.room(runs * LATE_STEPS * sizeof(double))
-    numbers = <step_numbers *>training.room(late.steps * sizeof(step_numbers))
+    cdef Sparse *sparse = <Sparse *>training.room(sizeof(Sparse))
+    cdef long most = 0, longest, step, thread
+    sparse.rows, sparse.threads = _sparse_rows(training, x_ni, scale), plan.threads
+    sparse.slot = _slots(training)
     for step in range(plan.first, plan.last):
-        numbers[step - plan.first] = numbers_of(plan, step)
         most = max(most, entries_of(
-            &late.rows, plan.order, step * plan.batch, step * plan.batch + rows_of(plan, step)
+            &sparse.rows, plan.order, step * plan.batch, step * plan.batch + rows_of(plan, step)
         ))
-    late.numbers = numbers
-    longest = longest_row(&late.rows, plan.order, plan.count)
-    late.buckets = <Bucket *>training.room(late.threads * sizeof(Bucket))
-    for thread in range(late.threads):
-        late.buckets[thread] = _bucket(training, longest, most)
-    return late
+    longest = longest_row(&sparse.rows, plan.order, plan.count)
+    sparse.buckets = <Bucket *>training.room(plan.threads * sizeof(Bucket))
+    for thread in range(plan.threads):
+        sparse.buckets[thread] = _bucket(training, longest, most)
+    return sparse
 
 
 cdef int _forward_entries(_Network network, x_bi) except -1:

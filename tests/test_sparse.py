@@ -67,7 +67,7 @@ def test_an_entry_left_out_is_caught(backend, leaves_out):
         check(Wrong, case)
 
 
-# A batch of 1 makes weights lag behind; 75 steps are more than they may.
+# In a batch of 1 most inputs have no entry, and neighbours are moved at once.
 @pytest.mark.parametrize("sizes", [(1, 1), (7, 10), (63, 65, 7), (200, 129, 63, 10)])
 @pytest.mark.parametrize(("batch_size", "dropout"), [(1, 0.0), (2, 0.4), (10, 0.0), (75, 0.4)])
 @pytest.mark.parametrize("rows_dtype", [np.uint8, np.float32, np.float64])

@@ -24,9 +24,6 @@
  * weights, of which a panel has four. */
 enum { PANEL = 64, OUTPUTS = 16, GROUPS = PANEL / OUTPUTS };
 
-/* How many steps an input that does not come up in any batch may lag behind: operations.pxi. */
-enum { LATE_STEPS = 16 };
-
 /* What a spec chooses, by number: kernels/reference.py, activate and update. Rows of a data set are
  * uint8, float32 or float64. */
 enum { RELU, TANH, LOGISTIC, IDENTITY, ACTIVATIONS };
@@ -90,15 +87,10 @@ typedef struct {
     /* out[c] = sum over s of delta[s][c], the gradient of a bias. */
     void (*column_sums)(const real *delta, long ldd, long rows, real *out, long width);
 
-    /* The rule on `count` numbers whose gradients are g. v is Adam's alone. */
-    void (*update[RULES])(real *p, real *m, real *v, const real *g, long count,
+    /* The rule on `count` numbers whose gradients are g, or all zero if g is null. v is Adam's alone.
+     * Returns the sum of p's squares before. */
+    real (*update[RULES])(real *p, real *m, real *v, const real *g, long count,
                           const step_numbers *numbers);
-
-    /* `steps` steps of the rule on `count` numbers, at most LATE_STEPS, each step with numbers of its
-     * own: the first with the gradient g, the others, and the first if g is null, with a gradient of
-     * zero. squares[t] is the sum of p's squares before step t. */
-    void (*update_late[RULES])(real *p, real *m, real *v, const real *g, long count,
-                               const step_numbers *numbers, long steps, real *squares);
 
     /* x += y; count is a multiple of 16. */
     void (*add)(real *x, const real *y, long count);

@@ -289,15 +289,17 @@ INLINE vec nesterov(vec w, vec *m, vec *v, vec g, const numbers_in_lanes *n)
     return fma_(n->keep, w, fma_(n->beta1, *m, -step));
 }
 
-/* One vector in memory; v is neither read nor written but by Adam. */
-INLINE vec move(step_rule rule, real *p, real *m, real *v, vec g, const numbers_in_lanes *n)
+/* One vector in memory, of which the first `count` lanes are there; v is neither read nor written
+ * but by Adam. */
+INLINE vec move(step_rule rule, real *p, real *m, real *v, vec g, long count,
+                const numbers_in_lanes *n)
 {
-    vec mean = load(m), square = rule == adam ? load(v) : splat(0);
-    vec w = rule(load(p), &mean, &square, g, n);
-    store(m, mean);
+    vec mean = load_first(m, count), square = rule == adam ? load_first(v, count) : splat(0);
+    vec w = rule(load_first(p, count), &mean, &square, g, n);
+    store_first(m, count, mean);
     if (rule == adam)
-        store(v, square);
-    store(p, w);
+        store_first(v, count, square);
+    store_first(p, count, w);
     return w;
 }
 
@@ -316,7 +318,7 @@ INLINE real update_turned_by(step_rule rule, const real *g, long inputs, real *w
                 long at = (k + i) * ldw + o;
                 vec before = load(w + at);
                 squares = fma_(before, before, squares);
-                t[i] = move(rule, w + at, m + at, v + at, t[i], &lanes);
+                t[i] = move(rule, w + at, m + at, v + at, t[i], LANES, &lanes);
             }
             if (turned) {
                 turn_square(t);
@@ -353,71 +355,18 @@ static void column_sums(const real *delta, long ldd, long rows, real *out, long 
     }
 }
 
-INLINE void update_by(step_rule rule, real *p, real *m, real *v, const real *g, long count,
+INLINE real update_by(step_rule rule, real *p, real *m, real *v, const real *g, long count,
                       const step_numbers *numbers)
 {
     const numbers_in_lanes lanes = in_lanes(numbers);
-    long i = 0;
-    for (; i + LANES <= count; i += LANES)
-        move(rule, p + i, m + i, v + i, load(g + i), &lanes);
-    if (i < count) { /* the rest, in a vector of its own */
-        real rest[4][LANES] = {{0}};
-        size_t size = (size_t)(count - i) * sizeof(real);
-        memcpy(rest[0], p + i, size);
-        memcpy(rest[1], m + i, size);
-        memcpy(rest[2], v + i, size);
-        memcpy(rest[3], g + i, size);
-        move(rule, rest[0], rest[1], rest[2], load(rest[3]), &lanes);
-        memcpy(p + i, rest[0], size);
-        memcpy(m + i, rest[1], size);
-        memcpy(v + i, rest[2], size);
+    vec squares = splat(0);
+    for (long i = 0; i < count; i += LANES) {
+        vec before = load_first(p + i, count - i);
+        squares = fma_(before, before, squares);
+        move(rule, p + i, m + i, v + i, g ? load_first(g + i, count - i) : splat(0), count - i,
+             &lanes);
     }
-}
-
-/* Vectors whose steps are in registers at once: a step waits for the one before it, and four hide
- * the latency of a root and a division. */
-enum { LATE = VECTOR_BYTES == 64 ? 4 : 2 };
-
-INLINE void update_late_n(step_rule rule, real *p, real *m, real *v, const real *g, long count,
-                          const step_numbers *numbers, long steps, vec *squares, const int n)
-{
-    vec w[LATE], mean[LATE], square[LATE], gradient[LATE];
-    for (int j = 0; j < n; j++) {
-        w[j] = load_first(p + j * LANES, count);
-        mean[j] = load_first(m + j * LANES, count);
-        square[j] = rule == adam ? load_first(v + j * LANES, count) : splat(0);
-        gradient[j] = g ? load_first(g + j * LANES, count) : splat(0);
-    }
-    for (long t = 0; t < steps; t++) {
-        const numbers_in_lanes lanes = in_lanes(numbers + t);
-        for (int j = 0; j < n; j++) {
-            vec before = count < LANES ? first_lanes(w[j], count, splat(0)) : w[j];
-            squares[t] = fma_(before, before, squares[t]);
-            w[j] = rule(w[j], mean + j, square + j, gradient[j], &lanes);
-            gradient[j] = splat(0);
-        }
-    }
-    for (int j = 0; j < n; j++) {
-        store_first(p + j * LANES, count, w[j]);
-        store_first(m + j * LANES, count, mean[j]);
-        if (rule == adam)
-            store_first(v + j * LANES, count, square[j]);
-    }
-}
-
-INLINE void update_late_by(step_rule rule, real *p, real *m, real *v, const real *g, long count,
-                           const step_numbers *numbers, long steps, real *squares)
-{
-    vec sums[LATE_STEPS] = {{0}};
-    long i = 0;
-    for (; i + LATE * LANES <= count; i += LATE * LANES)
-        update_late_n(rule, p + i, m + i, v + i, g ? g + i : g, LANES, numbers, steps, sums, LATE);
-    for (; i + LANES <= count; i += LANES)
-        update_late_n(rule, p + i, m + i, v + i, g ? g + i : g, LANES, numbers, steps, sums, 1);
-    if (i < count)
-        update_late_n(rule, p + i, m + i, v + i, g ? g + i : g, count - i, numbers, steps, sums, 1);
-    for (long t = 0; t < steps; t++)
-        squares[t] = sum_of(sums[t]);
+    return sum_of(squares);
 }
 
 #define FUNCTIONS_OF_RULE(rule)                                                                 \
@@ -426,15 +375,10 @@ INLINE void update_late_by(step_rule rule, real *p, real *m, real *v, const real
     {                                                                                           \
         return update_turned_by(rule, g, inputs, w, m, v, ldw, turned, ldt, numbers);           \
     }                                                                                           \
-    static void rule##_flat(real *p, real *m, real *v, const real *g, long count,               \
+    static real rule##_flat(real *p, real *m, real *v, const real *g, long count,               \
                             const step_numbers *numbers)                                        \
     {                                                                                           \
-        update_by(rule, p, m, v, g, count, numbers);                                            \
-    }                                                                                           \
-    static void rule##_late(real *p, real *m, real *v, const real *g, long count,               \
-                            const step_numbers *numbers, long steps, real *squares)             \
-    {                                                                                           \
-        update_late_by(rule, p, m, v, g, count, numbers, steps, squares);                       \
+        return update_by(rule, p, m, v, g, count, numbers);                                     \
     }
 FUNCTIONS_OF_RULE(adam)
 FUNCTIONS_OF_RULE(sgd)
@@ -672,7 +616,6 @@ const loops TABLE = {
     gradient_turned,
     column_sums,
     OF_EACH_RULE(flat),
-    OF_EACH_RULE(late),
     add,
     OF_EACH_ACTIVATION(rows),
     drop_out,
