@@ -451,9 +451,9 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             self.validation_loss_curve_: list[float] | None = None
 
     def _network(
-        self, x_ni: Any = None, training: bool = False, dtype: Any = None, batch_size: int = 1
+        self, x_ni: Any = None, batch_size: int = 0, training: bool = False, dtype: Any = None
     ) -> Network:
-        """The network as it is now, for these rows (None: dense ones), so many at once.
+        """The network as it is now, for these rows (None: dense ones), in batches (0: in one).
 
         dtype : to compute in, if it is not that of the weights. In training coefs_ and intercepts_
         become the arrays that change.
@@ -484,7 +484,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         if training:
             self.coefs_, self.intercepts_ = coefs, intercepts
         params = Layers(tuple(coefs), tuple(intercepts))
-        return Network.of(spec, params, 1.0, self.backend, self.n_threads, batch_size)
+        rows = 1 if x_ni is None else x_ni.shape[0]
+        return Network.of(spec, params, 1.0, self.backend, self.n_threads, batch_size or rows, rows)
 
     def _new_solver(self) -> Solver:
         if self.solver == "sgd":
@@ -500,7 +501,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     def _fit_lbfgs(self, x_ni: Any, targets_n: NDArray, weights_n: Any, context: Any) -> None:
         """In float64, as scikit-learn does whatever the rows are: a line search needs it."""
         dtype = self.coefs_[0].dtype
-        network = self._network(x_ni, dtype=np.float64, batch_size=x_ni.shape[0])
+        network = self._network(x_ni, dtype=np.float64)
         if targets_n.ndim == 2:
             targets_n = targets_n.astype(np.float64)
         self.backend_ = name_of(network.backend)
@@ -541,7 +542,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             x_ni, targets_n = x_ni[kept], targets_n[kept]
             weights_n = None if weights_n is None else weights_n[kept]
         batch_size = self._batch_size(x_ni.shape[0])
-        network = self._network(x_ni, training=True, batch_size=batch_size)
+        network = self._network(x_ni, batch_size, training=True)
         self.backend_ = name_of(network.backend)
         epochs = self._plan(network, x_ni, targets_n, weights_n, batch_size)
         try:
@@ -728,7 +729,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         x_ni = validate_data(
             self, X, accept_sparse="csr", dtype=_kept_dtypes(X), order="C", reset=False
         )
-        network = self._network(x_ni, batch_size=x_ni.shape[0])
+        network = self._network(x_ni)
         if type(X) is np.ndarray and not hasattr(self, "feature_names_in_"):
             self._short_way.remember(network, (self.activation, self.backend))
         return self._probabilities(x_ni, network)

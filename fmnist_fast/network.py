@@ -45,15 +45,21 @@ SAMPLED_ROWS = 1000
 # three meetings of the team take a few; float64 takes twice as long.
 WORK_PER_THREAD = 8192 * 64
 
+# The same of all rows of a call: some 3 ms. A thread that has just been started may share a core
+# with the one that waits for it for as long as 1 ms, until the system moves it.
+CALL_PER_THREAD = 1 << 26
+
 
 # More of them only wait for each other: even 16 threads on 2 cores take three times as long as 2.
 THREADS_PER_CORE = 8
 
 
-def worthwhile_threads(spec: Spec, batch_size: int) -> int:
-    """Threads that a network of this size is worth, at most the usable cores."""
-    work = sum(i * o for i, o in spec.shapes) * batch_size * np.dtype(spec.dtype).itemsize // 4
-    return max(1, min(usable_cores(), work // WORK_PER_THREAD))
+def worthwhile_threads(spec: Spec, batch_size: int, rows: int) -> int:
+    """Threads that so many rows of a call are worth, in batches; at most the usable cores."""
+    work = sum(i * o for i, o in spec.shapes) * np.dtype(spec.dtype).itemsize // 4
+    in_step = work * min(batch_size, rows) // WORK_PER_THREAD
+    in_call = work * rows // CALL_PER_THREAD
+    return max(1, min(usable_cores(), in_step, in_call))
 
 
 def random_stream(seed: int, purpose: int, epoch: int = 0, *part: int) -> np.random.Generator:
@@ -101,11 +107,12 @@ class Network:
         backend: str = "auto",
         threads: int | None = None,
         batch_size: int = 64,
+        rows: int = 60_000,
     ) -> "Network":
         """These parameters on the backend of that name, on `threads` threads.
 
-        None: all usable cores, or fewer if a batch of that size is so little work that threads
-        would wait for each other longer than they work. At most 8 for every usable core.
+        None: all usable cores, or fewer if a batch of that size, or so many rows, are so little
+        work that threads would wait longer than they work. At most 8 for every usable core.
 
         Raises: BackendUnavailable; ArgumentError if threads is below 1.
         """
@@ -113,7 +120,7 @@ class Network:
             raise ArgumentError(f"threads is {threads!r}: give a whole number")
         if threads is not None and threads < 1:
             raise ArgumentError(f"threads is {threads}: give at least 1")
-        threads = int(threads or worthwhile_threads(spec, batch_size))
+        threads = int(threads or worthwhile_threads(spec, batch_size, rows))
         threads = min(threads, THREADS_PER_CORE * usable_cores())
         return cls(spec, params, scale, get_backend(backend, spec), threads)
 

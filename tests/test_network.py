@@ -128,12 +128,26 @@ def test_a_small_network_is_not_worth_many_threads(monkeypatch):
         for sizes in ((4, 8, 3), (784, 32, 10), (784, 128, 64, 10))
     ]
     assert threads == [1, 3, 8]
-    small = (Spec((64, 100, 10)), Spec((64, 100, 10), dtype="float64"))
-    params = [Network.random(spec, 0, 1.0, "numpy").params for spec in small]
-    assert [
-        Network.of(spec, param, 1.0, "numpy", batch_size=batch_size).threads
-        for spec, param in zip(small, params)
-        for batch_size in (64, 200)
-    ] == [1, 2, 1, 5]
     assert Network.random(Spec((4, 8, 3)), 0, 1.0, "numpy", threads=8).threads == 8
     assert Network.random(Spec((4, 8, 3)), 0, 1.0, "numpy", threads=1000).threads == 64
+
+
+@pytest.mark.parametrize(
+    ("dtype", "batch_size", "rows", "threads"),
+    [
+        ("float32", 64, 60_000, 1),
+        ("float32", 200, 60_000, 2),
+        ("float64", 200, 60_000, 5),
+        ("float64", 1000, 60_000, 8),
+        ("float64", 200, 1500, 1),
+        ("float32", 60_000, 60_000, 6),
+    ],
+)
+def test_little_work_in_a_step_or_in_a_call_is_not_worth_many_threads(
+    monkeypatch, dtype, batch_size, rows, threads
+):
+    monkeypatch.setattr("fmnist_fast.network.usable_cores", lambda: 8)
+    spec = Spec((64, 100, 10), dtype=dtype)
+    params = Network.random(spec, 0, 1.0, "numpy").params
+    network = Network.of(spec, params, 1.0, "numpy", batch_size=batch_size, rows=rows)
+    assert network.threads == threads
