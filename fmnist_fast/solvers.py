@@ -166,9 +166,11 @@ class Epochs:
         self.count = data.x_ni.shape[0]
         self.steps_of_epoch = -(-self.count // batch_size)
         self.order_n = np.arange(self.count, dtype=np.int32)
-        rows_t = np.full(self.steps_of_epoch, batch_size)
+        rows_t = np.full(self.steps_of_epoch, float(batch_size))
         rows_t[-1] = self.count - batch_size * (self.steps_of_epoch - 1)
-        self.rows_t, self.alike = rows_t, bool((data.weights_n == 1).all())
+        self.rows_t = rows_t
+        # Where all rows count alike, whatever their order, it is the same in every epoch.
+        self.l2_t = self._l2(rows_t) if (data.weights_n == 1).all() else None
         self.pace: Pace | None = None
         self.dropout_seed = 0
         self.done = 0
@@ -179,22 +181,24 @@ class Epochs:
             drawn_n = np.arange(self.count)
             self.random_state.shuffle(drawn_n)
             self.order_n = self.order_n[drawn_n]
-        if self.alike:
-            sums_t = self.rows_t.astype(np.float64)
-        else:
-            sums_t = batch_weights(self.data.weights_n[self.order_n], self.batch_size)
-        l2_t = np.divide(self.alpha, sums_t, out=np.zeros_like(sums_t), where=sums_t > 0)
-        losses: list[NDArray[np.float64]] = []
-        first = 0
+        l2_t = self.l2_t
+        if l2_t is None:
+            weights_n = self.data.weights_n[self.order_n]
+            l2_t = self._l2(batch_weights(weights_n, self.batch_size))
+        total, first = 0.0, 0
         while first < self.steps_of_epoch:
             rates_t = self._rates(self.steps_of_epoch - first)
             if not len(rates_t):
                 break
-            losses.append(self._steps(first, rates_t, l2_t))
-            first += len(rates_t)
-        if not losses:
-            return None
-        return float(np.average(np.concatenate(losses), weights=self.rows_t[:first]))
+            last = first + len(rates_t)
+            total += float(self._steps(first, rates_t, l2_t) @ self.rows_t[first:last])
+            first = last
+        return total / float(self.rows_t[:first].sum()) if first else None
+
+    def _l2(self, weights_t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The penalty of every batch, whose rows weigh so much."""
+        nothing = np.zeros_like(weights_t)
+        return np.divide(self.alpha, weights_t, out=nothing, where=weights_t > 0)
 
     def _rates(self, left: int) -> NDArray[np.float64]:
         """What the learning rate is multiplied by in the next steps of this epoch."""
