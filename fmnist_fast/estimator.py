@@ -409,7 +409,12 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             return None
         weights_n = _check_sample_weight(sample_weight, x_ni, dtype=np.float64)
         if self.class_weight is not None:
-            weights_n = weights_n * compute_sample_weight(self.class_weight, y)
+            of_classes_n = compute_sample_weight(self.class_weight, y)
+            if not (of_classes_n >= 0).all():
+                raise ValueError(
+                    f"class_weight is {self.class_weight!r}: no weight may be negative or NaN."
+                )
+            weights_n = weights_n * of_classes_n
         checked: NDArray[np.float64] = np.ascontiguousarray(weights_n, np.float64)
         return checked
 

@@ -305,6 +305,12 @@ def test_set_output_leaves_arrays(digits):
     assert not hasattr(model, "set_output")  # it is for transformers, in scikit-learn's too
 
 
+@pytest.mark.parametrize("weight", [-1.0, np.nan])
+def test_a_class_weight_that_is_none_is_refused(digits, weight):
+    with pytest.raises(ValueError, match=r"class_weight is .*no weight may be negative or NaN"):
+        MLPClassifier((4,), class_weight={0: weight}).fit(*digits)
+
+
 def test_class_weights_are_sample_weights(digits):
     x_ni, y_n = digits
     weighted = MLPClassifier((8,), max_iter=5, random_state=0, class_weight={0: 3.0, 7: 0.5})
