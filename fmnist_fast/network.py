@@ -45,8 +45,8 @@ SAMPLED_ROWS = 1000
 # three meetings of the team take a few; float64 takes twice as long.
 WORK_PER_THREAD = 8192 * 64
 
-# The same of all rows of a call: some 3 ms. A thread that has just been started may share a core
-# with the one that waits for it for as long as 1 ms, until the system moves it.
+# The same of all rows of a call: some 3 ms. In calls of 1 ms a second thread cost as much again,
+# after a pause: it seems to share a core with the one that waits for it until the system moves it.
 CALL_PER_THREAD = 1 << 26
 
 
@@ -54,12 +54,13 @@ CALL_PER_THREAD = 1 << 26
 THREADS_PER_CORE = 8
 
 
-def worthwhile_threads(spec: Spec, batch_size: int, rows: int) -> int:
+def worthwhile_threads(spec: Spec, batch_size: int, rows: int | None) -> int:
     """Threads that so many rows of a call are worth, in batches; at most the usable cores."""
     work = sum(i * o for i, o in spec.shapes) * np.dtype(spec.dtype).itemsize // 4
-    in_step = work * min(batch_size, rows) // WORK_PER_THREAD
-    in_call = work * rows // CALL_PER_THREAD
-    return max(1, min(usable_cores(), in_step, in_call))
+    threads = min(usable_cores(), work * batch_size // WORK_PER_THREAD)
+    if rows is not None:
+        threads = min(threads, work * rows // CALL_PER_THREAD)
+    return max(1, threads)
 
 
 def random_stream(seed: int, purpose: int, epoch: int = 0, *part: int) -> np.random.Generator:
@@ -107,12 +108,13 @@ class Network:
         backend: str = "auto",
         threads: int | None = None,
         batch_size: int = 64,
-        rows: int = 60_000,
+        rows: int | None = None,
     ) -> "Network":
         """These parameters on the backend of that name, on `threads` threads.
 
-        None: all usable cores, or fewer if a batch of that size, or so many rows, are so little
-        work that threads would wait longer than they work. At most 8 for every usable core.
+        None: all usable cores, or fewer if a batch of that size, or so many rows a call (None: any
+        number), are so little work that threads would wait longer than they work. At most 8 for
+        every usable core.
 
         Raises: BackendUnavailable; ArgumentError if threads is below 1.
         """

@@ -8,6 +8,7 @@ own. Outputs are filled with NaN first; inputs are read-only.
 """
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
@@ -399,3 +400,18 @@ def check_predict(kernels, case, data, got_nk):
         gap = np.abs(z - z.max(axis=1, keepdims=True)).max()
         bound = (2 * gap + 8 + classes) * eps * p + 8 * case.tiny
     assert (np.abs(got_nk - p) <= bound).all()
+
+
+def check_bits(backend, case, data, order_n, steps, *runs):
+    """The same steps end in the same bits for every (threads, where the range is cut)."""
+    expected = None
+    for threads, cuts in runs:
+        state = case.state()
+        losses = [
+            backend.train_steps(state, data, order_n, steps, case.spec, first, last, threads)
+            for first, last in pairwise(cuts)
+        ]
+        got = np.concatenate([flat(state).astype(np.float64), *losses])
+        expected = got if expected is None else expected
+        assert np.array_equal(got, expected)
+    assert np.isfinite(expected).all()
