@@ -222,6 +222,7 @@ cdef struct Layer:
     real *delta             # gradient of the loss at the layer's sums, the same shape
     uint64_t *a_mask        # (panels, rows): which outputs are not zero
     uint64_t *delta_mask
+    long *part_of           # where the update parts of every thread begin, and where the last end
 
 
 cdef inline long row_step(const Layer *layer, long panel) noexcept nogil:
@@ -679,22 +680,45 @@ cdef Part find_part(const Layer *layer, long part) noexcept nogil:
     return found
 
 
-cdef long share_of_parts(const Layer *layer, long thread, long threads) noexcept nogil:
-    """Where the parts of a thread begin, so that all have the same cost."""
-    cdef long blocks = panels_of(layer.inputs), units = padded(layer.inputs) // 16, groups, n, unit
-    cdef long cost = share(units * (padded(layer.outputs) // OUTPUTS), thread, threads)
-    cdef long pair = cost // (units * 2 * GROUPS)
-    if thread == threads:
+cdef inline long units_of(const Layer *layer, long n) noexcept nogil:
+    """What a part of the n-th block costs."""
+    return width_of(layer.inputs, block_in_order(layer, n)) // 16
+
+
+cdef inline long cost_of(const Layer *layer) noexcept nogil:
+    """Of all parts."""
+    return padded(layer.inputs) // 16 * (padded(layer.outputs) // OUTPUTS)
+
+
+cdef long part_at(const Layer *layer, long cost, long *before) noexcept nogil:
+    """The part that begins at this cost of those before it, or is under way; theirs is `before`."""
+    cdef long units = padded(layer.inputs) // 16, pair = cost // (units * 2 * GROUPS)
+    cdef long groups = groups_of(layer, 2 * pair), n = 0, part
+    before[0] = pair * units * 2 * GROUPS
+    if cost >= cost_of(layer):
+        before[0] = cost_of(layer)
         return parts_of(layer)
-    cost -= pair * units * 2 * GROUPS
-    groups = groups_of(layer, 2 * pair)
-    n = 0
-    unit = width_of(layer.inputs, block_in_order(layer, 0)) // 16
-    while cost >= groups * unit:
-        cost -= groups * unit
+    while cost - before[0] >= groups * units_of(layer, n):
+        before[0] += groups * units_of(layer, n)
         n += 1
-        unit = width_of(layer.inputs, block_in_order(layer, n)) // 16
-    return (pair * blocks * 2 * GROUPS + n * groups) + cost // unit
+    part = (cost - before[0]) // units_of(layer, n)
+    before[0] += part * units_of(layer, n)
+    return pair * panels_of(layer.inputs) * 2 * GROUPS + n * groups + part
+
+
+cdef void divide_parts(Layer *layers, long depth, long threads) noexcept nogil:
+    """Fill part_of: the parts of every layer for every thread, so that all have the same cost.
+
+    What a thread has too few of in one layer, since a part is not divided, it gets in the next.
+    """
+    cdef long thread, d, up_to, given, before, part
+    for thread in range(threads + 1):
+        up_to, given = 0, 0
+        for d in range(depth):
+            up_to += cost_of(layers + d)
+            part = part_at(layers + d, max(0, share(up_to, thread, threads) - given), &before)
+            given += before
+            layers[d].part_of[thread] = max(part, layers[d].part_of[thread - 1] if thread else 0)
 
 
 cdef inline long rows_of(const Plan *plan, long step) noexcept nogil:
@@ -908,8 +932,7 @@ cdef void update_phase(
         layer = plan.layers + depth
         x = plan.layers[depth - 1].a if depth else plan.x[step & 1]
         mask = plan.layers[depth - 1].a_mask if depth else plan.x_mask[step & 1]
-        begin = share_of_parts(layer, thread, plan.threads)
-        end = share_of_parts(layer, thread + 1, plan.threads)
+        begin, end = layer.part_of[thread], layer.part_of[thread + 1]
         part, turned_panel = begin, -1
         while part < end:
             at = find_part(layer, part)
@@ -1322,7 +1345,10 @@ def train_steps(
     if training.sparse:
         plan.sparse = _sparse(training, data.x_ni, data.scale)
     for depth in range(training.depth):
+        training.layers[depth].part_of = <long *>training.room((threads + 1) * sizeof(long))
         parts += sums_of(plan, depth)
+    depth = 1 if training.sparse else 0  # the first layer of sparse rows has other parts
+    divide_parts(training.layers + depth, training.depth - depth, threads)
     plan.squares, plan.loss = training.numbers(parts), training.numbers(capacity)
     losses_t = np.empty(last - first)
     cdef double[::1] losses = losses_t

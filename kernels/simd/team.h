@@ -80,6 +80,65 @@ static inline long team_claim(long *next, long count)
     return __atomic_fetch_add(next, count, __ATOMIC_RELAXED);
 }
 
+/* Linux puts a new thread on the core of the one that starts it, and leaves it there for some 8 ms
+ * although another core is idle: of two that spin for each other each lost 4 ms, in 11 of 12 calls.
+ * So every thread of a team begins on a core of its own; from then on the system may move it. */
+#if defined(__linux__)
+typedef struct {
+    cpu_set_t all; /* cores that the caller may use; none: there are not enough, or nobody knows */
+    int next;
+} team_cores;
+
+static inline void team_cores_begin(team_cores *cores, long threads)
+{
+    cores->next = 0;
+    if (sched_getaffinity(0, sizeof cores->all, &cores->all) != 0
+        || CPU_COUNT(&cores->all) < threads)
+        CPU_ZERO(&cores->all);
+}
+
+/* The next core that is not the caller's. It is not asked whether that is possible: a thread that
+ * stays where it is only begins later. */
+static inline void team_cores_move(team_cores *cores, pthread_t thread)
+{
+    cpu_set_t one;
+    int here = sched_getcpu();
+    while (cores->next < CPU_SETSIZE
+           && (cores->next == here || !CPU_ISSET(cores->next, &cores->all)))
+        cores->next++;
+    if (cores->next == CPU_SETSIZE)
+        return;
+    CPU_ZERO(&one);
+    CPU_SET(cores->next++, &one);
+    pthread_setaffinity_np(thread, sizeof one, &one);
+}
+
+static inline void team_cores_free(const team_cores *cores)
+{
+    if (CPU_COUNT(&cores->all))
+        sched_setaffinity(0, sizeof cores->all, &cores->all);
+}
+#else
+typedef int team_cores;
+
+static inline void team_cores_begin(team_cores *cores, long threads)
+{
+    *cores = 0;
+    (void)threads;
+}
+
+static inline void team_cores_move(team_cores *cores, pthread_t thread)
+{
+    (void)cores;
+    (void)thread;
+}
+
+static inline void team_cores_free(const team_cores *cores)
+{
+    (void)cores;
+}
+#endif
+
 /* What a thread of its own does, when the gate opens. */
 typedef struct {
     void (*job)(void *plan, long thread);
@@ -87,6 +146,7 @@ typedef struct {
     long thread;
     pthread_mutex_t *gate;
     const int *cancelled;
+    const team_cores *cores;
     pthread_t id;
 } team_member;
 
@@ -95,6 +155,7 @@ static inline void *team_member_runs(void *argument)
     team_member *member = argument;
     pthread_mutex_lock(member->gate);
     pthread_mutex_unlock(member->gate);
+    team_cores_free(member->cores);
     if (!*member->cancelled)
         member->job(member->plan, member->thread);
     return NULL;
@@ -107,6 +168,7 @@ static inline void *team_member_runs(void *argument)
 static inline int team_run(void (*job)(void *plan, long thread), void *plan, long threads)
 {
     pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    team_cores cores;
     int error = 0;
     long started = 1;
     if (threads == 1) {
@@ -116,10 +178,13 @@ static inline int team_run(void (*job)(void *plan, long thread), void *plan, lon
     team_member *members = calloc((size_t)threads, sizeof *members);
     if (members == NULL)
         return ENOMEM;
+    team_cores_begin(&cores, threads);
     pthread_mutex_lock(&gate);
     for (; started < threads && !error; started += !error) {
-        members[started] = (team_member){job, plan, started, &gate, &error, 0};
+        members[started] = (team_member){job, plan, started, &gate, &error, &cores, 0};
         error = pthread_create(&members[started].id, NULL, team_member_runs, members + started);
+        if (!error)
+            team_cores_move(&cores, members[started].id);
     }
     pthread_mutex_unlock(&gate);
     if (!error)
