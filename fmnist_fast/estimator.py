@@ -266,9 +266,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         classes : all labels that will ever come; the first call needs them.
         """
         if _check_partial_fit_first_call(self, classes):
-            self._label_binarizer = LabelBinarizer()
             multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer.fit(y if multilabel else classes)
+            self._learn_classes(y if multilabel else np.asarray(classes))
         return self._fit(X, y, sample_weight, incremental=True, validation=None)
 
     def _fit(
@@ -361,9 +360,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         As in scikit-learn, they are learned anew in every fit that does not go on from another.
         """
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            # It needs each label but once, if they are not those of several outputs.
-            self._label_binarizer = LabelBinarizer().fit(distinct(y) if y.ndim == 1 else y)
-            self.classes_ = self._label_binarizer.classes_
+            self._learn_classes(y)
             return
         classes = unique_labels(y)
         if self.warm_start:
@@ -378,11 +375,25 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                 f"`self.classes_` has {self.classes_}. 'y' has {classes}."
             )
 
+    def _learn_classes(self, y: Any) -> None:
+        """The classes among these labels, and the kind of target, in scikit-learn's words.
+
+        Raises: ValueError for labels that are none.
+        """
+        if y.ndim == 1 and y.dtype.kind in "iu":  # what LabelBinarizer says of these, in no time
+            self.classes_ = distinct(y)
+            self._target_kind = "binary" if len(self.classes_) <= 2 else "multiclass"
+            return
+        # It needs each label but once, if they are not those of several outputs.
+        self._label_binarizer = LabelBinarizer().fit(distinct(y) if y.ndim == 1 else y)
+        self.classes_ = self._label_binarizer.classes_
+        self._target_kind = self._label_binarizer.y_type_
+
     def _is_binary(self) -> bool:
-        return bool(self._label_binarizer.y_type_ == "binary")
+        return bool(self._target_kind == "binary")
 
     def _is_multiclass(self) -> bool:
-        return bool(self._label_binarizer.y_type_ == "multiclass")
+        return bool(self._target_kind == "multiclass")
 
     def _targets(self, y: Any, dtype: str) -> NDArray:
         """What the network is asked to say: classes by number, or (n, k) of the given dtype."""
@@ -456,17 +467,17 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             self.validation_loss_curve_: list[float] | None = None
 
     def _network(
-        self, x_ni: Any = None, batch_size: int = 0, training: bool = False, dtype: Any = None
+        self, x_ni: Any = None, batch_size: int = 0, epochs: int = 0, dtype: Any = None
     ) -> Network:
         """The network as it is now, for these rows (None: dense ones), in batches (0: in one).
 
-        dtype : to compute in, if it is not that of the weights. In training coefs_ and intercepts_
-        become the arrays that change.
+        epochs : to train in one call; 0: it is not trained. In training coefs_ and intercepts_
+        become the arrays that change. dtype : to compute in, if it is not that of the weights.
         Raises: ValueError if somebody has changed them so that they do not fit together.
         """
         coefs, intercepts = list(self.coefs_), list(self.intercepts_)  # others may replace them
         dtype = np.dtype(dtype or coefs[0].dtype)
-        needs: Any = "CW" if training else "C"
+        needs: Any = "CW" if epochs else "C"
         coefs = [np.require(w_io, dtype, needs) for w_io in coefs]
         intercepts = [np.require(b_o, dtype, needs) for b_o in intercepts]
         sizes = _sizes_of(coefs, intercepts)
@@ -480,17 +491,20 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             sizes,
             self.activation,
             "softmax" if self.out_activation_ == "softmax" else "sigmoid",
-            self._optimizer.rule if training else "adam",
+            self._optimizer.rule if epochs else "adam",
             dtype.name,
-            self.dropout if training else 0.0,
+            self.dropout if epochs else 0.0,
             "csr" if sparse.issparse(x_ni) else "dense",
             float(-np.log(np.finfo(dtype).eps)),  # where scikit-learn's loss ends
         )
-        if training:
+        if epochs:
             self.coefs_, self.intercepts_ = coefs, intercepts
         params = Layers(tuple(coefs), tuple(intercepts))
         rows = 1 if x_ni is None else x_ni.shape[0]
-        return Network.of(spec, params, 1.0, self.backend, self.n_threads, batch_size or rows, rows)
+        return Network.of(
+            *(spec, params, 1.0, self.backend, self.n_threads),
+            *(batch_size or rows, rows * max(1, epochs)),
+        )
 
     def _new_solver(self) -> Solver:
         if self.solver == "sgd":
@@ -547,7 +561,9 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             x_ni, targets_n = x_ni[kept], targets_n[kept]
             weights_n = None if weights_n is None else weights_n[kept]
         batch_size = self._batch_size(x_ni.shape[0])
-        network = self._network(x_ni, batch_size, training=True)
+        self.n_iter_ = 0
+        ahead = self._epochs_ahead(incremental, validation, context)
+        network = self._network(x_ni, batch_size, ahead)
         self.backend_ = name_of(network.backend)
         epochs = self._plan(network, x_ni, targets_n, weights_n, batch_size)
         try:
@@ -569,6 +585,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             batch_size,
             self.alpha,
             self._random_state if self.shuffle else None,
+            self.t_,
         )
         if self.time_budget is not None:
             epochs.pace = TimePace(self.schedule, 1.0, 0.0, self.time_budget, Clock())
@@ -609,19 +626,12 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     def _run(
         self, epochs: Epochs, incremental: bool, validation: tuple | None, context: Any
     ) -> None:
-        self.n_iter_ = 0
         while True:
-            loss = epochs.epoch()
-            if loss is None:  # the time is over
+            losses = epochs.train(self._epochs_ahead(incremental, validation, context))
+            if not losses:  # the time is over
                 return
-            self.n_iter_ += 1
-            self.loss_ = loss
-            self.t_ += epochs.count
-            self.loss_curve_.append(loss)
-            if self.verbose:
-                print(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
-            self._judge(epochs, validation)
-            self._optimizer.epoch_ends(self.t_)
+            for loss in losses:
+                self._note(epochs, loss, validation)
             if self._no_improvement_count > self.n_iter_no_change and self._stops():
                 return
             if incremental or (context is not None and self._callbacks_stop(context)):
@@ -635,6 +645,23 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                         stacklevel=4,
                     )
                 return
+
+    def _epochs_ahead(self, incremental: bool, validation: tuple | None, context: Any) -> int:
+        """How many epochs come for certain, however the loss goes, before anybody looks."""
+        if incremental or validation is not None or context is not None:
+            return 1
+        before_a_stop = self.n_iter_no_change - self._no_improvement_count + 1
+        return max(1, int(min(before_a_stop, self.max_iter - self.n_iter_)))
+
+    def _note(self, epochs: Epochs, loss: float, validation: tuple | None) -> None:
+        """An epoch of this loss is done."""
+        self.n_iter_ += 1
+        self.loss_ = loss
+        self.t_ += epochs.count
+        self.loss_curve_.append(loss)
+        if self.verbose:
+            print(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
+        self._judge(epochs, validation)
 
     def _callbacks_stop(self, context: Any) -> bool:
         """Tell scikit-learn's callbacks that an iteration has ended; whether they want to stop."""

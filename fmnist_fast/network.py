@@ -45,9 +45,8 @@ SAMPLED_ROWS = 1000
 # three meetings of the team take a few; float64 takes twice as long.
 WORK_PER_THREAD = 8192 * 64
 
-# The same of all rows of a call: some 3 ms. In calls of 1 ms a second thread cost as much again,
-# after a pause: it seems to share a core with the one that waits for it until the system moves it.
-CALL_PER_THREAD = 1 << 26
+# The same of all rows of a call: some 2 ms, of which a thread takes 0.3 until it has begun.
+CALL_PER_THREAD = 3 << 24
 
 
 # More of them only wait for each other: even 16 threads on 2 cores take three times as long as 2.

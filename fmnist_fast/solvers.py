@@ -23,6 +23,11 @@ LEAST_RATE = 1e-6
 # Steps after which a run that has to end in time looks at the clock.
 STEPS_BETWEEN_LOOKS = 16
 
+# Weights times rows of the epochs that are trained in one call, at most, and their steps: some
+# 0.1 s, in which nobody can interrupt.
+WORK_AT_ONCE = 1 << 31
+STEPS_AT_ONCE = 10_000
+
 
 class Solver(ABC):
     """What a stochastic solver keeps from batch to batch, and the numbers of its steps.
@@ -53,10 +58,8 @@ class Solver(ABC):
         return State(network.params, *self.moments)
 
     @abstractmethod
-    def steps(
-        self, rates_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
-    ) -> Steps:
-        """The numbers of the next steps. rates_t : what the learning rate is multiplied by."""
+    def steps(self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]) -> Steps:
+        """The numbers of the next steps. lr_t : the learning rate of each."""
 
     @abstractmethod
     def epoch_ends(self, seen: int) -> None:
@@ -76,17 +79,15 @@ class AdamSolver(Solver):
         super().__init__(learning_rate)
         self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
 
-    def steps(
-        self, rates_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
-    ) -> Steps:
-        count = len(rates_t)
+    def steps(self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]) -> Steps:
+        count = len(lr_t)
         t = np.arange(self.t + 1, self.t + 1 + count, dtype=np.float64)
         self.t += count
         with np.errstate(divide="ignore", invalid="ignore"):  # a beta of 1 is allowed
             size_t = np.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
         return Steps(
             batch_size,
-            step_size_t=self.learning_rate * rates_t * size_t,
+            step_size_t=lr_t * size_t,
             epsilon_t=np.full(count, self.epsilon),
             l2_t=l2_t,
             decay_t=np.zeros(count),
@@ -114,14 +115,11 @@ class SgdSolver(Solver):
         self.initial, self.schedule = self.learning_rate, schedule
         self.momentum, self.power_t = float(momentum), power_t
 
-    def steps(
-        self, rates_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
-    ) -> Steps:
-        count = len(rates_t)
+    def steps(self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]) -> Steps:
+        count = len(lr_t)
         self.t += count
         nothing = np.zeros(count)
-        sizes = self.learning_rate * rates_t
-        return Steps(batch_size, sizes, nothing, l2_t, nothing, beta1=self.momentum, beta2=0.0)
+        return Steps(batch_size, lr_t, nothing, l2_t, nothing, beta1=self.momentum, beta2=0.0)
 
     def epoch_ends(self, seen: int) -> None:
         if self.schedule == "invscaling":
@@ -158,10 +156,15 @@ class Epochs:
         batch_size: int,
         alpha: float,
         random_state: np.random.RandomState | None,
+        seen: int,
     ) -> None:
-        """random_state : shuffles the rows before every epoch; None: they stay as they are."""
+        """random_state : shuffles the rows before every epoch; None: they stay as they are.
+
+        seen : rows in all epochs before.
+        """
         self.network, self.solver, self.data = network, solver, data
         self.batch_size, self.alpha, self.random_state = batch_size, alpha, random_state
+        self.seen = seen
         self.state = solver.state(network)
         self.count = data.x_ni.shape[0]
         self.steps_of_epoch = -(-self.count // batch_size)
@@ -175,55 +178,85 @@ class Epochs:
         self.dropout_seed = 0
         self.done = 0
 
-    def epoch(self) -> float | None:
-        """Train on every row once. Returns the mean loss of its batches; None if time is over."""
+    def train(self, at_most: int) -> list[float]:
+        """Train on every row once, or, in one call, several times, but at most so many.
+
+        Returns: the mean loss of the batches of each epoch; none if time is over.
+        """
+        if self.pace is not None:
+            return self._paced_epoch(self.pace)
+        epochs = self._epochs_at_once(at_most)
+        order_en = np.empty((epochs, self.count), np.int32)
+        lr_et, l2_et = np.empty((2, epochs, self.steps_of_epoch))
+        for epoch in range(epochs):
+            l2_et[epoch] = self._shuffle()
+            order_en[epoch], lr_et[epoch] = self.order_n, self.solver.learning_rate
+            self._epoch_ends()
+        steps = self._numbers(lr_et.ravel(), l2_et.ravel())._replace(epoch_rows=self.count)
+        losses_t = self._train(order_en.ravel(), steps)
+        losses_et = losses_t.reshape(epochs, self.steps_of_epoch)
+        # One by one: the sums of a product of all would depend on how many there are.
+        return [float(losses_t @ self.rows_t) / self.count for losses_t in losses_et]
+
+    def _epochs_at_once(self, at_most: int) -> int:
+        """How many epochs one call may train."""
+        spec = self.network.spec
+        work = sum(i * o for i, o in spec.shapes) * self.count
+        epochs = min(at_most, WORK_AT_ONCE // work, STEPS_AT_ONCE // self.steps_of_epoch)
+        return 1 if spec.dropout else max(1, epochs)  # dropout has another key in every epoch
+
+    def _paced_epoch(self, pace: Pace) -> list[float]:
+        l2_t = self._shuffle()
+        total, first = 0.0, 0
+        while first < self.steps_of_epoch:
+            left = self.steps_of_epoch - first
+            at_most = left if isinstance(pace, StepPace) else min(left, STEPS_BETWEEN_LOOKS)
+            rates_t, clock = pace.rates(self.done, at_most), Clock()
+            if not len(rates_t):
+                break
+            last = first + len(rates_t)
+            order_n = self.order_n[first * self.batch_size : last * self.batch_size]
+            lr_t = self.solver.learning_rate * rates_t
+            losses_t = self._train(order_n, self._numbers(lr_t, l2_t[first:last]))
+            pace.took(last - first, clock())
+            total += float(losses_t @ self.rows_t[first:last])
+            first = last
+        self._epoch_ends()
+        return [total / float(self.rows_t[:first].sum())] if first else []
+
+    def _shuffle(self) -> NDArray[np.float64]:
+        """Order the rows for the next epoch; the penalty of each of its batches."""
         if self.random_state is not None:
             drawn_n = np.arange(self.count)
             self.random_state.shuffle(drawn_n)
             self.order_n = self.order_n[drawn_n]
-        l2_t = self.l2_t
-        if l2_t is None:
-            weights_n = self.data.weights_n[self.order_n]
-            l2_t = self._l2(batch_weights(weights_n, self.batch_size))
-        total, first = 0.0, 0
-        while first < self.steps_of_epoch:
-            rates_t = self._rates(self.steps_of_epoch - first)
-            if not len(rates_t):
-                break
-            last = first + len(rates_t)
-            total += float(self._steps(first, rates_t, l2_t) @ self.rows_t[first:last])
-            first = last
-        return total / float(self.rows_t[:first].sum()) if first else None
+        if self.l2_t is not None:
+            return self.l2_t
+        return self._l2(batch_weights(self.data.weights_n[self.order_n], self.batch_size))
+
+    def _epoch_ends(self) -> None:
+        self.seen += self.count
+        self.solver.epoch_ends(self.seen)
 
     def _l2(self, weights_t: NDArray[np.float64]) -> NDArray[np.float64]:
         """The penalty of every batch, whose rows weigh so much."""
         nothing = np.zeros_like(weights_t)
         return np.divide(self.alpha, weights_t, out=nothing, where=weights_t > 0)
 
-    def _rates(self, left: int) -> NDArray[np.float64]:
-        """What the learning rate is multiplied by in the next steps of this epoch."""
-        if self.pace is None:
-            return np.ones(left)
-        at_most = left if isinstance(self.pace, StepPace) else min(left, STEPS_BETWEEN_LOOKS)
-        return self.pace.rates(self.done, at_most)
-
-    def _steps(
-        self, first: int, rates_t: NDArray[np.float64], l2_t: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """The steps of this epoch from `first` on: the loss of each."""
-        count, clock = len(rates_t), Clock()
+    def _numbers(self, lr_t: NDArray[np.float64], l2_t: NDArray[np.float64]) -> Steps:
+        """Of the next steps, with these learning rates."""
         key: Any = 0
         if self.network.spec.dropout:
             seeds = np.random.SeedSequence([self.dropout_seed, self.solver.t])
             key = seeds.generate_state(1, np.uint64)[0]
-        steps = self.solver.steps(rates_t, self.batch_size, l2_t[first : first + count])
-        steps = steps._replace(dropout_key=int(key))
-        order_n = self.order_n[first * self.batch_size : (first + count) * self.batch_size]
-        losses_t = self.network.train_steps(self.state, self.data, order_n, steps, 0, count)
+        steps = self.solver.steps(lr_t, self.batch_size, l2_t)
+        return steps._replace(dropout_key=int(key))
+
+    def _train(self, order_n: NDArray[np.int32], steps: Steps) -> NDArray[np.float64]:
+        """Returns: the loss of each step."""
+        count = len(steps.l2_t)
         self.done += count
-        if self.pace is not None:
-            self.pace.took(count, clock())
-        return losses_t
+        return self.network.train_steps(self.state, self.data, order_n, steps, 0, count)
 
     def keep(self) -> None:
         """These weights are the best so far."""

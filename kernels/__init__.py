@@ -124,12 +124,14 @@ class StepNumbers(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """The steps of one epoch. Step s trains on rows order[s * batch_size : (s + 1) * batch_size].
+    """The steps of an epoch, or of some epochs in turn.
 
+    A step trains on the next batch_size rows of the order; the last one of an epoch, on what is
+    left of it. epoch_rows : rows of an epoch, if the order holds several; 0: all of it is one.
     step_size_t, epsilon_t, l2_t, decay_t : float64 (t,), one entry a step, so that schedules,
     warm-up, bias correction and resuming need no code in a kernel. For sgd and nesterov step_size
     is the learning rate and beta1 the momentum.
-    dropout_key : decides what dropout leaves out in this epoch, in 0..2^64-1.
+    dropout_key : decides what dropout leaves out in these epochs, in 0..2^64-1.
     """
 
     batch_size: int
@@ -140,6 +142,14 @@ class Steps(NamedTuple):
     beta1: float = 0.9
     beta2: float = 0.999
     dropout_key: int = 0
+    epoch_rows: int = 0
+
+    def starts(self, rows: int) -> NDArray[np.int64]:
+        """Where in an order of so many rows each step begins, and where the last one ends."""
+        epoch_rows = self.epoch_rows or rows
+        batches = np.arange(0, epoch_rows, self.batch_size)
+        epochs = np.arange(0, rows, epoch_rows)
+        return np.append((epochs[:, None] + batches).ravel(), rows)
 
     def numbers(self, step: int) -> StepNumbers:
         """The numbers of one step as Python floats, which never widen a float32 array."""

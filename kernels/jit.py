@@ -1142,12 +1142,12 @@ class Plan(NamedTuple):
     dropout_key : of the epoch, read as a signed number. in_line : floats in a cache line.
     x, x_mask : where two batches of inputs lie, the one that trains and the next one.
     turned, turned_mask : room of the first thread, and how far it is to that of the next one.
+    starts : where in order the steps begin, and where the last one ends.
     numbers_t : (t, 8) of the spec's dtype. squares : float64, of every part. losses_t, squares_t :
     the results.
     seconds_tp : float64 (threads, phases), to add to; without rows nothing is timed.
     """
 
-    batch: int
     first: int
     last: int
     threads: int
@@ -1167,6 +1167,7 @@ class Plan(NamedTuple):
     pixels: NDArray
     numbers: NDArray
     order: NDArray
+    starts: NDArray
     targets: NDArray
     soft: NDArray
     weights: NDArray
@@ -1205,7 +1206,7 @@ def meet(meeting, threads, spins):
 
 @_inner
 def rows_of(plan, step):
-    return min(plan.batch, len(plan.order) - step * plan.batch)
+    return plan.starts[step + 1] - plan.starts[step]
 
 
 @_inner
@@ -1221,13 +1222,13 @@ def gather_phase(plan, step, thread):
     first, last = share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)
     x, mask = batch_of(plan, step)
     if plan.net.row_bits >= 0:
-        draw_rows(plan.net, plan.order, step * plan.batch, plan.dropout_key, first, last)
+        draw_rows(plan.net, plan.order, plan.starts[step], plan.dropout_key, first, last)
     for s in range(first, last):
         gather_row(
             plan.net,
             plan.pixels,
             plan.numbers,
-            plan.order[step * plan.batch + s],
+            plan.order[plan.starts[step] + s],
             plan.scale,
             x,
             mask,
@@ -1244,7 +1245,7 @@ def prefetch_rows(plan, step, thread, done, now_done, total):
     for s in range(
         begin + share(end - begin, done, total), begin + share(end - begin, now_done, total)
     ):
-        row = plan.order[step * plan.batch + s]
+        row = plan.order[plan.starts[step] + s]
         if len(plan.pixels):
             for i in range(0, inputs, CACHE_LINE):
                 prefetch(plan.pixels, row * inputs + i)
@@ -1284,9 +1285,9 @@ def middle_phase(plan, step, thread):
             )
     total = 0.0
     for s in range(rows):
-        total += plan.weights[plan.order[step * plan.batch + s]]
+        total += plan.weights[plan.order[plan.starts[step] + s]]
     for s in range(first, last):
-        row = plan.order[step * plan.batch + s]
+        row = plan.order[plan.starts[step] + s]
         plan.loss[s] = loss_row(
             plan.net,
             s,
@@ -1348,7 +1349,7 @@ def finish_loss(plan, step):
     """The loss of a step without the penalty, and the sum of squares, when all parts are done."""
     total, loss, squares = 0.0, 0.0, 0.0
     for s in range(rows_of(plan, step)):
-        weight = plan.weights[plan.order[step * plan.batch + s]]
+        weight = plan.weights[plan.order[plan.starts[step] + s]]
         total += weight
         loss += weight * plan.loss[s]
     for part in range(len(plan.squares)):
@@ -1763,7 +1764,7 @@ def train_steps(
     threads: int,
     seconds_tp: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Steps first..last-1 of an epoch on a team of threads: see reference.train_steps.
+    """Steps first..last-1 on a team of threads: see reference.train_steps.
 
     seconds_tp : (threads, phases), to which the time in each phase is added: see kernels.PHASES.
     """
@@ -1779,7 +1780,6 @@ def train_steps(
     for step in range(first, last):
         numbers_t[step] = _numbers(steps.numbers(step), spec)
     plan = Plan(
-        steps.batch_size,
         first,
         last,
         threads,
@@ -1799,6 +1799,7 @@ def train_steps(
         pixels,
         numbers,
         _fixed(order_n),
+        _fixed(steps.starts(len(order_n))),
         *_classes_and_soft(data.targets_n, spec),
         _fixed(data.weights_n),
         numbers_t,

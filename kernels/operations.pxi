@@ -605,7 +605,7 @@ include "sparse.pxi"
 
 
 cdef struct Plan:
-    long depth, batch, capacity, count, first, last, threads
+    long depth, capacity, first, last, threads
     int rule
     bint independent        # the loss is sigmoid
     real most_loss
@@ -615,6 +615,7 @@ cdef struct Plan:
     bint dense
     Sparse *sparse          # the first layer of rows of which only the entries are stored, or null
     const int32_t *order
+    const int64_t *starts   # where in order the steps begin, and where the last one ends
     const int32_t *targets  # or null, and
     const real *soft        # the target distributions
     const double *weights
@@ -722,7 +723,7 @@ cdef void divide_parts(Layer *layers, long depth, long threads) noexcept nogil:
 
 
 cdef inline long rows_of(const Plan *plan, long step) noexcept nogil:
-    return min(plan.batch, plan.count - step * plan.batch)
+    return plan.starts[step + 1] - plan.starts[step]
 
 
 cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
@@ -732,7 +733,7 @@ cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
     cdef long rows = rows_of(plan, step), parts = rows * halves_of(layer), part, half, s, block
     cdef long begin = share(parts, thread, plan.threads), row
     for s in range(share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)):
-        row = plan.order[step * plan.batch + s]
+        row = plan.order[plan.starts[step] + s]
         if plan.soft == NULL:
             plan.batch_targets[step & 1][s] = plan.targets[row]
         else:
@@ -741,7 +742,7 @@ cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
             )
         plan.batch_weights[step & 1][s] = plan.weights[row]
     if plan.sparse != NULL:
-        collect_entries(plan.sparse, plan.order + step * plan.batch, rows, thread)
+        collect_entries(plan.sparse, plan.order + plan.starts[step], rows, thread)
         return
     for part in range(begin, share(parts, thread + 1, plan.threads)):
         half = part // rows
@@ -749,7 +750,7 @@ cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
         block = 2 * half
         while block < panels_of(layer.inputs):
             gather_blocks(
-                &plan.rows, plan.order[step * plan.batch + s], plan.scale, block, 2,
+                &plan.rows, plan.order[plan.starts[step] + s], plan.scale, block, 2,
                 plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, s,
             )
             block += 2 * halves_of(layer)
@@ -769,7 +770,7 @@ cdef void prefetch_rows(
     for part in range(begin + share(count, done, total), end):
         half = part // rows
         s = part - half * rows
-        row = plan.order[step * plan.batch + s]
+        row = plan.order[plan.starts[step] + s]
         if plan.soft == NULL:
             prefetch(plan.targets + row, sizeof(int32_t))
         else:
@@ -794,7 +795,7 @@ cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
     if plan.sparse != NULL:
         sum_entries_of_rows(
             layer, &plan.sparse.rows, &plan.sparse.buckets[thread].entries,
-            plan.order + step * plan.batch, plan.capacity,
+            plan.order + plan.starts[step], plan.capacity,
             share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads),
         )
         return
@@ -825,7 +826,7 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
     if first == last:
         return
     if drop != NULL:
-        draw_rows(plan.order + step * plan.batch, plan.drop_key, first, last, plan.drop_rows)
+        draw_rows(plan.order + plan.starts[step], plan.drop_key, first, last, plan.drop_rows)
     finish_rows(plan.layers, plan.capacity, first, last, plan.depth > 1, drop)
     for depth in range(1, plan.depth):
         forward_rows(
@@ -1293,7 +1294,7 @@ def train_steps(
     state, data, const int32_t[::1] order_n, steps, spec, long first, long last, long threads,
     double[:, ::1] seconds_tp=None
 ):
-    """Steps first..last-1 of an epoch on a team of threads: see reference.train_steps.
+    """Steps first..last-1 on a team of threads: see reference.train_steps.
 
     seconds_tp: (threads, phases), to which the time in each phase is added: see kernels.PHASES.
     """
@@ -1307,7 +1308,6 @@ def train_steps(
     plan.most_loss = spec.most_loss
     training.load(state)
     plan.depth, plan.layers, plan.capacity = training.depth, training.layers, capacity
-    plan.batch, plan.count = steps.batch_size, len(order_n)
     plan.first, plan.last, plan.threads = first, last, threads
 
     if not training.sparse:
@@ -1323,7 +1323,8 @@ def train_steps(
         plan.soft = &soft[0, 0]
     cdef const double[::1] weights = data.weights_n, step_size = steps.step_size_t
     cdef const double[::1] epsilon = steps.epsilon_t, l2 = steps.l2_t, decay = steps.decay_t
-    plan.order, plan.weights = &order_n[0], &weights[0]
+    cdef const int64_t[::1] starts = steps.starts(len(order_n))
+    plan.order, plan.starts, plan.weights = &order_n[0], &starts[0], &weights[0]
     plan.step_size, plan.epsilon, plan.l2, plan.decay = (
         &step_size[0], &epsilon[0], &l2[0], &decay[0]
     )

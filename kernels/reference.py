@@ -341,34 +341,32 @@ def train_steps(
     last: int,
     threads: int,
 ) -> NDArray[np.float64]:
-    """Train on steps first..last-1 of an epoch; state changes in place. Returns each step's loss.
+    """Train on steps first..last-1; state changes in place. Returns each step's loss.
 
     The loss of a step is the one before its update, penalty included:
         sum_b w[b] loss[b] / sum_b w[b]  +  l2/2 sum of all squared weights.
-    Cutting an epoch into other ranges changes no bit. threads : how many of them BLAS may use.
+    Cutting the steps into other ranges changes no bit. threads : how many of them BLAS may use.
     """
     losses_t = np.empty(last - first)
-    rows = min(steps.batch_size, len(order_n))
-    room_bi, loss_b, layers, grads = workspace(spec, rows)
+    starts = steps.starts(len(order_n))
+    room_bi, loss_b, layers, grads = workspace(spec, min(steps.batch_size, len(order_n)))
     delta_bk = np.empty_like(layers[-1])
     with limit_blas(threads):
         for step in range(first, last):
-            start = step * steps.batch_size
-            stop = min(start + steps.batch_size, len(order_n))
-            if stop - start < rows:  # the last batch of an epoch
-                rows = stop - start
-                room_bi, loss_b, delta_bk = room_bi[:rows], loss_b[:rows], delta_bk[:rows]
-                layers = tuple(a_bo[:rows] for a_bo in layers)
-            weights_b = data.weights_n[order_n[start:stop]].astype(spec.dtype)
-            targets_b = data.targets_n[order_n[start:stop]]
-            drop = Drop(order_n[start:stop], steps.dropout_key)
+            start, stop = starts[step : step + 2]
+            rows_b = order_n[start:stop]
+            weights_b = data.weights_n[rows_b].astype(spec.dtype)
+            targets_b = data.targets_n[rows_b]
+            drop = Drop(rows_b, steps.dropout_key)
             numbers = steps.numbers(step)
+            used = slice(len(rows_b))  # of the room, which the last batch of an epoch may not fill
+            layers_bo = tuple(a_bo[used] for a_bo in layers)
 
-            x_bi = rows_of(data.x_ni, order_n, start, stop, data.scale, spec, room_bi)
-            forward(state.params, x_bi, spec, layers, drop)
-            loss_delta(layers[-1], targets_b, weights_b, spec, loss_b, delta_bk)
-            backward(state.params, x_bi, layers, delta_bk, spec, grads, drop)
-            losses_t[step - first] = batch_loss(loss_b, weights_b, state.params, numbers.l2)
+            x_bi = rows_of(data.x_ni, order_n, start, stop, data.scale, spec, room_bi[used])
+            forward(state.params, x_bi, spec, layers_bo, drop)
+            loss_delta(layers_bo[-1], targets_b, weights_b, spec, loss_b[used], delta_bk[used])
+            backward(state.params, x_bi, layers_bo, delta_bk[used], spec, grads, drop)
+            losses_t[step - first] = batch_loss(loss_b[used], weights_b, state.params, numbers.l2)
             update(state, grads, numbers, spec)
     return losses_t
 

@@ -262,14 +262,15 @@ cdef Sparse *_sparse(_Training training, x_ni, double scale) except NULL:
     """What the plan of a training needs, which is made otherwise."""
     cdef Plan *plan = &training.plan
     cdef Sparse *sparse = <Sparse *>training.room(sizeof(Sparse))
-    cdef long most = 0, longest, step, thread
+    cdef long most = 0, longest, start, step, thread
     sparse.rows, sparse.threads = _sparse_rows(training, x_ni, scale), plan.threads
     sparse.slot = _slots(training)
     for step in range(plan.first, plan.last):
         most = max(most, entries_of(
-            &sparse.rows, plan.order, step * plan.batch, step * plan.batch + rows_of(plan, step)
+            &sparse.rows, plan.order, plan.starts[step], plan.starts[step + 1]
         ))
-    longest = longest_row(&sparse.rows, plan.order, plan.count)
+    start = plan.starts[plan.first]
+    longest = longest_row(&sparse.rows, plan.order + start, plan.starts[plan.last] - start)
     sparse.buckets = <Bucket *>training.room(plan.threads * sizeof(Bucket))
     for thread in range(plan.threads):
         sparse.buckets[thread] = _bucket(training, longest, most)

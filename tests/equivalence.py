@@ -415,3 +415,27 @@ def check_bits(backend, case, data, order_n, steps, *runs):
         expected = got if expected is None else expected
         assert np.array_equal(got, expected)
     assert np.isfinite(expected).all()
+
+
+def check_epochs_at_once(backend, case, batch_size):
+    """Three epochs of one call end in the bits of three calls; none ends with a whole batch."""
+    assert case.rows % batch_size
+    data, order_n, steps, count = epoch_of(case, batch_size)
+    orders = [np.roll(order_n, epoch) for epoch in range(3)]
+    at_once, one_by_one = case.state(), case.state()
+    together = steps._replace(
+        epoch_rows=case.rows,
+        **{
+            name: np.tile(getattr(steps, name), 3)
+            for name in ("step_size_t", "epsilon_t", "l2_t", "decay_t")
+        },
+    )
+    losses_t = backend.train_steps(
+        at_once, data, np.concatenate(orders), together, case.spec, 0, 3 * count, 2
+    )
+    expected = [
+        backend.train_steps(one_by_one, data, order_n, steps, case.spec, 0, count, 2)
+        for order_n in orders
+    ]
+    assert np.array_equal(losses_t, np.concatenate(expected))
+    assert np.array_equal(flat(at_once), flat(one_by_one))

@@ -11,6 +11,7 @@ from equivalence import (
     check_activation,
     check_backward,
     check_bits,
+    check_epochs_at_once,
     check_forward,
     check_gather,
     check_loss_delta,
@@ -407,6 +408,14 @@ def test_rows_need_not_be_aligned(backend, dtype):
         backend.predict(case.params, rows, data.scale, case.spec, 2, outputs[-1])
     assert np.array_equal(flat(states[0]), flat(states[1]))
     assert np.array_equal(*outputs)
+
+
+@pytest.mark.parametrize("choices", [{}, *MIXED], ids=name_of)
+@pytest.mark.parametrize(("batch_size", "dropout"), [(1000, 0.0), (32, 0.4), (70, 0.0)])
+def test_epochs_of_one_call_are_those_of_several(backend, batch_size, dropout, choices):
+    check_epochs_at_once(
+        backend, case_of(backend, (65, 20, 10), 75, dropout=dropout, **choices), batch_size
+    )
 
 
 def test_nothing_to_do(backend):

@@ -30,6 +30,7 @@ from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.errors import ArgumentError, BackendUnavailable, UserError
 from fmnist_fast.kernels import reference
 from fmnist_fast.lbfgs import loss_and_gradient
+from fmnist_fast.network import Network
 from fmnist_fast.solvers import AdamSolver
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -344,6 +345,38 @@ def test_validation_rows_of_the_users_own(digits):
         model.fit(x_ni, y_n, X_val=x_ni)
     with pytest.raises(ValueError, match=r"`y_val` has classes that `y` has not: \[99\]"):
         model.fit(x_ni, y_n, X_val=x_ni[:2], y_val=[1, 99])
+
+
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"tol": 3e-2, "n_iter_no_change": 3},
+        {"tol": 3e-2, "n_iter_no_change": 3, "solver": "sgd", "learning_rate": "adaptive"},
+        {"solver": "sgd", "learning_rate": "invscaling", "max_iter": 30},
+        {"n_iter_no_change": np.inf, "max_iter": 30, "batch_size": 77},
+    ],
+)
+def test_epochs_of_one_call_are_those_of_several(backend, parameters, digits, monkeypatch):
+    """One at a time where rows of the user's own are looked at after each; else many at once."""
+    calls, as_usual = [], Network.train_steps
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return as_usual(*arguments)
+
+    monkeypatch.setattr(Network, "train_steps", counted)
+    many, one = (
+        MLPClassifier((20,), random_state=0, backend=backend, **parameters) for _ in range(2)
+    )
+    many.fit(*digits)
+    in_few_calls = len(calls)
+    one.fit(*digits, X_val=digits[0][:50], y_val=digits[1][:50])
+    assert in_few_calls < one.n_iter_ == len(calls) - in_few_calls
+    assert many.loss_curve_ == one.loss_curve_
+    for name in ("coefs_", "intercepts_"):
+        for a, b in zip(getattr(many, name), getattr(one, name), strict=True):
+            assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine"])

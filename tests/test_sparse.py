@@ -9,6 +9,7 @@ from equivalence import (
     as_given,
     check_backward,
     check_bits,
+    check_epochs_at_once,
     check_forward,
     check_predict,
     check_train_steps,
@@ -83,6 +84,11 @@ def test_train_steps_is_the_operations_one_by_one(
 def test_train_steps_of_other_specs_is_the_operations(backend, batch_size, dropout, choices):
     case = case_of((200, 129, 63, 10), 75, dropout=dropout, **choices)
     check_train_steps(backend, case, batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [1000, 32])
+def test_epochs_of_one_call_are_those_of_several(backend, batch_size):
+    check_epochs_at_once(backend, case_of((200, 20, 10), 75), batch_size)
 
 
 @pytest.mark.parametrize("rule", ["sgd", "nesterov"])
