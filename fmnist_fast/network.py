@@ -49,13 +49,17 @@ WORK_PER_THREAD = 8192 * 64
 CALL_PER_THREAD = 3 << 24
 
 
+# A layer of fewer outputs takes as long: kernels compute so many at once.
+LEAST_OUTPUTS = 16
+
 # More of them only wait for each other: even 16 threads on 2 cores take three times as long as 2.
 THREADS_PER_CORE = 8
 
 
 def worthwhile_threads(spec: Spec, batch_size: int, rows: int | None) -> int:
     """Threads that so many rows of a call are worth, in batches; at most the usable cores."""
-    work = sum(i * o for i, o in spec.shapes) * np.dtype(spec.dtype).itemsize // 4
+    weights = sum(i * max(o, LEAST_OUTPUTS) for i, o in spec.shapes)
+    work = weights * np.dtype(spec.dtype).itemsize // 4
     threads = min(usable_cores(), work * batch_size // WORK_PER_THREAD)
     if rows is not None:
         threads = min(threads, work * rows // CALL_PER_THREAD)
