@@ -56,11 +56,11 @@ LEAST_OUTPUTS = 16
 THREADS_PER_CORE = 8
 
 
-def worthwhile_threads(spec: Spec, batch_size: int, rows: int | None) -> int:
-    """Threads that so many rows of a call are worth, in batches; at most the usable cores."""
+def worthwhile_threads(spec: Spec, batch_size: int, rows: int | None, cores: int) -> int:
+    """Threads that so many rows of a call are worth, in batches; at most so many cores."""
     weights = sum(i * max(o, LEAST_OUTPUTS) for i, o in spec.shapes)
     work = weights * np.dtype(spec.dtype).itemsize // 4
-    threads = min(usable_cores(), work * batch_size // WORK_PER_THREAD)
+    threads = min(cores, work * batch_size // WORK_PER_THREAD)
     if rows is not None:
         threads = min(threads, work * rows // CALL_PER_THREAD)
     return max(1, threads)
@@ -125,8 +125,9 @@ class Network:
             raise ArgumentError(f"threads is {threads!r}: give a whole number")
         if threads is not None and threads < 1:
             raise ArgumentError(f"threads is {threads}: give at least 1")
-        threads = int(threads or worthwhile_threads(spec, batch_size, rows))
-        threads = min(threads, THREADS_PER_CORE * usable_cores())
+        cores = usable_cores()
+        threads = int(threads or worthwhile_threads(spec, batch_size, rows, cores))
+        threads = min(threads, THREADS_PER_CORE * cores)
         return cls(spec, params, scale, get_backend(backend, spec), threads)
 
     def predict_proba(self, x: ArrayLike) -> Floats:

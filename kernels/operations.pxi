@@ -4,7 +4,8 @@
 # Matrices are kept in panels of 64 columns while a call runs (simd/loops.h); callers see plain
 # row-major arrays.
 #
-# Threads: a training step is three phases, and all threads meet after each.
+# Threads: a training step is three phases, and all threads meet after each; not after the first
+# where it is cut into the same rows as the second.
 #     forward   the first layer, cut into (two panels, half of the inputs, 8 rows)
 #     middle    the other layers, the loss and the way back to the first layer, cut into rows
 #     update    gradients and the rule for all layers, cut into (two panels, 64 inputs, 16 outputs);
@@ -633,7 +634,7 @@ cdef struct Plan:
     real *batch_soft[2]     # in panels, as the logits are
     double *batch_weights[2]
     Turned *turned          # one for every thread
-    real *loss
+    real *loss              # of every row of two batches in turn: one is summed while one goes on
     real *squares           # of every update part
     double *losses
     double *seconds         # (threads, phases), or null
@@ -785,13 +786,35 @@ cdef void prefetch_rows(
             block += 2 * halves_of(layer)
 
 
+cdef inline bint rows_alone(const Plan *plan) noexcept nogil:
+    """Whether the forward phase is cut into rows alone, those of the middle phase: no thread then
+    has to wait for the others between the two."""
+    cdef const Layer *layer = plan.layers
+    return plan.sparse != NULL or (halves_of(layer) == 1 and panels_of(layer.outputs) <= 2)
+
+
+cdef void forward_sums(
+    Plan *plan, long step, long pair, long half, long first, long last
+) noexcept nogil:
+    """The first layer's sums of these rows over a half of the inputs, for two panels."""
+    cdef Layer *layer = plan.layers
+    cdef long panel = 2 * pair, width
+    while panel < min(panels_of(layer.outputs), 2 * pair + 2):
+        width = joined(layer.outputs, panel)
+        sum_rows(
+            layer, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, panel, width, half,
+            first, last, plan.dense,
+        )
+        panel += 1 + width // (2 * PANEL)
+
+
 cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
     cdef Layer *layer = plan.layers
     cdef long rows = rows_of(plan, step), groups = (rows + FORWARD_ROWS - 1) // FORWARD_ROWS
     cdef long halves = halves_of(layer), pairs = (panels_of(layer.outputs) + 1) // 2
     cdef long parts = pairs * halves * groups
     cdef long part = share(parts, thread, plan.threads)
-    cdef long end = share(parts, thread + 1, plan.threads), panel, stop, run_of, width
+    cdef long end = share(parts, thread + 1, plan.threads), stop, run_of
     if plan.sparse != NULL:
         sum_entries_of_rows(
             layer, &plan.sparse.rows, &plan.sparse.buckets[thread].entries,
@@ -799,18 +822,20 @@ cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
             share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads),
         )
         return
+    if rows_alone(plan):
+        forward_sums(
+            plan, step, 0, 0, share(rows, thread, plan.threads),
+            share(rows, thread + 1, plan.threads),
+        )
+        return
     while part < end:
         run_of = part // groups  # parts of the same two panels and the same half
         stop = min(end, (run_of + 1) * groups)
-        panel = 2 * (run_of // halves)
-        while panel < min(panels_of(layer.outputs), 2 * (run_of // halves) + 2):
-            width = joined(layer.outputs, panel)
-            sum_rows(
-                layer, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, panel, width,
-                run_of % halves, (part - run_of * groups) * FORWARD_ROWS,
-                min(rows, (stop - run_of * groups) * FORWARD_ROWS), plan.dense,
-            )
-            panel += 1 + width // (2 * PANEL)
+        forward_sums(
+            plan, step, run_of // halves, run_of % halves,
+            (part - run_of * groups) * FORWARD_ROWS,
+            min(rows, (stop - run_of * groups) * FORWARD_ROWS),
+        )
         part = stop
 
 
@@ -822,6 +847,7 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
     cdef const int32_t *targets = plan.batch_targets[step & 1]
     cdef const double *weights = plan.batch_weights[step & 1]
     cdef const dropout *drop = &plan.drop if plan.drop_rows != NULL else NULL
+    cdef real *loss = plan.loss + (step & 1) * plan.capacity
     cdef double total = 0
     if first == last:
         return
@@ -837,7 +863,7 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
     for s in range(rows):
         total += weights[s]
     for s in range(first, last):
-        plan.loss[s] = loss_row(
+        loss[s] = loss_row(
             top.a, top.delta, top.delta_mask, plan.capacity, top.outputs, s, targets[s],
             plan.batch_soft[step & 1], <real>(weights[s] / total) if total else 0,
             plan.independent, plan.most_loss,
@@ -971,7 +997,7 @@ cdef void finish_loss(Plan *plan, long step) noexcept nogil:
     cdef double total = 0, loss = 0, squares = 0
     for s in range(rows):
         total += weights[s]
-        loss += weights[s] * plan.loss[s]
+        loss += weights[s] * plan.loss[(step & 1) * plan.capacity + s]
     for depth in range(plan.depth):
         parts += sums_of(plan, depth)
     for part in range(parts):
@@ -1015,7 +1041,8 @@ cdef void work(Plan *plan, long thread) noexcept nogil:
             finish_loss(plan, step - 1)
         forward_phase(plan, step, thread)
         stopwatch_lap(&watch, FIRST_LAYER)
-        meet(plan, &watch)
+        if not rows_alone(plan):
+            meet(plan, &watch)
         middle_phase(plan, step, thread)
         stopwatch_lap(&watch, MIDDLE)
         meet(plan, &watch)
@@ -1350,7 +1377,7 @@ def train_steps(
         parts += sums_of(plan, depth)
     depth = 1 if training.sparse else 0  # the first layer of sparse rows has other parts
     divide_parts(training.layers + depth, training.depth - depth, threads)
-    plan.squares, plan.loss = training.numbers(parts), training.numbers(capacity)
+    plan.squares, plan.loss = training.numbers(parts), training.numbers(2 * capacity)
     losses_t = np.empty(last - first)
     cdef double[::1] losses = losses_t
     plan.losses = &losses[0]

@@ -136,11 +136,11 @@ def test_a_small_network_is_not_worth_many_threads(monkeypatch):
     ("dtype", "batch_size", "rows", "threads"),
     [
         ("float32", 64, 60_000, 1),
-        ("float32", 200, 60_000, 2),
-        ("float64", 200, 60_000, 5),
+        ("float32", 200, 60_000, 3),
+        ("float64", 200, 60_000, 6),
         ("float64", 1000, 60_000, 8),
         ("float64", 200, 1500, 1),
-        ("float32", 60_000, 60_000, 6),
+        ("float32", 30_000, 30_000, 4),
     ],
 )
 def test_little_work_in_a_step_or_in_a_call_is_not_worth_many_threads(
