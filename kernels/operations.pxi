@@ -1108,7 +1108,6 @@ cdef class _Network:
     cdef long depth, capacity, pieces
     cdef bint sparse     # rows come as csr: the first layer's weights are not copied into panels
     cdef dropout drop    # without the rows
-    cdef long claimed    # blocks of rows whose prediction somebody has begun
     cdef void **memory
     cdef list read_from  # keeps the arrays alive that layers point into
 
@@ -1317,6 +1316,18 @@ cdef Rows _rows(x_ni) except *:
     return rows
 
 
+cdef int _run(
+    void (*job)(void *plan, long thread) noexcept nogil, void *plan, long threads
+) except -1:
+    """A team of threads does the job. Raises: RuntimeError if they cannot be started."""
+    cdef int error
+    with nogil:
+        error = team_run(job, plan, threads)
+    if error:
+        raise RuntimeError(f"{threads} threads cannot be started: {os.strerror(error)}")
+    return 0
+
+
 def train_steps(
     state, data, const int32_t[::1] order_n, steps, spec, long first, long last, long threads,
     double[:, ::1] seconds_tp=None
@@ -1328,7 +1339,6 @@ def train_steps(
     if first >= last:
         return np.empty(0)
     cdef long capacity = min(steps.batch_size, len(order_n)), depth, parts = 0
-    cdef int error
     cdef _Training training = _Training(spec, capacity)
     cdef Plan *plan = &training.plan
     plan.rule, plan.independent = _RULE[spec.rule], spec.loss == "sigmoid"
@@ -1387,11 +1397,10 @@ def train_steps(
     for depth in range(threads):
         plan.turned[depth] = training.turned()
     team_begin(&plan.meeting, threads, have_cores(threads))
-    with nogil:
-        error = team_run(work_on, plan, threads)
+    try:
+        _run(work_on, plan, threads)
+    finally:
         team_end(&plan.meeting)
-    if error:
-        raise RuntimeError(f"{threads} threads cannot be started: {os.strerror(error)}")
     training.store(state)
     return losses_t
 
@@ -1620,55 +1629,59 @@ cdef struct Asked:
     long longest         # entries of one of those
     long count, blocks
     long at_once         # blocks that a thread takes at once
+    long claimed         # blocks that somebody has begun
     real scale
     bint independent
     real *out
+    Predictor *predictors  # one for every thread
 
 
-cdef int _predict_blocks(_Network network, _Network shared, const Asked *asked) except -1:
-    """Blocks of rows, as long as there are any that nobody has begun."""
-    cdef long inputs = 0 if network.sparse else network.layers.inputs, block, first, last
-    cdef real *x = network.numbers(network.capacity * padded(inputs))
-    cdef uint64_t *mask = network.bits(network.capacity * panels_of(inputs))
-    cdef Entries entries = _entries(network, asked.longest)
-    with nogil:
-        while True:
-            first = team_claim(&shared.claimed, asked.at_once)
-            if first >= asked.blocks:
-                break
-            last = min(first + asked.at_once, asked.blocks)
-            for block in range(first, last):
-                predict_rows(
-                    network.layers, network.depth, network.capacity, x, mask, &asked.rows,
-                    asked.sparse, &entries, asked.scale, asked.independent, block * PANEL,
-                    min(asked.count, (block + 1) * PANEL), min(asked.count, last * PANEL),
-                    asked.out,
-                )
+cdef struct Predictor:
+    Layer *layers
+    long depth, capacity
+    real *x
+    uint64_t *mask
+    Entries entries
+
+
+cdef int _add_predictor(_Network network, const Asked *asked, Predictor *out) except -1:
+    cdef long inputs = 0 if network.sparse else network.layers.inputs
+    out.layers, out.depth, out.capacity = network.layers, network.depth, network.capacity
+    out.x = network.numbers(network.capacity * padded(inputs))
+    out.mask = network.bits(network.capacity * panels_of(inputs))
+    out.entries = _entries(network, asked.longest)
     return 0
 
 
-cdef int _predict_on_threads(
-    _Network shared, spec, const Asked *asked, long threads
-) except -1:
-    """They take blocks when they have time: one that begins late does not hold up the others."""
-
-    def job(long thread):
-        cdef _Network network = _Network(spec, shared.capacity) if thread else shared
-        network.share_weights(shared)
-        _predict_blocks(network, shared, asked)
-
-    run_team(job, threads)
-    return 0
+cdef void predict_on(void *plan, long thread) noexcept nogil:
+    """Blocks of rows, as long as there are any that nobody has begun: a thread that begins late
+    does not hold up the others."""
+    cdef Asked *asked = <Asked *>plan
+    cdef Predictor *own = asked.predictors + thread
+    cdef long first, last, block
+    while True:
+        first = team_claim(&asked.claimed, asked.at_once)
+        if first >= asked.blocks:
+            break
+        last = min(first + asked.at_once, asked.blocks)
+        for block in range(first, last):
+            predict_rows(
+                own.layers, own.depth, own.capacity, own.x, own.mask, &asked.rows, asked.sparse,
+                &own.entries, asked.scale, asked.independent, block * PANEL,
+                min(asked.count, (block + 1) * PANEL), min(asked.count, last * PANEL), asked.out,
+            )
 
 
 def predict(params, x_ni, double scale, spec, long threads, out_nk):
     """Probabilities: see reference.predict. A row's bits do not depend on the rows beside it."""
     cdef Asked asked
     cdef SparseRows sparse
+    cdef long thread
+    cdef _Network network
     asked.count = x_ni.shape[0]
     if asked.count == 0:
         return
-    asked.blocks = (asked.count + PANEL - 1) // PANEL
+    asked.blocks, asked.claimed = (asked.count + PANEL - 1) // PANEL, 0
     cdef _Network shared = _Network(spec, min(asked.count, PANEL))
     shared.read(params, copy=asked.blocks > 2)
     asked.sparse, asked.longest = NULL, 0
@@ -1681,10 +1694,14 @@ def predict(params, x_ni, double scale, spec, long threads, out_nk):
     asked.out = <real *>_memory_of(out_nk)
     threads = min(threads, asked.blocks)
     asked.at_once = max(1, min(4, asked.blocks // (4 * threads)))
-    if threads == 1:
-        _predict_blocks(shared, shared, &asked)
-    else:
-        _predict_on_threads(shared, spec, &asked, threads)
+    asked.predictors = <Predictor *>shared.room(threads * sizeof(Predictor))
+    networks = [shared]  # they must live as long as the call
+    for thread in range(threads):
+        network = _Network(spec, shared.capacity) if thread else shared
+        network.share_weights(shared)
+        networks.append(network)
+        _add_predictor(network, &asked, asked.predictors + thread)
+    _run(predict_on, &asked, threads)
 
 
 def multiply_add_peak(long threads, double seconds=0.3):
