@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import warnings
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
@@ -85,7 +86,7 @@ def extension(name: str, **more: list) -> Extension:
     return built
 
 
-OPERATIONS = ["kernels/operations.pxi", "kernels/sparse.pxi", *HEADERS]
+OPERATIONS = [*sorted(map(str, Path("kernels").glob("*.pxi"))), *HEADERS]
 EXTENSIONS = [
     extension("float32", depends=OPERATIONS),
     extension("float64", depends=OPERATIONS, define_macros=[("DOUBLE", None)]),

@@ -6,7 +6,7 @@
 # alone changes their weights. Every step moves them all, by their moments and the penalty, whatever
 # the batch has a gradient for: in one pass over weights and moments, which no cache may hold.
 
-cdef class _Network  # operations.pxi
+cdef class _Network  # network.pxi
 cdef class _Training(_Network)
 
 cdef enum: OWNED = 16  # inputs of a run: so many neighbours without an entry are moved at once
