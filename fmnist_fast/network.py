@@ -15,7 +15,7 @@ from .cores import usable_cores
 from .errors import ArgumentError
 from .kernels import Data, Floats, Layers, Spec, State, Steps
 
-__all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "random_stream"]
+__all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "random_stream", "work_of"]
 
 # uint8 pixels 0..255 become floats 0..1.
 PIXEL_SCALE = 1 / 255
@@ -41,8 +41,8 @@ SAMPLED_ROWS = 1000
 ) = range(8)
 
 
-# Weights times rows of a batch that are work for one thread: some 30 us a step in float32, of which
-# three meetings of the team take a few; float64 takes twice as long.
+# The work of a batch that is enough for one thread: some 30 us a step in float32, of which three
+# meetings of the team take a few.
 WORK_PER_THREAD = 8192 * 64
 
 # The same of all rows of a call: some 2 ms, of which a thread takes 0.3 until it has begun.
@@ -56,13 +56,18 @@ LEAST_OUTPUTS = 16
 THREADS_PER_CORE = 8
 
 
+def work_of(spec: Spec, rows: int) -> int:
+    """What a pass over so many rows costs, in weights of float32 times rows."""
+    weights = sum(i * max(o, LEAST_OUTPUTS) for i, o in spec.shapes)
+    halves: int = np.dtype(spec.dtype).itemsize // 4  # float64 takes twice as long
+    return weights * halves * rows
+
+
 def worthwhile_threads(spec: Spec, batch_size: int, rows: int | None, cores: int) -> int:
     """Threads that so many rows of a call are worth, in batches; at most so many cores."""
-    weights = sum(i * max(o, LEAST_OUTPUTS) for i, o in spec.shapes)
-    work = weights * np.dtype(spec.dtype).itemsize // 4
-    threads = min(cores, work * batch_size // WORK_PER_THREAD)
+    threads = min(cores, work_of(spec, batch_size) // WORK_PER_THREAD)
     if rows is not None:
-        threads = min(threads, work * rows // CALL_PER_THREAD)
+        threads = min(threads, work_of(spec, rows) // CALL_PER_THREAD)
     return max(1, threads)
 
 

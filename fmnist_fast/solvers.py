@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kernels import Data, Layers, State, Steps
-from .network import Network
+from .network import Network, work_of
 from .pace import Clock, Pace, StepPace
 
 __all__ = ["AdamSolver", "Epochs", "SgdSolver", "Solver"]
@@ -23,8 +23,8 @@ LEAST_RATE = 1e-6
 # Steps after which a run that has to end in time looks at the clock.
 STEPS_BETWEEN_LOOKS = 16
 
-# Weights times rows of the epochs that are trained in one call, at most, and their steps: some
-# 0.1 s, in which nobody can interrupt.
+# The work of the epochs that are trained in one call, at most, and their steps: some 0.1 s, in
+# which nobody can interrupt.
 WORK_AT_ONCE = 1 << 31
 STEPS_AT_ONCE = 10_000
 
@@ -166,8 +166,8 @@ class Epochs:
         self.batch_size, self.alpha, self.random_state = batch_size, alpha, random_state
         self.seen = seen
         self.state = solver.state(network)
-        self.count = data.x_ni.shape[0]
-        self.steps_of_epoch = -(-self.count // batch_size)
+        self.count: int = data.x_ni.shape[0]
+        self.steps_of_epoch: int = -(-self.count // batch_size)
         self.order_n = np.arange(self.count, dtype=np.int32)
         rows_t = np.full(self.steps_of_epoch, float(batch_size))
         rows_t[-1] = self.count - batch_size * (self.steps_of_epoch - 1)
@@ -200,10 +200,10 @@ class Epochs:
 
     def _epochs_at_once(self, at_most: int) -> int:
         """How many epochs one call may train."""
-        spec = self.network.spec
-        work = sum(i * o for i, o in spec.shapes) * self.count
-        epochs = min(at_most, WORK_AT_ONCE // work, STEPS_AT_ONCE // self.steps_of_epoch)
-        return 1 if spec.dropout else max(1, epochs)  # dropout has another key in every epoch
+        if self.network.spec.dropout:  # it has another key in every epoch
+            return 1
+        work = work_of(self.network.spec, self.count)
+        return max(1, min(at_most, WORK_AT_ONCE // work, STEPS_AT_ONCE // self.steps_of_epoch))
 
     def _paced_epoch(self, pace: Pace) -> list[float]:
         l2_t = self._shuffle()
