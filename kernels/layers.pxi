@@ -306,12 +306,13 @@ cdef struct Turned:
     long panel         # the first of the two
     real *delta        # of two panels, of 64 rows after the other: (64 outputs, 64 rows)
     uint64_t *mask     # in the same order: which deltas of an output are not zero
+    real *sums         # of all deltas of each output of the two panels
     real *gradient     # (64 outputs, 64 inputs), of two blocks of inputs
 
 
 cdef void turn_delta(const Layer *layer, long capacity, long rows, long panel, long first,
                      long last, Turned *turned) noexcept nogil:
-    """Groups first..last-1 of a layer's deltas, turned, for the gradients of its weights.
+    """Groups first..last-1 of a layer's deltas, turned and summed up, for its gradients.
 
     They are counted from this panel on, and end with the next.
     """
@@ -323,13 +324,14 @@ cdef void turn_delta(const Layer *layer, long capacity, long rows, long panel, l
         if count <= 0:
             continue
         width = width_of(layer.outputs, panel + n)
+        memset(turned.sums + n * PANEL + column, 0, count * sizeof(real))
         for tile in range(panels_of(rows)):
             s = tile * PANEL
             at = n * turned.rows + s
             run.turn(
                 layer.delta + (panel + n) * capacity * PANEL + s * width + column, width,
                 min(PANEL, rows - s), count, turned.delta + at * PANEL + column * PANEL,
-                turned.mask + at + column,
+                turned.mask + at + column, turned.sums + n * PANEL + column,
             )
 
 

@@ -110,6 +110,7 @@ cdef class _Network:
         turned.rows = rows
         turned.delta = self.numbers(2 * rows * PANEL)
         turned.mask = self.bits(2 * rows)
+        turned.sums = self.numbers(2 * PANEL)
         turned.gradient = self.numbers(2 * PANEL * PANEL)
         return turned
 

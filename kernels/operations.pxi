@@ -51,8 +51,8 @@ cdef extern from "simd/loops.h" nogil:
                                long width) noexcept nogil
         void (*sum_entries)(const real *values, const int64_t *at, long count, const real *w,
                             long ldw, const real *start, real *out, long columns) noexcept nogil
-        void (*turn)(const real *x, long ldi, long rows, long width, real *out,
-                     uint64_t *mask) noexcept nogil
+        void (*turn)(const real *x, long ldi, long rows, long width, real *out, uint64_t *mask,
+                     real *sums) noexcept nogil
         real (**update_turned)(const real *g, long inputs, real *w, real *m, real *v, long ldw,
                                real *turned, long ldt, const step_numbers *numbers) noexcept nogil
         void (*gradient_turned)(const real *g, long inputs, real *out, long ldo) noexcept nogil

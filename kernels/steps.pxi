@@ -310,17 +310,13 @@ cdef void update_groups(
             group += 1
 
 
-cdef void update_bias(
-    const Plan *plan, const Layer *layer, long panel, long rows, const step_numbers *bias_numbers
+cdef inline void update_biases(
+    const Plan *plan, const Layer *layer, long first, long count, const real *gradient,
+    const step_numbers *bias_numbers
 ) noexcept nogil:
-    cdef real[64] sums
-    cdef long width = width_of(layer.outputs, panel)
-    run.column_sums(
-        layer.delta + panel * plan.capacity * PANEL, width, rows, sums, width
-    )
+    """The rule on `count` biases."""
     run.update[plan.rule](
-        layer.b + panel * PANEL, layer.m_b + panel * PANEL, layer.v_b + panel * PANEL, sums, width,
-        bias_numbers,
+        layer.b + first, layer.m_b + first, layer.v_b + first, gradient, count, bias_numbers
     )
 
 
@@ -337,11 +333,14 @@ cdef void update_entries(
 ) noexcept nogil:
     """A thread's share of the first layer of rows of which only the entries are stored."""
     cdef const Layer *layer = plan.layers
-    cdef long panels = panels_of(layer.outputs), panel, r = thread
+    cdef long panels = panels_of(layer.outputs), panel, width, r = thread
+    cdef real[64] sums
     for panel in range(
         share(panels, thread, plan.threads), share(panels, thread + 1, plan.threads)
     ):
-        update_bias(plan, layer, panel, rows, bias_numbers)
+        width = width_of(layer.outputs, panel)
+        run.column_sums(layer.delta + panel * plan.capacity * PANEL, width, rows, sums, width)
+        update_biases(plan, layer, panel * PANEL, width, sums, bias_numbers)
     while r < runs_of(layer):
         plan.squares[r] = update_run(
             plan.sparse, layer, plan.capacity, r, thread, plan.rule, numbers
@@ -352,8 +351,8 @@ cdef void update_entries(
 cdef void update_phase(
     Plan *plan, long step, long thread, const step_numbers *numbers
 ) noexcept nogil:
-    cdef long rows = rows_of(plan, step), depth, begin, end, part, panel, turned_panel, blocks
-    cdef long group, stop, done
+    cdef long rows = rows_of(plan, step), depth, begin, end, part, turned_panel, blocks
+    cdef long stop, done
     cdef Layer *layer
     cdef Part at
     cdef const real *x
@@ -389,12 +388,10 @@ cdef void update_phase(
                 squares + part,
             )
             if at.block == 0:
-                for group in range(at.group, stop):
-                    if group % GROUPS == 0:
-                        update_bias(
-                            plan, layer, at.panel + group // GROUPS, rows,
-                            &bias_numbers,
-                        )
+                update_biases(
+                    plan, layer, at.panel * PANEL + at.group * OUTPUTS,
+                    (stop - at.group) * OUTPUTS, turned.sums + at.group * OUTPUTS, &bias_numbers,
+                )
             done = part
             part += stop - at.group + (blocks - 1) * at.groups
             if depth == 0 and step + 1 < plan.last:

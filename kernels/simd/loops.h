@@ -72,8 +72,10 @@ typedef struct {
                         const real *start, real *out, long columns);
 
     /* out[c][s] = in[s][c]: up to 64 rows of `width` columns, turned. out (width, 64) is zero from
-     * row `rows` on; mask[c] gets the bits of what is not zero in out[c]. */
-    void (*turn)(const real *in, long ldi, long rows, long width, real *out, uint64_t *mask);
+     * rows on; mask[c] says where it is not zero; sums[c] grows by the sum of the column, row by
+     * row. */
+    void (*turn)(const real *in, long ldi, long rows, long width, real *out, uint64_t *mask,
+                 real *sums);
 
     /* A gradient of 16 outputs by `inputs` inputs, g (16, 64), turned: into w, m and v (inputs,
      * ldw), which the rule moves; the sum of w's squares before is returned. The new weights also

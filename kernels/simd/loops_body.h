@@ -229,14 +229,18 @@ INLINE void turn_square(vec t[LANES])
 #endif
 }
 
-static void turn(const real *in, long ldi, long rows, long width, real *out, uint64_t *mask)
+static void turn(const real *in, long ldi, long rows, long width, real *out, uint64_t *mask,
+                 real *sums)
 {
     for (long c = 0; c < width; c += LANES) {
         uint64_t bits[LANES] = {0};
+        vec sum = load(sums + c);
         for (long s = 0; s < PANEL; s += LANES) {
             vec t[LANES];
             for (int i = 0; i < LANES; i++)
                 t[i] = s + i < rows ? load(in + (s + i) * ldi + c) : splat(0);
+            for (int i = 0; i < LANES; i++)
+                sum += t[i];
             turn_square(t);
             for (int i = 0; i < LANES; i++) {
                 store(out + (c + i) * PANEL + s, t[i]);
@@ -244,6 +248,7 @@ static void turn(const real *in, long ldi, long rows, long width, real *out, uin
             }
         }
         memcpy(mask + c, bits, sizeof bits);
+        store(sums + c, sum);
     }
 }
 
