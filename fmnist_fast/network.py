@@ -26,7 +26,7 @@ DENSE = 0.7
 
 # Rows that are looked at for it, at equal distances: counting all of a table takes longer than the
 # choice can save in an epoch.
-SAMPLED_ROWS = 1000
+SAMPLED_ROWS = 300
 
 # What a random stream is for; every purpose has draws of its own.
 (
