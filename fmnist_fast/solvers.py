@@ -26,7 +26,7 @@ STEPS_BETWEEN_LOOKS = 16
 # The work of the epochs that are trained in one call, at most, and their steps: some 0.1 s, in
 # which nobody can interrupt.
 WORK_AT_ONCE = 1 << 31
-STEPS_AT_ONCE = 10_000
+STEPS_AT_ONCE = 1000
 
 
 class Solver(ABC):
