@@ -193,6 +193,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
     except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, ModelFileError):
             raise
+        if _is_pickle(path):
+            raise ModelFileError(
+                f"{path} is a pickle, which is never opened here: load it in Python, as it was "
+                "kept; an MLPClassifier has export()"
+            ) from error
         raise ModelFileError(
             f"{path} is damaged or not a safetensors file: {_reason(error)}"
         ) from error
@@ -201,6 +206,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
     if not isinstance(description, dict):
         raise ModelFileError(f"{path} is damaged: its description is not an object")
     return description, tensors
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as pickle and joblib write it, and not with the size of the header of a
+    safetensors file, of which the upper bytes are zero."""
+    with path.open("rb") as file:
+        begin = file.read(8)
+    return begin[:1] == b"\x80" and any(begin[3:])
 
 
 def _assemble(

@@ -1,6 +1,7 @@
 """The model file: the same bytes for the same model, and one clear error for any other file."""
 
 import json
+import pickle
 import struct
 from dataclasses import replace
 
@@ -202,3 +203,14 @@ def test_a_file_of_another_kind_is_not_replaced(model, tmp_path):
     with pytest.raises(ModelFileError, match=r"is not a model of fmnist-fast.*--force"):
         model.save(path)
     assert path.read_text() == "years of work"
+
+
+def test_a_pickle_is_named_and_not_opened(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("it was opened",))
+
+    path = tmp_path / "model.joblib"
+    path.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(ModelFileError, match="is a pickle, which is never opened here"):
+        load_model(path)
