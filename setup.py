@@ -3,8 +3,9 @@
 Everything else is in pyproject.toml. Without a C compiler or Python's headers the installation
 succeeds without them, with a warning, unless FMNIST_FAST_REQUIRE_COMPILED is set.
 
-FMNIST_FAST_CHECKED=1 builds them with all of Cython's checks and with the sanitizers of addresses
-and of undefined behaviour, for tests: `make checked`.
+FMNIST_FAST_CHECKED=memory builds them with all of Cython's checks and with the sanitizers of
+addresses and of undefined behaviour, =threads with the one of data races, for tests: `make checked`,
+`make races`.
 """
 
 import os
@@ -19,8 +20,12 @@ from setuptools.command.build_ext import build_ext
 
 # -ffp-contract=off: every fused multiply-add is written out, so that no compiler moves a bit.
 FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-Wall", "-Wextra"]
-CHECKED = bool(os.environ.get("FMNIST_FAST_CHECKED"))
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"] if CHECKED else []
+SANITIZERS = {
+    "": [],
+    "memory": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    "threads": ["-fsanitize=thread"],
+}[os.environ.get("FMNIST_FAST_CHECKED", "")]
+CHECKED = bool(SANITIZERS)
 # Not overflowcheck: it takes the shifts of masks for overflows. The sanitizer checks signed ones.
 CHECKS = ("boundscheck", "wraparound", "initializedcheck", "nonecheck")
 DIRECTIVES = dict.fromkeys(CHECKS, CHECKED) | {"cdivision": not CHECKED}
@@ -94,7 +99,11 @@ EXTENSIONS = [
 ]
 
 # Sanitized objects stay apart, or else the next ordinary build would take them for its own.
-OPTIONS = {"build": {"build_base": "build/checked-objects"}} if CHECKED else {}
+OPTIONS = (
+    {"build": {"build_base": f"build/checked-{os.environ['FMNIST_FAST_CHECKED']}"}}
+    if CHECKED
+    else {}
+)
 
 WINDOWS = sys.platform == "win32"
 
