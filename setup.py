@@ -4,7 +4,7 @@ Everything else is in pyproject.toml. Without a C compiler or Python's headers t
 succeeds without them, with a warning, unless FMNIST_FAST_REQUIRE_COMPILED is set.
 
 FMNIST_FAST_CHECKED=memory builds them with all of Cython's checks and with the sanitizers of
-addresses and of undefined behaviour, =threads with the one of data races, for tests: `make checked`,
+addresses and of undefined behaviour, =threads with that of data races, for tests: `make checked`,
 `make races`.
 """
 

@@ -267,7 +267,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         """
         if _check_partial_fit_first_call(self, classes):
             multilabel = type_of_target(y).startswith("multilabel")
-            self._learn_classes(y if multilabel else np.asarray(classes))
+            self._learn_kind(y if multilabel else self.classes_)
         return self._fit(X, y, sample_weight, incremental=True, validation=None)
 
     def _fit(
@@ -289,7 +289,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         self._check_labels(y, incremental)
         weights_n = self._weights(sample_weight, y, x_ni)
 
-        self.n_outputs_ = 1 if self._is_binary() else len(self.classes_)
+        self.n_outputs_ = self._outputs()
         self._random_state = check_random_state(self.random_state)
         if first_pass:
             sizes = (x_ni.shape[1], *hidden, self.n_outputs_)
@@ -360,7 +360,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         As in scikit-learn, they are learned anew in every fit that does not go on from another.
         """
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._learn_classes(y)
+            self.classes_ = self._learn_kind(y)
             return
         classes = unique_labels(y)
         if self.warm_start:
@@ -375,19 +375,28 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                 f"`self.classes_` has {self.classes_}. 'y' has {classes}."
             )
 
-    def _learn_classes(self, y: Any) -> None:
-        """The classes among these labels, and the kind of target, in scikit-learn's words.
+    def _learn_kind(self, y: Any) -> NDArray:
+        """Learn what kind of target these are, in scikit-learn's words. Returns: the classes.
 
         Raises: ValueError for labels that are none.
         """
-        if y.ndim == 1 and y.dtype.kind in "iu":  # what LabelBinarizer says of these, in no time
-            self.classes_ = distinct(y)
-            self._target_kind = "binary" if len(self.classes_) <= 2 else "multiclass"
-            return
-        # It needs each label but once, if they are not those of several outputs.
-        self._label_binarizer = LabelBinarizer().fit(distinct(y) if y.ndim == 1 else y)
-        self.classes_ = self._label_binarizer.classes_
+        if isinstance(y, np.ndarray) and y.ndim == 1:
+            y = distinct(y)  # each label but once is all that LabelBinarizer needs
+            if y.dtype.kind in "iu":  # what it says of these, in no time
+                self._target_kind = "binary" if len(y) <= 2 else "multiclass"
+                labels: NDArray = y
+                return labels
+        self._label_binarizer = LabelBinarizer().fit(y)
         self._target_kind = self._label_binarizer.y_type_
+        classes: NDArray = self._label_binarizer.classes_
+        return classes
+
+    def _outputs(self) -> int:
+        """Of several labels a row there may be more classes than columns, in partial_fit."""
+        if self._is_binary():
+            return 1
+        several = not self._is_multiclass()
+        return len(self._label_binarizer.classes_ if several else self.classes_)
 
     def _is_binary(self) -> bool:
         return bool(self._target_kind == "binary")
@@ -398,6 +407,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     def _targets(self, y: Any, dtype: str) -> NDArray:
         """What the network is asked to say: classes by number, or (n, k) of the given dtype."""
         smoothing, k = self.label_smoothing, len(self.classes_)
+        if y.ndim > 1 and (self._is_multiclass() or self._is_binary()):
+            raise ValueError("The object was not fitted with multilabel input.")
         if self._is_multiclass():
             labels_n = numbered(y, self.classes_)
             if not smoothing:
@@ -407,7 +418,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             yes_nk = (y == self.classes_[-1])[:, None] & (k > 1)
         else:
             yes_nk = self._label_binarizer.transform(y)
-            yes_nk = yes_nk.toarray() if sparse.issparse(yes_nk) else yes_nk
+            yes_nk = (yes_nk.toarray() if sparse.issparse(yes_nk) else yes_nk) != 0
         targets_nk: Floats = np.ascontiguousarray(yes_nk, dtype)
         if smoothing:
             targets_nk = targets_nk * (1 - smoothing) + smoothing / 2
@@ -685,6 +696,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             stops = False  # the schedule is planned to its end
         elif self.verbose:
             rate = self._optimizer.learning_rate
+            if stops and self.solver == "sgd" and self.learning_rate == "adaptive":
+                said += " Learning rate too small."
             print(said, "Stopping." if stops else f"Setting learning rate to {rate:f}")
         if not stops:
             self._no_improvement_count = 0

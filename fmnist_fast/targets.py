@@ -38,11 +38,15 @@ def distinct(labels_n: NDArray) -> NDArray:
 
 def numbered(labels_n: NDArray, classes_k: NDArray) -> NDArray[np.int32]:
     """(n,): where each label is among the classes, which are ascending and have all of them."""
+    if labels_n.dtype.kind in "iu" and classes_k.dtype.kind in "iu":
+        labels_n = labels_n.astype(classes_k.dtype, copy=False)
     places = _places(labels_n)
     if places is None:
         return np.searchsorted(classes_k, labels_n).astype(np.int32)
     place_n, low = places
     labels = np.arange(place_n.max() + 1) + low  # not to the one above, which may not exist
+    # Of signed and unsigned ones NumPy compares what is left of them in float64.
+    labels = labels.astype(labels_n.dtype)
     numbers: NDArray[np.int32] = np.searchsorted(classes_k, labels).astype(np.int32)[place_n]
     return numbers
 

@@ -1,10 +1,10 @@
 """The network in Numba: for machines without a C compiler, compiled once at first use.
 
 Every operation computes what the one of the same name in reference.py specifies. The plan is that
-of compiled.pyx and simd/loops.h, without its halves of inputs and pairs of panels: matrices lie in
-panels of 64 columns while a call runs, products run over the entries that are not zero, which masks
-name, and every number is computed by one part in one fixed order, so that the bits do not depend on
-the number of threads.
+of layers.pxi, steps.pxi and simd/loops.h, without its halves of inputs and pairs of panels:
+matrices lie in panels of 64 columns while a call runs, products run over the entries that are not
+zero, which masks name, and every number is computed by one part in one fixed order, so that the
+bits do not depend on the number of threads.
 
 The innermost loops work on vectors, a type of their own below, and not on what LLVM may or may not
 make of loops over numbers: no sum is reordered, nothing needs fastmath, and two copies of a

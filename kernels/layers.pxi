@@ -1,6 +1,7 @@
 # Matrices in panels, and what a layer computes of rows of them: for operations.pxi.
 #
-# Zeros are skipped where there are many: in the first layer if the data has them, and in outputs
+# Zeros are skipped where there are many: in the first layer if the data has them
+# (in prediction, always), and in outputs
 # and deltas of ReLU, which makes them. Those of other activations have few: products are dense.
 # Rows that come as entries alone have a first layer of their own: sparse.pxi.
 
@@ -31,7 +32,7 @@ cdef struct Layer:
     long first_unit         # its number among the outputs of all hidden layers
     int activation          # of a hidden layer
     bint dense_delta        # few of its deltas are zero, none of them is skipped
-    const real *w_read      # panel p begins at w_read + p * panel_step, its rows are ldw(p) apart
+    const real *w_read      # panel p is at w_read + p * panel_step, its rows are row_step() apart
     long panel_step, row_step  # row_step 0: rows are as long as the panel is wide
     const int64_t *every    # the numbers of all inputs, if w_read is the caller's, not padded
     real *w                 # the same, and the moments, while training: in panels
@@ -77,7 +78,7 @@ cdef void sum_rows(
     const Layer *layer, const real *x, const uint64_t *mask, long capacity, long panel, long width,
     long half, long first, long last, bint dense
 ) noexcept nogil:
-    """The sums of rows first..last-1 over a half of the inputs, without ReLU: `width` outputs.
+    """The sums of rows first..last-1 over a half of the inputs, not activated: `width` outputs.
 
     x, mask: the inputs, in panels. dense: do not skip zeros; for 16 outputs or fewer skipping never
     pays, since a row's few multiplications do not hide the branch that nobody can predict.

@@ -133,8 +133,9 @@ cdef class _Network:
         return room
 
     cdef int read(self, params, bint copy=False) except -1:
-        """Use these parameters for the forward pass: as they are where rows are whole vectors,
-        unless `copy` asks for panels, which pay from about two batches on."""
+        """Use these parameters for the forward pass: as they are where rows are whole vectors, or
+        for a batch of one row, unless `copy` asks for panels, which pay from about two batches on.
+        The first layer of sparse rows is always read where it is."""
         cdef Layer *layer
         cdef long depth
         cdef bint alone
@@ -160,6 +161,7 @@ cdef class _Network:
             self.layers[depth].w_read = other.layers[depth].w_read
             self.layers[depth].panel_step = other.layers[depth].panel_step
             self.layers[depth].row_step = other.layers[depth].row_step
+            self.layers[depth].every = other.layers[depth].every
             self.layers[depth].b = other.layers[depth].b
         return 0
 

@@ -302,7 +302,7 @@ def loss_delta(
     const real[:, ::1] logits_bk, targets_b, const real[::1] weights_b, spec,
     real[::1] out_loss_b, real[:, ::1] out_delta_bk
 ):
-    """Cross-entropy of every row and its gradient: see reference.loss_delta."""
+    """The loss of every row and its gradient: see reference.loss_delta."""
     cdef long rows = logits_bk.shape[0], classes = logits_bk.shape[1], s
     cdef _Network network = _Network(spec, rows)
     cdef real *z = network.numbers(rows * padded(classes))
@@ -351,7 +351,7 @@ def backward(params, x_bi, layers, const real[:, ::1] delta_bk, spec,
     for panel in range(panels_of(classes)):
         for block in range(rows):
             layer.delta_mask[panel * rows + block] = (
-                ~<uint64_t>0 >> (PANEL - min(PANEL, classes - panel * PANEL))
+                ALL >> (PANEL - min(PANEL, classes - panel * PANEL))
             )
     for depth in range(network.depth - 1, 0, -1):
         delta_rows(network.layers + depth, network.layers + depth - 1, rows, 0, rows, dropping)

@@ -120,10 +120,12 @@ def predict(params, x_ni, double scale, spec, long threads, out_nk):
     threads = min(threads, asked.blocks)
     asked.at_once = max(1, min(4, asked.blocks // (4 * threads)))
     asked.predictors = <Predictor *>shared.room(threads * sizeof(Predictor))
-    networks = [shared]  # they must live as long as the call
+    networks = []  # they must live as long as the call
     for thread in range(threads):
-        network = _Network(spec, shared.capacity) if thread else shared
-        network.share_weights(shared)
+        network = shared
+        if thread:
+            network = _Network(spec, shared.capacity)
+            network.share_weights(shared)
         networks.append(network)
         _add_predictor(network, &asked, asked.predictors + thread)
     _run(predict_on, &asked, threads)

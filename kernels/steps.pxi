@@ -8,7 +8,7 @@
 #               the next batch
 # Every number is computed by one part in one fixed order, whatever the number of threads, so that
 # the bits do not depend on it. A thread takes neighbouring parts, the same in every step: what it
-# updates is what it reads in the next step.
+# updates is, where the first layer is cut by inputs, most of what it reads in the next step.
 
 cdef enum Phase:  # the order of kernels.PHASES
     GATHER, FIRST_LAYER, MIDDLE, UPDATE, WAITING

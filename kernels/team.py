@@ -35,11 +35,11 @@ def run_team(job: Callable[[int], object], threads: int) -> None:
         for thread in helpers:
             thread.start()
             started.append(thread)
+        go.set()
     except BaseException:
         cancelled.append(True)
         go.set()
         raise
-    go.set()
     job(0)
     for thread in started:
         thread.join()

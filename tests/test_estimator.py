@@ -348,6 +348,57 @@ def test_validation_rows_of_the_users_own(digits):
 
 
 @pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("kind", ["multiclass", "binary"])
+def test_other_targets_than_before_are_refused(kind, backend, digits):
+    x_ni, y_n = digits
+    model = MLPClassifier((5,), max_iter=2, backend=backend).fit(x_ni, targets_of(kind, y_n))
+    with pytest.raises(ValueError, match="not fitted with multilabel input"):
+        model.partial_fit(x_ni, np.eye(len(model.classes_), dtype=int)[y_n % len(model.classes_)])
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("yes_and_no", [(0, 255), (-1, 1), (0, 2)])
+def test_several_labels_in_other_numbers_than_0_and_1(yes_and_no, solver, digits):
+    x_ni, y_n = digits
+    several_nk = np.array(yes_and_no)[targets_of("multilabel", y_n)]
+    models = [
+        kind((5,), max_iter=3, solver=solver, random_state=0).fit(x_ni, several_nk)
+        for kind in (neural_network.MLPClassifier, MLPClassifier)
+    ]
+    agree(*models, x_ni, loss_bound=1e-3)
+
+
+@pytest.mark.parametrize("lowest", [2**53 - 1, 2**60, 2**63 - 3, 2**63 + 5])
+def test_labels_that_float64_does_not_tell_apart(lowest, digits):
+    x_ni, y_n = digits
+    labels_n = y_n.astype(np.uint64) + np.uint64(lowest)
+    plain, far = (
+        MLPClassifier((20,), max_iter=5, random_state=0).fit(x_ni, y) for y in (y_n, labels_n)
+    )
+    assert far.classes_.dtype == np.uint64
+    assert_array_equal(far.coefs_[0], plain.coefs_[0])
+    expected_n = plain.predict(x_ni).astype(np.uint64) + np.uint64(lowest)
+    assert_array_equal(far.predict(x_ni), expected_n)
+
+
+@pytest.mark.parametrize(
+    ("columns", "classes"),
+    [(3, range(3)), (2, [0, 1, 2]), (3, [-5, 0, 1, 2, 9]), (3, [0.0, 1.0, 2.0])],
+)
+def test_several_labels_and_their_classes_in_partial_fits(columns, classes, digits):
+    x_ni, y_n = digits
+    several_nk = targets_of("multilabel", y_n)[:, :columns].tolist()
+    models = [
+        kind((5,), random_state=0).partial_fit(x_ni, several_nk, classes=classes)
+        for kind in (neural_network.MLPClassifier, MLPClassifier)
+    ]
+    theirs, ours = (model.partial_fit(x_ni, several_nk, classes=classes) for model in models)
+    assert_array_equal(theirs.classes_, ours.classes_)
+    assert theirs.classes_.dtype == ours.classes_.dtype
+    assert theirs.loss_ == pytest.approx(ours.loss_, rel=1e-9)
+
+
+@pytest.mark.parametrize("backend", NAMES)
 @pytest.mark.parametrize(
     "parameters",
     [
