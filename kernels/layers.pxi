@@ -1,11 +1,8 @@
 # Matrices in panels, and what a layer computes of rows of them: for operations.pxi.
 #
-# Zeros are skipped where there are many: in the first layer if the data has them
-# (in prediction, always), and in outputs
-# and deltas of ReLU, which makes them. Those of other activations have few: products are dense.
-# Rows that come as entries alone have a first layer of their own: sparse.pxi.
-
-# Panels: where things are.
+# Zeros are skipped where there are many: in the first layer if the data has them (in prediction,
+# always), and in outputs and deltas of ReLU, which makes them. Those of other activations have few:
+# products are dense. Rows that come as entries alone have a first layer of their own: sparse.pxi.
 
 cdef inline long panels_of(long columns) noexcept nogil:
     return (columns + PANEL - 1) // PANEL
