@@ -734,9 +734,27 @@ def test_without_scikit_learn_it_says_what_to_install():
     assert "pip install 'fmnist-fast[sklearn]'" in ran.stderr.splitlines()[-1]
 
 
-def test_verbose_says_what_scikit_learn_says(digits, capsys):
+@pytest.mark.parametrize(
+    ("parameters", "last"),
+    [
+        ({"max_iter": 3, "early_stopping": True}, "Validation score"),
+        ({"tol": 1.0, "n_iter_no_change": 2}, "Stopping."),
+        (
+            {
+                "solver": "sgd",
+                "learning_rate": "adaptive",
+                "learning_rate_init": 2e-6,
+                "tol": 1.0,
+                "n_iter_no_change": 1,
+            },
+            "Learning rate too small. Stopping.",
+        ),
+    ],
+)
+def test_verbose_says_what_scikit_learn_says(parameters, last, digits, capsys):
     said = []
     for model in (neural_network.MLPClassifier, MLPClassifier):
-        model((4,), max_iter=3, random_state=0, verbose=True, early_stopping=True).fit(*digits)
+        model((4,), random_state=0, verbose=True, **parameters).fit(*digits)
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
+    assert last in said[1].splitlines()[-1]
