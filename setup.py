@@ -24,7 +24,9 @@ SANITIZERS = {
     "": [],
     "memory": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
     "threads": ["-fsanitize=thread"],
-}[os.environ.get("FMNIST_FAST_CHECKED", "")]
+}.get(os.environ.get("FMNIST_FAST_CHECKED", ""))
+if SANITIZERS is None:
+    sys.exit("FMNIST_FAST_CHECKED is neither memory nor threads")
 CHECKED = bool(SANITIZERS)
 # Not overflowcheck: it takes the shifts of masks for overflows. The sanitizer checks signed ones.
 CHECKS = ("boundscheck", "wraparound", "initializedcheck", "nonecheck")

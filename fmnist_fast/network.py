@@ -59,8 +59,8 @@ THREADS_PER_CORE = 8
 def work_of(spec: Spec, rows: int) -> int:
     """What a pass over so many rows costs, in weights of float32 times rows."""
     weights = sum(i * max(o, LEAST_OUTPUTS) for i, o in spec.shapes)
-    halves: int = np.dtype(spec.dtype).itemsize // 4  # float64 takes twice as long
-    return weights * halves * rows
+    each: int = np.dtype(spec.dtype).itemsize // 4  # float64 takes twice as long
+    return weights * each * rows
 
 
 def worthwhile_threads(spec: Spec, batch_size: int, rows: int | None, cores: int) -> int:

@@ -23,8 +23,8 @@ LEAST_RATE = 1e-6
 # Steps after which a run that has to end in time looks at the clock.
 STEPS_BETWEEN_LOOKS = 16
 
-# The work of the epochs that are trained in one call, at most, and their steps: some 0.1 s, in
-# which nobody can interrupt.
+# The work of the epochs that are trained in one call, at most, and their steps: a third of an epoch
+# of Fashion-MNIST with 784-128-64-10. Meanwhile nobody can interrupt.
 WORK_AT_ONCE = 1 << 31
 STEPS_AT_ONCE = 1000
 
