@@ -29,6 +29,7 @@ class Dataset:
     checksum : sha256 of the contents; it tells data sets apart whatever their names.
     alike_in_the_mirror : whether an image shows the same thing when left and right change places,
     as clothes do and digits do not.
+    both_ways : x_train and then its mirror images, if somebody made them for many trainings.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Dataset:
     class_names: tuple[str, ...]
     checksum: str
     alike_in_the_mirror: bool = False
+    both_ways: NDArray | None = None
 
 
 def load_dataset(

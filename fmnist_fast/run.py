@@ -132,14 +132,23 @@ def resolved(recipe: Recipe, dataset: Dataset) -> Recipe:
     return recipe
 
 
-def split(rows: int, validation: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def split(
+    rows: int, validation: int, fold: tuple[int, int] | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Which rows are trained on, and which are held back: int32, both ascending.
 
-    A function of the two numbers only, not of the seed: models with different seeds are judged on
+    fold : (number, of how many), numbers from 0: that part of the rows is held back, in place of
+    `validation` of them; together the folds are all rows.
+    A function of the arguments only, not of the seed: models with different seeds are judged on
     the same rows, and a teacher knows no row that its student is judged on.
     """
     shuffled = random_stream(0, VALIDATION_SPLIT).permutation(rows).astype(np.int32)
-    return np.sort(shuffled[validation:]), np.sort(shuffled[:validation])
+    first, last = 0, validation
+    if fold:
+        number, of = fold
+        first, last = number * rows // of, (number + 1) * rows // of
+    trained = np.concatenate([shuffled[:first], shuffled[last:]])
+    return np.sort(trained), np.sort(shuffled[first:last])
 
 
 def epoch_order(rows_n: NDArray[np.int32], seed: int, epoch: int) -> NDArray[np.int32]:
@@ -156,7 +165,7 @@ class Run:
     """One training run: what it needs at every epoch, and the best it has so far.
 
     recipe : resolved. teachers : to learn from, if any. clock : of all networks that belong
-    together.
+    together. fold : which part of the rows is held back, as for split().
     """
 
     def __init__(
@@ -168,6 +177,7 @@ class Run:
         sample_weight: ArrayLike | None,
         teachers: Teachers | None = None,
         clock: Clock | None = None,
+        fold: tuple[int, int] | None = None,
     ) -> None:
         rows, inputs = len(dataset.x_train), prod(dataset.x_train.shape[1:])
         classes = len(dataset.class_names)
@@ -181,7 +191,7 @@ class Run:
 
         x_ni = check_rows(dataset.x_train, inputs, unit_range=False, name="x_train")
         y_n = check_labels(dataset.y_train, rows, classes, name="y_train")
-        self.train_rows, self.held_back = split(rows, recipe.held_back(rows))
+        self.train_rows, self.held_back = split(rows, recipe.held_back(rows), fold)
         self.x_validation, self.y_validation = x_ni[self.held_back], y_n[self.held_back]
         self.x_strangers = x_ni[:0]
         weights_n = _check_weights(sample_weight, rows) * self._class_weights(y_n, classes)[y_n]
@@ -227,7 +237,10 @@ class Run:
         if recipe.label_smoothing or recipe.distillation:
             targets_n = smoothed(y_n, spec.sizes[-1], recipe.label_smoothing, spec.dtype)
         if recipe.flips:
-            x_ni = mirrored(x_ni.reshape(self.dataset.x_train.shape)).reshape(-1, spec.sizes[0])
+            both = self.dataset.both_ways
+            if both is None:
+                both = mirrored(self.dataset.x_train)
+            x_ni = both.reshape(-1, spec.sizes[0])
             targets_n = np.concatenate([targets_n, targets_n])
             weights_n = np.concatenate([weights_n, weights_n])
         return self.network.data(x_ni, targets_n, weights_n)

@@ -11,7 +11,7 @@ from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.modelfile import load_model
 from fmnist_fast.recipe import Recipe
-from fmnist_fast.run import Progress, dropout_key, epoch_order, split
+from fmnist_fast.run import Progress, Run, dropout_key, epoch_order, resolved, split
 from fmnist_fast.targets import smoothed
 from fmnist_fast.train import TrainingDiverged, TrainingInterrupted
 
@@ -423,3 +423,24 @@ def test_flips_are_for_images(small_dataset):
     )
     with pytest.raises(ArgumentError, match="flips are for images"):
         train(rows, flips=True, **FAST)
+
+
+def test_folds_are_all_rows_once_each():
+    held_back = [split(103, 0, (number, 4)) for number in range(4)]
+    assert sorted(np.concatenate([held for _, held in held_back])) == list(range(103))
+    for rows, held in held_back:
+        assert len(held) in (25, 26)
+        assert sorted(np.concatenate([rows, held])) == list(range(103))
+        assert (np.diff(rows) > 0).all()
+
+
+def test_mirror_images_that_are_there_give_the_same_network(small_dataset):
+    recipe = resolved(Recipe(epochs=1, hidden=(8,), flips=True), small_dataset)
+    ready = replace(small_dataset, both_ways=mirrored(small_dataset.x_train))
+    losses = []
+    for dataset in (small_dataset, ready):
+        run = Run(dataset, recipe, "numpy", 1, None)
+        run.train(Progress(), lambda: False)
+        losses.append(run.history[0].train_loss)
+    assert losses[0] == losses[1]
+    assert np.shares_memory(run.data.x_ni, ready.both_ways)
