@@ -7,6 +7,7 @@ __all__ = [
     "DataError",
     "MissingExtra",
     "ModelFileError",
+    "SweepError",
     "UserError",
 ]
 
@@ -37,3 +38,7 @@ class ModelFileError(UserError, ValueError):
 
 class CheckpointError(UserError, ValueError):
     """A run that cannot be gone on with: none there, another network or data set, or in use."""
+
+
+class SweepError(UserError, ValueError):
+    """A sweep that cannot begin or go on: another study, no workers, a scheduler that is gone."""

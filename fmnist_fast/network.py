@@ -38,7 +38,8 @@ SAMPLED_ROWS = 300
     IMITATION,
     STRANGERS,
     DROPOUT,
-) = range(8)
+    SWEEP,
+) = range(9)
 
 
 # The work of a batch that is enough for one thread: some 30 us a step in float32, of which three

@@ -1,0 +1,192 @@
+"""The workers of a Dask cluster: which of them may work for us, and what they do.
+
+A worker gets a resource of a name that only this fleet knows, once it was found to be fit; work
+asks for that resource. So a worker that comes later, or is started again, does nothing before it
+was looked at, and one that differs does nothing at all.
+"""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+import dask
+from distributed import Client, Future, LocalCluster, Worker
+
+from ..errors import SweepError
+from .worker import describe
+
+__all__ = ["Fleet", "open_fleet"]
+
+# Seconds to wait for a scheduler, and between two looks at which workers there are.
+ANSWER_SECONDS = 10
+LOOK_SECONDS = 1.0
+
+# A connection that is away for so long does not come back by itself.
+LOST_SECONDS = 3.0
+
+# How often a task's worker may die before the task is to blame.
+ALLOWED_FAILURES = 3
+
+
+@dataclass
+class Fleet:
+    """Workers that may work for us. identity : what they must be, as worker.describe() says it.
+
+    prepare : is given the addresses of new workers, before they work. threads : of each worker that
+    is fit, by address. refused : why others are not, by address.
+    """
+
+    client: Client
+    identity: dict[str, Any]
+    prepare: Callable[[Client, Sequence[str]], None]
+    where: str
+    threads: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    resource: str = field(default_factory=lambda: f"fmnist-fast-{uuid4().hex[:12]}")
+    _looked: float = float("-inf")
+    _away_since: float | None = None
+
+    @property
+    def slots(self) -> int:
+        """How many tasks can run at a time."""
+        return sum(self.threads.values())
+
+    def look(self, *, now: bool = False) -> None:
+        """Admit workers that came, forget those that left; once a second, or now.
+
+        Raises: SweepError if the scheduler is gone.
+        """
+        self.check_scheduler()
+        if monotonic() - self._looked < LOOK_SECONDS and not now:
+            return
+        try:
+            there = {str(a): int(n) for a, n in self.client.nthreads().items()}
+            self.threads = {a: n for a, n in self.threads.items() if a in there}
+            self.refused = {a: why for a, why in self.refused.items() if a in there}
+            new = [a for a in there if a not in self.threads and a not in self.refused]
+            if new:
+                self._admit({address: there[address] for address in new})
+        except (OSError, TimeoutError):
+            self.check_scheduler()  # a worker that left meanwhile is no trouble
+        self._looked = monotonic()
+
+    def _admit(self, new: dict[str, int]) -> None:
+        said = self.client.run(
+            describe, self.identity["backend"], workers=list(new), on_error="return"
+        )
+        fit = [address for address in new if not self._why_not(address, said.get(address))]
+        if fit:
+            self.prepare(self.client, fit)
+        for address in fit:
+            self.client.run(
+                _grant, self.resource, new[address], workers=[address], on_error="return"
+            )
+            self.threads[address] = new[address]
+
+    def _why_not(self, address: str, said: Any) -> str | None:
+        """Keeps in `refused` what is wrong with a worker."""
+        why = None
+        if said is None or isinstance(said, OSError):
+            return "it is gone"  # and if it is not, the next look sees it
+        if isinstance(said, Exception):
+            why = f"it cannot load fmnist-fast: {said}"
+        else:
+            for what, ours in self.identity.items():
+                if said[what] != ours:
+                    why = f"its {what.replace('_', ' ')} is {said[what]}, and here it is {ours}"
+                    break
+        if why:
+            self.refused[address] = why
+        return why
+
+    def check_scheduler(self) -> None:
+        """Raise SweepError if the scheduler is gone."""
+        if self.client.status == "running":
+            self._away_since = None
+            return
+        self._away_since = self._away_since or monotonic()
+        if self.client.status == "closed" or monotonic() - self._away_since > LOST_SECONDS:
+            raise SweepError(f"the scheduler {self.where} does not answer any more")
+
+    def submit(self, work: Callable[..., Any], *arguments: Any, name: str) -> Future:
+        """Have a worker do it. name : of this task, another for every task."""
+        return self.client.submit(
+            work,
+            *arguments,
+            key=f"{self.resource}-{name}",
+            resources={self.resource: 1},
+            retries=0,
+        )
+
+    def release(self) -> None:
+        """Take our resource away from the workers."""
+        with suppress(OSError, TimeoutError):
+            self.client.run(_grant, self.resource, 0, on_error="return")
+
+
+@contextmanager
+def open_fleet(
+    scheduler: str | None,
+    workers: int,
+    identity: dict[str, Any],
+    prepare: Callable[[Client, Sequence[str]], None],
+) -> Iterator[Fleet]:
+    """Workers of an existing scheduler, or so many processes of this machine, one thread each,
+    which end with the context. Raises: SweepError if there is no such scheduler.
+    """
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with _configured(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"distributed\.")
+        if scheduler:
+            with _client_of(scheduler) as client:
+                yield from _fleet(Fleet(client, identity, prepare, scheduler))
+        else:
+            with (
+                tempfile.TemporaryDirectory(prefix="fmnist-fast-") as folder,
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    scheduler_port=0,
+                    dashboard_address=None,
+                    memory_limit=None,
+                    local_directory=folder,
+                    silence_logs=logging.CRITICAL,
+                ) as cluster,
+                Client(cluster) as client,
+            ):
+                yield from _fleet(Fleet(client, identity, prepare, cluster.scheduler_address))
+
+
+def _fleet(fleet: Fleet) -> Iterator[Fleet]:
+    try:
+        yield fleet
+    finally:
+        if fleet.client.status == "running":
+            fleet.release()
+
+
+def _client_of(scheduler: str) -> Client:
+    try:
+        return Client(scheduler, timeout=ANSWER_SECONDS)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise SweepError(
+            f"no Dask scheduler answers at {scheduler}: start one with 'dask scheduler', or leave "
+            "--scheduler out to use this machine"
+        ) from error
+
+
+def _configured() -> Any:
+    return dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES})
+
+
+async def _grant(resource: str, amount: int, dask_worker: Worker) -> None:
+    """So many tasks at a time may ask for the resource on this worker."""
+    await dask_worker.set_resources(**{resource: amount})

@@ -1,0 +1,110 @@
+"""What runs in a worker of a cluster: it says what it is, and has the data sets that it was given.
+
+Loads nothing of Dask's or Optuna's: a worker has the first already, and needs nothing of the other.
+"""
+
+import socket
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .. import fashion_mnist
+from ..augment import mirrored
+from ..backend import get_backend, instruction_set_of, unavailable
+from ..cache import Arrays, cached, find_cached
+from ..data import Dataset
+from ..errors import DataError
+
+__all__ = ["DataKey", "arrays_of", "dataset_of", "describe", "has_data", "receive"]
+
+# Data sets that this process has found or was given, by checksum.
+_DATASETS: dict[str, Dataset] = {}
+
+
+@dataclass(frozen=True)
+class DataKey:
+    """What a data set is called, in place of its arrays. checksum : of those."""
+
+    name: str
+    checksum: str
+    class_names: tuple[str, ...]
+    alike_in_the_mirror: bool
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "DataKey":
+        return cls(dataset.name, dataset.checksum, dataset.class_names, dataset.alike_in_the_mirror)
+
+    @property
+    def cache_key(self) -> str:
+        """What the user's cache calls it."""
+        return f"set-{self.checksum[:32]}"
+
+
+def describe(backend: str) -> dict[str, Any]:
+    """What decides whether this process trains as another does. backend : by name."""
+    from .. import __version__
+
+    why_not = unavailable(backend)
+    return {
+        "fmnist_fast": __version__,
+        "backend": backend if why_not is None else f"no {backend}: it {why_not}",
+        "instruction_set": None if why_not else instruction_set_of(get_backend(backend)),
+        "host": socket.gethostname(),
+    }
+
+
+def has_data(key: DataKey) -> bool:
+    """Whether this machine has the data set already."""
+    return _found(key) is not None
+
+
+def receive(key: DataKey, arrays: Arrays) -> None:
+    """Keep a data set in the cache of this machine, or if that cannot be, in this process."""
+    kept, _ = cached(key.cache_key, lambda: arrays, key.checksum)
+    _keep(key, kept)
+
+
+def arrays_of(dataset: Dataset) -> Arrays:
+    """The arrays alone."""
+    return Arrays(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
+
+
+def dataset_of(key: DataKey, *, both_ways: bool) -> Dataset:
+    """The data set, memory-mapped where that can be. both_ways : with its mirror images, which are
+    made once for all processes of this machine. Raises: DataError if it is not here.
+    """
+    dataset = _found(key)
+    if dataset is None:
+        raise DataError(f"the data set {key.name} is no longer on {socket.gethostname()}")
+    if both_ways and dataset.both_ways is None:
+        one_way = arrays_of(dataset)
+        arrays, _ = cached(f"both-ways-{key.checksum[:32]}", lambda: _with_mirror_images(one_way))
+        dataset = replace(dataset, both_ways=arrays.x_train)
+        _DATASETS[key.checksum] = dataset
+    return dataset
+
+
+def _with_mirror_images(arrays: Arrays) -> Arrays:
+    y_train = np.concatenate([arrays.y_train, arrays.y_train])
+    return arrays._replace(x_train=mirrored(arrays.x_train), y_train=y_train)
+
+
+def _found(key: DataKey) -> Dataset | None:
+    if key.checksum in _DATASETS:
+        return _DATASETS[key.checksum]
+    kept = find_cached(key.cache_key, key.checksum)
+    if kept:
+        return _keep(key, kept[0])
+    if key.checksum == fashion_mnist.CHECKSUM:
+        try:
+            return _keep(key, fashion_mnist.load(download=False))
+        except DataError:
+            return None
+    return None
+
+
+def _keep(key: DataKey, arrays: Arrays) -> Dataset:
+    dataset = Dataset(key.name, *arrays, key.class_names, key.checksum, key.alike_in_the_mirror)
+    _DATASETS[key.checksum] = dataset
+    return dataset

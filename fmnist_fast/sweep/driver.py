@@ -1,0 +1,341 @@
+"""Keeps the workers of a fleet busy with the trials of a sweep, and the ledger true."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from math import prod
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, TypeAlias
+
+from distributed import Client, Future
+from distributed.scheduler import KilledWorker
+
+from ..backend import get_backend, instruction_set_of, name_of
+from ..cluster.fleet import Fleet
+from ..cluster.worker import DataKey, arrays_of, has_data, receive
+from ..data import Dataset
+from ..errors import SweepError
+from ..kernels import Spec
+from ..recipe import Recipe
+from .ledger import Asked, Counts, Ledger
+from .sampler import distributions, make_pruner, make_sampler
+from .space import Space
+from .trial import METRICS, Result, Task
+from .worker import Failure, work
+
+__all__ = ["Ending", "Plan", "Status", "View", "data_to_workers", "run_sweep"]
+
+# Seconds between two looks at signals and the clock.
+TICK = 0.2
+
+# So many trials in a row that fail of anything but divergence are no matter of their settings.
+HOPELESS = 5
+
+# So often a trial is given to another worker when nobody knows what became of it.
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is to try. base : the recipe that the space changes. trials : how many in all.
+    seeds, folds : networks of a trial, as for Task. seed : of the choices and the first network.
+    """
+
+    dataset: Dataset
+    base: Recipe
+    space: Space
+    trials: int
+    sampler: str = "tpe"
+    pruner: str = "hyperband"
+    seed: int = 0
+    seeds: int = 1
+    folds: int = 0
+    metric: str = "validation_accuracy"
+    backend: str = "auto"
+
+    def checked(self) -> "Plan":
+        """The same with the backend chosen. Raises: UserError if any trial could not be run."""
+        rows, classes = len(self.dataset.x_train), len(self.dataset.class_names)
+        self.space.check(self.base, rows, classes)
+        if self.folds == 1 or self.folds > rows:
+            raise SweepError(f"folds is {self.folds}: give 2 or more, at most {rows}, or 0")
+        sizes = (prod(self.dataset.x_train.shape[1:]), *self.base.hidden, classes)
+        backend = get_backend(self.backend, Spec(sizes, dtype=self.base.dtype))
+        return replace(self, backend=name_of(backend))
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change when the sweep goes on, plain JSON."""
+        from .. import __version__
+
+        base = self.base.to_dict()
+        del base["seed"]
+        return {
+            "dataset": {"name": self.dataset.name, "checksum": self.dataset.checksum},
+            "recipe": base,
+            "space": self.space.to_dict(),
+            **{
+                name: getattr(self, name)
+                for name in ("sampler", "pruner", "seed", "seeds", "folds", "metric", "backend")
+            },
+            "instruction_set": instruction_set_of(get_backend(self.backend)),
+            "fmnist_fast": __version__,
+        }
+
+    def workers_identity(self) -> dict[str, Any]:
+        """What workers must be."""
+        whole = self.identity()
+        return {name: whole[name] for name in ("fmnist_fast", "backend", "instruction_set")}
+
+    def task(self, asked: Asked) -> Task:
+        """What a worker does of a trial."""
+        recipe = replace(self.base, **self.space.settings(asked.params))
+        seeds = tuple(range(self.seed, self.seed + self.seeds))
+        return Task(asked.number, recipe, seeds, self.folds, self.metric, self.backend)
+
+
+class Ending(Enum):
+    """Why a sweep came to its end."""
+
+    DONE = "all trials are done"
+    TIME = "its time is over"
+    STOPPED = "it was stopped"
+
+
+@dataclass
+class Status:
+    """How a sweep is going. begun : trials that ended since this process began, in `seconds`."""
+
+    trials: int
+    counts: Counts
+    running: int = 0
+    workers: int = 0
+    slots: int = 0
+    ended_here: int = 0
+    seconds: float = 0.0
+    best: tuple[int, dict[str, Any], Result] | None = None
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def per_minute(self) -> float | None:
+        """Trials a minute, of this process."""
+        return 60 * self.ended_here / self.seconds if self.ended_here and self.seconds else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until all trials are done, at the speed so far."""
+        left, speed = self.trials - self.counts.ended, self.per_minute
+        return 60 * left / speed if speed else None
+
+
+class View:
+    """Told how a sweep goes. Override what is of interest; nothing is shown by default."""
+
+    def update(self, status: Status) -> None:
+        """Some five times a second."""
+
+    def note(self, message: str) -> None:
+        """Something that people should know."""
+
+
+def data_to_workers(dataset: Dataset) -> Callable[[Client, Sequence[str]], None]:
+    """What gives workers the data set that lack it: one of every machine first, since the others
+    find it there.
+    """
+    key = DataKey.of(dataset)
+
+    def prepare(client: Client, workers: Sequence[str]) -> None:
+        lacking = _lacking(client, key, workers)
+        while lacking:
+            first_of_hosts = {_host(address): address for address in lacking}
+            client.run(receive, key, arrays_of(dataset), workers=list(first_of_hosts.values()))
+            lacking = _lacking(client, key, lacking)
+
+    return prepare
+
+
+def _lacking(client: Client, key: DataKey, workers: Sequence[str]) -> list[str]:
+    said = client.run(has_data, key, workers=list(workers), on_error="return")
+    return [address for address, has in said.items() if has is False]
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
+
+
+# A message to the driver: a task is done, or a trial is at (number, rung, value).
+_Message: TypeAlias = "tuple[int, Future] | tuple[int, int, float]"
+
+
+def run_sweep(
+    plan: Plan,
+    ledger: Ledger,
+    fleet: Fleet,
+    view: View,
+    should_stop: Callable[[], bool],
+    deadline: float = float("inf"),
+) -> Ending:
+    """Run trials until there are plan.trials that ended, or should_stop() says so, or the clock
+    (time.monotonic) says so. What runs then is begun again the next time.
+
+    Raises: SweepError if the scheduler is gone, no worker is fit, or nothing works; OSError if the
+    study cannot be written.
+    """
+    driver = _Driver(plan, ledger, fleet, view)
+    try:
+        return driver.run(should_stop, deadline)
+    finally:
+        driver.close()
+
+
+class _Driver:
+    def __init__(self, plan: Plan, ledger: Ledger, fleet: Fleet, view: View) -> None:
+        self.plan, self.ledger, self.fleet, self.view = plan, ledger, fleet, view
+        self.key = DataKey.of(plan.dataset)
+        self.messages: SimpleQueue[_Message] = SimpleQueue()
+        self.futures: dict[int, Future] = {}
+        self.asked: dict[int, Asked] = {}
+        self.attempts: dict[int, int] = {}
+        self.failures = 0  # in a row, of anything but divergence
+        self.counts = ledger.counts()
+        ledger.choose_with(
+            make_sampler(plan.sampler, plan.space, plan.seed, self.counts.ended),
+            make_pruner(plan.pruner),
+            distributions(plan.space),
+        )
+        self.topic = None if plan.pruner == "none" else f"{fleet.resource}-rungs"
+        if self.topic:
+            fleet.client.subscribe_topic(self.topic, self._hear)
+        self.begin, self.ended_here = monotonic(), 0
+        self.noted: set[str] = set()
+        self.best = self._best_so_far()
+
+    async def _hear(self, event: tuple[float, Any]) -> None:
+        number, rung, value = event[1]
+        self.messages.put((number, rung, value))
+
+    def _best_so_far(self) -> tuple[int, dict[str, Any], Result] | None:
+        for trial in self.ledger.completed()[:1]:
+            settings = self.plan.space.settings(trial.params)
+            return trial.number, settings, Result.from_dict(trial.user_attrs["result"])
+        return None
+
+    def run(self, should_stop: Callable[[], bool], deadline: float) -> Ending:
+        while self.counts.ended < self.plan.trials:
+            if should_stop():
+                return Ending.STOPPED
+            if monotonic() >= deadline:
+                return Ending.TIME
+            self.fleet.look()
+            self._note_refused()
+            self._fill()
+            self.view.update(self._status())
+            self._take()
+        self.view.update(self._status())
+        return Ending.DONE
+
+    def close(self) -> None:
+        """Let go of what is running."""
+        for future in self.futures.values():
+            if self.fleet.client.status == "running":
+                future.cancel()
+        if self.topic and self.fleet.client.status == "running":
+            self.fleet.client.unsubscribe_topic(self.topic)
+        self.ledger.put_back()
+
+    def _note_refused(self) -> None:
+        for address, why in self.fleet.refused.items():
+            if address not in self.noted:
+                self.noted.add(address)
+                self.view.note(f"worker {address} is not used: {why}")
+        if self.fleet.refused and not self.fleet.threads:
+            address, why = next(iter(self.fleet.refused.items()))
+            raise SweepError(f"no worker can be used; {address}: {why}")
+
+    def _fill(self) -> None:
+        """Give the workers trials: one each, and if choices need no results, one to come."""
+        at_a_time = self.fleet.slots * (1 if self.plan.sampler == "tpe" else 2)
+        while (
+            len(self.futures) < at_a_time
+            and self.counts.ended + len(self.futures) < self.plan.trials
+        ):
+            asked = self.ledger.ask()
+            self.asked[asked.number] = asked
+            self._submit(asked.number)
+
+    def _submit(self, number: int) -> None:
+        attempt = self.attempts[number] = self.attempts.get(number, 0) + 1
+        future = self.fleet.submit(
+            *(work, self.plan.task(self.asked[number]), self.key, self.topic),
+            name=f"trial-{number}-{attempt}",
+        )
+        self.futures[number] = future
+        future.add_done_callback(lambda done: self.messages.put((number, done)))
+
+    def _take(self) -> None:
+        """All messages that there are; wait a little for the first."""
+        try:
+            self._handle(self.messages.get(timeout=TICK))
+            while True:
+                self._handle(self.messages.get_nowait())
+        except Empty:
+            pass
+
+    def _handle(self, message: _Message) -> None:
+        number = message[0]
+        if len(message) == 3:
+            if number in self.futures and self.ledger.report(*message):
+                self.futures.pop(number).cancel()
+                self.ledger.prune(number)
+                self._count(pruned=1)
+        elif self.futures.get(number) is message[1]:
+            self._done(number, self.futures.pop(number))
+
+    def _done(self, number: int, future: Future) -> None:
+        if future.status == "finished":
+            outcome = future.result()
+        elif future.status == "error":
+            outcome = _failure(future.exception())
+        else:  # the scheduler forgot it, or is gone
+            self.fleet.check_scheduler()
+            if self.attempts[number] < ATTEMPTS:
+                self._submit(number)
+                return
+            outcome = Failure("no worker ended it", diverged=False)
+        if isinstance(outcome, Failure):
+            self.ledger.fail(number, outcome.why)
+            self._count(failed=1)
+            self.failures = 0 if outcome.diverged else self.failures + 1
+            if self.failures >= HOPELESS:
+                raise SweepError(f"{self.failures} trials in a row failed, the last: {outcome.why}")
+            return
+        self.failures = 0
+        self.ledger.complete(number, outcome.value, outcome.to_dict())
+        self._count(complete=1)
+        sign = 1 if METRICS[self.plan.metric] else -1
+        if not self.best or sign * outcome.value > sign * self.best[2].value:
+            self.best = number, self.plan.space.settings(self.asked[number].params), outcome
+
+    def _count(self, **more: int) -> None:
+        self.ended_here += 1
+        changed = {name: getattr(self.counts, name) + n for name, n in more.items()}
+        self.counts = replace(self.counts, **changed)
+
+    def _status(self) -> Status:
+        return Status(
+            self.plan.trials,
+            self.counts,
+            len(self.futures),
+            len(self.fleet.threads),
+            self.fleet.slots,
+            self.ended_here,
+            monotonic() - self.begin,
+            self.best,
+            self.fleet.refused,
+        )
+
+
+def _failure(error: BaseException | None) -> Failure:
+    if isinstance(error, KilledWorker):
+        return Failure("the workers that ran it died, one after the other", diverged=False)
+    return Failure(f"{type(error).__name__}: {error}", diverged=False)
