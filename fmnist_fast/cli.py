@@ -1,5 +1,5 @@
-"""The command line: `fmnist-fast train`, `evaluate`, `predict`, `export`, `info`, `bench`, `data`,
-`app`.
+"""The command line: `fmnist-fast train`, `sweep`, `evaluate`, `predict`, `export`, `info`, `bench`,
+`data`, `app`.
 
 A mistake of the user is one line on standard error and exit code 2; Ctrl-C is exit code 130. What
 a command is asked for goes to standard output. Modules that take long to load are loaded by the
@@ -21,6 +21,7 @@ from .commands.evaluating import evaluate
 from .commands.exporting import export
 from .commands.info import info
 from .commands.predicting import predict
+from .commands.sweeping import sweep
 from .commands.terminal import INTERRUPTED, PROGRAM, fail, ignore_output
 from .commands.training import train
 from .errors import UserError
@@ -73,6 +74,7 @@ def _command() -> None:
 
     \b
     fmnist-fast train                            train, and save model.safetensors
+    fmnist-fast sweep                            train many, and keep the best
     fmnist-fast evaluate model.safetensors       how good it is, class by class
     fmnist-fast predict --model model.safetensors shoe.png
     fmnist-fast export --to onnx                 the model for other programs
@@ -80,5 +82,5 @@ def _command() -> None:
     """
 
 
-for _part in (train, evaluate, predict, export, info, bench, data, app):
+for _part in (train, sweep, evaluate, predict, export, info, bench, data, app):
     _command.add_command(_part)

@@ -2,9 +2,7 @@
 
 import json
 import shlex
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +12,7 @@ import click
 from ..errors import UserError
 from .options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, THREADS, ClassWeights, Seconds, Widths
 from .outputs import check_model_room, check_outputs, save, save_aside
+from .signals import stoppable
 from .terminal import INTERRUPTED, console_of, fail, number_or_none
 
 if TYPE_CHECKING:
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from ..train import TrainingInterrupted, TrainingResult
 
 __all__ = ["train"]
-
-# Signals that stop a training; the exit code is then 128 and their number.
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 
@@ -228,7 +224,7 @@ def train(
     parts = [part for part in (log, None if quiet else report) if part]
     if "time_budget" in changes:
         changes["time_budget"] = max(changes["time_budget"] - (perf_counter() - start), 1e-3)
-    with _stoppable() as stop:
+    with stoppable() as stop:
         try:
             with report:
                 result = train_network(
@@ -363,23 +359,6 @@ def _how_to_go_on(interruption: "TrainingInterrupted", out: Path, notes: dict[st
             reason = error.strerror if isinstance(error, OSError) else error
             return f"it cannot go on: {folder} could not be written: {reason}"
     return f"go on with 'fmnist-fast train --resume {shlex.quote(str(folder))}'"
-
-
-@contextmanager
-def _stoppable() -> Iterator[list[int]]:
-    """Within, the signals of Ctrl-C and of kill come into the list that is given, nothing more:
-    the training looks there between two steps, and what is being saved is saved.
-    """
-    received: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in STOPPING
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if received else handler)
 
 
 def _print_result(console: "Console", result: "TrainingResult") -> None:

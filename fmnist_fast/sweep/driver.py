@@ -18,7 +18,7 @@ from ..data import Dataset
 from ..errors import SweepError
 from ..kernels import Spec
 from ..recipe import Recipe
-from .ledger import Asked, Counts, Ledger
+from .ledger import RESULT, Asked, Counts, Ledger
 from .sampler import distributions, make_pruner, make_sampler
 from .space import Space
 from .trial import METRICS, Result, Task
@@ -217,7 +217,7 @@ class _Driver:
     def _best_so_far(self) -> tuple[int, dict[str, Any], Result] | None:
         for trial in self.ledger.completed()[:1]:
             settings = self.plan.space.settings(trial.params)
-            return trial.number, settings, Result.from_dict(trial.user_attrs["result"])
+            return trial.number, settings, Result.from_dict(trial.user_attrs[RESULT])
         return None
 
     def run(self, should_stop: Callable[[], bool], deadline: float) -> Ending:

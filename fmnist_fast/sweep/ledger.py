@@ -26,7 +26,15 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ..cache import cache_folder
 from ..errors import SweepError
 
-__all__ = ["Asked", "Counts", "Ledger", "address_for_people", "open_ledger"]
+__all__ = [
+    "RESULT",
+    "Asked",
+    "Counts",
+    "Ledger",
+    "address_for_people",
+    "is_database",
+    "open_ledger",
+]
 
 # Attributes of the study and of its trials, as Optuna's own tools show them.
 IDENTITY = "fmnist_fast"
@@ -182,10 +190,15 @@ class Ledger:
         sign = -1 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
         return sorted(trials, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
+    def failed(self) -> list[str]:
+        """Why trials failed, in their order."""
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        return [trial.user_attrs.get(FAILURE, "nobody knows why") for trial in trials]
+
 
 def address_for_people(address: str) -> str:
     """Without a password."""
-    if not _is_database(address):
+    if not is_database(address):
         return address
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError as Unreadable
@@ -196,7 +209,7 @@ def address_for_people(address: str) -> str:
         return address.partition("://")[0] + "://..."
 
 
-def _is_database(address: str) -> bool:
+def is_database(address: str) -> bool:
     return "://" in address
 
 
@@ -208,7 +221,7 @@ def _short(value: Any) -> str:
 
 def _storage(address: str) -> BaseStorage:
     """Raises: SweepError."""
-    if _is_database(address):
+    if is_database(address):
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
@@ -254,7 +267,7 @@ def _locked(address: str) -> Iterator[None]:
     """Nobody else on this machine sweeps there."""
     from filelock import FileLock, Timeout
 
-    if _is_database(address):
+    if is_database(address):
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         place = folder / f"sweep-{sha256(address.encode()).hexdigest()[:16]}.running"

@@ -1,0 +1,411 @@
+"""The command `sweep`."""
+
+import json
+import shlex
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from time import monotonic, process_time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import MissingExtra, UserError
+from .options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, Seconds
+from .outputs import check_model_room, check_outputs, save
+from .signals import stoppable
+from .terminal import INTERRUPTED, console_of, fail
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..sweep.driver import Ending, Plan
+    from ..sweep.ledger import Ledger
+    from ..sweep.results import Ranked
+    from ..train import TrainingResult
+
+__all__ = ["sweep"]
+
+# More processes than this on one machine are a slip of the finger.
+MAX_WORKERS = 1024
+
+BEST_SHOWN = 10
+
+
+class Workers(click.ParamType):
+    """A number of processes, or "auto"."""
+
+    name = "N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        if value is None or isinstance(value, int) or value == "auto":
+            return None if value == "auto" else value
+        if not value.isdigit() or not 1 <= int(value) <= MAX_WORKERS:
+            self.fail(f"{value!r}: give auto, or a number from 1 to {MAX_WORKERS}", param, ctx)
+        return int(value)
+
+
+@click.command()
+@click.option(
+    "--trials", type=click.IntRange(1), default=200, show_default=True, help="Trials in all."
+)
+@click.option(
+    "--space",
+    type=FILE,
+    help="A TOML file of what may be chosen; --show-space prints one to begin with.  [default: "
+    "learning rate, l2, batch size, schedule, layers, label smoothing, dropout, epochs]",
+)
+@click.option("--show-space", is_flag=True, help="Print the built-in space, as TOML, and end.")
+@click.option(
+    "--preset",
+    type=click.Choice(["fast", "standard", "photos"]),
+    default="standard",
+    show_default=True,
+    help="The recipe for all that the space does not name.",
+)
+@click.option(
+    "--sampler",
+    type=click.Choice(["tpe", "random", "qmc"]),
+    default="tpe",
+    show_default=True,
+    help="Who chooses: tpe learns from the trials before; random; qmc, points that fill the space "
+    "evenly. The last two give the same trials for any number of workers.",
+)
+@click.option(
+    "--pruner",
+    type=click.Choice(["hyperband", "median", "none"]),
+    default="hyperband",
+    show_default=True,
+    help="Who ends trials early that are behind others at the same part of their training.",
+)
+@click.option(
+    "--workers",
+    type=Workers(),
+    default="auto",
+    show_default=True,
+    help="Processes on this machine, one training at a time each; auto: one a usable core.",
+)
+@click.option(
+    "--scheduler",
+    metavar="tcp://HOST:PORT",
+    help="Use the workers of this Dask scheduler, on whatever machines they are.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Networks that a trial trains from other first weights; it is judged by their mean.",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(0, 1000),
+    default=0,
+    show_default=True,
+    help="Cross-validation: train so many times, each judged on another part of the rows. 0: judge "
+    "on the validation rows of 'fmnist-fast train'.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["validation_accuracy", "validation_loss"]),
+    default="validation_accuracy",
+    show_default=True,
+    help="What the best trial is best in.",
+)
+@click.option(
+    "--study",
+    default="sweep.journal",
+    show_default=True,
+    metavar="FILE|URL",
+    help="Where the trials are kept, to go on with: Optuna's journal file, or the address of a "
+    "database, like sqlite:///sweep.db.",
+)
+@click.option(
+    "--study-name",
+    default="fmnist-fast",
+    show_default=True,
+    help="Its name, where a database holds several.",
+)
+@click.option(
+    "--time-budget",
+    type=Seconds(),
+    help="End the trials after this time, like 10m or 2h; those under way are begun again when the "
+    "sweep goes on. Training the best again comes after it.",
+)
+@click.option("--dataset", default="auto", show_default=True, help=f"What to learn: {DATASETS}.")
+@DATA_DIR
+@BACKEND
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Decides the choices and the first weights.",
+)
+@click.option(
+    "--out", type=FILE, default="model.safetensors", show_default=True, help="The best model."
+)
+@click.option("--force", is_flag=True, help="Replace --out even if another data set's model.")
+@click.option("--quiet", is_flag=True, help="Print only what came out.")
+@JSON
+@click.pass_context
+def sweep(
+    context: click.Context,
+    /,
+    show_space: bool,
+    space: Path | None,
+    workers: int | None,
+    scheduler: str | None,
+    study: str,
+    study_name: str,
+    time_budget: float | None,
+    out: Path,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+    dataset: str,
+    data_dir: Path | None,
+    preset: str,
+    **choices: Any,
+) -> int:
+    """Train many networks with other settings, and keep the best.
+
+    Optuna chooses the settings, the processes of a Dask cluster train, one thread each. All trials
+    are kept in --study: stopped or killed, the same command goes on, and loses no trial. In the
+    end come the ten best, what mattered, two pictures beside the study, and the best settings
+    trained again on all training rows, with the command that does it once more.
+
+      \b
+      fmnist-fast sweep
+      fmnist-fast sweep --trials 1000 --sampler random --pruner none --seeds 3
+      fmnist-fast sweep --show-space >space.toml
+      fmnist-fast sweep --space space.toml --study mine.journal --time-budget 10m
+      fmnist-fast sweep --scheduler tcp://192.0.2.7:8786
+    """
+    start = monotonic() - process_time()  # of the program, near enough: it has waited little
+    if show_space:
+        from ..sweep.space import BUILT_IN
+
+        click.echo(BUILT_IN.read_text(encoding="utf-8"), nl=False)
+        return 0
+    _load_engines()
+    from ..cluster.fleet import open_fleet
+    from ..cores import usable_cores
+    from ..data import load_dataset
+    from ..modelfile import check_replaceable
+    from ..presets import preset as preset_recipe
+    from ..sweep.driver import Ending, Plan, data_to_workers, run_sweep
+    from ..sweep.ledger import open_ledger
+    from ..sweep.space import read_space
+    from ..sweep.trial import METRICS
+    from ..sweep.view import SweepView
+
+    if scheduler and context.get_parameter_source("workers") is not _DEFAULT:
+        raise UserError("--workers are of this machine, and --scheduler has its own: give only one")
+    read = read_space(space)
+    check_outputs({"model": out}, *([space] if space else []), Path(dataset))
+    data = load_dataset(dataset, data_dir)
+    if not force:
+        check_replaceable(out, data.name, data.checksum)
+    plan = Plan(data, preset_recipe(preset), read, **choices).checked()
+    check_model_room(out, data, _widest(plan))
+    console = console_of(stderr=as_json)
+    deadline = float("inf") if time_budget is None else start + time_budget
+    with (
+        stoppable() as stop,
+        open_ledger(study, study_name, plan.identity(), METRICS[plan.metric]) as ledger,
+    ):
+        try:
+            with (
+                open_fleet(
+                    scheduler,
+                    workers or usable_cores(),
+                    plan.workers_identity(),
+                    data_to_workers(data),
+                ) as fleet,
+                SweepView(console, plan.metric, quiet) as view,
+            ):
+                ending = run_sweep(plan, ledger, fleet, view, lambda: bool(stop), deadline)
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or study}: {error.strerror or error}; {_kept(ledger, plan)}"
+            ) from error
+        except UserError as error:
+            raise UserError(f"{error}; {_kept(ledger, plan)}") from error
+        if ending is Ending.STOPPED:
+            return fail(f"stopped; {_kept(ledger, plan)}", 128 + stop[0])
+        known_as = {"dataset": dataset, "data_dir": data_dir, "preset": preset, "out": out}
+        return _Outcome(plan, ledger, ending, console, known_as, as_json).show(stop, force)
+
+
+_DEFAULT = click.core.ParameterSource.DEFAULT
+
+
+def _load_engines() -> None:
+    try:
+        for package in ("distributed", "optuna", "scipy"):
+            import_module(package)
+    except ImportError as error:
+        raise MissingExtra(
+            f"a sweep needs Optuna and Dask ({error}): pip install 'fmnist-fast[sweep]'"
+        ) from error
+
+
+def _widest(plan: "Plan") -> tuple[int, ...]:
+    """The hidden layers that make the largest model file."""
+    hidden = plan.space.searched.get("hidden")
+    of_space = plan.space.fixed.get("hidden", plan.base.hidden)
+    return max(hidden.ends if hidden else (of_space,), key=sum)
+
+
+def _kept(ledger: "Ledger", plan: "Plan") -> str:
+    """What is safe, and how to go on."""
+    return (
+        f"{ledger.counts().ended} of {plan.trials} trials are kept in {ledger.address}: the same "
+        "command goes on"
+    )
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What is shown and saved when the trials have ended. known_as : what the command calls the
+    data set, its folder, the preset and the model.
+    """
+
+    plan: "Plan"
+    ledger: "Ledger"
+    ending: "Ending"
+    console: "Console"
+    known_as: Mapping[str, Any]
+    as_json: bool
+
+    def show(self, stop: list[int], force: bool) -> int:
+        """Tables, pictures, the best model; returns the exit code."""
+        from ..sweep.results import best_trials, importances, nothing_came_out
+
+        best = best_trials(self.ledger, self.plan, BEST_SHOWN)
+        if not best:
+            raise nothing_came_out(self.ledger)
+        shares = importances(self.ledger)
+        pictures = self._draw()
+        if not self.as_json:
+            self._print_best(best, shares, pictures)
+        result = self._train_again(best[0], stop)
+        if isinstance(result, int):
+            return result
+        out = self.known_as["out"]
+        save(result, out, force)
+        command = self._command(best[0])
+        if self.as_json:
+            click.echo(json.dumps(self._to_json(best, shares, pictures, result, command)))
+            return 0
+        from ..report import percent
+
+        self.console.print(
+            f"saved {out}: trial {best[0].number}, trained again on all "
+            f"{len(self.plan.dataset.x_train):,} training rows: test accuracy "
+            f"{percent(result.test_accuracy)}"
+        )
+        self.console.print(f"the same again: {command}", soft_wrap=True)
+        return 0
+
+    def _print_best(
+        self, best: "Sequence[Ranked]", shares: Mapping[str, float], pictures: Sequence[Path]
+    ) -> None:
+        from ..sweep.view import best_table, importance_line
+
+        counts = self.ledger.counts()
+        self.console.print(
+            f"{self.ending.value}: {counts.complete} complete, {counts.pruned} pruned, "
+            f"{counts.failed} failed; kept in {self.ledger.address}"
+        )
+        self.console.print(best_table(best, self.plan.metric))
+        if shares:
+            self.console.print(importance_line(shares), soft_wrap=True)
+        if pictures:
+            self.console.print(f"drawn: {', '.join(map(str, pictures))}", soft_wrap=True)
+
+    def _draw(self) -> Sequence[Path]:
+        """Pictures beside the study; a picture that cannot be written costs no model."""
+        from ..sweep.ledger import is_database
+        from ..sweep.pictures import draw_pictures, picture_paths
+
+        address = self.ledger.address
+        paths = picture_paths(Path("sweep" if is_database(address) else address))
+        try:
+            draw_pictures(self.ledger, self.plan.metric, *paths)
+        except UserError as error:
+            warnings.warn(str(error), stacklevel=1)
+            return ()
+        return paths
+
+    def _train_again(self, best: "Ranked", stop: list[int]) -> "TrainingResult | int":
+        """The best settings on all rows, or the exit code if that came to nothing."""
+        from ..sweep.results import trained_again
+        from ..sweep.view import FinalProgress
+        from ..train import TrainingDiverged, TrainingInterrupted
+
+        what = f"training trial {best.number} again on all rows"
+        try:
+            with FinalProgress(self.console, what) as progress:
+                return trained_again(
+                    self.plan, self.known_as["preset"], best, progress, lambda: bool(stop)
+                )
+        except TrainingInterrupted:
+            code = 128 + stop[0] if stop else INTERRUPTED
+            return fail(f"stopped while {what}; {_kept(self.ledger, self.plan)}", code)
+        except TrainingDiverged as error:
+            return fail(f"{what}: {error}; {_kept(self.ledger, self.plan)}")
+
+    def _command(self, best: "Ranked") -> str:
+        """The command that trains this model, to the byte."""
+        from ..sweep.results import final_settings
+
+        words = ["fmnist-fast", "train", "--preset", self.known_as["preset"]]
+        words += ["--dataset", str(self.known_as["dataset"])]
+        if self.known_as["data_dir"]:
+            words += ["--data-dir", str(self.known_as["data_dir"])]
+        words += ["--backend", self.plan.backend]
+        for name, value in final_settings(self.plan, best).items():
+            option = name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{option}" if value else f"--no-{option}")
+            else:
+                text = ",".join(map(str, value)) or "none" if isinstance(value, tuple) else value
+                words += [f"--{option}", str(text)]
+        return shlex.join([*words, "--out", str(self.known_as["out"])])
+
+    def _to_json(
+        self,
+        best: "Sequence[Ranked]",
+        shares: Mapping[str, float],
+        pictures: Sequence[Path],
+        result: "TrainingResult",
+        command: str,
+    ) -> dict[str, Any]:
+        counts = self.ledger.counts()
+        return {
+            "study": self.ledger.address,
+            "ended": self.ending.name.lower(),
+            "trials": asdict(counts),
+            "metric": self.plan.metric,
+            "best": [
+                {
+                    "trial": ranked.number,
+                    "value": ranked.result.value,
+                    "spread": ranked.result.spread,
+                    "settings": ranked.settings,
+                    **ranked.result.to_dict(),
+                }
+                for ranked in best
+            ],
+            "importances": dict(shares),
+            "pictures": list(map(str, pictures)),
+            "model": str(self.known_as["out"]),
+            "test_accuracy": result.test_accuracy,
+            "command": command,
+        }

@@ -1,0 +1,171 @@
+"""What people see of a sweep while it runs, and what came out of it."""
+
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ..data import Dataset
+from ..network import Network
+from ..recipe import Recipe
+from ..report import percent
+from ..run import Progress
+from .driver import Status, View
+from .results import Ranked
+
+__all__ = ["FinalProgress", "SweepView", "best_table", "importance_line", "settings_line"]
+
+# Where lines are not replaced by newer ones, seconds between two of them.
+LINE_SECONDS = 10
+
+
+class SweepView(View):
+    """On a terminal, some lines that change in place; elsewhere a line for a new best trial, and
+    now and then one that says how far it is.
+    """
+
+    def __init__(self, console: Console, metric: str, quiet: bool = False) -> None:
+        self._console, self._metric, self._quiet = console, metric, quiet
+        self._live = Live(
+            console=console, transient=True, auto_refresh=False, redirect_stderr=False
+        )
+        self._shown_best: int | None = None
+        self._last = monotonic()
+
+    def __enter__(self) -> "SweepView":
+        if self._console.is_terminal and not self._quiet:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def note(self, message: str) -> None:
+        self._console.print(message)
+
+    def update(self, status: Status) -> None:
+        if self._quiet:
+            return
+        if self._live.is_started:
+            self._live.update(self._lines(status), refresh=True)
+        elif status.best and status.best[0] != self._shown_best:
+            self._shown_best = status.best[0]
+            self._console.print(f"{progress_line(status)}; {best_line(status, self._metric)}")
+        elif monotonic() - self._last > LINE_SECONDS:
+            self._console.print(progress_line(status))
+        else:
+            return
+        self._last = monotonic()
+
+    def _lines(self, status: Status) -> Group:
+        bar = ProgressBar(total=status.trials, completed=status.counts.ended)
+        lines = [progress_line(status), best_line(status, self._metric)]
+        return Group(bar, *map(Text, lines))
+
+
+def progress_line(status: Status) -> str:
+    """How far it is, how fast, and for how long still."""
+    counts, speed, left = status.counts, status.per_minute, status.seconds_left
+    parts = [f"{counts.ended} of {status.trials} trials"]
+    parts += [f"{counts.pruned} pruned"] * bool(counts.pruned)
+    parts += [f"{counts.failed} failed"] * bool(counts.failed)
+    parts += [f"{speed:.1f} a minute"] if speed else []
+    parts += [f"{duration(left)} left"] if left is not None else []
+    workers = f"{status.workers} worker{'s' * (status.workers != 1)}"
+    if not status.workers:
+        workers = "waiting for workers"
+    elif status.slots > status.workers:
+        workers += f", {status.slots} threads"
+    parts.append(workers)
+    parts += [f"{len(status.refused)} not used"] * bool(status.refused)
+    return ", ".join(parts)
+
+
+def best_line(status: Status, metric: str) -> str:
+    """The best trial so far."""
+    if status.best is None:
+        return "no trial has ended yet"
+    number, settings, result = status.best
+    return f"best: trial {number}, {value_text(result.value, metric)}: {settings_line(settings)}"
+
+
+def settings_line(settings: Mapping[str, Any]) -> str:
+    """Settings in one line, named as the options of train are."""
+    return ", ".join(f"{name.replace('_', ' ')} {short(v)}" for name, v in settings.items())
+
+
+def value_text(value: float, metric: str) -> str:
+    """0.8912 as "89.12 %"; a loss in nats."""
+    return percent(value) if metric.endswith("accuracy") else f"{value:.4f}"
+
+
+def short(value: Any) -> str:
+    """A setting as people write it."""
+    if isinstance(value, tuple):
+        return "-".join(map(str, value)) or "none"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """75 as "1:15"."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole // 60 % 60
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def best_table(best: Sequence[Ranked], metric: str) -> Table:
+    """A row for each trial, with the spread over seeds and folds where there are several."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("trial", justify="right")
+    table.add_column(metric.replace("_", " "), justify="right")
+    fields = list(best[0].settings) if best else []
+    for name in fields:
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_column("seconds", justify="right")
+    for ranked in best:
+        result = ranked.result
+        value = value_text(result.value, metric)
+        if result.spread is not None:
+            scale, digits = (100, 2) if metric.endswith("accuracy") else (1, 4)
+            value += f" ± {scale * result.spread:.{digits}f}"
+        settings = (short(ranked.settings[name]) for name in fields)
+        table.add_row(str(ranked.number), value, *settings, f"{result.seconds:.1f}")
+    return table
+
+
+def importance_line(shares: Mapping[str, float]) -> str:
+    """What mattered, most first."""
+    parts = (f"{name.replace('_', ' ')} {100 * share:.0f} %" for name, share in shares.items())
+    return "what mattered: " + ", ".join(parts)
+
+
+class FinalProgress(Progress):
+    """On a terminal, a bar for the training of the models that a sweep ends with."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self._what = what
+        self._live = Live(console=console, transient=True, auto_refresh=False)
+        self._terminal = console.is_terminal
+        self._epochs = 1
+
+    def __enter__(self) -> "FinalProgress":
+        if self._terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def begin(self, network: Network, recipe: Recipe, dataset: Dataset) -> None:
+        self._epochs = recipe.epochs
+
+    def steps(self, epoch: int, done: int, total: int) -> None:
+        if self._terminal:
+            bar = ProgressBar(total=self._epochs * total, completed=(epoch - 1) * total + done)
+            text = Text(f"{self._what}: epoch {epoch} of {self._epochs}")
+            self._live.update(Group(bar, text), refresh=True)
