@@ -57,7 +57,7 @@ LAYERS = (
     {"cutout", "images", "averaging", "drawing"},
     {"formats.arrays", "formats.c_source", "formats.onnx_graph", "formats.python_source"},
     {"formats"},
-    {"schedule", "sweep", "sweep.ledger", "cluster"},
+    {"schedule", "sweep", "sweep.ledger", "cluster", "cluster.deaf"},
     {"backend", "cache", "idx", "cores", "calibration"},
     {"files"},
     {"errors"},

@@ -19,6 +19,7 @@ import dask
 from distributed import Client, Future, LocalCluster, Worker
 
 from ..errors import SweepError
+from . import deaf
 from .worker import describe
 
 __all__ = ["Fleet", "open_fleet"]
@@ -147,22 +148,31 @@ def open_fleet(
             with _client_of(scheduler) as client:
                 yield from _fleet(Fleet(client, identity, prepare, scheduler))
         else:
-            with (
-                tempfile.TemporaryDirectory(prefix="fmnist-fast-") as folder,
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    scheduler_port=0,
-                    dashboard_address=None,
-                    memory_limit=None,
-                    local_directory=folder,
-                    silence_logs=logging.CRITICAL,
-                ) as cluster,
-                Client(cluster) as client,
-            ):
+            with _local_cluster(workers) as cluster, Client(cluster) as client:
                 yield from _fleet(Fleet(client, identity, prepare, cluster.scheduler_address))
+
+
+@contextmanager
+def _local_cluster(workers: int) -> Iterator[LocalCluster]:
+    """So many processes of one thread each. Ctrl-C does not reach them: who started them decides
+    what becomes of their work.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="fmnist-fast-") as folder,
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            scheduler_port=0,
+            dashboard_address=None,
+            memory_limit=None,
+            local_directory=folder,
+            preload=[deaf.__name__],
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):
+        yield cluster
 
 
 def _fleet(fleet: Fleet) -> Iterator[Fleet]:

@@ -229,9 +229,8 @@ class _Driver:
             self.fleet.look()
             self._note_refused()
             self._fill()
-            self.view.update(self._status())
             self._take()
-        self.view.update(self._status())
+            self.view.update(self._status())
         return Ending.DONE
 
     def close(self) -> None:

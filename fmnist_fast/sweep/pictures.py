@@ -31,15 +31,36 @@ def draw_pictures(ledger: Ledger, metric: str, history: Path, parallel: Path) ->
     name = metric.replace("_", " ")
     with warnings.catch_warnings(), pyplot.style.context("default"):
         warnings.simplefilter("ignore")  # of an experiment
-        _save(plot_optimization_history(ledger.study, target_name=name), (9, 4.5), history)
-        _save(plot_parallel_coordinate(ledger.study, target_name=name), (13, 5), parallel)
+        axes = plot_optimization_history(ledger.study, target_name=name)
+        axes.set_title(f"{name} of the trials, and the best so far")
+        axes.legend(frameon=False, loc="best")
+        _save(axes, (9, 4.5), history)
+        axes = plot_parallel_coordinate(ledger.study, target_name=name)
+        axes.set_title(f"a line for each trial; colour: {name}", y=1.03)
+        _make_legible(axes)
+        _save(axes, (13, 5.5), parallel)
+
+
+def _make_legible(axes: "Axes") -> None:
+    """Lines that are seen whatever their value, and numbers that are read in front of them."""
+    figure: Any = axes.figure
+    for lines in axes.collections:
+        lines.set(cmap="viridis_r", linewidth=1.2, alpha=0.7)
+    for other in figure.axes:
+        other.spines[["left", "right"]].set_color("0.6")
+        for label in other.get_yticklabels(which="both"):
+            label.set(size=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
 
 
 def _save(axes: "Axes", size: tuple[float, float], path: Path) -> None:
+    """Of that size in inches, on white."""
     from matplotlib import pyplot
 
     figure: Any = axes.figure
     figure.set_size_inches(*size)
+    for part in figure.axes:
+        part.set_facecolor("white")
+        part.grid(False)
     try:
         figure.savefig(path, dpi=130, bbox_inches="tight")
     except OSError as error:

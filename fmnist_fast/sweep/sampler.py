@@ -145,7 +145,7 @@ def _at(distribution: BaseDistribution, share: float) -> Any:
     low, high, step = distribution.low, distribution.high, distribution.step
     if step is not None and not distribution.log:
         place = int(share * (round((high - low) / step) + 1))
-        return low + place * step
+        return min(low + place * step, high)
     if isinstance(distribution, IntDistribution):  # every number has as much as rounds to it
         value = (low - 0.5) * ((high + 0.5) / (low - 0.5)) ** share
         return min(max(round(value), int(low)), int(high))

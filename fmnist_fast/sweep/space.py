@@ -181,9 +181,9 @@ def _range(field: str, entries: Mapping[str, Any]) -> Range:
 
 
 def _last_of_steps(low: float, high: float, step: float) -> float:
-    """The greatest number that steps reach, one that rounding puts just above `high` included."""
-    steps = int((high - low) / step * (1 + 1e-12))
-    return low + steps * step
+    """The greatest number that steps reach; `high` itself where only rounding is between."""
+    last = low + int((high - low) / step * (1 + 1e-12)) * step
+    return high if abs(high - last) < 1e-9 * step else last
 
 
 def _value(field: str, value: Any) -> Any:

@@ -46,7 +46,7 @@ class SweepView(View):
         self._live.stop()
 
     def note(self, message: str) -> None:
-        self._console.print(message)
+        self._print(message)
 
     def update(self, status: Status) -> None:
         if self._quiet:
@@ -55,12 +55,15 @@ class SweepView(View):
             self._live.update(self._lines(status), refresh=True)
         elif status.best and status.best[0] != self._shown_best:
             self._shown_best = status.best[0]
-            self._console.print(f"{progress_line(status)}; {best_line(status, self._metric)}")
+            self._print(f"{progress_line(status)}; {best_line(status, self._metric)}")
         elif monotonic() - self._last > LINE_SECONDS:
-            self._console.print(progress_line(status))
+            self._print(progress_line(status))
         else:
             return
         self._last = monotonic()
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True)
 
     def _lines(self, status: Status) -> Group:
         bar = ProgressBar(total=status.trials, completed=status.counts.ended)

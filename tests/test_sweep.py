@@ -1,0 +1,611 @@
+"""Sweeps on real Dask clusters: nothing is lost, nothing is done twice, the bits are the same."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("optuna", reason="Optuna is not installed")
+pytest.importorskip("distributed", reason="Dask is not installed")
+
+from fmnist_fast.cache import checksum_of
+from fmnist_fast.cli import main
+from fmnist_fast.cluster.fleet import open_fleet
+from fmnist_fast.cluster.worker import arrays_of
+from fmnist_fast.errors import SweepError
+from fmnist_fast.recipe import Recipe
+from fmnist_fast.sweep.driver import Ending, Plan, View, data_to_workers, run_sweep
+from fmnist_fast.sweep.ledger import open_ledger
+from fmnist_fast.sweep.results import best_trials, importances
+from fmnist_fast.sweep.space import Choices, Range, Space
+from fmnist_fast.sweep.trial import run_trial
+
+SPACE = Space(
+    {"hidden": Choices(((8,), (16, 8))), "lr": Range(1e-3, 1e-2, log=True)}, {"epochs": 2}
+)
+# Some half a second of training, so that there is a middle to be killed in.
+SLOW = Space({"lr": Range(1e-3, 1e-2, log=True)}, {"epochs": 60, "hidden": (64, 64)})
+
+
+def plan_of(dataset, space=SPACE, trials=8, **options):
+    options = {"sampler": "random", "pruner": "none", **options}
+    return Plan(dataset, Recipe(), space, trials, **options).checked()
+
+
+@contextmanager
+def local(plan, workers=1):
+    with open_fleet(None, workers, plan.workers_identity(), data_to_workers(plan.dataset)) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def small_dataset(small_dataset):
+    """With the checksum that it has."""
+    return replace(small_dataset, checksum=checksum_of(arrays_of(small_dataset)))
+
+
+@pytest.fixture(scope="module")
+def user_cache(tmp_path_factory):
+    """One folder for all fleets of this module."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(user_cache, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(user_cache))
+
+
+@pytest.fixture(scope="module")
+def fleet(small_dataset, user_cache):
+    """Two processes of this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(user_cache))
+        with local(plan_of(small_dataset), workers=2) as two:
+            two.look(now=True)
+            assert two.slots == 2
+            yield two
+
+
+def swept(plan, fleet, study, view=None, should_stop=lambda: False, **more):
+    """(number, settings, values) of all complete trials, by number; and how it ended."""
+    with open_ledger(str(study), "fmnist-fast", plan.identity(), maximise=True) as ledger:
+        ending = run_sweep(plan, ledger, fleet, view or View(), should_stop, **more)
+        best = best_trials(ledger, plan, plan.trials)
+    return sorted((r.number, str(r.settings), r.result.values) for r in best), ending
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_dataset, fleet, tmp_path_factory):
+    """Trials of SPACE, of two workers from beginning to end."""
+    study = tmp_path_factory.mktemp("study") / "whole.journal"
+    trials, ending = swept(plan_of(small_dataset), fleet, study)
+    assert ending is Ending.DONE
+    assert [number for number, *_ in trials] == list(range(8))
+    return trials
+
+
+def test_a_trial_is_what_training_gives(small_dataset, uninterrupted):
+    from fmnist_fast import train
+
+    _, settings, values = uninterrupted[3]
+    result = train(small_dataset, seed=0, **eval(settings))
+    assert values == (result.model.metrics["validation_accuracy"],)
+
+
+def test_one_worker_gives_what_two_gave(small_dataset, uninterrupted, tmp_path):
+    plan = plan_of(small_dataset)
+    with local(plan) as one:
+        assert swept(plan, one, tmp_path / "one.journal") == (uninterrupted, Ending.DONE)
+
+
+def test_a_sweep_that_was_stopped_goes_on(small_dataset, fleet, uninterrupted, tmp_path):
+    class StopsAfter(View):
+        ended = 0
+
+        def update(self, status):
+            self.ended = status.counts.ended
+
+    plan, study = plan_of(small_dataset), tmp_path / "stopped.journal"
+    view = StopsAfter()
+    trials, ending = swept(plan, fleet, study, view, should_stop=lambda: view.ended >= 3)
+    assert ending is Ending.STOPPED
+    assert 3 <= len(trials) < 8
+    assert trials == [trial for trial in uninterrupted if trial[0] in {t[0] for t in trials}]
+    assert swept(plan, fleet, study) == (uninterrupted, Ending.DONE)
+    assert swept(plan, fleet, study) == (uninterrupted, Ending.DONE)  # nothing is left to do
+
+
+def test_a_database_keeps_them_too(small_dataset, fleet, uninterrupted, tmp_path):
+    study = f"sqlite:///{tmp_path}/sweep.db"
+    few = replace(plan_of(small_dataset), trials=3)
+    assert swept(few, fleet, study) == (uninterrupted[:3], Ending.DONE)
+    assert swept(plan_of(small_dataset), fleet, study) == (uninterrupted, Ending.DONE)
+
+
+def test_a_time_budget_ends_the_trials(small_dataset, fleet, tmp_path):
+    plan = plan_of(small_dataset, SLOW, trials=1000)
+    start = time.monotonic()
+    trials, ending = swept(plan, fleet, tmp_path / "s.journal", deadline=start + 2)
+    assert ending is Ending.TIME
+    assert time.monotonic() - start < 10
+    assert 0 < len(trials) < 1000
+
+
+@pytest.mark.parametrize("pruner", ["hyperband", "median"])
+def test_trials_that_are_behind_are_ended_early(small_dataset, fleet, tmp_path, pruner):
+    """Half of the learning rates teach nothing."""
+    space = Space({"lr": Choices((1e-7, 5e-3))}, {"epochs": 60, "hidden": (64,)})
+    plan = plan_of(small_dataset, space, trials=16, pruner=pruner)
+    with open_ledger(str(tmp_path / "s"), "x", plan.identity(), maximise=True) as ledger:
+        assert run_sweep(plan, ledger, fleet, View(), lambda: False) is Ending.DONE
+        counts = ledger.counts()
+        assert counts.pruned >= 2
+        assert counts.pruned + counts.complete == 16
+        assert best_trials(ledger, plan, 1)[0].settings["lr"] == 5e-3
+        pruned = [t for t in ledger.study.trials if t.state.name == "PRUNED"]
+        assert {t.params["lr"] for t in pruned} == {1e-7}
+        assert all(max(t.intermediate_values) < 10 for t in pruned)
+
+
+def test_trials_that_diverge_fail_and_no_other(small_dataset, fleet, tmp_path):
+    space = Space({"lr": Choices((5e-3, 1e30))}, {"epochs": 1, "hidden": (8,)})
+    plan = replace(plan_of(small_dataset, trials=12), space=space, base=Recipe(weight_decay=0))
+    with open_ledger(str(tmp_path / "s"), "x", plan.identity(), maximise=True) as ledger:
+        assert run_sweep(plan, ledger, fleet, View(), lambda: False) is Ending.DONE
+        counts = ledger.counts()
+        assert counts.failed == len(ledger.failed()) > 0
+        assert counts.complete == 12 - counts.failed > 0
+        assert all("training diverged at step" in why for why in ledger.failed())
+        assert {ranked.settings["lr"] for ranked in best_trials(ledger, plan, 12)} == {5e-3}
+
+
+def test_what_fails_for_another_reason_ends_the_sweep(small_dataset, fleet, tmp_path):
+    plan = replace(plan_of(small_dataset), backend="fortran")
+    with pytest.raises(SweepError, match=r"5 trials in a row failed, .*unknown backend 'fortran'"):
+        swept_without_identity(plan, fleet, tmp_path / "s")
+
+
+def swept_without_identity(plan, fleet, study):
+    with open_ledger(str(study), "x", {}, maximise=True) as ledger:
+        return run_sweep(plan, ledger, fleet, View(), lambda: False)
+
+
+def test_seeds_and_folds_are_networks_of_a_trial(small_dataset, fleet, tmp_path):
+    from fmnist_fast import train
+
+    plan = plan_of(small_dataset, trials=2, seeds=2, seed=5, folds=3)
+    with open_ledger(str(tmp_path / "s"), "x", plan.identity(), maximise=True) as ledger:
+        run_sweep(plan, ledger, fleet, View(), lambda: False)
+        result = best_trials(ledger, plan, 1)[0].result
+    assert len(result.values) == 6
+    assert result.value == pytest.approx(sum(result.values) / 6)
+    assert result.spread > 0
+    plan = plan_of(small_dataset, trials=1, seeds=3)
+    trials, _ = swept(plan, fleet, tmp_path / "seeds")
+    settings = eval(trials[0][1])
+    alone = [train(small_dataset, seed=seed, **settings) for seed in range(3)]
+    assert trials[0][2] == tuple(r.model.metrics["validation_accuracy"] for r in alone)
+
+
+def test_the_folds_of_a_trial_judge_every_row_once(small_dataset):
+    plan = plan_of(small_dataset, folds=4)
+    task = plan.task(type("Asked", (), {"number": 0, "params": {"hidden": "8", "lr": 1e-3}})())
+    result = run_trial(task, small_dataset, lambda: False, lambda *_: None)
+    assert len(result.values) == 4
+    assert all(round(value * 150) == pytest.approx(value * 150) for value in result.values)
+
+
+def test_validation_loss_is_a_metric_too(small_dataset, fleet, tmp_path):
+    plan = plan_of(small_dataset, metric="validation_loss", trials=6)
+    with open_ledger(str(tmp_path / "s"), "x", plan.identity(), maximise=False) as ledger:
+        run_sweep(plan, ledger, fleet, View(), lambda: False)
+        losses = [ranked.result.value for ranked in best_trials(ledger, plan, 6)]
+    assert losses == sorted(losses)
+    assert losses[0] > 0
+
+
+def test_what_mattered(small_dataset, fleet, tmp_path):
+    space = Space(
+        {"lr": Range(1e-7, 1e-2, log=True), "l2": Range(0.0, 1e-9)}, {"epochs": 3, "hidden": (16,)}
+    )
+    plan = plan_of(small_dataset, space, trials=20)
+    with open_ledger(str(tmp_path / "s"), "x", plan.identity(), maximise=True) as ledger:
+        run_sweep(plan, ledger, fleet, View(), lambda: False)
+        shares = importances(ledger)
+    assert list(shares) == ["lr", "l2"]
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+# A scheduler and workers as people start them.
+
+
+@contextmanager
+def dask_process(kind, *arguments, **environment):
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"distributed.cli.dask_{kind}", *arguments],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def dask_worker(address, **environment):
+    with dask_process(
+        *("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"), **environment
+    ) as process:
+        yield process
+
+
+@contextmanager
+def dask_scheduler(tmp_path):
+    """Its process and its address."""
+    place = tmp_path / "scheduler.json"
+    with dask_process(
+        *("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
+        *("--scheduler-file", str(place)),
+    ) as process:
+        deadline = time.monotonic() + 30
+        while not place.exists() or not place.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield process, json.loads(place.read_text())["address"]
+
+
+def wait_for_workers(fleet, count, key=lambda fleet: fleet.slots):
+    deadline = time.monotonic() + 30
+    while key(fleet) < count:
+        assert time.monotonic() < deadline
+        fleet.look(now=True)
+        time.sleep(0.1)
+
+
+def test_a_worker_killed_in_the_middle_of_its_trial_costs_no_trial(small_dataset, fleet, tmp_path):
+    plan = plan_of(small_dataset, SLOW, trials=8)
+    whole, _ = swept(plan, fleet, tmp_path / "whole.journal")
+    with (
+        dask_scheduler(tmp_path) as (_, address),
+        dask_worker(address) as victim,
+        dask_worker(address, XDG_CACHE_HOME=str(tmp_path / "no data here")),
+        open_fleet(address, 0, plan.workers_identity(), data_to_workers(small_dataset)) as remote,
+    ):
+        wait_for_workers(remote, 2)
+
+        class KillsOne(View):
+            killed_at = None
+
+            def update(self, status):
+                if status.counts.ended >= 2 and self.killed_at is None:
+                    victim.kill()
+                    self.killed_at = status.counts.ended
+                    self.running = status.running
+
+        view = KillsOne()
+        assert swept(plan, remote, tmp_path / "killed.journal", view) == (whole, Ending.DONE)
+        assert view.killed_at < 8
+        assert view.running > 2
+        assert remote.slots == 1
+
+
+def test_the_data_goes_to_a_worker_that_lacks_it_once(small_dataset, tmp_path):
+    plan = plan_of(small_dataset, trials=4)
+    store = tmp_path / "other"
+    sent = []
+    prepare = data_to_workers(small_dataset)
+
+    def counted(client, workers):
+        run = client.run
+
+        def spy(function, *arguments, **options):
+            sent.append(function.__name__)
+            return run(function, *arguments, **options)
+
+        client.run = spy
+        prepare(client, workers)
+        client.run = run
+
+    with (
+        dask_scheduler(tmp_path) as (_, address),
+        dask_worker(address, XDG_CACHE_HOME=str(store)),
+        dask_worker(address, XDG_CACHE_HOME=str(store)),
+        open_fleet(address, 0, plan.workers_identity(), counted) as remote,
+    ):
+        while len(remote.client.nthreads()) < 2:
+            time.sleep(0.05)
+        wait_for_workers(remote, 2)
+        assert swept(plan, remote, tmp_path / "s.journal")[1] is Ending.DONE
+    assert sent.count("receive") == 1
+    assert len(list(store.rglob("x_train.npy"))) == 1  # and its mirror images are not wanted
+
+
+def test_a_worker_of_another_kind_is_refused(small_dataset, uninterrupted, tmp_path):
+    plan = plan_of(small_dataset)
+
+    class Notes(View):
+        said = ()
+
+        def note(self, message):
+            self.said = (*self.said, message)
+
+    ours = plan.workers_identity()["instruction_set"]
+    assert ours not in (None, "baseline")
+    with (
+        dask_scheduler(tmp_path) as (_, address),
+        dask_worker(address, FMNIST_FAST_ISA="baseline"),
+        open_fleet(address, 0, plan.workers_identity(), data_to_workers(small_dataset)) as remote,
+    ):
+        wait_for_workers(remote, 1, key=lambda fleet: len(fleet.refused))
+        with pytest.raises(SweepError, match=f"set is baseline, and here it is {ours}"):
+            swept(plan, remote, tmp_path / "s.journal")
+        notes = Notes()
+        with dask_worker(address):
+            wait_for_workers(remote, 1)
+            assert swept(plan, remote, tmp_path / "s.journal", notes) == (
+                *(uninterrupted, Ending.DONE),
+            )
+        assert len(notes.said) == 1
+        assert re.match(r"worker tcp://.* is not used: its instruction set is", notes.said[0])
+
+
+def test_a_scheduler_that_goes_away_is_an_error_and_the_study_is_whole(
+    small_dataset, fleet, tmp_path
+):
+    plan, study = plan_of(small_dataset, SLOW, trials=8), tmp_path / "s.journal"
+    with (
+        dask_scheduler(tmp_path) as (scheduler, address),
+        dask_worker(address),
+        open_fleet(address, 0, plan.workers_identity(), data_to_workers(small_dataset)) as remote,
+    ):
+        wait_for_workers(remote, 1)
+
+        class KillsIt(View):
+            def update(self, status):
+                if status.counts.ended >= 2:
+                    scheduler.kill()
+
+        with pytest.raises(SweepError, match=f"scheduler {address} does not answer any more"):
+            swept(plan, remote, study, KillsIt())
+    whole = swept(plan, fleet, tmp_path / "whole.journal")
+    assert swept(plan, fleet, study) == whole
+
+
+def test_no_scheduler_there(small_dataset, monkeypatch):
+    monkeypatch.setattr("fmnist_fast.cluster.fleet.ANSWER_SECONDS", 0.5)
+    with (
+        pytest.raises(SweepError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
+        open_fleet("tcp://127.0.0.1:9", 0, {}, data_to_workers(small_dataset)),
+    ):
+        pass
+
+
+# The study.
+
+
+def test_another_question_is_not_mixed_into_a_study(small_dataset, tmp_path):
+    study, plan = str(tmp_path / "s.journal"), plan_of(small_dataset)
+    with (
+        open_ledger(study, "x", plan.identity(), maximise=True),
+        pytest.raises(SweepError, match="another sweep is writing to"),
+        open_ledger(study, "x", plan.identity(), maximise=True),
+    ):
+        pass
+    for changed, said in (
+        (replace(plan, seed=1), "has another seed (0, now 1): go on with the options"),
+        (replace(plan, space=SLOW), "has another space"),
+        (replace(plan, base=Recipe(l2=0.5)), "has another recipe"),
+        (replace(plan, backend="numpy"), "has another backend (cython, now numpy): the last bits"),
+        (replace(plan, dataset=replace(small_dataset, name="b")), "another dataset (small, now b)"),
+    ):
+        with (
+            pytest.raises(SweepError, match=re.escape(said)),
+            open_ledger(study, "x", changed.identity(), maximise=True),
+        ):
+            pass
+    with open_ledger(study, "x", replace(plan, trials=3).identity(), maximise=True):
+        pass
+
+
+def test_a_last_line_without_its_end_is_taken_away(small_dataset, fleet, uninterrupted, tmp_path):
+    plan, study = plan_of(small_dataset), tmp_path / "s.journal"
+    swept(replace(plan, trials=4), fleet, study)
+    with open(study, "ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"x", "stu')
+    Path(f"{study}.lock").symlink_to(study)  # as Optuna's lock is left by a kill
+    start = time.monotonic()
+    assert swept(plan, fleet, study) == (uninterrupted, Ending.DONE)
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("text", "exists and is no journal of Optuna's"),
+        ("folder", "is not a file"),
+        ("missing/s.journal", "does not exist: create it"),
+        ("foreign.journal", "is no sweep of fmnist-fast"),
+    ],
+)
+def test_what_is_no_study_of_ours_is_left_alone(name, said, tmp_path):
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    (tmp_path / "text").write_text("my notes")
+    (tmp_path / "folder").mkdir()
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "foreign.journal")))
+    optuna.create_study(storage=storage, study_name="x").ask()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with (
+        pytest.raises(SweepError, match=re.escape(said)),
+        open_ledger(str(tmp_path / name), "x", {}, maximise=True),
+    ):
+        pass
+    for path, content in before.items():
+        if path.name != "foreign.journal":  # to which Optuna adds that it was opened
+            assert path.read_bytes() == content
+
+
+# The command.
+
+COMMON = ["--sampler", "random", "--pruner", "none", "--workers", "2", "--study", "s.journal"]
+
+
+@pytest.fixture
+def space_file(tmp_path):
+    path = tmp_path / "space.toml"
+    path.write_text("lr = {low = 1e-3, high = 1e-2, log = true}\nepochs = 60\nhidden = [64, 64]\n")
+    return path
+
+
+def command(small_npz, space_file, *more):
+    return ["sweep", *COMMON, "--dataset", str(small_npz), "--space", str(space_file), *more]
+
+
+def numbers_and_values(study):
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = JournalStorage(JournalFileBackend(str(study)))
+    trials = optuna.load_study(storage=storage, study_name="fmnist-fast").trials
+    return [(trial.number, trial.state.name, trial.params, trial.value) for trial in trials]
+
+
+def test_the_command_killed_at_any_moment_goes_on(small_npz, space_file, tmp_path, capsys):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    arguments = command(small_npz, space_file, "--trials", "10", "--json")
+    for folder in (whole, killed):
+        folder.mkdir()
+    program = [sys.executable, "-m", "fmnist_fast", *arguments]
+    journal, kills = killed / "s.journal", 0
+    for least in (3, 7):  # entries of trials that were completed
+        process = subprocess.Popen(program, cwd=killed, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not journal.exists() or journal.read_text().count('"result":') < least:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert kills == 2
+    ran = [
+        subprocess.run(program, cwd=folder, capture_output=True, check=True)
+        for folder in (killed, whole)
+    ]
+    documents = [json.loads(one.stdout) for one in ran]
+    assert numbers_and_values(journal) == numbers_and_values(whole / "s.journal")
+    assert [entry[:2] for entry in numbers_and_values(journal)] == [
+        (number, "COMPLETE") for number in range(10)
+    ]
+    for document in documents:
+        for entry in document["best"]:
+            del entry["seconds"]
+    assert documents[0] == documents[1]
+    model = (killed / "model.safetensors").read_bytes()
+    assert model == (whole / "model.safetensors").read_bytes()
+    # And the command that it prints makes the same model once more.
+    words = shlex.split(documents[0]["command"])
+    assert words[:2] == ["fmnist-fast", "train"]
+    again = [*words[1:-1], str(tmp_path / "again.safetensors"), "--quiet"]
+    assert main(again) == 0
+    assert (tmp_path / "again.safetensors").read_bytes() == model
+    for picture in documents[0]["pictures"]:
+        assert (killed / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_ctrl_c_stops_it_and_says_how_to_go_on(small_npz, space_file, tmp_path):
+    program = [sys.executable, "-m", "fmnist_fast"]
+    process = subprocess.Popen(
+        [*program, *command(small_npz, space_file, "--trials", "1000")],
+        cwd=tmp_path,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    journal = tmp_path / "s.journal"
+    while not journal.exists() or journal.read_text().count('"result":') < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert re.fullmatch(
+        r"fmnist-fast: stopped; \d+ of 1000 trials are kept in s\.journal: the same command goes "
+        r"on\n",
+        said,
+    )
+    states = [state for _, state, *_ in numbers_and_values(journal)]
+    assert "RUNNING" not in states
+    assert states.count("WAITING") >= 1
+
+
+def test_what_the_command_shows(small_npz, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    space = tmp_path / "space.toml"
+    space.write_text("lr = {low = 1e-3, high = 1e-2}\nhidden = {choices = [[8], []]}\nepochs = 1")
+    arguments = command(small_npz, space, "--trials", "12", "--seeds", "2")
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert "all trials are done: 12 complete, 0 pruned, 0 failed; kept in s.journal" in out
+    assert re.search(r"best: trial \d+, \d\d\.\d\d %: epochs 1, hidden (8|none), lr 0\.00", out)
+    assert len(re.findall(r"^ +\d+ +\d+\.\d\d % ± \d+\.\d\d ", out, flags=re.MULTILINE)) == 10
+    assert "what mattered: " in out
+    assert "drawn: s-history.png, s-parallel.png" in out
+    assert re.search(r"saved model.safetensors: trial \d+, trained again on all 600 training", out)
+    assert "the same again: fmnist-fast train --preset standard --dataset" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--workers", "0"], "give auto, or a number from 1"),
+        (["--workers", "2", "--scheduler", "tcp://127.0.0.1:9"], "give only one"),
+        (["--folds", "1"], "folds is 1: give 2 or more"),
+        (["--space", "nowhere.toml"], "nowhere.toml cannot be read"),
+        (["--study", "no/where"], "does not exist: create it"),
+        (["--study", "sqlite:////no/where/x.db"], "cannot be opened"),
+        (["--study", "oracle9://me:secret@there/x"], "cannot be opened"),
+        (["--out", "no/where.safetensors"], "does not exist: create it"),
+        (["--preset", "best"], "is not one of"),
+        (["--backend", "fortran"], "unknown backend 'fortran'"),
+        (["--time-budget", "soon"], "give a time like"),
+    ],
+)
+def test_a_mistake_is_one_line(more, said, small_npz, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", "--dataset", str(small_npz), "--trials", "1", *more]) == 2
+    _, err = capsys.readouterr()
+    assert said in err
+    assert "secret" not in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_the_space_to_begin_with(capsys):
+    from fmnist_fast.sweep.space import BUILT_IN
+
+    assert main(["sweep", "--show-space"]) == 0
+    assert capsys.readouterr().out == BUILT_IN.read_text()
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["sweep"]) == 2
+    assert "pip install 'fmnist-fast[sweep]'" in capsys.readouterr().err
