@@ -33,7 +33,7 @@ def test_every_command_in_it_exists(capsys):
     for command in commands:
         assert main([*command.split(), "--help"]) == 0
     options = set(re.findall(r" (--[a-z-]+)", shell)) - {"--editable"}
-    for command in ("train", "evaluate", "predict", "export"):
+    for command in ("train", "sweep", "evaluate", "predict", "export"):
         main([command, "--help"])
     assert options <= set(re.findall(r"--[a-z0-9-]+", capsys.readouterr().out))
 

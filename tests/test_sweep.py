@@ -362,8 +362,9 @@ def test_a_worker_of_another_kind_is_refused(small_dataset, uninterrupted, tmp_p
 
 
 def test_a_scheduler_that_goes_away_is_an_error_and_the_study_is_whole(
-    small_dataset, fleet, tmp_path
+    small_dataset, fleet, tmp_path, monkeypatch
 ):
+    monkeypatch.setattr("fmnist_fast.cluster.fleet.ANSWER_SECONDS", 2)
     plan, study = plan_of(small_dataset, SLOW, trials=8), tmp_path / "s.journal"
     with (
         dask_scheduler(tmp_path) as (scheduler, address),

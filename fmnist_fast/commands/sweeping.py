@@ -221,13 +221,13 @@ def sweep(
     ):
         try:
             with (
+                SweepView(console, plan.metric, quiet) as view,
                 open_fleet(
                     scheduler,
                     workers or usable_cores(),
                     plan.workers_identity(),
                     data_to_workers(data),
                 ) as fleet,
-                SweepView(console, plan.metric, quiet) as view,
             ):
                 ending = run_sweep(plan, ledger, fleet, view, lambda: bool(stop), deadline)
         except OSError as error:
@@ -238,7 +238,8 @@ def sweep(
             raise UserError(f"{error}; {_kept(ledger, plan)}") from error
         if ending is Ending.STOPPED:
             return fail(f"stopped; {_kept(ledger, plan)}", 128 + stop[0])
-        known_as = {"dataset": dataset, "data_dir": data_dir, "preset": preset, "out": out}
+        named = data.name if dataset == "auto" else dataset
+        known_as = {"dataset": named, "data_dir": data_dir, "preset": preset, "out": out}
         return _Outcome(plan, ledger, ending, console, known_as, as_json).show(stop, force)
 
 

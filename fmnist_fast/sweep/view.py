@@ -40,6 +40,7 @@ class SweepView(View):
     def __enter__(self) -> "SweepView":
         if self._console.is_terminal and not self._quiet:
             self._live.start()
+            self._live.update(Text("starting"), refresh=True)
         return self
 
     def __exit__(self, *_: object) -> None:

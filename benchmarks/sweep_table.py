@@ -1,0 +1,200 @@
+"""What a sweep costs beside its training, and what a second worker brings. Prints a table.
+
+python benchmarks/sweep_table.py                # what is promised: some minutes
+python benchmarks/sweep_table.py --rounds 1 --trials 8       # whether it runs
+python benchmarks/sweep_table.py --check        # exit code 1 if a promise is broken
+
+Five epochs of 784-128-64-10 a trial, points by chance, nothing pruned. The sweeps of one and of two
+workers take turns; their workers were warmed up by trials that do not count.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import psutil
+
+from fmnist_fast import load_dataset
+from fmnist_fast.bench.machine import machine_facts
+from fmnist_fast.cluster.fleet import Fleet, open_fleet
+from fmnist_fast.presets import preset
+from fmnist_fast.sweep.driver import Plan, View, data_to_workers, run_sweep
+from fmnist_fast.sweep.ledger import Ledger, open_ledger
+from fmnist_fast.sweep.results import best_trials
+from fmnist_fast.sweep.sampler import distributions, make_pruner, make_sampler
+from fmnist_fast.sweep.space import Range, Space, read_space
+from fmnist_fast.sweep.trial import Result
+
+SPACE = Space(
+    {"label_smoothing": Range(0.0, 0.1), "lr": Range(1e-3, 4e-3, log=True)},
+    {"epochs": 5, "hidden": (128, 64)},
+)
+
+# Trials whose beginnings are compared.
+EARLY, LATE, AROUND = 10, 1000, 20
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A figure, and what it must be. least : whether more is better."""
+
+    what: str
+    figure: float
+    unit: str
+    must: float
+    least: bool
+
+    @property
+    def kept(self) -> bool:
+        return self.figure >= self.must if self.least else self.figure <= self.must
+
+
+@dataclass(frozen=True)
+class Swept:
+    """One sweep. choosing : seconds that the sampler and its entry in the study took."""
+
+    trials: int
+    workers: int
+    seconds: float
+    training: float
+    choosing: float
+
+    @property
+    def per_minute(self) -> float:
+        return 60 * self.trials / self.seconds
+
+    @property
+    def overhead(self) -> float:
+        """Seconds a trial in which a worker did not train."""
+        return (self.workers * self.seconds - self.training) / self.trials
+
+
+def swept(plan: Plan, fleet: Fleet, folder: Path) -> Swept:
+    study = folder / f"{len(list(folder.iterdir()))}.journal"
+    with open_ledger(str(study), "x", plan.identity(), maximise=True) as ledger:
+        choosing = watch(ledger)
+        start = perf_counter()
+        run_sweep(plan, ledger, fleet, View(), lambda: False)
+        seconds = perf_counter() - start
+        results = [ranked.result for ranked in best_trials(ledger, plan, plan.trials)]
+    assert len(results) == plan.trials
+    training = sum(result.seconds for result in results)
+    return Swept(plan.trials, fleet.slots, seconds, training, sum(choosing))
+
+
+def watch(ledger: Ledger) -> list[float]:
+    """The seconds of every choice, as they come."""
+    seconds, ask = [], ledger.ask
+
+    def timed():
+        start = perf_counter()
+        asked = ask()
+        seconds.append(perf_counter() - start)
+        return asked
+
+    ledger.ask = timed  # type: ignore[method-assign]
+    return seconds
+
+
+def start_of_trials(plan: Plan, sampler: str, folder: Path) -> tuple[float, float]:
+    """Median seconds until an early and a late trial has begun, of a study that is not trained."""
+    study = folder / f"{sampler}.journal"
+    plan = replace(plan, sampler=sampler, space=read_space())
+    with open_ledger(str(study), "x", plan.identity(), maximise=True) as ledger:
+        space = distributions(plan.space)
+        ledger.choose_with(make_sampler(sampler, plan.space, 0, 0), make_pruner("none"), space)
+        seconds = watch(ledger)
+        result = Result((0.9,), (0.9,), (0.3,), (5,), 1.0)
+        for _ in range(LATE + AROUND // 2):
+            ledger.complete(ledger.ask().number, result.value, result.to_dict())
+    early = seconds[EARLY - AROUND // 2 : EARLY + AROUND // 2]
+    return median(early), median(seconds[LATE - AROUND // 2 :])
+
+
+def memory_of_workers() -> Iterator[tuple[float, float]]:
+    """(resident, its own alone) of every worker process, MB."""
+    for process in psutil.Process().children(recursive=True):
+        if "spawn_main" in " ".join(process.cmdline()):
+            info = process.memory_full_info()
+            yield info.rss / 1e6, info.uss / 1e6
+
+
+def measured(trials: int, rounds: int) -> list[Promise]:
+    dataset = load_dataset("fashion-mnist")
+    plan = Plan(dataset, preset("standard"), SPACE, trials, "random", "none").checked()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        fleets = [
+            stack.enter_context(
+                open_fleet(None, n, plan.workers_identity(), data_to_workers(dataset))
+            )
+            for n in (1, 2)
+        ]
+        for fleet in fleets:
+            swept(replace(plan, trials=4), fleet, folder)
+        turns = [[swept(plan, fleet, folder) for fleet in fleets] for _ in range(rounds)]
+        memory = list(memory_of_workers())
+        starts = {s: start_of_trials(plan, s, folder) for s in ("random", "qmc")}
+    for one in chain(*turns):
+        print(
+            f"{one.workers} worker(s): {one.trials} trials in {one.seconds:.2f} s, "
+            f"{one.per_minute:.0f} a minute; {1e3 * one.training / one.trials:.0f} ms of training "
+            f"a trial, {1e3 * one.overhead:.1f} ms not; {1e3 * one.choosing / one.trials:.1f} ms "
+            "to choose"
+        )
+    print(
+        "memory of the workers, resident / its own, MB:", *(f"{r:.0f}/{o:.0f}" for r, o in memory)
+    )
+    return [
+        Promise(
+            "a trial beyond its training, one worker",
+            *(1e3 * median(one.overhead for one, _ in turns), "ms", 25, False),
+        ),
+        Promise(
+            "two workers for one",
+            *(median(two.per_minute / one.per_minute for one, two in turns), "x", 1.8, True),
+        ),
+        Promise(
+            "trials a minute, two workers",
+            *(median(two.per_minute for _, two in turns), "", 60, True),
+        ),
+        Promise(
+            "memory of a worker, the data included", max(r for r, _ in memory), "MB", 250, False
+        ),
+        *(
+            Promise(
+                f"start of trial {LATE:,} for trial {EARLY}, {s}", late / early, "x", 1.5, False
+            )
+            for s, (early, late) in starts.items()
+        ),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    promises = measured(arguments.trials, arguments.rounds)
+    print("\n| | measured | must |\n| --- | ---: | ---: |")
+    for p in promises:
+        sign = ">=" if p.least else "<="
+        print(
+            f"| {p.what} | {p.figure:.3g} {p.unit} | {sign} {p.must:g} {p.unit}"
+            f"{'' if p.kept else ' **missed**'} |"
+        )
+    facts = machine_facts(("distributed", "optuna"))
+    print(f"\n{facts['cpu']}, {facts['date'][:10]}; medians of {arguments.rounds} rounds")
+    return int(arguments.check and not all(p.kept for p in promises))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
