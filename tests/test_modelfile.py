@@ -13,7 +13,8 @@ from safetensors.numpy import save
 
 from fmnist_fast import train
 from fmnist_fast.errors import BackendUnavailable, ModelFileError
-from fmnist_fast.modelfile import FORMAT_VERSION, Model, load_model
+from fmnist_fast.model import FORMAT_VERSION
+from fmnist_fast.modelfile import SHIPPED, SHIPPED_PHOTOS, Model, load_model
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,11 @@ def test_what_is_saved_comes_back(model, saved, small_dataset):
 
 def test_the_same_model_gives_the_same_bytes(model, saved):
     assert saved.read_bytes() == model.to_bytes() == load_model(saved).to_bytes()
+
+
+@pytest.mark.parametrize("path", [SHIPPED, SHIPPED_PHOTOS])
+def test_models_are_written_as_those_in_the_box_were(path):
+    assert load_model(path).to_bytes() == path.read_bytes()
 
 
 def test_the_file_says_what_is_needed_to_use_and_repeat_it(model, saved):
