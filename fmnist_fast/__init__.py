@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data import Dataset, load_dataset
     from .estimator import MLPClassifier
-    from .modelfile import Model, load_model
+    from .modelfile import Ensemble, Model, load_model
     from .train import TrainingResult, train
 
 __version__ = "0.1.0"
 __all__ = [
     "Dataset",
+    "Ensemble",
     "MLPClassifier",
     "Model",
     "TrainingResult",
@@ -33,6 +34,7 @@ __all__ = [
 
 _HOME = {
     "Dataset": "data",
+    "Ensemble": "modelfile",
     "MLPClassifier": "estimator",
     "Model": "modelfile",
     "TrainingResult": "train",

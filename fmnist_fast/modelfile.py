@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from .ensemble import FORMAT_VERSION, Ensemble
 from .errors import BackendUnavailable, ModelFileError
-from .model import FORMAT_VERSION, Model
+from .model import Model
 from .tensorfile import check_replaceable, read, reason
 
-__all__ = ["SHIPPED", "SHIPPED_PHOTOS", "Model", "check_replaceable", "load_model"]
+__all__ = ["SHIPPED", "SHIPPED_PHOTOS", "Ensemble", "Model", "check_replaceable", "load_model"]
 
 # The model in the box: preset best, trained on Fashion-MNIST; models/MODEL_CARD.md describes it.
 SHIPPED = Path(__file__).parent / "models" / "fashion-mnist.safetensors"
@@ -17,9 +18,10 @@ SHIPPED_PHOTOS = SHIPPED.with_name("photos.safetensors")
 
 def load_model(
     path: str | Path | None = None, backend: str = "auto", threads: int | None = None
-) -> Model:
-    """Read a model file and check all of it. path : None for the model that is in the package.
+) -> Model | Ensemble:
+    """Read a model file, of one network or of an ensemble, and check all of it.
 
+    path : None for the model that is in the package.
     Raises: ModelFileError, one line, if it is missing, damaged, foreign or of a newer format;
     BackendUnavailable if the backend cannot run it.
     """
@@ -33,8 +35,9 @@ def load_model(
             f"{path} has format version {version}, newer than the {FORMAT_VERSION} that this "
             "fmnist-fast reads: upgrade fmnist-fast"
         )
+    kind = Ensemble if version == FORMAT_VERSION else Model
     try:
-        return Model.of(description, tensors, backend, threads)
+        return kind.of(description, tensors, backend, threads)
     except BackendUnavailable:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .errors import DataError
 from .images import Picture
 from .kernels import Floats
-from .modelfile import SHIPPED, SHIPPED_PHOTOS, Model, load_model
+from .modelfile import SHIPPED, SHIPPED_PHOTOS, Ensemble, Model, load_model
 from .photo import Prepared, as_it_is, prepared
 
 __all__ = ["Answer", "Recogniser", "evidence"]
@@ -25,7 +25,7 @@ class Answer:
 
     prepared: Prepared
     probability_k: Floats
-    model: Model
+    model: Model | Ensemble
     model_name: str
 
     @property
@@ -49,32 +49,34 @@ class Answer:
 class Recogniser:
     """Answers what is on pictures. Any number of threads may ask at once.
 
-    model : a file, or a model, that answers everything; None: of the two in the box, one for
-    pictures that are like the data set's already, one for photographs.
+    model : a file, a model or an ensemble that answers everything; None: of the two in the box, one
+    for pictures that are like the data set's already, one for photographs.
     Raises: ModelFileError; BackendUnavailable; DataError if the model takes no images.
     """
 
     def __init__(
         self,
-        model: Path | Model | None = None,
+        model: Path | Model | Ensemble | None = None,
         name: str | None = None,
         backend: str = "auto",
         threads: int | None = None,
     ) -> None:
-        self._load: Callable[[Path], Model] = lambda path: load_model(path, backend, threads)
-        self._own: tuple[Model, str] | None = None
+        self._load: Callable[[Path], Model | Ensemble] = lambda path: load_model(
+            path, backend, threads
+        )
+        self._own: tuple[Model | Ensemble, str] | None = None
         if model is not None:
-            loaded = model if isinstance(model, Model) else self._load(model)
+            loaded = model if isinstance(model, Model | Ensemble) else self._load(model)
             self._own = loaded, name or (model.name if isinstance(model, Path) else "your model")
             if len(loaded.input_shape) != 2:
                 raise DataError(f"this model takes rows of shape {loaded.input_shape}, not images")
 
     @cached_property
-    def _for_data(self) -> tuple[Model, str]:
+    def _for_data(self) -> tuple[Model | Ensemble, str]:
         return self._own or (self._load(SHIPPED), SHIPPED.name)
 
     @cached_property
-    def _for_photographs(self) -> tuple[Model, str]:
+    def _for_photographs(self) -> tuple[Model | Ensemble, str]:
         return self._own or (self._load(SHIPPED_PHOTOS), SHIPPED_PHOTOS.name)
 
     @property
@@ -101,13 +103,18 @@ class Recogniser:
         return Answer(ready, model.predict_proba(ready.pixels[None])[0], model, name)
 
 
-def evidence(model: Model, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float64]:
+def evidence(model: Model | Ensemble, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float64]:
     """Which pixels speak for a class and which against it: gradient of its logit times the pixel.
 
     pixels : uint8, as the model takes them. Returns: of their shape; positive speaks for it. The
-    sum and what the biases add make up the logit, since ReLU is linear where it is not 0.
+    sum and what the biases add make up the logit, since ReLU is linear where it is not 0. Of an
+    ensemble it is the mean of the members' calibrated logits.
     Source: Shrikumar, Greenside, Shcherbina, Kundaje (2016), section 2.
     """
+    if isinstance(model, Ensemble):
+        said = [evidence(one, pixels, label) / one.temperature for one in model.members]
+        mean: NDArray[np.float64] = np.mean(said, axis=0)
+        return mean
     weights, biases = model.network.params
     x_i = pixels.reshape(-1).astype(np.float64) * model.network.scale
     active, h = [], x_i

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmnist_fast import load_model, train
+from fmnist_fast import Ensemble, load_model, train
 from fmnist_fast.fashion_mnist import CLASS_NAMES
 
 pytest.importorskip(
@@ -168,6 +168,25 @@ def test_a_model_file_that_is_uploaded_is_checked(small_dataset):
     assert not page.error
     upload(page, ("x.png", encoded(Image.fromarray(small_dataset.x_test[0]))))
     assert answers(page)[0].startswith("class ")
+
+
+def test_an_ensemble_answers_and_says_why(small_dataset):
+    options = {"epochs": 1, "hidden": (8,), "threads": 1}
+    models = tuple(train(small_dataset, seed=seed, **options).model for seed in (0, 1))
+    both = Ensemble(models)
+    page = classify()
+    page.selectbox(key="model").set_value("a file of yours").run()
+    page.file_uploader(key="model_file").set_value(("e.safetensors", both.to_bytes(), "")).run()
+    upload(page, ("x.png", encoded(Image.fromarray(small_dataset.x_test[0]))))
+    p_k = both.predict_proba(small_dataset.x_test[:1])[0]
+    assert answers(page)[0] == f"class {p_k.argmax()}: {100 * p_k.max():.1f} %"
+    captions = [caption.value for caption in page.caption]
+    assert f"Blue pixels spoke for class {p_k.argmax()}" in " ".join(captions)
+    page.file_uploader(key="model_file").set_value(
+        ("e.safetensors", both.to_bytes()[:-4], "")
+    ).run()
+    assert not page.exception
+    assert errors(page)[0].startswith("the file is damaged or not a safetensors file")
 
 
 def test_a_model_that_is_named_and_missing_is_said(monkeypatch, tmp_path):

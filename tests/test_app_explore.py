@@ -11,7 +11,7 @@ from app_pages import metrics, open_page, texts
 
 from fmnist_fast.app import charts, explore
 from fmnist_fast.metrics import Bin, calibration_error, evaluate, reliability
-from fmnist_fast.modelfile import load_model
+from fmnist_fast.modelfile import Ensemble, load_model
 from fmnist_fast.train import train
 
 
@@ -56,6 +56,15 @@ def test_a_model_of_this_session_can_be_explored(app_data, model):
     assert list(table["found"]) == [
         f"{100 * share:.1f}\N{NO-BREAK SPACE}%" for share in evaluation.recall_k
     ]
+
+
+def test_an_ensemble_has_figures_and_no_first_layer(app_data, model):
+    both = Ensemble((model, train(app_data, epochs=1, hidden=(9,), threads=1).model))
+    app = choose_model(open_page("explore"), both)
+    wrong = int((both.predict(app_data.x_test) != app_data.y_test).sum())
+    assert metrics(app)["Mistakes"] == f"{wrong:,}"
+    assert "This is an ensemble: each of its models has a first layer of its own" in texts(app)
+    assert "Each tile is a unit of the first layer" not in texts(app)
 
 
 def test_the_boxes_lead_to_the_images_behind_a_cell(app_data, model):

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fmnist_fast import load_model
+from fmnist_fast import Ensemble, load_model
 from fmnist_fast.cli import main
 
 FAST = ["--epochs", "1", "--hidden", "8", "--threads", "1", "--backend", "numpy"]
@@ -46,6 +47,16 @@ def trained(folder, run, small_npz):
     code, _, _ = run("train", "--dataset", small_npz, "--quiet", *FAST)
     assert code == 0
     return folder / "model.safetensors"
+
+
+@pytest.fixture
+def ensemble(trained, run, small_npz):
+    """A file of two models beside it, which differ in width and seed."""
+    more = ["--hidden", "12,6", "--seed", "1", "--out", "more.safetensors", "--quiet"]
+    assert run("train", "--dataset", small_npz, *FAST, *more)[0] == 0
+    path = trained.with_name("ensemble.safetensors")
+    Ensemble((load_model(trained), load_model("more.safetensors"))).save(path)
+    return path
 
 
 def save_image(path, pixels):
@@ -168,6 +179,61 @@ def test_predict_for_people(run, trained, small_dataset):
     assert out.count(" %") == 3
     code, out, err = run("predict", "--model", trained, "missing.png")
     assert (code, out, err) == (1, "", "missing.png: No such file or directory\n")
+
+
+def test_an_ensemble_is_evaluated_as_a_model_is(run, trained, ensemble, small_npz, small_dataset):
+    one, several = (
+        run("evaluate", path, "--dataset", small_npz, "--json") for path in (trained, ensemble)
+    )
+    assert (several[0], several[2]) == (0, "")
+    figures = json.loads(several[1])
+    assert figures.keys() == json.loads(one[1]).keys()
+    guess_n = load_model(ensemble).predict(small_dataset.x_test)
+    assert figures["accuracy"] == (guess_n == small_dataset.y_test).mean()
+    assert figures["sure"] is None
+    replace(load_model(ensemble), threshold=0.2).save(ensemble)
+    figures = json.loads(run("evaluate", ensemble, "--dataset", small_npz, "--json")[1])
+    assert figures["sure"]["threshold"] == 0.2
+    code, out, err = run("evaluate", ensemble, "--dataset", small_npz)
+    assert (code, err) == (0, "")
+    assert "sure of " in out
+
+
+def test_an_ensemble_answers_what_is_on_a_picture(run, trained, ensemble, small_dataset):
+    image = save_image(trained.parent / "x.png", small_dataset.x_test[0])
+    one, several = (
+        run("predict", "--model", path, "--json", image) for path in (trained, ensemble)
+    )
+    assert (several[0], several[2]) == (0, "")
+    (answer,) = json.loads(several[1])
+    assert answer.keys() == json.loads(one[1])[0].keys()
+    p_k = load_model(ensemble).predict_proba(small_dataset.x_test[:1])[0]
+    assert (answer["label"], answer["probability"]) == (p_k.argmax(), p_k.max())
+    assert answer["model"] == "ensemble.safetensors"
+
+
+def test_info_of_an_ensemble_is_what_its_members_say(run, ensemble):
+    code, out, _ = run("info", ensemble, "--json")
+    assert code == 0
+    assert json.loads(out) == load_model(ensemble).describe()
+    code, out, err = run("info", ensemble)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split() == ["format_version", "3"]
+    assert "architecture: sizes: 784 8 10" in lines[-2]
+    assert "architecture: sizes: 784 12 6 10" in lines[-1]
+    assert [line.count("class 3") for line in lines] == [0] * len(lines)  # a table has numbers
+    assert sum("dataset" in line for line in lines) == 1  # of all alike, and said once
+
+
+def test_an_ensemble_is_not_exported(run, ensemble):
+    code, out, err = run("export", ensemble, "--to", "c", "--out", "x.c")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"fmnist-fast: {ensemble} is an ensemble of 2 models, and export needs one network: "
+        f"distil it with 'fmnist-fast train --teacher {ensemble}'\n"
+    )
+    assert not Path("x.c").exists()
 
 
 def test_info(run, trained):

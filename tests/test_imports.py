@@ -51,6 +51,7 @@ LAYERS = (
     {"run", "presets"},
     {"photolike", "recognise", "teachers"},
     {"export", "modelfile", "cluster.worker"},
+    {"ensemble"},
     {"model", "data", "augment", "checkpoint", "recipe", "pace", "corruptions", "imitation"},
     {"network", "fashion_mnist", "photo", "garments", "metrics", "targets", "redrawn"},
     {"cutout", "images", "averaging", "drawing"},

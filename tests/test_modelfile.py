@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from fmnist_fast import train
+from fmnist_fast.ensemble import FORMAT_VERSION as NEWEST
 from fmnist_fast.errors import BackendUnavailable, ModelFileError
 from fmnist_fast.model import FORMAT_VERSION
 from fmnist_fast.modelfile import SHIPPED, SHIPPED_PHOTOS, Model, load_model
@@ -83,8 +84,8 @@ def test_weights_that_are_not_contiguous_are_saved_as_they_are(model, tmp_path):
 
 def test_a_newer_format_says_upgrade(model, tmp_path):
     path = tmp_path / "new.safetensors"
-    write_with(path, model, format_version=FORMAT_VERSION + 1)
-    with pytest.raises(ModelFileError, match=r"format version 3, newer .*upgrade fmnist-fast"):
+    write_with(path, model, format_version=NEWEST + 1)
+    with pytest.raises(ModelFileError, match=r"format version 4, newer .*upgrade fmnist-fast"):
         load_model(path)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from fmnist_fast.cutout import METHODS, best_method
 from fmnist_fast.errors import ArgumentError, ModelFileError, UserError
 from fmnist_fast.images import Picture, read_picture
-from fmnist_fast.modelfile import Model, load_model
+from fmnist_fast.modelfile import Ensemble, Model, load_model
 from fmnist_fast.photo import adjusted
 from fmnist_fast.recognise import Answer, Recogniser, evidence
 
@@ -232,8 +232,8 @@ def _in_the_box() -> Recogniser:
     return Recogniser(threads=1)
 
 
-def _model_of(content: bytes) -> Model:
-    """A model that was uploaded, checked as every model file is. Raises: ModelFileError."""
+def _model_of(content: bytes) -> Model | Ensemble:
+    """What was uploaded, checked as every model file is. Raises: ModelFileError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         path.write_bytes(content)

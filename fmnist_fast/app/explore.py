@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fmnist_fast.data import Dataset
 from fmnist_fast.kernels import Floats
 from fmnist_fast.metrics import Evaluation, evaluate, reliability, sureness
-from fmnist_fast.modelfile import Model
+from fmnist_fast.modelfile import Ensemble, Model
 from fmnist_fast.network import check_labels
 
 from . import charts, session
@@ -33,7 +33,7 @@ TRUTH, ANSWER, CHART = "explore_truth", "explore_answer", "confusion"
 class _Answers:
     """What a model says of a test set."""
 
-    model: Model
+    model: Model | Ensemble
     dataset: Dataset
     labels_n: NDArray[np.int32]
     probability_nk: Floats
@@ -75,7 +75,7 @@ def show() -> None:
         _show_weights(answers.model)
 
 
-def _answers(model: Model, dataset: Dataset) -> _Answers:
+def _answers(model: Model | Ensemble, dataset: Dataset) -> _Answers:
     labels_n = check_labels(dataset.y_test, len(dataset.x_test), len(dataset.class_names), "y_test")
     return _Answers(model, dataset, labels_n, model.predict_proba(dataset.x_test))
 
@@ -235,7 +235,13 @@ def _show_calibration(answers: _Answers, evaluation: Evaluation) -> None:
     )
 
 
-def _show_weights(model: Model) -> None:
+def _show_weights(model: Model | Ensemble) -> None:
+    if isinstance(model, Ensemble):
+        st.info(
+            "This is an ensemble: each of its models has a first layer of its own. `fmnist-fast "
+            "train --teacher FILE` makes one network of it."
+        )
+        return
     if len(model.input_shape) != 2:
         st.info("This model learned from rows of numbers, not from images.")
         return

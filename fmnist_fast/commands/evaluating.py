@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..data import Dataset
     from ..metrics import Evaluation, Sureness
-    from ..modelfile import Model
+    from ..modelfile import Ensemble, Model
 
 __all__ = ["evaluate"]
 
@@ -49,6 +49,8 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure MODEL, or else the model that comes with the package, on a test set.
+
+    MODEL is a file of one network or of an ensemble.
 
     Accuracy; precision, recall and F1 of every class; the confusion matrix; the expected
     calibration error, which is how far the model's confidence is from its accuracy; how many
@@ -96,7 +98,7 @@ def evaluate(
 
 
 def _when_corrupted(
-    model: "Model", data: "Dataset", labels_n: "NDArray[np.int32]"
+    model: "Model | Ensemble", data: "Dataset", labels_n: "NDArray[np.int32]"
 ) -> Iterator[tuple[str, str, float]]:
     """(kind, level, accuracy) of every corruption; nothing for data that are no uint8 images."""
     from ..corruptions import CORRUPTIONS, corrupted
@@ -184,17 +186,17 @@ def _evaluation_json(evaluation: "Evaluation", model: Path, data: "Dataset") -> 
     }
 
 
-def _unknown_data(model: "Model", path: Path) -> UserError:
+def _unknown_data(model: "Model | Ensemble", path: Path) -> UserError:
     return UserError(
         f"{path} was trained on {model.dataset_name}, which is not a data set that this "
         "installation has: say with --dataset where it is"
     )
 
 
-def _check_fits(model: "Model", path: Path, data: "Dataset") -> None:
+def _check_fits(model: "Model | Ensemble", path: Path, data: "Dataset") -> None:
     from math import prod
 
-    inputs, classes = model.network.spec.sizes[0], model.network.spec.sizes[-1]
+    inputs, classes = prod(model.input_shape), len(model.class_names)
     if prod(data.x_test.shape[1:]) != inputs or len(data.class_names) != classes:
         raise UserError(
             f"{path} takes {inputs} inputs and knows {classes} classes; {data.name} has "

@@ -36,6 +36,7 @@ def export(model: Path | None, to: str, out: Path | None, force: bool) -> None:
       fmnist-fast export model.safetensors --to c --out shoes.c
       fmnist-fast export --to python && python -c "import fashion_mnist as m; print(m.CLASSES)"
     """
+    from ..ensemble import single
     from ..export import default_name
     from ..export import export as write
     from ..modelfile import SHIPPED, load_model
@@ -43,7 +44,7 @@ def export(model: Path | None, to: str, out: Path | None, force: bool) -> None:
     path = model or SHIPPED
     out = out or Path(default_name(path, to))
     check_outputs({"export": out}, path)
-    loaded = load_model(path)
+    loaded = single(load_model(path), path, "export")
     network, spec = loaded.network, loaded.network.spec
     write(
         out,

@@ -18,7 +18,7 @@ __all__ = ["info"]
 @click.option("--presets", is_flag=True, help="List the recipes that train knows by name.")
 @JSON
 def info(model: Path | None, presets: bool, as_json: bool) -> None:
-    """Say what this installation has, or what MODEL's file says.
+    """Say what this installation has, or what MODEL's file says, of one network or an ensemble.
 
     With --presets, what the recipes that 'fmnist-fast train --preset' takes were measured to reach
     on Fashion-MNIST: accuracy on the test set, mean and standard deviation over seeds, and seconds
@@ -31,8 +31,9 @@ def info(model: Path | None, presets: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts))
         return
-    width = max(map(len, facts))
-    for name, value in facts.items():
+    lines = _by_member(facts)
+    width = max(map(len, lines))
+    for name, value in lines.items():
         click.echo(f"{name:{width}}  {_in_line(value)}")
 
 
@@ -103,6 +104,16 @@ def _model_facts(path: Path) -> dict[str, Any]:
     from ..modelfile import load_model
 
     return load_model(path).describe()
+
+
+def _by_member(facts: dict[str, Any]) -> dict[str, Any]:
+    """The same, where an ensemble's members have an entry each, less what all have alike."""
+    members = facts.get("members", [])
+    lines = {name: value for name, value in facts.items() if name != "members"}
+    for number, member in enumerate(members, start=1):
+        own = {name: value for name, value in member.items() if value != facts.get(name)}
+        lines[f"member {number}"] = own
+    return lines
 
 
 def _in_line(value: Any) -> str:

@@ -30,8 +30,8 @@ AHEAD = 4
 @click.option(
     "--model",
     type=FILE,
-    help="A file that 'fmnist-fast train' wrote.  [default: the two that come with the package, "
-    "one for photographs]",
+    help="A file that 'fmnist-fast train' wrote, or one of an ensemble.  [default: the two that "
+    "come with the package, one for photographs]",
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
 @click.option(

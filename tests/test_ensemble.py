@@ -1,0 +1,320 @@
+"""Models that answer as one: what they answer, their file, and who takes it."""
+
+import json
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load, save
+
+from fmnist_fast import Ensemble, Model, load_model, train
+from fmnist_fast.backend import NAMES, unavailable
+from fmnist_fast.calibration import sure_threshold
+from fmnist_fast.ensemble import FORMAT_VERSION, members_of, single
+from fmnist_fast.errors import ArgumentError, BackendUnavailable, ModelFileError, UserError
+from fmnist_fast.images import Picture
+from fmnist_fast.modelfile import check_replaceable
+from fmnist_fast.recognise import Recogniser, evidence
+
+BACKENDS = [name for name in NAMES if unavailable(name) is None]
+
+
+@pytest.fixture(scope="module")
+def models(small_dataset) -> tuple[Model, ...]:
+    """Three networks that have little in common."""
+    options = {"epochs": 2, "backend": "numpy", "threads": 1}
+    one = train(small_dataset, hidden=(9,), seed=1, **options).model
+    two = train(small_dataset, hidden=(12, 7), seed=2, **options).model
+    three = train(small_dataset, hidden=(), seed=3, **options).model
+    return replace(one, temperature=1.3, threshold=0.9), replace(two, temperature=0.8), three
+
+
+@pytest.fixture(scope="module")
+def ensemble(models) -> Ensemble:
+    return Ensemble(models, threshold=0.75, metrics={"test_accuracy": 0.5})
+
+
+@pytest.fixture
+def saved(ensemble, tmp_path):
+    path = tmp_path / "e.safetensors"
+    ensemble.save(path)
+    return path
+
+
+def softmax(logits_nk):
+    p_nk = np.exp(logits_nk - logits_nk.max(axis=1, keepdims=True))
+    return p_nk / p_nk.sum(axis=1, keepdims=True)
+
+
+def by_hand(model, x):
+    """Calibrated probabilities in float64."""
+    h = x.reshape(len(x), -1) * model.network.scale
+    weights, biases = (
+        [array.astype(np.float64) for array in arrays] for arrays in model.network.params
+    )
+    for w_io, b_o in zip(weights[:-1], biases[:-1]):
+        h = np.maximum(h @ w_io + b_o, 0)
+    return softmax((h @ weights[-1] + biases[-1]) / model.temperature)
+
+
+def test_it_answers_the_mean_of_what_its_members_answer(ensemble, models, small_dataset):
+    x = small_dataset.x_test
+    found_nk = ensemble.predict_proba(x)
+    assert found_nk.dtype == np.float32
+    said = [model.predict_proba(x).astype(np.float64) for model in models]
+    expected_nk = ((said[0] + said[1] + said[2]) / 3).astype(np.float32)
+    assert np.array_equal(found_nk, expected_nk)
+    np.testing.assert_allclose(found_nk, sum(by_hand(m, x) for m in models) / 3, atol=1e-5)
+    assert np.array_equal(ensemble.predict(x), expected_nk.argmax(axis=1))
+    assert any((ensemble.predict(x) != model.predict(x)).any() for model in models)
+
+
+def test_one_of_a_wider_dtype_widens_the_answer(models, small_dataset):
+    wide = train(small_dataset, epochs=1, hidden=(5,), dtype="float64", threads=1).model
+    x = small_dataset.x_test[:9]
+    found_nk = Ensemble((models[0], wide)).predict_proba(x)
+    assert found_nk.dtype == np.float64
+    assert np.array_equal(found_nk, (models[0].predict_proba(x) + wide.predict_proba(x)) / 2)
+
+
+def test_one_alone_answers_as_it_does(models, small_dataset):
+    alone = Ensemble(models[:1])
+    x = small_dataset.x_test
+    assert np.array_equal(alone.predict_proba(x), models[0].predict_proba(x))
+    assert alone.threshold is None
+
+
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "numpy"])
+def test_the_same_bits_for_any_number_of_threads(saved, small_dataset, name):
+    one, three = (load_model(saved, name, threads) for threads in (1, 3))
+    x = small_dataset.x_test
+    assert np.array_equal(one.predict_proba(x), three.predict_proba(x))
+
+
+def test_it_has_what_callers_ask_a_model_for(ensemble, models):
+    for name in ("class_names", "input_shape", "dataset_name", "dataset_checksum"):
+        assert getattr(ensemble, name) == getattr(models[0], name)
+    assert ensemble.metrics == {"test_accuracy": 0.5}
+    assert members_of(ensemble) == models
+    assert members_of(models[0]) == models[:1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": tuple("abcdefghij")}, "member 2 of an ensemble has class names other"),
+        ({"input_shape": (784,)}, "member 2 of an ensemble has an input shape other"),
+        ({"dataset_checksum": "1" * 64}, "member 2 of an ensemble has a data set other"),
+    ],
+)
+def test_members_that_do_not_go_together_are_refused(models, changes, message):
+    with pytest.raises(ArgumentError, match=message):
+        Ensemble((models[0], replace(models[1], **changes)))
+
+
+def test_what_is_no_model_is_no_member(models, ensemble):
+    with pytest.raises(ArgumentError, match="has no members: give one model or more"):
+        Ensemble(())
+    with pytest.raises(ArgumentError, match="member 2 of an ensemble is Ensemble: give models"):
+        Ensemble((models[0], ensemble))
+
+
+def test_a_threshold_is_found_on_rows_that_are_given(models, small_dataset):
+    x, y = small_dataset.x_test, small_dataset.y_test
+    bare = Ensemble(models, metrics={"a": 1})
+    sure = bare.with_threshold(x, y, 0.5)
+    probability_nk = bare.predict_proba(x)
+    hit_n = probability_nk.argmax(axis=1) == y
+    assert sure.threshold == sure_threshold(probability_nk.max(axis=1), hit_n, 0.5)
+    assert sure.threshold is not None
+    assert (sure.members, sure.metrics) == (models, {"a": 1})
+    assert bare.threshold is None
+    with pytest.raises(ArgumentError, match="labels has shape"):
+        bare.with_threshold(x, y[:5])
+
+
+def test_what_is_saved_comes_back(ensemble, models, saved, small_dataset):
+    loaded = load_model(saved, "numpy")
+    assert isinstance(loaded, Ensemble)
+    assert loaded.describe() == ensemble.describe()
+    assert (loaded.threshold, loaded.metrics) == (0.75, {"test_accuracy": 0.5})
+    x = small_dataset.x_test
+    assert np.array_equal(loaded.predict_proba(x), ensemble.predict_proba(x))
+    for ours, theirs in zip(loaded.members, models):
+        assert ours.to_bytes() == theirs.to_bytes()  # nothing of a member is lost
+
+
+def test_the_same_ensemble_gives_the_same_bytes(ensemble, models, saved):
+    assert saved.read_bytes() == ensemble.to_bytes() == load_model(saved).to_bytes()
+    assert Ensemble(models[::-1]).to_bytes() != Ensemble(models).to_bytes()
+
+
+def test_its_file_says_what_older_packages_look_for(ensemble, saved):
+    """The version, to say that it is newer; the data set, to leave it alone."""
+    (length,) = struct.unpack("<Q", saved.read_bytes()[:8])
+    header = json.loads(saved.read_bytes()[8 : 8 + length])
+    text = header["__metadata__"]["fmnist_fast"]
+    description = json.loads(text)
+    assert text == json.dumps(description, sort_keys=True)
+    assert description["format_version"] == FORMAT_VERSION == 3
+    assert description["dataset"] == {"name": "small", "checksum": "0" * 64}
+    assert [member["format_version"] for member in description["members"]] == [2, 2, 2]
+
+
+def write_with(path, ensemble, tensors=None, **changes):
+    """The file of the ensemble with parts of its description replaced; None removes a part."""
+    description = {**ensemble.describe(), **changes}
+    description = {name: value for name, value in description.items() if value is not None}
+    arrays = {**load(ensemble.to_bytes()), **(tensors or {})}
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    path.write_bytes(save(arrays, {"fmnist_fast": json.dumps(description)}))
+    return path
+
+
+def members_with(ensemble, **changes):
+    """Descriptions of the members, the second one changed."""
+    one, two, *others = ensemble.describe()["members"]
+    return [one, {**two, **changes}, *others]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"members": None}, "it has no 'members'"),
+        ({"members": []}, "it holds tensors of other members than its 0"),
+        ({"members": {}}, "a part of its description has the wrong type"),
+        ({"members": "abc"}, "a part of its description has the wrong type"),
+        ({"members": ["a", "b", "c"]}, "a part of its description has the wrong type"),
+        ({"calibration": None}, "it has no 'calibration'"),
+        ({"calibration": {"threshold": 1.5}}, r"threshold 1\.5"),
+        ({"calibration": {"threshold": float("nan")}}, "threshold nan"),
+        ({"class_names": ["a"]}, "its class_names is not that of its members"),
+        ({"dataset": {"name": "x", "checksum": "1" * 64}}, "its dataset is not that of its"),
+        ({"input": {"shape": [784]}}, "its input is not that of its members"),
+        ({"input": None}, "it has no 'input'"),
+        ({"metrics": 3}, "is damaged"),
+        ({"format_version": 2}, "is damaged"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(ensemble, tmp_path, changes, message):
+    path = write_with(tmp_path / "bad.safetensors", ensemble, **changes)
+    with pytest.raises(ModelFileError, match=message) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 7}, "member 2 has format version 7"),
+        ({"format_version": None}, "member 2 has format version None"),
+        ({"class_names": ["a"] * 10}, "member 2 of an ensemble has class names other"),
+        ({"dataset": {"name": "x", "checksum": "1" * 64}}, "has a data set other than member 1's"),
+        ({"calibration": {"temperature": -1, "threshold": None}}, r"temperature -1\.0"),
+        ({"architecture": {}}, "it has no 'sizes'"),
+    ],
+)
+def test_a_member_that_does_not_fit_is_refused(ensemble, tmp_path, changes, message):
+    members = members_with(ensemble, **changes)
+    path = write_with(tmp_path / "bad.safetensors", ensemble, members=members)
+    with pytest.raises(ModelFileError, match=message) as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"layers.0.weight": np.zeros(3)}, "tensors of other members than its 3"),
+        ({"members.3.layers.0.weight": np.zeros(3)}, "tensors of other members than its 3"),
+        ({"members.1.layers.9.weight": np.zeros(3)}, "it holds the tensors"),
+        ({"members.1.layers.0.bias": None}, "it holds the tensors"),
+        ({"members.1.layers.0.bias": np.zeros(12)}, r"layers\.0\.bias is float64 \(12,\)"),
+        (
+            {"members.1.layers.0.bias": np.full(12, np.nan, np.float32)},
+            r"layers\.0\.bias holds NaN or infinite values",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(ensemble, tmp_path, tensors, message):
+    path = write_with(tmp_path / "bad.safetensors", ensemble, tensors)
+    with pytest.raises(ModelFileError, match=message) as caught:
+        load_model(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_truncation_is_refused(saved):
+    content = saved.read_bytes()
+    for length in [*range(0, 4000, 197), *range(4000, len(content), 4999), len(content) - 1]:
+        saved.write_bytes(content[:length])
+        with pytest.raises(ModelFileError, match="is damaged or not a safetensors file"):
+            load_model(saved)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_is_refused_or_harmless(saved, ensemble, data):
+    content = bytearray(ensemble.to_bytes())
+    (length,) = struct.unpack("<Q", content[:8])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, 8 + length))] = data.draw(st.integers(0, 255))
+    saved.write_bytes(content)
+    try:
+        loaded = load_model(saved)
+    except (ModelFileError, BackendUnavailable) as error:
+        message = str(error)
+    else:
+        message = ""
+        assert loaded.predict_proba(np.zeros((1, 784), np.uint8)).shape == (1, 10)
+    assert "\n" not in message
+
+
+def test_its_file_is_protected_as_a_models(ensemble, models, saved):
+    other = replace(models[0], dataset_name="other", dataset_checksum="1" * 64)
+    before = saved.read_bytes()
+    with pytest.raises(ModelFileError, match=r"holds a model trained on small, .*--force"):
+        check_replaceable(saved, "other", "1" * 64)
+    for one in (other, Ensemble((other,))):
+        with pytest.raises(ModelFileError, match=r"holds a model trained on small, .*--force"):
+            one.save(saved)
+    assert saved.read_bytes() == before
+    models[0].save(saved)  # of the same data set
+    ensemble.save(saved)
+    Ensemble((other,)).save(saved, force=True)
+    assert load_model(saved).dataset_name == "other"
+    thesis = saved.with_name("thesis.txt")
+    thesis.write_text("years of work")
+    with pytest.raises(ModelFileError, match="is not a model of fmnist-fast"):
+        ensemble.save(thesis)
+
+
+def test_who_needs_one_network_says_what_to_do(ensemble, models):
+    with pytest.raises(UserError) as caught:
+        single(ensemble, "e.safetensors", "export")
+    assert str(caught.value) == (
+        "e.safetensors is an ensemble of 3 models, and export needs one network: "
+        "distil it with 'fmnist-fast train --teacher e.safetensors'"
+    )
+    assert single(models[0], "m", "export") is models[0]
+    assert single(Ensemble(models[:1]), "e", "export") is models[0]
+
+
+def test_pictures_are_answered_by_all_members(ensemble, small_dataset):
+    pixels = small_dataset.x_test[0]
+    picture = Picture(np.stack([pixels] * 3, axis=2), None, (28, 28), gray=True)
+    answer = Recogniser(ensemble).recognise(picture)
+    expected_k = ensemble.predict_proba(pixels[None])[0]
+    assert np.array_equal(answer.probability_k, expected_k)
+    assert answer.sure is bool(expected_k.max() >= 0.75)
+
+
+def test_evidence_is_the_mean_of_the_calibrated_logits(ensemble, models, small_dataset):
+    pixels = small_dataset.x_test[3]
+    found = evidence(ensemble, pixels, 4)
+    expected = sum(evidence(m, pixels, 4) / m.temperature for m in models) / 3
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert np.array_equal(evidence(Ensemble(models[2:]), pixels, 4), evidence(models[2], pixels, 4))
