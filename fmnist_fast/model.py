@@ -92,10 +92,10 @@ class Model:
         """Probability of every class, (n, k). x : uint8 images (n, 28, 28) or (n, 784), or floats
         in 0..1. Raises: ArgumentError, as Network.predict_proba.
         """
-        return self._calibrated.predict_proba(x)
+        return self.calibrated_network.predict_proba(x)
 
     @cached_property
-    def _calibrated(self) -> Network:
+    def calibrated_network(self) -> Network:
         """The network whose last layer already gives the logits divided by the temperature."""
         return replace(self.network, params=calibrated(self.network.params, self.temperature))
 

@@ -1,7 +1,8 @@
 """Recipes: what decides the weights, apart from the data."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
 from typing import Any
 
@@ -24,6 +25,10 @@ _WHOLE = {"epochs": 1, "batch_size": 1, "average": 1, "seed": 0}
 _NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing", "dropout", "sure")
 
 
+# How a teacher that is given is called.
+_GIVEN = re.compile("sha256:[0-9a-f]{64}")
+
+
 def _plain(value: Any) -> Any:
     """A number of NumPy's as Python's; anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value
@@ -31,20 +36,29 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Distillation:
-    """How a network learns from larger ones, which are trained first, each from its own seed.
+    """How a network learns from larger ones, which are trained first, each from its own seed, or
+    from one that is given.
 
+    teacher : their recipe; or "sha256:..." of the file of a model or an ensemble, which is the
+    argument `teacher` of train() and says nothing else about it.
     The network is asked for  share * teachers' mean of softmax(logits / temperature)
     + (1 - share) * the label.  Source: Hinton, Vinyals, Dean (2015), section 2.
     """
 
-    teacher: "Recipe"
+    teacher: "Recipe | str"
     teachers: int = 4
     temperature: float = 2.0
     share: float = 0.7
 
     def check(self, rows: int, classes: int) -> None:
         """Raise ArgumentError, naming the field, if nobody can be taught like that."""
-        if self.teacher.distillation:
+        if isinstance(self.teacher, str):
+            if not _GIVEN.fullmatch(self.teacher):
+                raise ArgumentError(
+                    f"the teacher of a distillation is {self.teacher!r}: give a Recipe, or a "
+                    "trained model as the argument teacher of train()"
+                )
+        elif self.teacher.distillation:
             raise ArgumentError("distillation: a teacher with teachers of its own is not supported")
         if not (isinstance(self.teachers, int) and self.teachers >= 1):
             raise ArgumentError(f"teachers is {self.teachers!r}: give a whole number, at least 1")
@@ -52,7 +66,8 @@ class Distillation:
             raise ArgumentError(f"temperature is {self.temperature!r}: give a number above 0")
         if not 0 <= self.share <= 1:
             raise ArgumentError(f"share is {self.share!r}: give a number from 0 to 1")
-        self.teacher.check(rows, classes)
+        if not isinstance(self.teacher, str):
+            self.teacher.check(rows, classes)
 
 
 @dataclass(frozen=True)
@@ -118,9 +133,9 @@ class Recipe:
         entries = dict(entries)
         if entries.get("distillation"):
             parts = dict(entries["distillation"])
-            entries["distillation"] = Distillation(
-                **{**parts, "teacher": cls.from_dict(parts["teacher"])}
-            )
+            if not isinstance(parts["teacher"], str):
+                parts["teacher"] = cls.from_dict(parts["teacher"])
+            entries["distillation"] = Distillation(**parts)
         if isinstance(entries.get("class_weight"), list):
             entries["class_weight"] = dict(entries["class_weight"])
         return cls(**entries)
@@ -129,7 +144,7 @@ class Recipe:
         """Every field, as JSON has it."""
         entries = asdict(self)
         entries["hidden"] = list(self.hidden)
-        if self.distillation:
+        if self.distillation and isinstance(self.distillation.teacher, Recipe):
             entries["distillation"]["teacher"] = self.distillation.teacher.to_dict()
         if isinstance(self.class_weight, tuple):
             entries["class_weight"] = [list(pair) for pair in self.class_weight]
@@ -139,6 +154,17 @@ class Recipe:
         """The first field in which the two differ."""
         mine = (field.name for field in fields(self))
         return next((name for name in mine if getattr(self, name) != getattr(other, name)), None)
+
+    def taught_by(self, teacher: str) -> "Recipe":
+        """The same with a teacher that is given, in place of those it may have."""
+        how = self.distillation or Distillation(teacher)
+        return replace(self, distillation=replace(how, teacher=teacher, teachers=1))
+
+    @property
+    def given_teacher(self) -> str | None:
+        """What the teacher is called that must be given, if one must be."""
+        teacher = self.distillation.teacher if self.distillation else None
+        return teacher if isinstance(teacher, str) else None
 
     def held_back(self, rows: int) -> int:
         """How many of a training set's rows are for validation."""
@@ -207,10 +233,11 @@ class Recipe:
         if self.augment is not None and self.augment not in AUGMENTATIONS:
             choices = ", ".join(AUGMENTATIONS)
             raise ArgumentError(f"unknown augment {self.augment!r}: choose from {choices}")
-        if self.distillation and self.augment != self.distillation.teacher.augment:
+        teacher = self.distillation.teacher if self.distillation else None
+        if isinstance(teacher, Recipe) and self.augment != teacher.augment:
             raise ArgumentError(
-                f"augment is {self.augment!r}, and {self.distillation.teacher.augment!r} for the "
-                "teachers, who must have seen such images: leave it out, or give both the same"
+                f"augment is {self.augment!r}, and {teacher.augment!r} for the teachers, who must "
+                "have seen such images: leave it out, or give both the same"
             )
         if self.schedule not in SCHEDULES:
             choices = ", ".join(SCHEDULES)

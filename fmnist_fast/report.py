@@ -111,6 +111,8 @@ class TrainingReport(Progress):
             + "flips, " * bool(recipe.flips)
             + f"seed {recipe.seed}",
         )
+        if recipe.given_teacher:
+            self._show(self._console.print, f"taught by {recipe.given_teacher}")
         self._show(self._console.print, self.HEAD, style="bold")
         self._show(self._bars.start)
         if self._task is not None:
@@ -286,7 +288,7 @@ def preset_table(results: Mapping[str, Measured]) -> Table:
     for name, recipe in PRESETS.items():
         network = "-".join(map(str, recipe.hidden))
         taught = recipe.distillation
-        if taught:
+        if taught and isinstance(taught.teacher, Recipe):
             teacher = "-".join(map(str, taught.teacher.hidden))
             network += f", taught by {taught.teachers} of {teacher}"
         result = results.get(name)

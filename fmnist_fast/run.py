@@ -126,7 +126,7 @@ def resolved(recipe: Recipe, dataset: Dataset) -> Recipe:
     if flips and dataset.x_train.ndim != 3:
         raise ArgumentError("flips are for images: this data set has rows of numbers")
     recipe = replace(recipe, validation=recipe.held_back(rows), flips=flips)
-    if recipe.distillation:
+    if recipe.distillation and isinstance(recipe.distillation.teacher, Recipe):
         teacher = resolved(recipe.distillation.teacher, dataset)
         recipe = replace(recipe, distillation=replace(recipe.distillation, teacher=teacher))
     return recipe

@@ -20,13 +20,13 @@ from .data import Dataset
 from .errors import ArgumentError, CheckpointError, UserError
 from .kernels import Spec
 from .metrics import Evaluation, evaluate
-from .modelfile import Model
-from .network import check_labels
+from .modelfile import Ensemble, Model
+from .network import Network, check_labels
 from .pace import Clock
 from .presets import preset as preset_recipe
-from .recipe import Recipe
+from .recipe import Distillation, Recipe
 from .run import Diverged, Epoch, EpochState, Progress, Run, StopRequested, resolved
-from .teachers import Teachers
+from .teachers import Teachers, check_teacher, name_of_teacher
 
 __all__ = [
     "Epoch",
@@ -107,6 +107,7 @@ def train(
     backend: str = "auto",
     threads: int | None = None,
     sample_weight: ArrayLike | None = None,
+    teacher: Model | Ensemble | None = None,
     progress: Progress | None = None,
     on_epoch_end: Callback | Sequence[Callback] = (),
     should_stop: Callable[[], bool] = lambda: False,
@@ -122,6 +123,9 @@ def train(
     `Recipe` in its place, as keywords: epochs=5, hidden=(256, 128), lr=1e-3, ...
     backend : auto or a name; threads : None means all usable cores.
     sample_weight : (rows of the training set,), >= 0, how much each row counts; None: all alike.
+    teacher : whose answers the network learns from, in place of teachers that the recipe may have;
+    how, its field `distillation` says. A teacher that learned from rows held back here makes the
+    validation accuracy too good: there is a warning. It is given again when a run goes on.
     on_epoch_end : called with an EpochState after every epoch; the training ends after an epoch
     for which one of them returns something true. should_stop : asked some ten times a second; if it
     says so, the training is interrupted between two steps.
@@ -133,7 +137,9 @@ def train(
     """
     if every is not None and not (isinstance(every, int) and every >= 1):
         raise ArgumentError(f"every is {every!r}: give a whole number of epochs, at least 1")
-    training = _Training(dataset, backend, threads, sample_weight)
+    if not isinstance(teacher, Model | Ensemble | None):
+        raise ArgumentError(f"teacher is {teacher!r}: give a model, as load_model reads it")
+    training = _Training(dataset, backend, threads, sample_weight, teacher)
     training.progress = progress or Progress()
     training.callbacks = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
     training.should_stop = should_stop
@@ -166,19 +172,34 @@ class _Training:
         backend: str,
         threads: int | None,
         sample_weight: ArrayLike | None,
+        teacher: Model | Ensemble | None,
     ) -> None:
         self.clock = Clock()
         self.dataset, self.sample_weight = dataset, sample_weight
         self.backend, self.threads = backend, threads
+        self.teacher, self.taught_by = teacher, name_of_teacher(teacher) if teacher else None
         self.folder: RunFolder | None = None
         self.stages: dict[str, Snapshot] = {}  # networks that are done, by name
 
     def plan(self, recipe: Recipe) -> None:
         """Train by this recipe; the backend is chosen once, for all networks of the run."""
-        self.recipe = resolved(recipe, self.dataset)
+        self.recipe = self._resolved(recipe)
+        if self.teacher:
+            check_teacher(self.teacher, self.recipe, self.dataset)
+        elif self.recipe.given_teacher:
+            raise ArgumentError(
+                f"this recipe's teacher, {self.recipe.given_teacher[:15]}..., must be given: the "
+                "argument teacher of train()"
+            )
         inputs = prod(self.dataset.x_train.shape[1:])
         sizes = (inputs, *self.recipe.hidden, len(self.dataset.class_names))
         self.backend = name_of(get_backend(self.backend, Spec(sizes, dtype=self.recipe.dtype)))
+
+    def _resolved(self, recipe: Recipe) -> Recipe:
+        """With the teacher, if one is given, and what is left to the data set."""
+        return resolved(
+            recipe.taught_by(self.taught_by) if self.taught_by else recipe, self.dataset
+        )
 
     def identity(self) -> dict[str, Any]:
         """What must not change when a run goes on, plain JSON."""
@@ -203,8 +224,9 @@ class _Training:
         """Go on with the run in a folder. Raises: CheckpointError, which says what differs."""
         stored = read_identity(folder)
         recipe = Recipe.from_dict(stored["recipe"])
+        self._check_same_teacher(folder, recipe.given_teacher)
         base = recipe if preset is None else preset_recipe(preset)
-        field = recipe.difference(resolved(replace(base, **changes), self.dataset))
+        field = recipe.difference(self._resolved(replace(base, **changes)))
         if field:
             raise CheckpointError(
                 f"the run in {folder} has {field} {stored['recipe'][field]!r}: go on without "
@@ -237,23 +259,43 @@ class _Training:
             self.threads = stored["threads"]
         self.folder = RunFolder.open(folder, every)
 
+    def _check_same_teacher(self, folder: Path, before: str | None) -> None:
+        """before : what the run in the folder calls the teacher that it was given, if any."""
+        if before == self.taught_by:
+            return
+        if before is None:
+            what = "has no teacher that was given: go on without one"
+        elif self.taught_by is None:
+            what = f"learns from a teacher, {before[:15]}...: give it again (--teacher)"
+        else:
+            what = (
+                f"learns from the teacher {before[:15]}..., and this is {self.taught_by[:15]}...: "
+                "give the one it was started with"
+            )
+        raise CheckpointError(f"the run in {folder} {what}")
+
     def train(self) -> TrainingResult:
         """The teachers first."""
-        recipe = self.recipe
+        recipe, how = self.recipe, self.recipe.distillation
         shares = _shares_of_time(recipe, self.dataset)
         teachers = None
-        if recipe.distillation:
-            of, networks = recipe.distillation.teachers, []
-            for number in range(1, of + 1):
-                self.progress.teacher(number, of)
-                seed = recipe.seed * of + number - 1
-                taught = replace(
-                    recipe.distillation.teacher, seed=seed, time_budget=recipe.time_budget
-                )
-                run = self._trained(taught, None, f"teacher-{number}", shares[number - 1 :])
-                networks.append(run.best_network())
-            teachers = Teachers(tuple(networks), recipe.distillation)
+        if how and self.teacher:
+            teachers = Teachers.given(self.teacher, how, self.backend, self.threads)
+        elif how:
+            teachers = Teachers(self._trained_teachers(how, shares), how)
         return self._result(self._trained(recipe, teachers, "", shares[-1:], self.callbacks))
+
+    def _trained_teachers(self, how: Distillation, shares: Sequence[float]) -> tuple[Network, ...]:
+        """Each from its own seed."""
+        assert isinstance(how.teacher, Recipe)
+        of, networks = how.teachers, []
+        for number in range(1, of + 1):
+            self.progress.teacher(number, of)
+            seed = self.recipe.seed * of + number - 1
+            taught = replace(how.teacher, seed=seed, time_budget=self.recipe.time_budget)
+            run = self._trained(taught, None, f"teacher-{number}", shares[number - 1 :])
+            networks.append(run.best_network())
+        return tuple(networks)
 
     def _trained(
         self,
@@ -369,7 +411,7 @@ def _calibration(run: Run) -> tuple[float, float | None]:
 
 
 def _shares_of_time(recipe: Recipe, dataset: Dataset) -> list[float]:
-    """What each network of a recipe costs, teachers first, in multiply-adds."""
+    """What each network of a recipe costs, teachers to train first, in multiply-adds."""
     ends = prod(dataset.x_train.shape[1:]), len(dataset.class_names)
 
     def cost(recipe: Recipe) -> float:
@@ -377,7 +419,9 @@ def _shares_of_time(recipe: Recipe, dataset: Dataset) -> list[float]:
         return float(recipe.epochs * sum(i * o for i, o in shapes))
 
     taught = recipe.distillation
-    return [*([cost(taught.teacher)] * taught.teachers if taught else []), cost(recipe)]
+    if taught and isinstance(taught.teacher, Recipe):
+        return [*[cost(taught.teacher)] * taught.teachers, cost(recipe)]
+    return [cost(recipe)]
 
 
 def _seconds_to_finish(run: Run, dataset: Dataset) -> float:

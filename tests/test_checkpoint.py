@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fmnist_fast import load_model, train
+from fmnist_fast import Ensemble, load_dataset, load_model, train
 from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.checkpoint import Checkpoints, RunFolder, Snapshot
 from fmnist_fast.errors import CheckpointError
@@ -84,6 +84,45 @@ def test_interrupted_between_any_two_steps_it_ends_with_the_same_bytes(
         [replace(r, seconds=0, samples_per_second=0) for r in x.history] for x in (result, whole)
     )
     assert ours == theirs
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if unavailable(name) is None])
+@pytest.mark.parametrize("extra", [{"flips": True}, {"augment": "photos"}])
+def test_taught_by_a_model_that_is_given_it_ends_with_the_same_bytes(
+    small_dataset, tmp_path, monkeypatch, name, extra
+):
+    """Whatever backend the teacher was loaded with, it computes with the run's."""
+    monkeypatch.setattr(sys.modules["fmnist_fast.run"], "RANGE_SECONDS", 0.0)
+    clothes = replace(small_dataset, class_names=CLASS_NAMES)
+    how = {"epochs": 2, "hidden": (24,), "threads": 1, "augment": extra.get("augment")}
+    teacher = Ensemble(tuple(train(clothes, seed=seed, **how).model for seed in (1, 2)))
+    teacher.save(tmp_path / "teacher.safetensors")
+    options = {**FAST, "backend": name, **extra}
+    whole = train(clothes, teacher=teacher, **options)
+    again = load_model(tmp_path / "teacher.safetensors", "numpy", 1)
+    result, pieces = trained_in_pieces(clothes, tmp_path / "run", 7, teacher=again, **options)
+    assert pieces > 4
+    assert result.model.to_bytes() == whole.model.to_bytes()
+
+
+def test_another_teacher_is_refused(small_dataset, tmp_path):
+    one, other = (train(small_dataset, seed=seed, **FAST).model for seed in (1, 2))
+    taught, alone = tmp_path / "taught", tmp_path / "alone"
+    first = train(small_dataset, checkpoint=taught, teacher=one, **FAST)
+    train(small_dataset, checkpoint=alone, **FAST)
+
+    def go_on(folder, **options):
+        return train(small_dataset, checkpoint=folder, resume=True, **options)
+
+    with pytest.raises(CheckpointError, match=r"learns from the teacher sha256:.*, and this is"):
+        go_on(taught, teacher=other)
+    with pytest.raises(CheckpointError, match=r"learns from a teacher, .*: give it again"):
+        go_on(taught)
+    with pytest.raises(CheckpointError, match="has no teacher that was given: go on without"):
+        go_on(alone, teacher=one)
+    with pytest.raises(CheckpointError, match=r"has hidden \[16\]"):
+        go_on(taught, teacher=one, hidden=(17,))
+    assert go_on(taught, teacher=one, **FAST).model.to_bytes() == first.model.to_bytes()
 
 
 def test_a_finished_run_gives_its_model_again(small_dataset, tmp_path):
@@ -246,12 +285,18 @@ COMMAND = [sys.executable, "-m", "fmnist_fast", "train"]
 
 
 @pytest.mark.parametrize(
-    ("preset", "least"), [(["--epochs", "60"], 20), (["--preset", "best", "--epochs", "60"], 8)]
+    ("preset", "least"),
+    [
+        (["--epochs", "60"], 20),
+        (["--preset", "best", "--epochs", "60"], 8),
+        (["--epochs", "60", "--teacher", "teacher.safetensors"], 8),
+    ],
 )
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(
-    small_dataset, tmp_path, preset, least
+    small_dataset, tmp_path, monkeypatch, preset, least
 ):
     """SIGKILL, from before the first step to after the last."""
+    monkeypatch.chdir(tmp_path)
     rows = 2000 if preset[0] == "--epochs" else 300
     x_train = np.concatenate([small_dataset.x_train] * 4)[:rows]
     y_train = np.concatenate([small_dataset.y_train] * 4)[:rows]
@@ -263,6 +308,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
         x_test=small_dataset.x_test,
         y_test=small_dataset.y_test,
     )
+    train(load_dataset(npz), **FAST).model.save("teacher.safetensors")
     begin = [*COMMAND, "--dataset", str(npz), *preset, "--threads", "1", "--quiet"]
     start = time.perf_counter()
     out = tmp_path / "whole.safetensors"

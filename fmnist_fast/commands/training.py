@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..data import Dataset
+    from ..modelfile import Ensemble, Model
     from ..recipe import Recipe
     from ..train import TrainingInterrupted, TrainingResult
 
@@ -100,6 +101,13 @@ def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
     help="How much rows count by their class: balanced, or weights of labels, like 6=2,2=1.5.",
 )
 @click.option(
+    "--teacher",
+    type=FILE,
+    help="Learn from what the model in this file answers too, one network or an ensemble; it takes "
+    "the place of the preset's teachers. One that learned from the validation rows makes the "
+    "validation accuracy too good.",
+)
+@click.option(
     "--validation",
     type=click.IntRange(0),
     help="Training rows held back to choose the best epoch; 0 for none, then the last epoch is "
@@ -166,6 +174,7 @@ def train(
     data_dir: Path | None,
     out: Path,
     force: bool,
+    teacher: Path | None,
     checkpoint: Path | None,
     resume: Path | None,
     find_lr: bool,
@@ -192,6 +201,7 @@ def train(
       fmnist-fast train --resume run
       fmnist-fast train --time-budget 2s
       fmnist-fast train --epochs 5 --hidden 256,128 --out wide.safetensors --plot curves.png
+      fmnist-fast train --teacher ensemble.safetensors --out student.safetensors
       fmnist-fast train --dataset my-data.npz --json
     """
     start = perf_counter() - process_time()  # of the program, near enough: it has waited little
@@ -207,11 +217,13 @@ def train(
     if find_lr:
         recipe = preset_recipe(preset, **changes)
         return _find_lr(load_dataset(dataset, data_dir), recipe, backend, threads, plot, as_json)
-    notes = {"dataset": dataset, "data_dir": data_dir, "out": out}
+    notes = {"dataset": dataset, "data_dir": data_dir, "out": out, "teacher": teacher}
     if resume:
-        dataset, data_dir, out = _as_started(context, resume, notes)
-    notes = _absolute(dataset, data_dir, out)
-    check_outputs({"model": out, "metrics": metrics, "plot": plot}, Path(dataset))
+        dataset, data_dir, out, teacher = _as_started(context, resume, notes)
+    notes = _absolute(dataset, data_dir, out, teacher)
+    inputs = [Path(dataset), *([teacher] if teacher else [])]
+    check_outputs({"model": out, "metrics": metrics, "plot": plot}, *inputs)
+    taught_by = _load_teacher(teacher, backend) if teacher else None
     data = load_dataset(dataset, data_dir)
     if not force:
         check_replaceable(out, data.name, data.checksum)
@@ -232,6 +244,7 @@ def train(
                     preset=preset,
                     backend=backend,
                     threads=threads,
+                    teacher=taught_by,
                     progress=Several(*parts),
                     should_stop=lambda: bool(stop),
                     checkpoint=resume or checkpoint,
@@ -320,7 +333,18 @@ def _check_combination(
         raise UserError("--epochs and --time-budget both say when to end: give only one of the two")
 
 
-def _absolute(dataset: str, data_dir: Path | None, out: Path) -> dict[str, Any]:
+def _load_teacher(path: Path, backend: str) -> "Model | Ensemble":
+    """Raises: UserError; the file of a run that goes on may have been moved since."""
+    from ..modelfile import load_model
+
+    if not path.exists():
+        raise UserError(f"there is no teacher {path}: say with --teacher where it is")
+    return load_model(path, backend)
+
+
+def _absolute(
+    dataset: str, data_dir: Path | None, out: Path, teacher: Path | None
+) -> dict[str, Any]:
     """Where everything is, wherever the run is gone on with from."""
     from ..data import NAMES
 
@@ -328,21 +352,26 @@ def _absolute(dataset: str, data_dir: Path | None, out: Path) -> dict[str, Any]:
         "dataset": dataset if dataset in NAMES else str(Path(dataset).absolute()),
         "data_dir": str(data_dir.absolute()) if data_dir else None,
         "out": str(out.absolute()),
+        "teacher": str(teacher.absolute()) if teacher else None,
     }
 
 
 def _as_started(
     context: click.Context, folder: Path, given: dict[str, Any]
-) -> tuple[str, Path | None, Path]:
-    """Data set, its folder and the model file: as given now, else as when the run was started."""
+) -> tuple[str, Path | None, Path, Path | None]:
+    """Data set, its folder, the model file and the teacher's: as given now, else as when the run
+    was started.
+    """
     from ..checkpoint import read_identity
 
     notes = read_identity(folder)["notes"]
     for name, value in given.items():
         if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT:
             given[name] = notes.get(name, value)
-    data_dir = Path(given["data_dir"]) if given["data_dir"] else None
-    return given["dataset"], data_dir, Path(given["out"])
+    data_dir, teacher = (
+        Path(given[name]) if given[name] else None for name in ("data_dir", "teacher")
+    )
+    return given["dataset"], data_dir, Path(given["out"]), teacher
 
 
 def _how_to_go_on(interruption: "TrainingInterrupted", out: Path, notes: dict[str, Any]) -> str:
