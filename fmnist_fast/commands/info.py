@@ -119,7 +119,7 @@ def _by_member(facts: dict[str, Any]) -> dict[str, Any]:
 def _in_line(value: Any) -> str:
     """A fact as text: nested ones as name: value, lists with commas."""
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {_in_line(entry)}" for name, entry in value.items())
+        return ", ".join(f"{name}: {_in_line(entry)}" for name, entry in value.items()) or "none"
     if isinstance(value, list):
         return " ".join(map(str, value)) if value else "none"
     return "none" if value is None else str(value)
