@@ -4,6 +4,7 @@ __all__ = [
     "ArgumentError",
     "BackendUnavailable",
     "CheckpointError",
+    "ClusterError",
     "DataError",
     "MissingExtra",
     "ModelFileError",
@@ -40,5 +41,9 @@ class CheckpointError(UserError, ValueError):
     """A run that cannot be gone on with: none there, another network or data set, or in use."""
 
 
+class ClusterError(UserError, RuntimeError):
+    """Work that cannot be given to workers: none is fit, or the scheduler is not there, or gone."""
+
+
 class SweepError(UserError, ValueError):
-    """A sweep that cannot begin or go on: another study, no workers, a scheduler that is gone."""
+    """A sweep that cannot begin or go on: another study, settings that cannot be, no result."""

@@ -21,7 +21,7 @@ from fmnist_fast.cache import checksum_of
 from fmnist_fast.cli import main
 from fmnist_fast.cluster.fleet import open_fleet
 from fmnist_fast.cluster.worker import arrays_of
-from fmnist_fast.errors import SweepError
+from fmnist_fast.errors import ClusterError, SweepError
 from fmnist_fast.recipe import Recipe
 from fmnist_fast.sweep.driver import Ending, Plan, View, data_to_workers, run_sweep
 from fmnist_fast.sweep.ledger import open_ledger
@@ -349,7 +349,7 @@ def test_a_worker_of_another_kind_is_refused(small_dataset, uninterrupted, tmp_p
         open_fleet(address, 0, plan.workers_identity(), data_to_workers(small_dataset)) as remote,
     ):
         wait_for_workers(remote, 1, key=lambda fleet: len(fleet.refused))
-        with pytest.raises(SweepError, match=f"set is baseline, and here it is {ours}"):
+        with pytest.raises(ClusterError, match=f"set is baseline, and here it is {ours}"):
             swept(plan, remote, tmp_path / "s.journal")
         notes = Notes()
         with dask_worker(address):
@@ -378,7 +378,7 @@ def test_a_scheduler_that_goes_away_is_an_error_and_the_study_is_whole(
                 if status.counts.ended >= 2:
                     scheduler.kill()
 
-        with pytest.raises(SweepError, match=f"scheduler {address} does not answer any more"):
+        with pytest.raises(ClusterError, match=f"scheduler {address} does not answer any more"):
             swept(plan, remote, study, KillsIt())
     whole = swept(plan, fleet, tmp_path / "whole.journal")
     assert swept(plan, fleet, study) == whole
@@ -387,7 +387,7 @@ def test_a_scheduler_that_goes_away_is_an_error_and_the_study_is_whole(
 def test_no_scheduler_there(small_dataset, monkeypatch):
     monkeypatch.setattr("fmnist_fast.cluster.fleet.ANSWER_SECONDS", 0.5)
     with (
-        pytest.raises(SweepError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
+        pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
         open_fleet("tcp://127.0.0.1:9", 0, {}, data_to_workers(small_dataset)),
     ):
         pass

@@ -18,7 +18,7 @@ from uuid import uuid4
 import dask
 from distributed import Client, Future, LocalCluster, Worker
 
-from ..errors import SweepError
+from ..errors import ClusterError
 from . import deaf
 from .worker import describe
 
@@ -50,6 +50,7 @@ class Fleet:
     threads: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     resource: str = field(default_factory=lambda: f"fmnist-fast-{uuid4().hex[:12]}")
+    _told: set[str] = field(default_factory=set)
     _looked: float = float("-inf")
     _away_since: float | None = None
 
@@ -61,7 +62,7 @@ class Fleet:
     def look(self, *, now: bool = False) -> None:
         """Admit workers that came, forget those that left; once a second, or now.
 
-        Raises: SweepError if the scheduler is gone.
+        Raises: ClusterError if the scheduler is gone.
         """
         self.check_scheduler()
         if monotonic() - self._looked < LOOK_SECONDS and not now:
@@ -76,6 +77,18 @@ class Fleet:
         except (OSError, TimeoutError):
             self.check_scheduler()  # a worker that left meanwhile is no trouble
         self._looked = monotonic()
+
+    def news(self) -> list[str]:
+        """What people should know of the workers and were not told yet.
+
+        Raises: ClusterError if there are workers and none is fit.
+        """
+        if self.refused and not self.threads:
+            address, why = next(iter(self.refused.items()))
+            raise ClusterError(f"no worker can be used; {address}: {why}")
+        new = [address for address in self.refused if address not in self._told]
+        self._told.update(new)
+        return [f"worker {address} is not used: {self.refused[address]}" for address in new]
 
     def _admit(self, new: dict[str, int]) -> None:
         said = self.client.run(
@@ -107,13 +120,13 @@ class Fleet:
         return why
 
     def check_scheduler(self) -> None:
-        """Raise SweepError if the scheduler is gone."""
+        """Raise ClusterError if the scheduler is gone."""
         if self.client.status == "running":
             self._away_since = None
             return
         self._away_since = self._away_since or monotonic()
         if self.client.status == "closed" or monotonic() - self._away_since > LOST_SECONDS:
-            raise SweepError(f"the scheduler {self.where} does not answer any more")
+            raise ClusterError(f"the scheduler {self.where} does not answer any more")
 
     def submit(self, work: Callable[..., Any], *arguments: Any, name: str) -> Future:
         """Have a worker do it. name : of this task, another for every task."""
@@ -139,7 +152,7 @@ def open_fleet(
     prepare: Callable[[Client, Sequence[str]], None],
 ) -> Iterator[Fleet]:
     """Workers of an existing scheduler, or so many processes of this machine, one thread each,
-    which end with the context. Raises: SweepError if there is no such scheduler.
+    which end with the context. Raises: ClusterError if there is no such scheduler.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with _configured(), warnings.catch_warnings():
@@ -187,7 +200,7 @@ def _client_of(scheduler: str) -> Client:
     try:
         return Client(scheduler, timeout=ANSWER_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
-        raise SweepError(
+        raise ClusterError(
             f"no Dask scheduler answers at {scheduler}: start one with 'dask scheduler', or leave "
             "--scheduler out to use this machine"
         ) from error

@@ -4,15 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from math import prod
-from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any
 
-from distributed import Client, Future
-from distributed.scheduler import KilledWorker
+from distributed import Client
 
 from ..backend import get_backend, instruction_set_of, name_of
 from ..cluster.fleet import Fleet
+from ..cluster.tasks import Ended, Lost, Tasks
 from ..cluster.worker import DataKey, arrays_of, has_data, receive
 from ..data import Dataset
 from ..errors import SweepError
@@ -31,9 +30,6 @@ TICK = 0.2
 
 # So many trials in a row that fail of anything but divergence are no matter of their settings.
 HOPELESS = 5
-
-# So often a trial is given to another worker when nobody knows what became of it.
-ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -163,10 +159,6 @@ def _host(address: str) -> str:
     return address.rpartition(":")[0]
 
 
-# A message to the driver: a task is done, or a trial is at (number, rung, value).
-_Message: TypeAlias = "tuple[int, Future] | tuple[int, int, float]"
-
-
 def run_sweep(
     plan: Plan,
     ledger: Ledger,
@@ -178,8 +170,8 @@ def run_sweep(
     """Run trials until there are plan.trials that ended, or should_stop() says so, or the clock
     (time.monotonic) says so. What runs then is begun again the next time.
 
-    Raises: SweepError if the scheduler is gone, no worker is fit, or nothing works; OSError if the
-    study cannot be written.
+    Raises: ClusterError if the scheduler is gone or no worker is fit; SweepError if nothing works;
+    OSError if the study cannot be written.
     """
     driver = _Driver(plan, ledger, fleet, view)
     try:
@@ -192,10 +184,8 @@ class _Driver:
     def __init__(self, plan: Plan, ledger: Ledger, fleet: Fleet, view: View) -> None:
         self.plan, self.ledger, self.fleet, self.view = plan, ledger, fleet, view
         self.key = DataKey.of(plan.dataset)
-        self.messages: SimpleQueue[_Message] = SimpleQueue()
-        self.futures: dict[int, Future] = {}
+        self.tasks = Tasks(fleet, "trial")
         self.asked: dict[int, Asked] = {}
-        self.attempts: dict[int, int] = {}
         self.failures = 0  # in a row, of anything but divergence
         self.counts = ledger.counts()
         ledger.choose_with(
@@ -207,12 +197,11 @@ class _Driver:
         if self.topic:
             fleet.client.subscribe_topic(self.topic, self._hear)
         self.begin, self.ended_here = monotonic(), 0
-        self.noted: set[str] = set()
         self.best = self._best_so_far()
 
     async def _hear(self, event: tuple[float, Any]) -> None:
         number, rung, value = event[1]
-        self.messages.put((number, rung, value))
+        self.tasks.post((number, rung, value))
 
     def _best_so_far(self) -> tuple[int, dict[str, Any], Result] | None:
         for trial in self.ledger.completed()[:1]:
@@ -227,80 +216,43 @@ class _Driver:
             if monotonic() >= deadline:
                 return Ending.TIME
             self.fleet.look()
-            self._note_refused()
+            for message in self.fleet.news():
+                self.view.note(message)
             self._fill()
-            self._take()
+            for event in self.tasks.taken(TICK):
+                if isinstance(event, Ended):
+                    self._done(event.number, event.result)
+                else:
+                    self._at_rung(*event)
             self.view.update(self._status())
         return Ending.DONE
 
     def close(self) -> None:
         """Let go of what is running."""
-        for future in self.futures.values():
-            if self.fleet.client.status == "running":
-                future.cancel()
+        self.tasks.close()
         if self.topic and self.fleet.client.status == "running":
             self.fleet.client.unsubscribe_topic(self.topic)
         self.ledger.put_back()
-
-    def _note_refused(self) -> None:
-        for address, why in self.fleet.refused.items():
-            if address not in self.noted:
-                self.noted.add(address)
-                self.view.note(f"worker {address} is not used: {why}")
-        if self.fleet.refused and not self.fleet.threads:
-            address, why = next(iter(self.fleet.refused.items()))
-            raise SweepError(f"no worker can be used; {address}: {why}")
 
     def _fill(self) -> None:
         """Give the workers trials: one each, and if choices need no results, one to come."""
         at_a_time = self.fleet.slots * (1 if self.plan.sampler == "tpe" else 2)
         while (
-            len(self.futures) < at_a_time
-            and self.counts.ended + len(self.futures) < self.plan.trials
+            len(self.tasks) < at_a_time and self.counts.ended + len(self.tasks) < self.plan.trials
         ):
             asked = self.ledger.ask()
             self.asked[asked.number] = asked
-            self._submit(asked.number)
+            self.tasks.submit(asked.number, work, self.plan.task(asked), self.key, self.topic)
 
-    def _submit(self, number: int) -> None:
-        attempt = self.attempts[number] = self.attempts.get(number, 0) + 1
-        future = self.fleet.submit(
-            *(work, self.plan.task(self.asked[number]), self.key, self.topic),
-            name=f"trial-{number}-{attempt}",
-        )
-        self.futures[number] = future
-        future.add_done_callback(lambda done: self.messages.put((number, done)))
+    def _at_rung(self, number: int, rung: int, value: float) -> None:
+        if number in self.tasks and self.ledger.report(number, rung, value):
+            self.tasks.drop(number)
+            self.ledger.prune(number)
+            self._count(pruned=1)
 
-    def _take(self) -> None:
-        """All messages that there are; wait a little for the first."""
-        try:
-            self._handle(self.messages.get(timeout=TICK))
-            while True:
-                self._handle(self.messages.get_nowait())
-        except Empty:
-            pass
-
-    def _handle(self, message: _Message) -> None:
-        number = message[0]
-        if len(message) == 3:
-            if number in self.futures and self.ledger.report(*message):
-                self.futures.pop(number).cancel()
-                self.ledger.prune(number)
-                self._count(pruned=1)
-        elif self.futures.get(number) is message[1]:
-            self._done(number, self.futures.pop(number))
-
-    def _done(self, number: int, future: Future) -> None:
-        if future.status == "finished":
-            outcome = future.result()
-        elif future.status == "error":
-            outcome = _failure(future.exception())
-        else:  # the scheduler forgot it, or is gone
-            self.fleet.check_scheduler()
-            if self.attempts[number] < ATTEMPTS:
-                self._submit(number)
-                return
-            outcome = Failure("no worker ended it", diverged=False)
+    def _done(self, number: int, outcome: Result | Failure | Lost) -> None:
+        if isinstance(outcome, Lost):
+            outcome = Failure(outcome.why, diverged=False)
         if isinstance(outcome, Failure):
             self.ledger.fail(number, outcome.why)
             self._count(failed=1)
@@ -324,7 +276,7 @@ class _Driver:
         return Status(
             self.plan.trials,
             self.counts,
-            len(self.futures),
+            len(self.tasks),
             len(self.fleet.threads),
             self.fleet.slots,
             self.ended_here,
@@ -332,9 +284,3 @@ class _Driver:
             self.best,
             self.fleet.refused,
         )
-
-
-def _failure(error: BaseException | None) -> Failure:
-    if isinstance(error, KilledWorker):
-        return Failure("the workers that ran it died, one after the other", diverged=False)
-    return Failure(f"{type(error).__name__}: {error}", diverged=False)
