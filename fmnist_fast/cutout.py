@@ -28,6 +28,11 @@ LEAST_SHARE = 0.03
 # Parts smaller than this share of the largest are dirt; shoes come in pairs, and skirts with belts.
 PART = 0.15
 
+WITHOUT_OPENCV = (
+    "OpenCV is not installed, so garments were found by their colours alone, and fewer answers are "
+    "right: pip install 'fmnist-fast[app]'"
+)
+
 # Holes smaller than this share of the garment are prints and buttons; larger ones are seen through.
 HOLE = 0.04
 

@@ -3,11 +3,20 @@
 import os
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UserError
 
-__all__ = ["check_room", "free_name", "sync_folder", "write_atomically", "write_somewhere"]
+__all__ = [
+    "check_room",
+    "free_name",
+    "replaced",
+    "sync_folder",
+    "write_atomically",
+    "write_somewhere",
+]
 
 
 # What Linux and macOS allow, less the room for what free_name adds and for ".unfinished".
@@ -17,21 +26,32 @@ CHUNK = 1 << 20
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by content: temporary file beside it, fsync, rename, fsync of the folder.
+    """Replace `path` by content, as replaced() does. Raises: OSError."""
+    with replaced(path) as temporary:
+        temporary.write_bytes(content)
 
-    A kill or a full disk at any moment leaves the old file or the new one. A symbolic link keeps
-    pointing where it did. Raises: OSError.
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """An empty file to be written, that then replaces `path`: it lies beside it; fsync, rename,
+    fsync of the folder.
+
+    An exception, a kill or a full disk at any moment leaves the old file or the new one. A symbolic
+    link keeps pointing where it did. Raises: OSError.
     """
     target = Path(os.path.realpath(path))
     # Short, since the target's name may already be as long as the file system allows.
     temporary = target.with_name(f".{os.getpid()}-{threading.get_ident() % 100_000}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            if target.exists():
-                os.chmod(temporary, target.stat().st_mode & 0o777)
-            file.write(content)
-            file.flush()
+        temporary.touch()
+        mode = target.stat().st_mode & 0o777 if target.exists() else None
+        if mode is not None:
+            os.chmod(temporary, mode | 0o200)
+        yield temporary
+        with open(temporary, "r+b") as file:
             os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(temporary, mode)
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 
-__all__ = ["read_idx"]
+__all__ = ["opened", "read_header", "read_idx"]
 
 UINT8 = 8
 GZIP_MAGIC = b"\x1f\x8b"
@@ -37,8 +37,8 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     Raises: DataError, one line that names the file and what is wrong with it.
     """
     try:
-        with _open(path) as file:
-            shape = _read_header(file, path, dimensions)
+        with opened(path) as file:
+            shape = read_header(file, path, dimensions)
             content = _read_exactly(file, path, prod(shape))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} is damaged: {error}") from error
@@ -50,7 +50,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
     """The plain content of the file, which is recognised as gzip by its first bytes."""
     with open(path, "rb") as file:
         packed = file.read(2) == GZIP_MAGIC
@@ -62,7 +62,13 @@ def _open(path: Path) -> Iterator[BinaryIO]:
             yield file
 
 
-def _read_header(file: BinaryIO, path: Path, dimensions: int) -> tuple[int, ...]:
+def read_header(
+    file: BinaryIO, path: Path, dimensions: int, most: int | None = MAX_BYTES
+) -> tuple[int, ...]:
+    """The dimensions of the array, which the file is then at the first byte of.
+
+    most : bytes that the array may have; None: any number. Raises: DataError.
+    """
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0":
         raise DataError(f"{path} is not an IDX file: it does not begin with two zero bytes")
@@ -79,8 +85,8 @@ def _read_header(file: BinaryIO, path: Path, dimensions: int) -> tuple[int, ...]
     shape = struct.unpack(f">{dimensions}I", packed)
     if prod(shape) == 0:
         raise DataError(f"{path} is empty: its dimensions are {shape}")
-    if prod(shape) > MAX_BYTES:
-        raise DataError(f"{path} claims dimensions {shape}, more than {MAX_BYTES >> 30} GiB")
+    if most is not None and prod(shape) > most:
+        raise DataError(f"{path} claims dimensions {shape}, more than {most >> 30} GiB")
     return shape
 
 

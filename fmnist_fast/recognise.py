@@ -82,8 +82,13 @@ class Recogniser:
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of the gray pictures that are taken as they are."""
-        height, width = self._for_data[0].input_shape
+        height, width = self.data_model.input_shape
         return width, height
+
+    @property
+    def data_model(self) -> Model | Ensemble:
+        """What answers for pictures that are like the data set's already."""
+        return self._for_data[0]
 
     def recognise(self, picture: Picture, cutout: str = "auto", invert: bool = False) -> Answer:
         """What is on it. cutout, invert : as for photo.prepared.

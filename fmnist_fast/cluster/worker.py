@@ -4,7 +4,9 @@ Loads nothing of Dask's or Optuna's: a worker has the first already, and needs n
 """
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,12 @@ from ..data import Dataset
 from ..errors import DataError
 
 __all__ = ["DataKey", "arrays_of", "dataset_of", "describe", "has_data", "receive"]
+
+# Packages that OpenCV comes in.
+OPENCV = (
+    *("opencv-python-headless", "opencv-python"),
+    *("opencv-contrib-python-headless", "opencv-contrib-python"),
+)
 
 # Data sets that this process has found or was given, by checksum.
 _DATASETS: dict[str, Dataset] = {}
@@ -42,7 +50,10 @@ class DataKey:
 
 
 def describe(backend: str) -> dict[str, Any]:
-    """What decides whether this process trains as another does. backend : by name."""
+    """What decides whether this process trains, and cuts out pictures, as another does.
+
+    backend : by name.
+    """
     from .. import __version__
 
     why_not = unavailable(backend)
@@ -50,8 +61,18 @@ def describe(backend: str) -> dict[str, Any]:
         "fmnist_fast": __version__,
         "backend": backend if why_not is None else f"no {backend}: it {why_not}",
         "instruction_set": None if why_not else instruction_set_of(get_backend(backend)),
+        "opencv": _version(*OPENCV),
+        "pillow": _version("pillow"),
         "host": socket.gethostname(),
     }
+
+
+def _version(*names: str) -> str | None:
+    """Of the first of these packages that is installed. It is not loaded for that."""
+    for name in names:
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return None
 
 
 def has_data(key: DataKey) -> bool:

@@ -18,11 +18,13 @@ __all__ = [
     "ClassWeights",
     "Seconds",
     "Widths",
+    "Workers",
 ]
 
-# The widest hidden layer and the most threads that are not a slip of the finger.
+# The widest layer, the most threads and the most processes that are not a slip of the finger.
 MAX_WIDTH = 1 << 20
 MAX_THREADS = 1024
+MAX_WORKERS = 1024
 
 
 class Widths(click.ParamType):
@@ -61,6 +63,21 @@ class Seconds(click.ParamType):
         if not match or match[2] not in self.UNITS or not float(match[1]):
             self.fail(f"{value!r}: give a time like 2s, 500ms, 3m or 1h", param, ctx)
         return float(match[1]) * self.UNITS[match[2]]
+
+
+class Workers(click.ParamType):
+    """A number of processes, or "auto"."""
+
+    name = "N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        if value is None or isinstance(value, int) or value == "auto":
+            return None if value == "auto" else value
+        if not value.isdigit() or not 1 <= int(value) <= MAX_WORKERS:
+            self.fail(f"{value!r}: give auto, or a number from 1 to {MAX_WORKERS}", param, ctx)
+        return int(value)
 
 
 class ClassWeights(click.ParamType):

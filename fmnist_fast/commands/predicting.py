@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
 import sys
+import tempfile
 import warnings
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UserError
-from .options import BACKEND, FILE, JSON, THREADS
+from .options import BACKEND, FILE, JSON, THREADS, Workers
+from .scoring import ManyInputs, paths_in, score_into
 from .terminal import console_of
 
 if TYPE_CHECKING:
@@ -33,7 +37,13 @@ AHEAD = 4
     help="A file that 'fmnist-fast train' wrote, or one of an ensemble.  [default: the two that "
     "come with the package, one for photographs]",
 )
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path())
+@click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path())
+@click.option(
+    "--list",
+    "listed",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="A file that names more images, one a line; - is standard input.",
+)
 @click.option(
     "--cutout",
     type=click.Choice(["auto", "grabcut", "plain", "none"]),
@@ -46,15 +56,47 @@ AHEAD = 4
 @click.option("--invert", is_flag=True, help="Exchange dark and light.")
 @BACKEND
 @THREADS
+@click.option(
+    "--out",
+    type=FILE,
+    help="A .parquet or .csv file for the answers, for any number of inputs: IMAGE may then be an "
+    "IDX, .npy, .npz or Parquet file, too. It is complete or not there; stopped or killed, the "
+    "same command goes on.",
+)
+@click.option(
+    "--workers",
+    type=Workers(),
+    help="With --out: processes on this machine, or auto, one a usable core.  [default: auto]",
+)
+@click.option(
+    "--scheduler",
+    metavar="tcp://HOST:PORT",
+    help="With --out: use the workers of this Dask scheduler; files that they have not are sent.",
+)
+@click.option(
+    "--field",
+    metavar="NAME",
+    help="With --out: the array of .npz files, or the column of Parquet files, that has the "
+    "images.  [default: the only one that fits]",
+)
+@click.option(
+    "--probabilities", is_flag=True, help="With --out: a column for every class's probability."
+)
+@click.option(
+    "--force", is_flag=True, help="With --out: replace it, and what was begun with other options."
+)
+@click.option("--quiet", is_flag=True, help="With --out: print only what came out.")
 @JSON
 def predict(
     model: Path | None,
     images: tuple[str, ...],
+    listed: Path | None,
     cutout: str,
     invert: bool,
     backend: str,
     threads: int | None,
     as_json: bool,
+    **many: Any,
 ) -> int:
     """Say what is on each IMAGE, a file, or a folder: all in it, and in its folders, that has the
     name of an image.
@@ -69,26 +111,67 @@ def predict(
       fmnist-fast predict shirt.jpg shoes.png
       fmnist-fast predict --json photos >answers.json
       fmnist-fast predict -- -name-with-a-dash.jpg
+      fmnist-fast predict --out answers.parquet --workers 2 archive more.parquet
+      find . -name '*.jpg' | fmnist-fast predict --list - --out answers.csv
     """
+    with _readable_list(listed) as listed:
+        if not images and listed is None:
+            raise UserError("give images or folders, or a list of them with --list")
+        if many["out"]:
+            if threads:
+                raise UserError("--threads and --out do not go together: give --workers")
+            if many["workers"] and many["scheduler"]:
+                raise UserError(
+                    "--workers are of this machine, and --scheduler has its own: give only one"
+                )
+            return score_into(
+                ManyInputs(images, listed, model, cutout, invert, backend, as_json, **many)
+            )
+        for option in ("workers", "scheduler", "field", "probabilities", "force", "quiet"):
+            if many[option]:
+                raise UserError(f"--{option} is for --out: say where the answers go")
+        return _print_answers(images, listed, model, (cutout, invert), backend, threads, as_json)
+
+
+@contextmanager
+def _readable_list(listed: Path | None) -> Iterator[Path | None]:
+    """The list as a file that can be read more than once."""
+    if listed != Path("-"):
+        yield listed
+        return
+    with tempfile.NamedTemporaryFile(prefix="fmnist-fast-") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        yield Path(file.name)
+
+
+def _print_answers(
+    images: tuple[str, ...],
+    listed: Path | None,
+    model: Path | None,
+    how: tuple[str, bool],
+    backend: str,
+    threads: int | None,
+    as_json: bool,
+) -> int:
+    """Answers to standard output; returns the exit code. how : cutout and invert."""
     from ..cores import usable_cores
+    from ..cutout import WITHOUT_OPENCV
     from ..recognise import Recogniser
 
     if sys.stdout is None:
         raise UserError("standard output is closed, and the answers would be lost")
     recogniser = Recogniser(model, backend=backend, threads=1)
-    paths = list(chain.from_iterable(map(_files, images)))
+    named = chain(images, paths_in(listed) if listed else ())
+    paths = list(chain.from_iterable(map(_files, named)))
     failed = plain = 0
     with _Output(len(paths), as_json) as output:
-        for answer in _answers(recogniser, paths, (cutout, invert), threads or usable_cores()):
+        for answer in _answers(recogniser, paths, how, threads or usable_cores()):
             failed += "error" in answer
             plain += answer.get("cutout") == "plain"
             output.show(answer)
-    if plain and cutout == "auto":
-        warnings.warn(
-            "OpenCV is not installed, so garments were found by their colours alone, and fewer "
-            "answers are right: pip install 'fmnist-fast[app]'",
-            stacklevel=1,
-        )
+    if plain and how[0] == "auto":
+        warnings.warn(WITHOUT_OPENCV, stacklevel=1)
     return 1 if failed else 0
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import MissingExtra, UserError
-from .options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, Seconds
+from .options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, Seconds, Workers
 from .outputs import check_model_room, check_outputs, save
 from .signals import stoppable
 from .terminal import INTERRUPTED, console_of, fail
@@ -28,25 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sweep"]
 
-# More processes than this on one machine are a slip of the finger.
-MAX_WORKERS = 1024
-
 BEST_SHOWN = 10
-
-
-class Workers(click.ParamType):
-    """A number of processes, or "auto"."""
-
-    name = "N"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        if value is None or isinstance(value, int) or value == "auto":
-            return None if value == "auto" else value
-        if not value.isdigit() or not 1 <= int(value) <= MAX_WORKERS:
-            self.fail(f"{value!r}: give auto, or a number from 1 to {MAX_WORKERS}", param, ctx)
-        return int(value)
 
 
 @click.command()

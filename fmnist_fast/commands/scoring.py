@@ -1,0 +1,258 @@
+"""The command `predict` for many inputs: answers into a file, by processes of this machine or by
+the workers of a Dask scheduler.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib import import_module
+from math import prod
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import MissingExtra, UserError
+from .outputs import check_outputs
+from .signals import stoppable
+from .terminal import console_of, fail
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..cluster.fleet import Fleet
+    from ..modelfile import Ensemble, Model
+    from ..scoring.partial import Partial
+
+__all__ = ["ManyInputs", "paths_in", "score_into"]
+
+# Where lines are not replaced by newer ones, seconds between two of them.
+LINE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class ManyInputs:
+    """What `predict` was asked for, by the names of its options. images : files and folders.
+    listed : a file that names more of them.
+    """
+
+    images: Sequence[str]
+    listed: Path | None
+    model: Path | None
+    cutout: str
+    invert: bool
+    backend: str
+    as_json: bool
+    out: Path
+    workers: int | None
+    scheduler: str | None
+    field: str | None
+    probabilities: bool
+    force: bool
+    quiet: bool
+
+    def inputs(self) -> Iterator[str]:
+        """Files and folders, in their order."""
+        yield from self.images
+        if self.listed:
+            yield from paths_in(self.listed)
+
+
+def paths_in(listed: Path) -> Iterator[str]:
+    """The paths in a file that has one a line, which may be any bytes."""
+    with open(listed, "rb") as file:
+        for line in file:
+            path = line.rstrip(b"\r\n")
+            if path:
+                yield os.fsdecode(path)
+
+
+def score_into(asked: ManyInputs) -> int:
+    """Score all inputs into the file; returns the exit code."""
+    _load_engines()
+    from ..cluster.fleet import open_fleet
+    from ..cores import usable_cores
+    from ..recognise import Recogniser
+    from ..scoring.job import model_to_workers, score_all
+    from ..scoring.output import check_format, write_answers
+    from ..scoring.partial import open_partial, partial_path
+    from ..scoring.sources import blocks_of
+    from ..scoring.worker import Scoring
+
+    out, begin = asked.out, monotonic()
+    check_format(out)
+    check_outputs({"answers": out}, *_files_of(asked))
+    if out.exists() and not asked.force:
+        raise UserError(f"{out} exists already: name another file, or replace it with --force")
+    model = Recogniser(asked.model, backend=asked.backend, threads=1).data_model
+    prepare = model_to_workers(asked.model, asked.backend)
+    workers_identity = _workers_identity(model)
+    identity = _identity(asked) | workers_identity
+    blocks = blocks_of(asked.inputs(), model.input_shape, asked.field)
+    view = _Bar(console_of(stderr=True), asked.quiet)
+    with (
+        stoppable() as stop,
+        open_partial(partial_path(out), identity, blocks, force=asked.force) as partial,
+        view,
+    ):
+        before = partial.done
+        view.begin(partial)
+        how = Scoring(
+            identity["model"], identity["folder"], asked.cutout, asked.invert, asked.probabilities
+        )
+        try:
+            if partial.done < partial.rows:
+                with open_fleet(
+                    asked.scheduler, asked.workers or usable_cores(), workers_identity, prepare
+                ) as fleet:
+                    score_all(
+                        partial, how, prod(model.input_shape), fleet, view, lambda: bool(stop)
+                    )
+            if not stop:
+                view.writing(partial, out)
+                write_answers(partial, out, model.class_names, asked.probabilities, view.advance)
+        except UserError as error:
+            raise UserError(f"{error}; {_kept(partial)}") from error
+        if stop:
+            return fail(f"stopped; {_kept(partial)}", 128 + stop[0])
+        partial.remove()
+    result = _Result(str(out), partial.rows, partial.failed, before, monotonic() - begin)
+    result.show(asked.as_json)
+    return 1 if partial.failed else 0
+
+
+def _files_of(asked: ManyInputs) -> Iterator[Path]:
+    """What must not be written over."""
+    yield from map(Path, asked.images)
+    yield from filter(None, (asked.model, asked.listed))
+
+
+def _load_engines() -> None:
+    try:
+        for package in ("distributed", "pyarrow"):
+            import_module(package)
+    except ImportError as error:
+        raise MissingExtra(
+            f"answers into a file need Dask and Arrow ({error}): pip install 'fmnist-fast[sweep]'"
+        ) from error
+
+
+def _workers_identity(model: "Model | Ensemble") -> dict[str, Any]:
+    """What workers must be, to give the answers that would be given here."""
+    from ..backend import name_of
+    from ..cluster.worker import describe
+    from ..ensemble import members_of
+
+    here = describe(name_of(members_of(model)[0].network.backend))
+    return {name: value for name, value in here.items() if name != "host"}
+
+
+def _identity(asked: ManyInputs) -> dict[str, Any]:
+    """What must be the same for a command that was stopped to go on. Of files whose names say that
+    they are images, only the names count: there may be millions.
+    """
+    from ..images import SUFFIXES
+    from ..scoring.job import model_name
+
+    digest = sha256()
+    for path in asked.inputs():
+        digest.update(os.fsencode(path) + b"\0")
+        if not path.lower().endswith(SUFFIXES) and os.path.isfile(path):
+            status = os.stat(path)
+            digest.update(f"{status.st_size} {status.st_mtime_ns}\0".encode())
+    return {
+        "inputs": digest.hexdigest(),
+        "folder": os.getcwd(),
+        "model": model_name(asked.model),
+        **{name: getattr(asked, name) for name in ("field", "probabilities", "cutout", "invert")},
+    }
+
+
+def _kept(partial: "Partial") -> str:
+    return (
+        f"{partial.done:,} of {partial.rows:,} answers are kept in {partial.path}: the same "
+        "command goes on"
+    )
+
+
+class _Bar:
+    """On a terminal a bar; elsewhere now and then a line."""
+
+    def __init__(self, console: "Console", quiet: bool) -> None:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._console, self._quiet, self._last = console, quiet, monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[workers]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", workers="", total=None)
+
+    def __enter__(self) -> "_Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def begin(self, partial: "Partial") -> None:
+        """It is known how much there is to do."""
+        self._bar.update(self._task, total=partial.rows, completed=partial.done)
+        if partial.done:
+            self.note(f"going on: {partial.done:,} of {partial.rows:,} answers are there already")
+
+    def update(self, partial: "Partial", fleet: "Fleet") -> None:
+        count = len(fleet.threads)
+        workers = f"{count} worker{'s' * (count != 1)}" if count else "waiting for workers"
+        self._bar.update(self._task, description="scoring", completed=partial.done, workers=workers)
+        if self._bar.disable and monotonic() - self._last > LINE_SECONDS:
+            self._last = monotonic()
+            self.note(f"{partial.done:,} of {partial.rows:,} answers, {workers}")
+
+    def note(self, message: str) -> None:
+        if not self._quiet:
+            self._console.print(message, soft_wrap=True)
+
+    def writing(self, partial: "Partial", out: Path) -> None:
+        """All answers are there, and now come into their file."""
+        self._bar.reset(self._task, total=partial.rows, description=f"writing {out}", workers="")
+
+    def advance(self, rows: int) -> None:
+        """So many more are written."""
+        self._bar.advance(self._task, rows)
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What came out. before : answers that an earlier command had left."""
+
+    out: str
+    rows: int
+    failed: int
+    before: int
+    seconds: float
+
+    def show(self, as_json: bool) -> None:
+        if as_json:
+            click.echo(json.dumps(asdict(self)))
+            return
+        speed = (self.rows - self.before) / self.seconds
+        click.echo(
+            f"saved {self.out}: {self.rows:,} answers, {speed:,.0f} a second"
+            + f"; {self.failed:,} inputs have none: column error says why" * bool(self.failed)
+        )
