@@ -20,9 +20,9 @@ from statistics import median
 from time import perf_counter
 
 import psutil
+from promises import Promise, show
 
 from fmnist_fast import load_dataset
-from fmnist_fast.bench.machine import machine_facts
 from fmnist_fast.cluster.fleet import Fleet, open_fleet
 from fmnist_fast.presets import preset
 from fmnist_fast.sweep.driver import Plan, View, data_to_workers, run_sweep
@@ -39,21 +39,6 @@ SPACE = Space(
 
 # Trials whose beginnings are compared.
 EARLY, LATE, AROUND = 10, 1000, 20
-
-
-@dataclass(frozen=True)
-class Promise:
-    """A figure, and what it must be. least : whether more is better."""
-
-    what: str
-    figure: float
-    unit: str
-    must: float
-    least: bool
-
-    @property
-    def kept(self) -> bool:
-        return self.figure >= self.must if self.least else self.figure <= self.must
 
 
 @dataclass(frozen=True)
@@ -184,16 +169,8 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     promises = measured(arguments.trials, arguments.rounds)
-    print("\n| | measured | must |\n| --- | ---: | ---: |")
-    for p in promises:
-        sign = ">=" if p.least else "<="
-        print(
-            f"| {p.what} | {p.figure:.3g} {p.unit} | {sign} {p.must:g} {p.unit}"
-            f"{'' if p.kept else ' **missed**'} |"
-        )
-    facts = machine_facts(("distributed", "optuna"))
-    print(f"\n{facts['cpu']}, {facts['date'][:10]}; medians of {arguments.rounds} rounds")
-    return int(arguments.check and not all(p.kept for p in promises))
+    kept = show(promises, ("distributed", "optuna"), arguments.rounds)
+    return int(arguments.check and not kept)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,14 @@ def _has_opencv() -> bool:
     return True
 
 
+def use_one_thread() -> None:
+    """Have OpenCV use the thread that calls it alone, where others have the other cores."""
+    if _has_opencv():
+        import cv2
+
+        cv2.setNumThreads(1)
+
+
 def cut_out(rgb: Rgb, method: str = "auto") -> tuple[Mask, str]:
     """The mask of what lies in the middle, and the method that found it.
 

@@ -207,7 +207,12 @@ def _client_of(scheduler: str) -> Client:
 
 
 def _configured() -> Any:
-    return dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES})
+    return dask.config.set(
+        {
+            "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+            "distributed.worker.profile.enabled": False,  # it looks at what runs, 100 times a second
+        }
+    )
 
 
 async def _grant(resource: str, amount: int, dask_worker: Worker) -> None:

@@ -251,8 +251,7 @@ class _Result:
         if as_json:
             click.echo(json.dumps(asdict(self)))
             return
-        speed = (self.rows - self.before) / self.seconds
         click.echo(
-            f"saved {self.out}: {self.rows:,} answers, {speed:,.0f} a second"
+            f"saved {self.out}: {self.rows:,} answers in {self.seconds:.1f} s"
             + f"; {self.failed:,} inputs have none: column error says why" * bool(self.failed)
         )

@@ -65,7 +65,7 @@ def _schema(class_names: Sequence[str], probabilities: bool) -> pa.Schema:
         "path": pa.string(),
         "row": pa.int64(),
         "label": pa.int32(),
-        "name": pa.string(),
+        "name": pa.dictionary(pa.int32(), pa.string()),
         "probability": pa.float32(),
         "sure": pa.bool_(),
         "error": pa.string(),
@@ -87,9 +87,10 @@ def _whole(
     else:
         paths = pa.repeat(_readable(block.path), batch.num_rows)
         rows = np.arange(block.begin, block.begin + batch.num_rows)
-    names = pa.array(class_names, pa.string()).take(batch.column("label"))
     label, *others = batch.columns
-    return pa.RecordBatch.from_arrays([paths, pa.array(rows), label, names, *others], schema=schema)
+    names = pa.DictionaryArray.from_arrays(label, pa.array(class_names, pa.string()))
+    columns = [paths, pa.array(rows), label, names, *others]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _readable(path: str) -> str:
@@ -120,6 +121,8 @@ def _writer(temporary: Path, path: Path, schema: pa.Schema) -> Iterator[Callable
     if path.suffix.lower() == ".csv":
         writer = pa.csv.CSVWriter(temporary, schema)
     else:
-        writer = pq.ParquetWriter(temporary, schema)
+        # The schema of Arrow would have readers take names for numbers of names.
+        texts = ["path", "name", "error"]
+        writer = pq.ParquetWriter(temporary, schema, store_schema=False, use_dictionary=texts)
     with writer:
         yield writer.write_table

@@ -4,7 +4,7 @@ import gzip
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class _Names:
         self._table.execute("INSERT INTO names SELECT path, 'picture' FROM found ORDER BY path")
         self._table.execute("DELETE FROM found")
 
-    def runs(self) -> Iterator[tuple[str, Sequence[str]]]:
+    def runs(self) -> Iterator[tuple[str, list[str]]]:
         """(kind, paths): as many pictures as a block has, or one file of another kind."""
         rows = self._table.execute("SELECT path, kind FROM names ORDER BY rowid")
         size = min(max(1, self._pictures() // LEAST_BLOCKS), MOST_FILES)

@@ -1,7 +1,7 @@
 """A block on a worker of a cluster: inputs in, answers out."""
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ..cutout import use_one_thread
 from ..ensemble import members_of
 from ..errors import DataError, UserError
 from ..images import read_picture
@@ -21,6 +22,9 @@ __all__ = ["Absent", "Scored", "Scoring", "Trouble", "keep_model", "score"]
 
 # Pixels on the longer side that a picture is made small to before anything is looked for on it.
 LONGEST = 512
+
+# Where no model says what can be relied on.
+UNKNOWN = -1
 
 # Models that this process was given, by what they are called.
 _MODELS: dict[str, Recogniser] = {}
@@ -65,6 +69,7 @@ class Trouble:
 
 def keep_model(name: str, content: bytes | None, backend: str) -> None:
     """Load the model, for blocks to come. content : its file; None: those in the package."""
+    use_one_thread()
     if name in _MODELS:
         return
     if content is None:
@@ -100,24 +105,38 @@ def score(block: Block, chunks: Sequence[Chunk] | None, how: Scoring) -> Scored 
 
 @dataclass
 class _Answers:
-    """Of the rows so far."""
+    """Of the rows so far. sure : 1, 0, or UNKNOWN. errors : by row."""
 
+    rows: int = 0
     probability: list[NDArray] = field(default_factory=list)
-    sure: list[bool | None] = field(default_factory=list)
-    errors: list[str | None] = field(default_factory=list)
+    sure: list[NDArray[np.int8]] = field(default_factory=list)
+    errors: dict[int, str] = field(default_factory=dict)
     plain: int = 0
 
+    def add(
+        self, probability_nk: NDArray, threshold: float | None, errors: Mapping[int, str]
+    ) -> None:
+        """Of some more rows. threshold : of the model that answered. errors : by row of these."""
+        if threshold is None:
+            self.sure.append(np.full(len(probability_nk), UNKNOWN, np.int8))
+        else:
+            self.sure.append((probability_nk.max(axis=1) >= threshold).astype(np.int8))
+        self.probability.append(probability_nk)
+        self.errors |= {self.rows + n: why for n, why in errors.items()}
+        self.rows += len(probability_nk)
+
     def packed(self, probabilities: bool) -> Scored:
-        probability_nk = np.concatenate(self.probability)
-        absent = np.array([error is not None for error in self.errors])
+        probability_nk, sure_n = np.concatenate(self.probability), np.concatenate(self.sure)
+        absent = np.zeros(self.rows, bool)
+        absent[list(self.errors)] = True
+        errors = pa.nulls(self.rows, pa.string())
+        if self.errors:
+            errors = pa.array([self.errors.get(n) for n in range(self.rows)], pa.string())
         columns = {
             "label": pa.array(probability_nk.argmax(axis=1).astype(np.int32), mask=absent),
             "probability": _floats(probability_nk.max(axis=1), absent),
-            "sure": pa.array(
-                [None if error else sure for sure, error in zip(self.sure, self.errors)],
-                pa.bool_(),
-            ),
-            "error": pa.array(self.errors, pa.string()),
+            "sure": pa.array(sure_n == 1, mask=absent | (sure_n == UNKNOWN)),
+            "error": errors,
         }
         if probabilities:
             columns |= {f"p_{k}": _floats(p, absent) for k, p in enumerate(probability_nk.T)}
@@ -125,8 +144,7 @@ class _Answers:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as stream:
             stream.write_batch(batch)
-        rows = len(absent)
-        return Scored(sink.getvalue().to_pybytes(), rows, int(absent.sum()), self.plain)
+        return Scored(sink.getvalue().to_pybytes(), self.rows, len(self.errors), self.plain)
 
 
 def _floats(numbers: NDArray, absent: NDArray) -> pa.Array:
@@ -137,20 +155,15 @@ def _of_rows(rows: NDArray, recogniser: Recogniser, answers: _Answers) -> None:
     """Of rows of numbers; those that no network takes have a reason in place of an answer."""
     model = recogniser.data_model
     rows = rows.reshape(len(rows), *model.input_shape)
-    errors: list[str | None] = [None] * len(rows)
+    errors = {}
     if rows.dtype != np.uint8:
         unit_range = members_of(model)[0].network.scale != 1
         fits_n = _fitting(rows, unit_range)
-        for n in np.flatnonzero(~fits_n):
-            errors[n] = "it holds numbers outside of 0..1" if unit_range else "it holds NaN"
-        rows = np.where(fits_n.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0)
-    probability_nk = model.predict_proba(rows)
-    answers.probability.append(probability_nk)
-    answers.errors += errors
-    if model.threshold is None:
-        answers.sure += [None] * len(rows)
-    else:
-        answers.sure += (probability_nk.max(axis=1) >= model.threshold).tolist()
+        if not fits_n.all():
+            why = "it holds numbers outside of 0..1" if unit_range else "it holds NaN"
+            errors = {int(n): why for n in np.flatnonzero(~fits_n)}
+            rows = np.where(fits_n.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0)
+    answers.add(model.predict_proba(rows), model.threshold, errors)
 
 
 def _fitting(rows: NDArray, unit_range: bool) -> NDArray[np.bool_]:
@@ -172,12 +185,8 @@ def _of_pictures(
             picture = read_picture(content, longest=LONGEST, accepted=recogniser.size)
             answer = recogniser.recognise(picture, how.cutout, how.invert)
         except DataError as error:
-            classes = len(recogniser.data_model.class_names)
-            answers.probability.append(np.zeros((1, classes), np.float32))
-            answers.sure.append(None)
-            answers.errors.append(str(error))
+            nothing = np.zeros((1, len(recogniser.data_model.class_names)), np.float32)
+            answers.add(nothing, None, {0: str(error)})
             continue
-        answers.probability.append(answer.probability_k[None])
-        answers.sure.append(answer.sure)
-        answers.errors.append(None)
+        answers.add(answer.probability_k[None], answer.model.threshold, {})
         answers.plain += answer.prepared.method == "plain"

@@ -1,0 +1,173 @@
+"""What a second worker brings when many inputs are scored, and what room it takes. Prints a table.
+
+python benchmarks/scoring_table.py              # what is promised: some minutes
+python benchmarks/scoring_table.py --rounds 1 --rows 100000 --pictures 200    # whether it runs
+python benchmarks/scoring_table.py --check      # exit code 1 if a promise is broken
+
+Images of the test set again and again, as an IDX file, as small PNG files, and as photographs that
+are large, coloured and to be cut out. The time is from the first block to the file of answers: of
+one and of two workers that are warm, in turns.
+"""
+
+import argparse
+import struct
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import psutil
+from PIL import Image
+from promises import Promise, show
+
+from fmnist_fast import load_dataset
+from fmnist_fast.backend import name_of
+from fmnist_fast.cluster.fleet import Fleet, open_fleet
+from fmnist_fast.cluster.worker import describe
+from fmnist_fast.modelfile import load_model
+from fmnist_fast.scoring.job import model_name, model_to_workers, score_all
+from fmnist_fast.scoring.output import write_answers
+from fmnist_fast.scoring.partial import Partial, open_partial
+from fmnist_fast.scoring.sources import blocks_of
+from fmnist_fast.scoring.worker import Scoring
+
+# Photographs are so many pixels high and wide.
+SIDE = 448
+
+
+class Unseen:
+    """Shows nothing."""
+
+    def update(self, partial: Partial, fleet: Fleet) -> None:
+        pass
+
+    def note(self, message: str) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What scoring something took."""
+
+    rows: int
+    seconds: float
+
+
+def scored(path: Path, fleet: Fleet, folder: Path) -> Scored:
+    """Score a file or folder, all of it."""
+    model, out = load_model(threads=1), folder / f"{len(list(folder.iterdir()))}.parquet"
+    partial_file = out.with_suffix(".partial")
+    blocks = blocks_of([str(path)], model.input_shape, None)
+    how = Scoring(model_name(None), str(folder), "auto", False, False)
+    with open_partial(partial_file, {}, blocks) as partial:
+        start = perf_counter()
+        assert score_all(partial, how, 784, fleet, Unseen(), lambda: False)
+        write_answers(partial, out, model.class_names, False, lambda rows: None)
+        seconds = perf_counter() - start
+        rows = partial.rows
+        partial.remove()
+    out.write_bytes(b"")
+    return Scored(rows, seconds)
+
+
+def write_idx(path: Path, x_test: np.ndarray, rows: int) -> Path:
+    """The images again and again, so many."""
+    with path.open("wb") as file:
+        file.write(struct.pack(">4B3I", 0, 0, 8, 3, rows, 28, 28))
+        for begin in range(0, rows, len(x_test)):
+            file.write(x_test[: rows - begin].tobytes())
+    return path
+
+
+def write_pictures(folder: Path, x_test: np.ndarray, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        Image.fromarray(x_test[number % len(x_test)]).save(folder / f"{number:06}.png")
+    return folder
+
+
+def write_photographs(folder: Path, x_test: np.ndarray, count: int) -> Path:
+    """Dark red garments on a light, noisy wall."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(count):
+        image = Image.fromarray(x_test[number % len(x_test)])
+        cover = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))[..., None] / 255
+        wall = random.normal((215, 210, 200), 4, (SIDE, SIDE, 3))
+        photo = wall * (1 - cover) + np.array((120, 40, 40)) * cover
+        Image.fromarray(photo.clip(0, 255).astype(np.uint8)).save(folder / f"{number:06}.jpg")
+    return folder
+
+
+def resident() -> Iterator[float]:
+    """MB of this process and of each worker."""
+    this = psutil.Process()
+    yield this.memory_info().rss / 1e6
+    for process in this.children(recursive=True):
+        if "spawn_main" in " ".join(process.cmdline()):
+            yield process.memory_info().rss / 1e6
+
+
+def measured(rows: int, pictures: int, rounds: int) -> list[Promise]:
+    x_test = load_dataset("fashion-mnist").x_test
+    here = describe(name_of(load_model().network.backend))  # type: ignore[union-attr]
+    identity = {name: value for name, value in here.items() if name != "host"}
+    promises = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (outs := folder / "answers").mkdir()
+        prepare = model_to_workers(None, identity["backend"])
+        fleets = [stack.enter_context(open_fleet(None, n, identity, prepare)) for n in (1, 2)]
+        few = write_idx(folder / "few.idx", x_test, rows // 10)
+        kinds = {
+            f"{rows:,} rows of an IDX file": write_idx(folder / "rows.idx", x_test, rows),
+            f"{20 * pictures:,} small PNG files": write_pictures(
+                folder / "png", x_test, 20 * pictures
+            ),
+            f"{pictures:,} photographs": write_photographs(folder / "jpg", x_test, pictures),
+        }
+        warm = write_photographs(folder / "warm", x_test, 8)
+        for fleet in fleets:
+            scored(warm, fleet, outs)
+            scored(few, fleet, outs)
+        before = list(resident())
+        for what, path in kinds.items():
+            turns = [[scored(path, fleet, outs) for fleet in fleets] for _ in range(rounds)]
+            for one, two in turns:
+                print(
+                    f"{what}: one worker {one.rows / one.seconds:,.0f} a second, "
+                    f"two {two.rows / two.seconds:,.0f}"
+                )
+            ratio = median(one.seconds / two.seconds for one, two in turns)
+            promises.append(Promise(f"{what}: two workers for one", ratio, "x", 1.7, True))
+            if path.suffix == ".idx":
+                after = list(resident())
+                growth = max(b - a for a, b in zip(before, after, strict=True))
+                print("resident, MB:", *(f"{a:.0f} -> {b:.0f}" for a, b in zip(before, after)))
+                promises.append(
+                    Promise(
+                        f"memory for {rows:,} rows beyond {rows // 10:,}", growth, "MB", 50, False
+                    )
+                )
+    return promises
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--pictures", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    promises = measured(arguments.rows, arguments.pictures, arguments.rounds)
+    kept = show(promises, ("distributed", "pyarrow"), arguments.rounds)
+    return int(arguments.check and not kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
