@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .errors import ArgumentError
 
-__all__ = ["METHODS", "best_method", "cut_out", "symmetry"]
+__all__ = ["METHODS", "WITHOUT_OPENCV", "best_method", "cut_out", "symmetry", "use_one_thread"]
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

@@ -610,3 +610,34 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep"]) == 2
     assert "pip install 'fmnist-fast[sweep]'" in capsys.readouterr().err
+
+
+def test_the_best_become_an_ensemble(small_npz, tmp_path, monkeypatch, capsys):
+    from fmnist_fast import load_dataset, load_model
+
+    monkeypatch.chdir(tmp_path)
+    Path("space.toml").write_text(
+        "epochs = 2\nlr = { low = 1e-3, high = 1e-2, log = true }\nhidden = [8]\n"
+    )
+    command = ["sweep", "--dataset", str(small_npz), "--trials", "3", "--workers", "1", "--json"]
+    command += ["--space", "space.toml", "--sampler", "random", "--pruner", "none"]
+    assert main([*command, "--ensemble", "5"]) == 0
+    printed = capsys.readouterr()
+    assert "the ensemble has 3 networks, not 5" in printed.err
+    said = json.loads(printed.out)
+    best, ensemble = load_model("model.safetensors"), load_model("model.ensemble.safetensors")
+    assert said["ensemble"]["model"] == "model.ensemble.safetensors"
+    assert said["ensemble"]["trials"] == [one["trial"] for one in said["best"]]
+    assert ensemble.members[0].to_bytes() == best.to_bytes()
+    first_weights = {
+        member.network.params.weights[0][:, 0].tobytes() for member in ensemble.members
+    }
+    assert len(first_weights) == 3
+    data = load_dataset(small_npz)
+    accuracy = (ensemble.predict(data.x_test) == data.y_test).mean()
+    assert accuracy == said["ensemble"]["test_accuracy"] == ensemble.metrics["test_accuracy"]
+    assert main(["evaluate", "model.ensemble.safetensors", "--dataset", str(small_npz)]) == 0
+
+    Path("other.ensemble.safetensors").write_text("not a model")
+    assert main([*command, "--ensemble", "2", "--out", "other.safetensors"]) == 2
+    assert "other.ensemble.safetensors exists and is not a model" in capsys.readouterr().err

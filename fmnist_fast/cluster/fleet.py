@@ -210,7 +210,7 @@ def _configured() -> Any:
     return dask.config.set(
         {
             "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
-            "distributed.worker.profile.enabled": False,  # it looks at what runs, 100 times a second
+            "distributed.worker.profile.enabled": False,  # looks at what runs, 100 times a second
         }
     )
 

@@ -9,7 +9,7 @@ from ..errors import UserError
 
 if TYPE_CHECKING:
     from ..data import Dataset
-    from ..train import TrainingResult
+    from ..modelfile import Ensemble, Model
 
 __all__ = ["check_model_room", "check_outputs", "save", "save_aside"]
 
@@ -56,28 +56,27 @@ def check_model_room(out: Path, data: "Dataset", hidden: tuple[int, ...]) -> Non
     check_room(out, 4 * weights + _DESCRIPTION_BYTES, "model")
 
 
-def save(result: "TrainingResult", out: Path, force: bool) -> None:
+def save(model: "Model | Ensemble", out: Path, force: bool) -> None:
     """Save the model; where that must not or cannot be, save it elsewhere and say so."""
     from ..files import write_somewhere
     from ..modelfile import check_replaceable
 
-    model = result.model
     if not force:
         try:
             check_replaceable(out, model.dataset_name, model.dataset_checksum)
         except UserError as error:  # it came while we trained
-            raise UserError(f"{error}; {save_aside(result, out)}") from error
+            raise UserError(f"{error}; {save_aside(model, out)}") from error
     place = write_somewhere(out, model.to_bytes())
     if place != out:
         raise UserError(f"{out} could not be written; the trained model is saved in {place}")
 
 
-def save_aside(result: "TrainingResult | None", out: Path) -> str:
+def save_aside(model: "Model | Ensemble | None", out: Path) -> str:
     """Save what an unfinished run has, beside the target and never over it; says what happened."""
     from ..files import free_name, write_somewhere
 
-    if result is None:
+    if model is None:
         return "there was no model to save yet"
     place = free_name(out.with_name(f"{out.stem}.unfinished{out.suffix}"))
-    place = write_somewhere(place, result.model.to_bytes())
+    place = write_somewhere(place, model.to_bytes())
     return f"the best model so far is saved in {place}"

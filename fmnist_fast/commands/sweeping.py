@@ -131,6 +131,13 @@ BEST_SHOWN = 10
 @click.option(
     "--out", type=FILE, default="model.safetensors", show_default=True, help="The best model."
 )
+@click.option(
+    "--ensemble",
+    type=click.IntRange(2, 100),
+    metavar="K",
+    help="Train the K best again, each from first weights of its own, and save beside --out the "
+    "model that is the mean of them.",
+)
 @click.option("--force", is_flag=True, help="Replace --out even if another data set's model.")
 @click.option("--quiet", is_flag=True, help="Print only what came out.")
 @JSON
@@ -146,6 +153,7 @@ def sweep(
     study_name: str,
     time_budget: float | None,
     out: Path,
+    ensemble: int | None,
     force: bool,
     quiet: bool,
     as_json: bool,
@@ -167,6 +175,8 @@ def sweep(
       fmnist-fast sweep --show-space >space.toml
       fmnist-fast sweep --space space.toml --study mine.journal --time-budget 10m
       fmnist-fast sweep --scheduler tcp://192.0.2.7:8786
+      fmnist-fast sweep --ensemble 5
+      fmnist-fast train --teacher model.ensemble.safetensors --out student.safetensors
     """
     start = monotonic() - process_time()  # of the program, near enough: it has waited little
     if show_space:
@@ -189,10 +199,12 @@ def sweep(
     if scheduler and context.get_parameter_source("workers") is not _DEFAULT:
         raise UserError("--workers are of this machine, and --scheduler has its own: give only one")
     read = read_space(space)
-    check_outputs({"model": out}, *([space] if space else []), Path(dataset))
+    outs = {"model": out} | ({"ensemble": ensemble_path(out)} if ensemble else {})
+    check_outputs(outs, *([space] if space else []), Path(dataset))
     data = load_dataset(dataset, data_dir)
     if not force:
-        check_replaceable(out, data.name, data.checksum)
+        for path in outs.values():
+            check_replaceable(path, data.name, data.checksum)
     plan = Plan(data, preset_recipe(preset), read, **choices).checked()
     check_model_room(out, data, _widest(plan))
     console = console_of(stderr=as_json)
@@ -222,7 +234,13 @@ def sweep(
             return fail(f"stopped; {_kept(ledger, plan)}", 128 + stop[0])
         named = data.name if dataset == "auto" else dataset
         known_as = {"dataset": named, "data_dir": data_dir, "preset": preset, "out": out}
-        return _Outcome(plan, ledger, ending, console, known_as, as_json).show(stop, force)
+        outcome = _Outcome(plan, ledger, ending, console, known_as, as_json, ensemble)
+        return outcome.show(stop, force)
+
+
+def ensemble_path(out: Path) -> Path:
+    """Beside the best model: model.ensemble.safetensors."""
+    return out.with_name(f"{out.stem}.ensemble{out.suffix}")
 
 
 _DEFAULT = click.core.ParameterSource.DEFAULT
@@ -256,7 +274,7 @@ def _kept(ledger: "Ledger", plan: "Plan") -> str:
 @dataclass(frozen=True)
 class _Outcome:
     """What is shown and saved when the trials have ended. known_as : what the command calls the
-    data set, its folder, the preset and the model.
+    data set, its folder, the preset and the model. ensemble : how many are to be one model.
     """
 
     plan: "Plan"
@@ -265,36 +283,99 @@ class _Outcome:
     console: "Console"
     known_as: Mapping[str, Any]
     as_json: bool
+    ensemble: int | None
 
     def show(self, stop: list[int], force: bool) -> int:
         """Tables, pictures, the best model; returns the exit code."""
         from ..sweep.results import best_trials, importances, nothing_came_out
 
-        best = best_trials(self.ledger, self.plan, BEST_SHOWN)
+        ranked = best_trials(self.ledger, self.plan, max(BEST_SHOWN, self.ensemble or 0))
+        best = ranked[:BEST_SHOWN]
         if not best:
             raise nothing_came_out(self.ledger)
         shares = importances(self.ledger)
         pictures = self._draw()
         if not self.as_json:
             self._print_best(best, shares, pictures)
-        result = self._train_again(best[0], stop)
+        out, first = self.known_as["out"], f"training trial {best[0].number} again on all rows"
+        result = self._train_again(best[0], stop, first)
         if isinstance(result, int):
             return result
-        out = self.known_as["out"]
-        save(result, out, force)
+        save(result.model, out, force)
         command = self._command(best[0])
+        if not self.as_json:
+            self._print_saved(best[0], result, command)
+        ensemble = None
+        if self.ensemble:
+            members = self._members(ranked[: self.ensemble], result, stop)
+            if isinstance(members, int):
+                return members
+            ensemble = self._save_ensemble(members, force)
         if self.as_json:
-            click.echo(json.dumps(self._to_json(best, shares, pictures, result, command)))
-            return 0
+            document = self._to_json(best, shares, pictures, result, command)
+            click.echo(json.dumps(document | ({"ensemble": ensemble} if ensemble else {})))
+        return 0
+
+    def _print_saved(self, best: "Ranked", result: "TrainingResult", command: str) -> None:
         from ..report import percent
 
         self.console.print(
-            f"saved {out}: trial {best[0].number}, trained again on all "
+            f"saved {self.known_as['out']}: trial {best.number}, trained again on all "
             f"{len(self.plan.dataset.x_train):,} training rows: test accuracy "
             f"{percent(result.test_accuracy)}"
         )
         self.console.print(f"the same again: {command}", soft_wrap=True)
-        return 0
+
+    def _members(
+        self, ranked: "Sequence[Ranked]", best: "TrainingResult", stop: list[int]
+    ) -> "dict[int, TrainingResult] | int":
+        """The trials trained again, by number, or the exit code. best : the first of them."""
+        if len(ranked) < (self.ensemble or 0):
+            warnings.warn(
+                f"the ensemble has {len(ranked)} networks, not {self.ensemble}: no more trials "
+                "came to their end",
+                stacklevel=1,
+            )
+        results = {ranked[0].number: best}
+        for place, one in enumerate(ranked[1:], start=1):
+            what = f"training trial {one.number} again, {place + 1} of {len(ranked)}"
+            result = self._train_again(one, stop, what, place)
+            if not isinstance(result, int):
+                results[one.number] = result
+            elif stop:
+                return result
+        return results
+
+    def _save_ensemble(
+        self, members: "Mapping[int, TrainingResult]", force: bool
+    ) -> dict[str, Any]:
+        """Save the mean of the models; says what it is, plain JSON."""
+        from ..modelfile import Ensemble
+        from ..report import percent
+
+        data, out = self.plan.dataset, ensemble_path(self.known_as["out"])
+        models = tuple(result.model for result in members.values())
+        guess_n = Ensemble(models).predict(data.x_test)
+        accuracy = float((guess_n == data.y_test).mean())
+        save(Ensemble(models, metrics={"test_accuracy": accuracy}), out, force)
+        trials = list(members)
+        if not self.as_json:
+            self.console.print(
+                f"saved {out}: the mean of {len(models)} networks, of trials "
+                f"{', '.join(map(str, trials))}: test accuracy {percent(accuracy)}",
+                soft_wrap=True,
+            )
+            student = shlex.join(["fmnist-fast", "train", "--teacher", str(out)])
+            self.console.print(
+                f"one network that learns from it: {student} --out student.safetensors"
+            )
+        of_each = [result.test_accuracy for result in members.values()]
+        return {
+            "model": str(out),
+            "trials": trials,
+            "test_accuracy": accuracy,
+            "test_accuracy_of_each": of_each,
+        }
 
     def _print_best(
         self, best: "Sequence[Ranked]", shares: Mapping[str, float], pictures: Sequence[Path]
@@ -326,17 +407,21 @@ class _Outcome:
             return ()
         return paths
 
-    def _train_again(self, best: "Ranked", stop: list[int]) -> "TrainingResult | int":
-        """The best settings on all rows, or the exit code if that came to nothing."""
+    def _train_again(
+        self, ranked: "Ranked", stop: list[int], what: str, place: int = 0
+    ) -> "TrainingResult | int":
+        """A trial's settings on all rows, or the exit code if that came to nothing. what : is being
+        done, for people. place : in the ensemble.
+        """
         from ..sweep.results import trained_again
         from ..sweep.view import FinalProgress
         from ..train import TrainingDiverged, TrainingInterrupted
 
-        what = f"training trial {best.number} again on all rows"
         try:
             with FinalProgress(self.console, what) as progress:
                 return trained_again(
-                    self.plan, self.known_as["preset"], best, progress, lambda: bool(stop)
+                    *(self.plan, self.known_as["preset"], ranked, progress),
+                    *(lambda: bool(stop), place),
                 )
         except TrainingInterrupted:
             code = 128 + stop[0] if stop else INTERRUPTED

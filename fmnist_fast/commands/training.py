@@ -254,12 +254,14 @@ def train(
                     **changes,
                 )
         except TrainingInterrupted as interruption:
-            saved = save_aside(interruption.result, out)
+            best = interruption.result
+            saved = save_aside(best and best.model, out)
             code = 128 + stop[0] if stop else INTERRUPTED
             return fail(f"{interruption}; {saved}; {_how_to_go_on(interruption, out, notes)}", code)
         except TrainingDiverged as divergence:
-            return fail(f"{divergence}; {save_aside(divergence.result, out)}")
-        save(result, out, force)
+            best = divergence.result
+            return fail(f"{divergence}; {save_aside(best and best.model, out)}")
+        save(result.model, out, force)
     try:
         if log:
             log.write(event="end", dataset=data.name, model=str(out), **result.model.metrics)

@@ -63,11 +63,14 @@ def importances(ledger: Ledger) -> dict[str, float]:
         return get_param_importances(ledger.study, evaluator=PedAnovaImportanceEvaluator())
 
 
-def final_settings(plan: Plan, ranked: Ranked) -> dict[str, Any]:
+def final_settings(plan: Plan, ranked: Ranked, place: int = 0) -> dict[str, Any]:
     """What to train the trial's network with on all training rows: no row is held back, so where
     the learning rate does not fall to nothing, the epoch that was best is the last.
+
+    place : in an ensemble, whose networks begin from weights of their own each, since what differs
+    more errs less together.
     """
-    settings = {**ranked.settings, "validation": 0, "seed": plan.seed}
+    settings = {**ranked.settings, "validation": 0, "seed": plan.seed + place}
     if settings.get("schedule", plan.base.schedule) == "constant":
         settings["epochs"] = round(mean(ranked.result.best_epochs))
     return settings
@@ -79,8 +82,10 @@ def trained_again(
     ranked: Ranked,
     progress: Progress,
     should_stop: Callable[[], bool],
+    place: int = 0,
 ) -> TrainingResult:
     """The network of a trial, trained on all training rows and measured on the test set.
+    place : as for final_settings().
 
     Raises: TrainingDiverged; TrainingInterrupted.
     """
@@ -90,7 +95,7 @@ def trained_again(
         backend=plan.backend,
         progress=progress,
         should_stop=should_stop,
-        **final_settings(plan, ranked),
+        **final_settings(plan, ranked, place),
     )
 
 
