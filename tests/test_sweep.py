@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from clusters import dask_scheduler, dask_worker, wait_for_workers
 
 pytest.importorskip("optuna", reason="Optuna is not installed")
 pytest.importorskip("distributed", reason="Dask is not installed")
@@ -223,55 +224,6 @@ def test_what_mattered(small_dataset, fleet, tmp_path):
         shares = importances(ledger)
     assert list(shares) == ["lr", "l2"]
     assert sum(shares.values()) == pytest.approx(1)
-
-
-# A scheduler and workers as people start them.
-
-
-@contextmanager
-def dask_process(kind, *arguments, **environment):
-    process = subprocess.Popen(
-        [sys.executable, "-m", f"distributed.cli.dask_{kind}", *arguments],
-        env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextmanager
-def dask_worker(address, **environment):
-    with dask_process(
-        *("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"), **environment
-    ) as process:
-        yield process
-
-
-@contextmanager
-def dask_scheduler(tmp_path):
-    """Its process and its address."""
-    place = tmp_path / "scheduler.json"
-    with dask_process(
-        *("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
-        *("--scheduler-file", str(place)),
-    ) as process:
-        deadline = time.monotonic() + 30
-        while not place.exists() or not place.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        yield process, json.loads(place.read_text())["address"]
-
-
-def wait_for_workers(fleet, count, key=lambda fleet: fleet.slots):
-    deadline = time.monotonic() + 30
-    while key(fleet) < count:
-        assert time.monotonic() < deadline
-        fleet.look(now=True)
-        time.sleep(0.1)
 
 
 def test_a_worker_killed_in_the_middle_of_its_trial_costs_no_trial(small_dataset, fleet, tmp_path):

@@ -39,6 +39,7 @@ class Tasks:
         self._work: dict[int, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
         self._futures: dict[int, Future] = {}
         self._attempts: dict[int, int] = {}
+        self._submitted = 0
         self._messages: SimpleQueue[Any] = SimpleQueue()
 
     def __len__(self) -> int:
@@ -50,8 +51,9 @@ class Tasks:
     def submit(self, number: int, work: Callable[..., Any], *arguments: Any) -> None:
         """Have a worker do it."""
         self._work[number] = work, arguments
-        attempt = self._attempts[number] = self._attempts.get(number, 0) + 1
-        name = f"{self._kind}-{number}-{attempt}"
+        self._attempts[number] = self._attempts.get(number, 0) + 1
+        self._submitted += 1  # a name that was used would have its old result
+        name = f"{self._kind}-{number}-{self._submitted}"
         future = self._fleet.submit(work, *arguments, name=name)
         self._futures[number] = future
         future.add_done_callback(lambda done: self._messages.put((number, done)))

@@ -50,6 +50,11 @@ def find_array(
         return _npz(path, shown, input_shape, field)
     except CORRUPT as error:
         raise DataError(f"{shown} is damaged: {error}") from error
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # zipfile went to where a damaged archive said
+        raise DataError(f"{shown} is damaged: {error.strerror}") from error
 
 
 def _idx(path: Path, shown: str) -> ArrayRows:

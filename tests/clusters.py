@@ -1,0 +1,55 @@
+"""A scheduler and workers of Dask's, as people start them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+
+@contextmanager
+def dask_process(kind, *arguments, **environment):
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"distributed.cli.dask_{kind}", *arguments],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def dask_worker(address, *options, **environment):
+    with dask_process(
+        *("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", *options),
+        **environment,
+    ) as process:
+        yield process
+
+
+@contextmanager
+def dask_scheduler(tmp_path):
+    """Its process and its address."""
+    place = tmp_path / "scheduler.json"
+    with dask_process(
+        *("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
+        *("--scheduler-file", str(place)),
+    ) as process:
+        deadline = time.monotonic() + 30
+        while not place.exists() or not place.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield process, json.loads(place.read_text())["address"]
+
+
+def wait_for_workers(fleet, count, key=lambda fleet: fleet.slots):
+    deadline = time.monotonic() + 30
+    while key(fleet) < count:
+        assert time.monotonic() < deadline
+        fleet.look(now=True)
+        time.sleep(0.1)

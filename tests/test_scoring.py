@@ -1,0 +1,429 @@
+"""Many inputs into one file: the same answers from any kind of file, and nothing is ever lost."""
+
+import gzip
+import io
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("distributed", reason="Dask is not installed")
+pytest.importorskip("pyarrow", reason="Arrow is not installed")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from clusters import dask_scheduler, dask_worker, wait_for_workers
+
+from fmnist_fast import load_model
+from fmnist_fast.cli import main
+from fmnist_fast.cluster.fleet import open_fleet
+from fmnist_fast.cluster.worker import describe
+from fmnist_fast.errors import ArgumentError, DataError
+from fmnist_fast.garments import draw_garments
+from fmnist_fast.scoring import arrays
+from fmnist_fast.scoring.job import model_name, model_to_workers, score_all
+from fmnist_fast.scoring.output import write_answers
+from fmnist_fast.scoring.partial import open_partial
+from fmnist_fast.scoring.sources import blocks_of
+from fmnist_fast.scoring.worker import Scoring
+
+ROWS = 500
+
+
+class Unseen:
+    """A view that calls back."""
+
+    def __init__(self, at_update=lambda partial: None):
+        self.at_update, self.notes = at_update, []
+
+    def update(self, partial, fleet):
+        self.at_update(partial)
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+def workers_identity():
+    here = describe("cython")
+    return {name: value for name, value in here.items() if name != "host"}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return draw_garments(train=10, test=ROWS)[2]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(backend="cython", threads=1)
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    """Two processes of this machine."""
+    prepare = model_to_workers(None, "cython")
+    with open_fleet(None, 2, workers_identity(), prepare) as two:
+        two.look(now=True)
+        assert two.slots == 2
+        yield two
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """A hundred rows of bytes a block, read in two parts."""
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 100 * 784)
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 50 * 784)
+
+
+def scored(inputs, fleet, folder, out="answers.parquet", field=None, **options):
+    """The table of answers to all inputs; view, should_stop and probabilities may be given."""
+    view = options.get("view", Unseen())
+    how = Scoring(model_name(None), str(folder), "auto", False, options.get("probabilities", True))
+    partial_path = folder / f"{out}.partial"
+    with open_partial(partial_path, {}, blocks_of(inputs, (28, 28), field)) as partial:
+        whole = score_all(partial, how, 784, fleet, view, options.get("should_stop", lambda: False))
+        if not whole:
+            return None
+        names = load_model().class_names
+        write_answers(partial, folder / out, names, how.probabilities, lambda rows: None)
+        partial.remove()
+    assert list(folder.glob("*.partial*")) == []
+    return pq.read_table(folder / out) if out.endswith("parquet") else (folder / out).read_text()
+
+
+def png(pixels):
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
+
+
+def idx(pixels):
+    return struct.pack(">4B3I", 0, 0, 8, 3, *pixels.shape) + pixels.tobytes()
+
+
+def table(path, **columns):
+    pq.write_table(pa.table(columns), path, row_group_size=120)
+
+
+def write(kind, path, x):
+    flat = x.reshape(len(x), -1)
+    match kind:
+        case "idx":
+            path.write_bytes(idx(x))
+        case "idx.gz":
+            path.write_bytes(gzip.compress(idx(x)))
+        case "npy":
+            np.save(path.open("wb"), x)
+        case "big-endian floats":
+            np.save(path.open("wb"), (x / 255).astype(">f8"))
+        case "npz":
+            np.savez(path.open("wb"), labels=np.zeros(3), x=x, more=x[:, :3])
+        case "compressed npz":
+            np.savez_compressed(path.open("wb"), labels=np.zeros(3), x=x)
+        case "lists":
+            table(path, label=np.zeros(len(x), np.int64), image=pa.array(list(flat)))
+        case "lists of lists":
+            table(path, image=pa.array([image.tolist() for image in x]))
+        case "columns":
+            columns = {f"pixel{i}": flat[:, i].astype(np.int64) for i in range(784)}
+            table(path, label=np.zeros(len(x), np.int64), **columns)
+        case "pictures":
+            table(path, image=pa.array([png(image) for image in x]))
+        case "pictures of a hub":
+            entries = [{"bytes": png(image), "path": None} for image in x]
+            table(path, image=pa.array(entries), label=np.zeros(len(x), np.int64))
+        case "folder":
+            path.mkdir()
+            for number, image in enumerate(x):
+                (path / f"{number:04}.png").write_bytes(png(image))
+
+
+KINDS = (
+    *("idx", "idx.gz", "npy", "big-endian floats", "npz", "compressed npz", "lists"),
+    *("lists of lists", "columns", "pictures", "pictures of a hub", "folder"),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("small_blocks")
+def test_every_kind_of_file_gives_what_the_model_says(kind, images, model, fleet, tmp_path):
+    write(kind, tmp_path / "input", images)
+    found = scored([str(tmp_path / "input")], fleet, tmp_path)
+    x = images / 255 if kind == "big-endian floats" else images
+    probability_nk = model.predict_proba(x)
+    label_n = probability_nk.argmax(axis=1)
+    assert found["label"].to_pylist() == label_n.tolist()
+    assert found["name"].to_pylist() == [model.class_names[label] for label in label_n]
+    assert np.array_equal(found["probability"].to_numpy(), probability_nk.max(axis=1))
+    assert found["sure"].to_pylist() == (probability_nk.max(axis=1) >= model.threshold).tolist()
+    for label, name in enumerate(model.class_names):
+        assert np.array_equal(found[f"p_{name}"].to_numpy(), probability_nk[:, label])
+    assert set(found["error"].to_pylist()) == {None}
+    if kind == "folder":
+        assert found["path"].to_pylist() == sorted(map(str, (tmp_path / "input").iterdir()))
+    else:
+        assert found["row"].to_pylist() == list(range(ROWS))
+        assert set(found["path"].to_pylist()) == {str(tmp_path / "input")}
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("out", ["a.parquet", "a.csv"])
+def test_a_stop_and_another_number_of_workers_change_no_byte(images, fleet, tmp_path, out):
+    folder, packed = tmp_path / "folder", tmp_path / "x.gz"
+    write("folder", folder, images[:100])
+    write("idx.gz", packed, images)
+    inputs = [str(packed), str(folder)]
+    scored(inputs, fleet, tmp_path, f"whole-{out}")
+    with open_fleet(None, 1, workers_identity(), model_to_workers(None, "cython")) as one:
+        scored(inputs, one, tmp_path, f"one-{out}")
+
+    done = []
+    view = Unseen(lambda partial: done.append(partial.done))
+    stop = {"view": view, "should_stop": lambda: bool(done) and done[-1] > 0}
+    assert scored(inputs, fleet, tmp_path, out, **stop) is None
+    assert 0 < done[-1] < ROWS + 100
+    assert not (tmp_path / out).exists()
+    after = Unseen(lambda partial: done.append(partial.done))
+    before = done[-1]
+    scored(inputs, fleet, tmp_path, out, view=after)
+    assert min(done) == 0 or before <= min(done)
+    whole = (tmp_path / f"whole-{out}").read_bytes()
+    assert whole == (tmp_path / out).read_bytes() == (tmp_path / f"one-{out}").read_bytes()
+
+
+def test_rows_that_no_network_takes_have_a_reason(images, fleet, tmp_path):
+    x = (images[:20] / 255).astype(np.float32)
+    x[3, 0, 0], x[7, 5, 5] = np.nan, 2
+    np.save(tmp_path / "x.npy", x)
+    found = scored([str(tmp_path / "x.npy")], fleet, tmp_path)
+    errors = found["error"].to_pylist()
+    assert [n for n, why in enumerate(errors) if why] == [3, 7]
+    assert errors[3] == "it holds numbers outside of 0..1"
+    for column in ("label", "name", "probability", "sure", "p_Dress"):
+        assert [n for n, value in enumerate(found[column].to_pylist()) if value is None] == [3, 7]
+
+
+def test_pictures_that_cannot_be_read_have_a_reason(images, fleet, tmp_path):
+    write("folder", tmp_path / "f", images[:3])
+    (tmp_path / "f" / "0001.png").write_bytes(b"no picture")
+    gone = str(tmp_path / "gone.png")
+    found = scored([str(tmp_path / "f"), gone], fleet, tmp_path)
+    errors = found["error"].to_pylist()
+    assert errors == [None, "not an image, or a damaged one", None, "No such file or directory"]
+    assert found["path"].to_pylist()[-1] == gone
+
+
+def test_what_a_worker_has_not_is_sent(images, tmp_path, fleet):
+    """A worker that sees no file of ours, as on another machine."""
+    (tmp_path / "blind.py").write_text(
+        "import fmnist_fast.scoring.worker as worker\n"
+        "def read(*_):\n"
+        "    raise FileNotFoundError(2, 'nothing here', 'x')\n"
+        "worker.read = read\n"
+    )
+    write("folder", tmp_path / "f", images[:100])
+    write("lists", tmp_path / "x.parquet", images)
+    inputs = [str(tmp_path / "f"), str(tmp_path / "x.parquet"), str(tmp_path / "gone.png")]
+    scored(inputs, fleet, tmp_path, "seen.parquet")
+    with (
+        dask_scheduler(tmp_path) as (_, address),
+        dask_worker(address, "--preload", str(tmp_path / "blind.py")),
+        open_fleet(address, 0, workers_identity(), model_to_workers(None, "cython")) as remote,
+    ):
+        wait_for_workers(remote, 1)
+        scored(inputs, remote, tmp_path, "sent.parquet")
+    assert (tmp_path / "seen.parquet").read_bytes() == (tmp_path / "sent.parquet").read_bytes()
+
+
+def test_a_worker_killed_in_the_middle_costs_no_answer(images, tmp_path, fleet):
+    write("folder", tmp_path / "f", images)
+    inputs = [str(tmp_path / "f")]
+    scored(inputs, fleet, tmp_path, "whole.parquet")
+    with (
+        dask_scheduler(tmp_path) as (_, address),
+        dask_worker(address) as victim,
+        dask_worker(address),
+        open_fleet(address, 0, workers_identity(), model_to_workers(None, "cython")) as remote,
+    ):
+        wait_for_workers(remote, 2)
+        killed = []
+
+        def kill(partial):
+            if partial.done and not killed:
+                victim.kill()
+                killed.append(partial.done)
+
+        scored(inputs, remote, tmp_path, "killed.parquet", view=Unseen(kill))
+    assert killed[0] < ROWS
+    assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "killed.parquet").read_bytes()
+
+
+def test_a_file_that_changes_meanwhile_ends_it(images, fleet, tmp_path):
+    path = tmp_path / "x.idx"
+    write("idx", path, images)
+    blocks = list(blocks_of([str(path)], (28, 28), None))
+    write("idx", path, images[:100])
+    how = Scoring(model_name(None), str(tmp_path), "auto", False, False)
+    with (
+        open_partial(tmp_path / "p", {}, blocks) as partial,
+        pytest.raises(DataError, match=r"x\.idx has changed meanwhile"),
+    ):
+        score_all(partial, how, 784, fleet, Unseen(), lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("write_it", "said"),
+    [
+        (lambda path, x: path.write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 9) + b"123456789"), "1 "),
+        (lambda path, x: path.write_bytes(idx(x)[:-1]), "its header promises"),
+        (lambda path, x: path.write_bytes(idx(x[:, :9])), "has rows of shape (9, 28)"),
+        (lambda path, x: np.save(path.open("wb"), x.astype(np.int16)), "has dtype int16"),
+        (lambda path, x: np.save(path.open("wb"), np.array([{}])), "Python objects"),
+        (lambda path, x: np.savez(path.open("wb"), a=x, b=x), "several, a, b: name it with"),
+        (lambda path, x: np.savez(path.open("wb"), a=x[:, 1:]), "none of a"),
+        (lambda path, x: table(path, a=[1, 2]), "it has 1 of numbers"),
+        (lambda path, x: table(path, a=[b"x"], b=[b"y"]), "a, b: name one with --field"),
+        (lambda path, x: path.write_bytes(b"PAR1 and more"), "no Parquet file that can be read"),
+        (lambda path, x: path.mkdir(), "is a folder without images"),
+    ],
+)
+def test_what_cannot_be_scored_is_said_before_anything_is(images, tmp_path, write_it, said):
+    write_it(tmp_path / "input", images)
+    with pytest.raises(DataError) as raised:
+        list(blocks_of([str(tmp_path / "input")], (28, 28), None))
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["idx.gz", "compressed npz"])
+@pytest.mark.usefixtures("small_blocks")
+def test_a_damaged_archive_ends_it(images, fleet, tmp_path, kind):
+    path = tmp_path / "input"
+    write(kind, path, images)
+    content = path.read_bytes()
+    half = len(content) // 2
+    path.write_bytes(content[:half] + bytes(400) + content[half + 400 :])
+    with pytest.raises(DataError, match=r"damaged|truncated"):
+        scored([str(path)], fleet, tmp_path)
+
+
+def test_other_answers_are_never_mixed(tmp_path):
+    block = list(blocks_of(["a.png"], (28, 28), None))
+    with open_partial(tmp_path / "p", {"model": "a"}, block) as partial:
+        partial.keep(1, b"x", 1, 0)
+        with (
+            pytest.raises(ArgumentError, match="is in use"),
+            open_partial(tmp_path / "p", {"model": "a"}, block),
+        ):
+            pass
+    with (
+        pytest.raises(ArgumentError, match="with other model"),
+        open_partial(tmp_path / "p", {"model": "b"}, block),
+    ):
+        pass
+    with open_partial(tmp_path / "p", {"model": "a"}, block) as partial:
+        assert partial.done == 1
+    with open_partial(tmp_path / "p", {"model": "b"}, block, force=True) as partial:
+        assert partial.done == 0
+    (tmp_path / "text").write_text("something else that is long enough to be a file" * 9)
+    with (
+        pytest.raises(ArgumentError, match="damaged, or none of ours"),
+        open_partial(tmp_path / "text", {}, block),
+    ):
+        pass
+
+
+def test_blocks_go_through_text(tmp_path, images):
+    from fmnist_fast.scoring.blocks import PictureFiles, block_of, text_of
+
+    write("npz", tmp_path / "x.npz", images)
+    write("lists", tmp_path / "x.parquet", images)
+    blocks = list(blocks_of([str(tmp_path / "x.npz"), str(tmp_path / "x.parquet")], (28, 28), None))
+    blocks.append(PictureFiles((os.fsdecode(b"\xff.png"), "b.png")))
+    assert [block_of(text_of(block)) for block in blocks] == blocks
+    assert replace(blocks[0], begin=1) != blocks[0]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "fmnist_fast", "predict", "--workers", "2", *arguments]
+
+
+def test_the_command_killed_in_the_middle_goes_on(images, tmp_path):
+    write("folder", tmp_path / "f", np.concatenate([images] * 6))
+    (tmp_path / "list.txt").write_text("f\n\nf/0000.png\n")
+    arguments = command("--list", "list.txt", "--out", "a.csv", "--backend", "cython")
+    process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    log, deadline = tmp_path / "a.csv.partial-wal", time.monotonic() + 60
+    while not log.exists() or log.stat().st_size < 400_000:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "a.csv").exists()
+    ran = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "answers are there already" in ran.stderr
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert lines[0] == '"path","row","label","name","probability","sure","error"'
+    assert len(lines) == 6 * ROWS + 2
+    assert lines[-1] == lines[1]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "f", "list.txt"]
+
+
+def test_ctrl_c_keeps_what_was_scored(images, tmp_path):
+    write("folder", tmp_path / "f", np.concatenate([images] * 6))
+    process = subprocess.Popen(
+        command("f", "--out", "a.csv"),
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    log, deadline = tmp_path / "a.csv.partial-wal", time.monotonic() + 60
+    while not log.exists() or log.stat().st_size < 400_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "answers are kept in a.csv.partial: the same command goes on" in said
+    assert (tmp_path / "a.csv.partial").exists()
+    assert not (tmp_path / "a.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a.png", "--out", "a.txt"], "give --out a name in .parquet or .csv"),
+        (["a.png", "--workers", "2"], "--workers is for --out: say where the answers go"),
+        (["a.png", "--out", "a.csv", "--threads", "2"], "give --workers"),
+        (["a.png", "--out", "a.csv", "--workers", "2", "--scheduler", "tcp://x:1"], "only one"),
+        (["a.png", "--out", "there.csv"], "there.csv exists already"),
+        (["there.csv", "--out", "there.csv", "--force"], "is also another file of this command"),
+        ([], "give images or folders, or a list of them with --list"),
+        (["a.png", "--out", "a.csv", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("there.csv").write_text("mine")
+    assert main(["predict", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+    assert Path("there.csv").read_text() == "mine"
+
+
+def test_without_the_extra_the_command_says_what_to_install(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert main(["predict", "a.png", "--out", str(tmp_path / "a.csv")]) == 2
+    assert "pip install 'fmnist-fast[sweep]'" in capsys.readouterr().err
