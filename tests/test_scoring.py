@@ -84,9 +84,9 @@ def small_blocks(monkeypatch):
 
 
 def scored(inputs, fleet, folder, out="answers.parquet", field=None, **options):
-    """The table of answers to all inputs; view, should_stop and probabilities may be given."""
+    """The table of answers to all inputs; view, should_stop and invert may be given."""
     view = options.get("view", Unseen())
-    how = Scoring(model_name(None), str(folder), "auto", False, options.get("probabilities", True))
+    how = Scoring(model_name(None), str(folder), "auto", options.get("invert", False), True)
     partial_path = folder / f"{out}.partial"
     with open_partial(partial_path, {}, blocks_of(inputs, (28, 28), field)) as partial:
         whole = score_all(partial, how, 784, fleet, view, options.get("should_stop", lambda: False))
@@ -197,6 +197,14 @@ def test_a_stop_and_another_number_of_workers_change_no_byte(images, fleet, tmp_
     assert min(done) == 0 or before <= min(done)
     whole = (tmp_path / f"whole-{out}").read_bytes()
     assert whole == (tmp_path / out).read_bytes() == (tmp_path / f"one-{out}").read_bytes()
+
+
+def test_rows_can_be_inverted(images, model, fleet, tmp_path):
+    np.save(tmp_path / "x.npy", images)
+    np.save(tmp_path / "dark.npy", 255 - images)
+    bright = scored([str(tmp_path / "x.npy")], fleet, tmp_path)
+    dark = scored([str(tmp_path / "dark.npy")], fleet, tmp_path, "dark.parquet", invert=True)
+    assert bright.drop_columns("path") == dark.drop_columns("path")
 
 
 def test_rows_that_no_network_takes_have_a_reason(images, fleet, tmp_path):

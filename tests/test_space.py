@@ -1,6 +1,7 @@
 """What a sweep may choose from: all of it is checked before anything runs."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +169,13 @@ def test_quasi_random_points_are_evenly_spread():
         sampler.sample_relative(None, Numbered(n), space)["dropout"] for n in range(1024, 1280)
     ]
     assert sum(value < 0.15 for value in drawn) == 128
+
+
+def test_the_example_is_a_space():
+    example = Path(__file__).parent.parent / "examples" / "space.toml"
+    space = read_space(example)
+    space.check(Recipe(), rows=60_000, classes=10)
+    assert space.fixed["hidden"] == (128, 64)
 
 
 def test_the_built_in_file_says_how_to_write_one():

@@ -254,13 +254,12 @@ def train(
                     **changes,
                 )
         except TrainingInterrupted as interruption:
-            best = interruption.result
-            saved = save_aside(best and best.model, out)
+            saved = save_aside(interruption.result.model, out)
             code = 128 + stop[0] if stop else INTERRUPTED
             return fail(f"{interruption}; {saved}; {_how_to_go_on(interruption, out, notes)}", code)
         except TrainingDiverged as divergence:
-            best = divergence.result
-            return fail(f"{divergence}; {save_aside(best and best.model, out)}")
+            before = divergence.result.model if divergence.result else None
+            return fail(f"{divergence}; {save_aside(before, out)}")
         save(result.model, out, force)
     try:
         if log:

@@ -91,7 +91,7 @@ def score(block: Block, chunks: Sequence[Chunk] | None, how: Scoring) -> Scored 
             if isinstance(chunk, list):
                 _of_pictures(chunk, recogniser, how, answers)
             else:
-                _of_rows(chunk, recogniser, answers)
+                _of_rows(chunk, recogniser, how, answers)
     except OSError as error:
         return Absent() if chunks is None else Trouble(f"{error.filename}: {error.strerror}")
     except DataError as error:
@@ -151,13 +151,17 @@ def _floats(numbers: NDArray, absent: NDArray) -> pa.Array:
     return pa.array(np.ascontiguousarray(numbers, np.float32), mask=absent)
 
 
-def _of_rows(rows: NDArray, recogniser: Recogniser, answers: _Answers) -> None:
+def _of_rows(rows: NDArray, recogniser: Recogniser, how: Scoring, answers: _Answers) -> None:
     """Of rows of numbers; those that no network takes have a reason in place of an answer."""
     model = recogniser.data_model
     rows = rows.reshape(len(rows), *model.input_shape)
     errors = {}
+    unit_range = members_of(model)[0].network.scale != 1
+    if how.invert and not unit_range:
+        raise DataError("this model takes any numbers, of which --invert cannot say what is dark")
+    if how.invert:
+        rows = (255 if rows.dtype == np.uint8 else 1) - rows
     if rows.dtype != np.uint8:
-        unit_range = members_of(model)[0].network.scale != 1
         fits_n = _fitting(rows, unit_range)
         if not fits_n.all():
             why = "it holds numbers outside of 0..1" if unit_range else "it holds NaN"
