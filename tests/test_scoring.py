@@ -416,6 +416,7 @@ def test_ctrl_c_keeps_what_was_scored(images, tmp_path):
         (["a.png", "--out", "a.csv", "--threads", "2"], "give --workers"),
         (["a.png", "--out", "a.csv", "--workers", "2", "--scheduler", "tcp://x:1"], "only one"),
         (["a.png", "--out", "there.csv"], "there.csv exists already"),
+        (["empty", "--out", "a.csv"], "empty is a folder without images"),
         (["there.csv", "--out", "there.csv", "--force"], "is also another file of this command"),
         ([], "give images or folders, or a list of them with --list"),
         (["a.png", "--out", "a.csv", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler"),
@@ -424,10 +425,12 @@ def test_ctrl_c_keeps_what_was_scored(images, tmp_path):
 def test_mistakes_are_one_line(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("there.csv").write_text("mine")
+    Path("empty").mkdir()
     assert main(["predict", *arguments]) == 2
     captured = capsys.readouterr()
     assert said in captured.err
     assert captured.err.count("\n") == 1
+    assert not Path("a.csv").exists()
     assert Path("there.csv").read_text() == "mine"
 
 

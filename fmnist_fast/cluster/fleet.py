@@ -210,7 +210,9 @@ def _configured() -> Any:
     return dask.config.set(
         {
             "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
-            "distributed.worker.profile.enabled": False,  # looks at what runs, 100 times a second
+            # Dask's own looks at what runs, 100 times a second, and at the machine, twice.
+            "distributed.worker.profile.enabled": False,
+            "distributed.admin.system-monitor.interval": "5s",
         }
     )
 

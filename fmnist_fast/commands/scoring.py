@@ -95,8 +95,8 @@ def score_into(asked: ManyInputs) -> int:
     view = _Bar(console_of(stderr=True), asked.quiet)
     with (
         stoppable() as stop,
-        open_partial(partial_path(out), identity, blocks, force=asked.force) as partial,
         view,
+        open_partial(partial_path(out), identity, blocks, force=asked.force) as partial,
     ):
         before = partial.done
         view.begin(partial)
@@ -111,12 +111,13 @@ def score_into(asked: ManyInputs) -> int:
                     score_all(
                         partial, how, prod(model.input_shape), fleet, view, lambda: bool(stop)
                     )
-            if not stop:
+            complete = partial.done == partial.rows
+            if complete:  # what is being written is written, whatever signal comes
                 view.writing(partial, out)
                 write_answers(partial, out, model.class_names, asked.probabilities, view.advance)
         except UserError as error:
             raise UserError(f"{error}; {_kept(partial)}") from error
-        if stop:
+        if not complete:
             return fail(f"stopped; {_kept(partial)}", 128 + stop[0])
         partial.remove()
     result = _Result(str(out), partial.rows, partial.failed, before, monotonic() - begin)

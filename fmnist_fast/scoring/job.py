@@ -23,7 +23,7 @@ TICK = 0.2
 
 # Blocks that a worker's thread has, one of them under way: the next begins while the answers of the
 # last are on their way.
-AHEAD = 3
+AHEAD = 2
 
 
 class View(Protocol):

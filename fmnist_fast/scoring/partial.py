@@ -62,11 +62,14 @@ class Partial:
 
     def __init__(self, path: Path, identity: Mapping[str, Any], blocks: Iterable[Block]) -> None:
         self.path = path
+        new = not path.exists()
         self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
             self._open(identity, blocks)
         except BaseException:
             self._db.close()
+            if new:
+                _remove(path)
             raise
         self.rows = self._value("SELECT sum(rows) FROM blocks")
         self.done = self._value("SELECT sum(rows) FROM blocks WHERE answers IS NOT NULL")

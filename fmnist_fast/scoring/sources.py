@@ -18,7 +18,7 @@ __all__ = ["blocks_of", "kind_of"]
 
 # Image files of a block: so many blocks at least, so that there is something to part, and so few
 # files, and bytes, that no block takes long, or much room on its way to another machine.
-LEAST_BLOCKS, MOST_FILES, MOST_BYTES = 64, 128, 16 << 20
+LEAST_BLOCKS, MOST_FILES, MOST_BYTES = 32, 512, 16 << 20
 
 # How files of arrays begin.
 MAGIC = {b"PAR1": "parquet", b"\x93NUM": "npy", b"PK\x03\x04": "npz", b"\0\0\x08": "idx"}

@@ -16,7 +16,7 @@ from .blocks import Chunk, Encoded, RowGroups, check_stamp, stamp_of
 __all__ = ["blocks_of_table", "read_groups"]
 
 # Bytes, before compression, of the row groups that a block has, or of the one that is larger.
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 32 << 20
 
 # Rows, and pictures, that are read at a time, and bytes that are asked of the file at a time.
 CHUNK_ROWS, CHUNK_PICTURES, BUFFER_BYTES = 4096, 64, 1 << 20
