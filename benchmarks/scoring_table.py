@@ -1,7 +1,7 @@
 """What a second worker brings when many inputs are scored, and what room it takes. Prints a table.
 
 python benchmarks/scoring_table.py              # what is promised: some minutes
-python benchmarks/scoring_table.py --rounds 1 --rows 100000 --pictures 200    # whether it runs
+python benchmarks/scoring_table.py --rounds 1 --rows 20000 --pictures 4    # whether it runs
 python benchmarks/scoring_table.py --check      # exit code 1 if a promise is broken
 
 Images of the test set again and again, as an IDX file, as small PNG files, and as photographs that
