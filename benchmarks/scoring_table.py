@@ -26,11 +26,14 @@ from PIL import Image
 from promises import Promise, show
 
 from fmnist_fast import load_dataset
-from fmnist_fast.backend import name_of
 from fmnist_fast.cluster.fleet import Fleet, open_fleet
-from fmnist_fast.cluster.worker import describe
 from fmnist_fast.modelfile import load_model
-from fmnist_fast.scoring.job import model_name, model_to_workers, score_all
+from fmnist_fast.scoring.job import (
+    model_name,
+    model_to_workers,
+    score_all,
+    workers_identity,
+)
 from fmnist_fast.scoring.output import write_answers
 from fmnist_fast.scoring.partial import Partial, open_partial
 from fmnist_fast.scoring.sources import blocks_of
@@ -115,8 +118,7 @@ def resident() -> Iterator[float]:
 
 def measured(rows: int, pictures: int, rounds: int) -> list[Promise]:
     x_test = load_dataset("fashion-mnist").x_test
-    here = describe(name_of(load_model().network.backend))  # type: ignore[union-attr]
-    identity = {name: value for name, value in here.items() if name != "host"}
+    identity = workers_identity(load_model())
     promises = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 
-__all__ = ["opened", "read_header", "read_idx"]
+__all__ = ["CORRUPT", "opened", "read_header", "read_idx"]
 
 UINT8 = 8
 GZIP_MAGIC = b"\x1f\x8b"
@@ -28,6 +28,9 @@ MAX_BYTES = 4 << 30
 
 # A header may lie about the length, so the room for it is not taken before the data has come.
 CHUNK = 1 << 20
+
+# What reading a damaged gzip file raises.
+CORRUPT = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
@@ -40,7 +43,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         with opened(path) as file:
             shape = read_header(file, path, dimensions)
             content = _read_exactly(file, path, prod(shape))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except CORRUPT as error:
         raise DataError(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error

@@ -25,11 +25,15 @@ from clusters import dask_scheduler, dask_worker, wait_for_workers
 from fmnist_fast import load_model
 from fmnist_fast.cli import main
 from fmnist_fast.cluster.fleet import open_fleet
-from fmnist_fast.cluster.worker import describe
 from fmnist_fast.errors import ArgumentError, DataError
 from fmnist_fast.garments import draw_garments
 from fmnist_fast.scoring import arrays
-from fmnist_fast.scoring.job import model_name, model_to_workers, score_all
+from fmnist_fast.scoring.job import (
+    model_name,
+    model_to_workers,
+    score_all,
+    workers_identity,
+)
 from fmnist_fast.scoring.output import write_answers
 from fmnist_fast.scoring.partial import open_partial
 from fmnist_fast.scoring.sources import blocks_of
@@ -51,11 +55,6 @@ class Unseen:
         self.notes.append(message)
 
 
-def workers_identity():
-    here = describe("cython")
-    return {name: value for name, value in here.items() if name != "host"}
-
-
 @pytest.fixture(scope="module")
 def images():
     return draw_garments(train=10, test=ROWS)[2]
@@ -67,10 +66,15 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def fleet():
+def identity(model):
+    return workers_identity(model)
+
+
+@pytest.fixture(scope="module")
+def fleet(identity):
     """Two processes of this machine."""
     prepare = model_to_workers(None, "cython")
-    with open_fleet(None, 2, workers_identity(), prepare) as two:
+    with open_fleet(None, 2, identity, prepare) as two:
         two.look(now=True)
         assert two.slots == 2
         yield two
@@ -176,13 +180,15 @@ def test_every_kind_of_file_gives_what_the_model_says(kind, images, model, fleet
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("out", ["a.parquet", "a.csv"])
-def test_a_stop_and_another_number_of_workers_change_no_byte(images, fleet, tmp_path, out):
+def test_a_stop_and_another_number_of_workers_change_no_byte(
+    images, fleet, identity, tmp_path, out
+):
     folder, packed = tmp_path / "folder", tmp_path / "x.gz"
     write("folder", folder, images[:100])
     write("idx.gz", packed, images)
     inputs = [str(packed), str(folder)]
     scored(inputs, fleet, tmp_path, f"whole-{out}")
-    with open_fleet(None, 1, workers_identity(), model_to_workers(None, "cython")) as one:
+    with open_fleet(None, 1, identity, model_to_workers(None, "cython")) as one:
         scored(inputs, one, tmp_path, f"one-{out}")
 
     done = []
@@ -191,10 +197,10 @@ def test_a_stop_and_another_number_of_workers_change_no_byte(images, fleet, tmp_
     assert scored(inputs, fleet, tmp_path, out, **stop) is None
     assert 0 < done[-1] < ROWS + 100
     assert not (tmp_path / out).exists()
-    after = Unseen(lambda partial: done.append(partial.done))
-    before = done[-1]
-    scored(inputs, fleet, tmp_path, out, view=after)
-    assert min(done) == 0 or before <= min(done)
+    gone_on = []
+    view = Unseen(lambda partial: gone_on.append(partial.done))
+    scored(inputs, fleet, tmp_path, out, view=view)
+    assert gone_on[0] >= done[-1]
     whole = (tmp_path / f"whole-{out}").read_bytes()
     assert whole == (tmp_path / out).read_bytes() == (tmp_path / f"one-{out}").read_bytes()
 
@@ -219,6 +225,26 @@ def test_rows_that_no_network_takes_have_a_reason(images, fleet, tmp_path):
         assert [n for n, value in enumerate(found[column].to_pylist()) if value is None] == [3, 7]
 
 
+def test_whole_numbers_that_are_no_pixels_cost_no_other_row_its_answer(images, fleet, tmp_path):
+    flat = images[:20].reshape(20, 784).astype(np.int64)
+    write("lists", tmp_path / "bytes.parquet", images[:20])
+    table(tmp_path / "wide.parquet", image=pa.array(list(flat)))
+    flat[3, 0], flat[7, 9] = 256, -1
+    table(tmp_path / "wrong.parquet", image=pa.array(list(flat)))
+    rows, wide, wrong = (
+        scored([str(tmp_path / f"{name}.parquet")], fleet, tmp_path, f"{name}-answers.parquet")
+        for name in ("bytes", "wide", "wrong")
+    )
+    answers = rows.drop_columns("path").to_pylist()
+    assert wide.drop_columns("path").to_pylist() == answers
+    errors = dict.fromkeys((3, 7), "it holds numbers outside of 0..255")
+    assert {n: why for n, why in enumerate(wrong["error"].to_pylist()) if why} == errors
+    kept = wrong.drop_columns("path").to_pylist()
+    assert [kept[n] for n in range(20) if n not in errors] == [
+        answers[n] for n in range(20) if n not in errors
+    ]
+
+
 def test_pictures_that_cannot_be_read_have_a_reason(images, fleet, tmp_path):
     write("folder", tmp_path / "f", images[:3])
     (tmp_path / "f" / "0001.png").write_bytes(b"no picture")
@@ -229,7 +255,7 @@ def test_pictures_that_cannot_be_read_have_a_reason(images, fleet, tmp_path):
     assert found["path"].to_pylist()[-1] == gone
 
 
-def test_what_a_worker_has_not_is_sent(images, tmp_path, fleet):
+def test_what_a_worker_has_not_is_sent(images, tmp_path, fleet, identity):
     """A worker that sees no file of ours, as on another machine."""
     (tmp_path / "blind.py").write_text(
         "import fmnist_fast.scoring.worker as worker\n"
@@ -244,14 +270,14 @@ def test_what_a_worker_has_not_is_sent(images, tmp_path, fleet):
     with (
         dask_scheduler(tmp_path) as (_, address),
         dask_worker(address, "--preload", str(tmp_path / "blind.py")),
-        open_fleet(address, 0, workers_identity(), model_to_workers(None, "cython")) as remote,
+        open_fleet(address, 0, identity, model_to_workers(None, "cython")) as remote,
     ):
         wait_for_workers(remote, 1)
         scored(inputs, remote, tmp_path, "sent.parquet")
     assert (tmp_path / "seen.parquet").read_bytes() == (tmp_path / "sent.parquet").read_bytes()
 
 
-def test_a_worker_killed_in_the_middle_costs_no_answer(images, tmp_path, fleet):
+def test_a_worker_killed_in_the_middle_costs_no_answer(images, tmp_path, fleet, identity):
     write("folder", tmp_path / "f", images)
     inputs = [str(tmp_path / "f")]
     scored(inputs, fleet, tmp_path, "whole.parquet")
@@ -259,7 +285,7 @@ def test_a_worker_killed_in_the_middle_costs_no_answer(images, tmp_path, fleet):
         dask_scheduler(tmp_path) as (_, address),
         dask_worker(address) as victim,
         dask_worker(address),
-        open_fleet(address, 0, workers_identity(), model_to_workers(None, "cython")) as remote,
+        open_fleet(address, 0, identity, model_to_workers(None, "cython")) as remote,
     ):
         wait_for_workers(remote, 2)
         killed = []
@@ -321,6 +347,20 @@ def test_a_damaged_archive_ends_it(images, fleet, tmp_path, kind):
     path.write_bytes(content[:half] + bytes(400) + content[half + 400 :])
     with pytest.raises(DataError, match=r"damaged|truncated"):
         scored([str(path)], fleet, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "why"), [(6, 1, "encrypted"), (8, 97, "compression method")]
+)
+def test_an_archive_that_cannot_be_unpacked_is_not_damaged(images, tmp_path, place, value, why):
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, x=images)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x03\x04") + place] = value  # before the member
+    content[content.index(b"PK\x01\x02") + place + 2] = value  # in the table of contents
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"cannot be unpacked: .*{why}.*; save it again"):
+        list(blocks_of([str(path)], (28, 28), None))
 
 
 def test_other_answers_are_never_mixed(tmp_path):

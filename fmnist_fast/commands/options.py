@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 import click
 
+from ..errors import UserError
+
 __all__ = [
     "BACKEND",
     "BATCH_SIZE",
@@ -19,6 +21,7 @@ __all__ = [
     "Seconds",
     "Widths",
     "Workers",
+    "check_workers",
 ]
 
 # The widest layer, the most threads and the most processes that are not a slip of the finger.
@@ -78,6 +81,12 @@ class Workers(click.ParamType):
         if not value.isdigit() or not 1 <= int(value) <= MAX_WORKERS:
             self.fail(f"{value!r}: give auto, or a number from 1 to {MAX_WORKERS}", param, ctx)
         return int(value)
+
+
+def check_workers(given: bool, scheduler: str | None) -> None:
+    """given : whether --workers was. Raises: UserError if the scheduler has workers of its own."""
+    if given and scheduler:
+        raise UserError("--workers are of this machine, and --scheduler has its own: give only one")
 
 
 class ClassWeights(click.ParamType):

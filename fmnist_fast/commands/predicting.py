@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UserError
-from .options import BACKEND, FILE, JSON, THREADS, Workers
+from .options import BACKEND, FILE, JSON, THREADS, Workers, check_workers
 from .scoring import ManyInputs, paths_in, score_into
 from .terminal import console_of
 
@@ -120,10 +120,7 @@ def predict(
         if many["out"]:
             if threads:
                 raise UserError("--threads and --out do not go together: give --workers")
-            if many["workers"] and many["scheduler"]:
-                raise UserError(
-                    "--workers are of this machine, and --scheduler has its own: give only one"
-                )
+            check_workers(bool(many["workers"]), many["scheduler"])
             return score_into(
                 ManyInputs(images, listed, model, cutout, invert, backend, as_json, **many)
             )

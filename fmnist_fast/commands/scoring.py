@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..cluster.fleet import Fleet
-    from ..modelfile import Ensemble, Model
     from ..scoring.partial import Partial
 
 __all__ = ["ManyInputs", "paths_in", "score_into"]
@@ -76,7 +75,7 @@ def score_into(asked: ManyInputs) -> int:
     from ..cluster.fleet import open_fleet
     from ..cores import usable_cores
     from ..recognise import Recogniser
-    from ..scoring.job import model_to_workers, score_all
+    from ..scoring.job import model_to_workers, score_all, workers_identity
     from ..scoring.output import check_format, write_answers
     from ..scoring.partial import open_partial, partial_path
     from ..scoring.sources import blocks_of
@@ -89,8 +88,8 @@ def score_into(asked: ManyInputs) -> int:
         raise UserError(f"{out} exists already: name another file, or replace it with --force")
     model = Recogniser(asked.model, backend=asked.backend, threads=1).data_model
     prepare = model_to_workers(asked.model, asked.backend)
-    workers_identity = _workers_identity(model)
-    identity = _identity(asked) | workers_identity
+    of_workers = workers_identity(model)
+    identity = _identity(asked) | of_workers
     blocks = blocks_of(asked.inputs(), model.input_shape, asked.field)
     view = _Bar(console_of(stderr=True), asked.quiet)
     with (
@@ -105,9 +104,8 @@ def score_into(asked: ManyInputs) -> int:
         )
         try:
             if partial.done < partial.rows:
-                with open_fleet(
-                    asked.scheduler, asked.workers or usable_cores(), workers_identity, prepare
-                ) as fleet:
+                workers = asked.workers or usable_cores()
+                with open_fleet(asked.scheduler, workers, of_workers, prepare) as fleet:
                     score_all(
                         partial, how, prod(model.input_shape), fleet, view, lambda: bool(stop)
                     )
@@ -139,16 +137,6 @@ def _load_engines() -> None:
         raise MissingExtra(
             f"answers into a file need Dask and Arrow ({error}): pip install 'fmnist-fast[sweep]'"
         ) from error
-
-
-def _workers_identity(model: "Model | Ensemble") -> dict[str, Any]:
-    """What workers must be, to give the answers that would be given here."""
-    from ..backend import name_of
-    from ..cluster.worker import describe
-    from ..ensemble import members_of
-
-    here = describe(name_of(members_of(model)[0].network.backend))
-    return {name: value for name, value in here.items() if name != "host"}
 
 
 def _identity(asked: ManyInputs) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import MissingExtra, UserError
-from .options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, Seconds, Workers
+from .options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, Seconds, Workers, check_workers
 from .outputs import check_model_room, check_outputs, save
 from .signals import stoppable
 from .terminal import INTERRUPTED, console_of, fail
@@ -196,8 +196,7 @@ def sweep(
     from ..sweep.trial import METRICS
     from ..sweep.view import SweepView
 
-    if scheduler and context.get_parameter_source("workers") is not _DEFAULT:
-        raise UserError("--workers are of this machine, and --scheduler has its own: give only one")
+    check_workers(context.get_parameter_source("workers") is not _DEFAULT, scheduler)
     read = read_space(space)
     outs = {"model": out} | ({"ensemble": ensemble_path(out)} if ensemble else {})
     check_outputs(outs, *([space] if space else []), Path(dataset))
@@ -302,7 +301,7 @@ class _Outcome:
         if isinstance(result, int):
             return result
         save(result.model, out, force)
-        command = self._command(best[0])
+        command = self._command(best[0], str(out))
         if not self.as_json:
             self._print_saved(best[0], result, command)
         ensemble = None
@@ -310,7 +309,7 @@ class _Outcome:
             members = self._members(ranked[: self.ensemble], result, stop)
             if isinstance(members, int):
                 return members
-            ensemble = self._save_ensemble(members, force)
+            ensemble = self._save_ensemble(members, best[0], force)
         if self.as_json:
             document = self._to_json(best, shares, pictures, result, command)
             click.echo(json.dumps(document | ({"ensemble": ensemble} if ensemble else {})))
@@ -347,7 +346,7 @@ class _Outcome:
         return results
 
     def _save_ensemble(
-        self, members: "Mapping[int, TrainingResult]", force: bool
+        self, members: "Mapping[int, TrainingResult]", best: "Ranked", force: bool
     ) -> dict[str, Any]:
         """Save the mean of the models; says what it is, plain JSON."""
         from ..modelfile import Ensemble
@@ -365,10 +364,8 @@ class _Outcome:
                 f"{', '.join(map(str, trials))}: test accuracy {percent(accuracy)}",
                 soft_wrap=True,
             )
-            student = shlex.join(["fmnist-fast", "train", "--teacher", str(out)])
-            self.console.print(
-                f"one network that learns from it: {student} --out student.safetensors"
-            )
+            student = self._command(best, "student.safetensors", "--teacher", str(out))
+            self.console.print(f"one network that learns from it: {student}", soft_wrap=True)
         of_each = [result.test_accuracy for result in members.values()]
         return {
             "model": str(out),
@@ -429,8 +426,8 @@ class _Outcome:
         except TrainingDiverged as error:
             return fail(f"{what}: {error}; {_kept(self.ledger, self.plan)}")
 
-    def _command(self, best: "Ranked") -> str:
-        """The command that trains this model, to the byte."""
+    def _command(self, best: "Ranked", out: str, *more: str) -> str:
+        """The command that trains this model, to the byte, into the file out. more : words."""
         from ..sweep.results import final_settings
 
         words = ["fmnist-fast", "train", "--preset", self.known_as["preset"]]
@@ -445,7 +442,7 @@ class _Outcome:
             else:
                 text = ",".join(map(str, value)) or "none" if isinstance(value, tuple) else value
                 words += [f"--{option}", str(text)]
-        return shlex.join([*words, "--out", str(self.known_as["out"])])
+        return shlex.join([*words, *more, "--out", out])
 
     def _to_json(
         self,

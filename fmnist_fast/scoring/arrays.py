@@ -2,10 +2,10 @@
 
 import gzip
 import struct
-import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from lzma import LZMAError
 from math import prod
 from pathlib import Path
 from typing import IO
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..idx import opened, read_header
+from ..idx import CORRUPT, opened, read_header
 from .blocks import ArrayRows, check_stamp, stamp_of
 
 __all__ = ["Streams", "blocks_of_array", "find_array", "read_rows"]
@@ -23,9 +23,6 @@ __all__ = ["Streams", "blocks_of_array", "find_array", "read_rows"]
 # Bytes of a block, and of what is read of it at a time. A block is scored in some 0.1 s; to give it
 # to a worker, and take its answers, takes a tenth of that of everybody's time.
 BLOCK_BYTES, CHUNK_BYTES = 32 << 20, 4 << 20
-
-# What reading a damaged archive raises.
-CORRUPT = (EOFError, zlib.error, gzip.BadGzipFile, BadZipFile, NotImplementedError)
 
 # The part of a zip file before a member: its length without name and extra field, and where those
 # two lengths are.
@@ -41,20 +38,29 @@ def find_array(
     .npz file; None: the only one that fits.
     Raises: DataError, one line, if there is none, or it is damaged or does not fit; OSError.
     """
-    try:
+    with _whole(shown):
         if kind == "idx":
             return _checked(_idx(path, shown), input_shape)
         if kind == "npy":
             with open(path, "rb") as file:
                 return _checked(_npy(file, path, shown), input_shape)
         return _npz(path, shown, input_shape, field)
-    except CORRUPT as error:
+
+
+@contextmanager
+def _whole(shown: str) -> Iterator[None]:
+    """What reading a damaged file, or an archive of an unknown kind, raises as DataError."""
+    try:
+        yield
+    except (*CORRUPT, BadZipFile, LZMAError) as error:
         raise DataError(f"{shown} is damaged: {error}") from error
+    except RuntimeError as error:  # encrypted, or packed in a way that zipfile does not know
+        raise DataError(f"{shown} cannot be unpacked: {error}; save it again") from error
     except OSError as error:
         if error.filename is not None:
             raise
-        # zipfile went to where a damaged archive said
-        raise DataError(f"{shown} is damaged: {error.strerror}") from error
+        # zipfile went to where a damaged archive said, or bz2 found no stream
+        raise DataError(f"{shown} is damaged: {error.strerror or error}") from error
 
 
 def _idx(path: Path, shown: str) -> ArrayRows:
@@ -178,13 +184,11 @@ class Streams:
     def read(self, block: ArrayRows, path: str) -> list[NDArray]:
         """Its rows. Raises: DataError if the file has changed or is damaged; OSError."""
         check_stamp(block, path)
-        try:
+        with _whole(block.path):
             file = self._opened(block, path)
             for _ in _rows(file, block, block.begin - self._at[2]):
                 pass
             chunks = list(_rows(file, block, block.rows))
-        except CORRUPT as error:
-            raise DataError(f"{block.path} is damaged: {error}") from error
         self._at = block.path, block.member, block.begin + block.rows
         return chunks
 

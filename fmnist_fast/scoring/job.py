@@ -3,20 +3,24 @@
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from distributed import Client
 
+from ..backend import name_of
 from ..cluster.fleet import Fleet
 from ..cluster.tasks import Ended, Tasks
+from ..cluster.worker import describe
 from ..cutout import WITHOUT_OPENCV
+from ..ensemble import members_of
 from ..errors import ClusterError, DataError, UserError
+from ..modelfile import Ensemble, Model
 from .blocks import ArrayRows, Block, Chunk
 from .partial import Partial
 from .reading import Reader
 from .worker import Absent, Scored, Scoring, Trouble, keep_model, score
 
-__all__ = ["View", "model_name", "model_to_workers", "score_all"]
+__all__ = ["View", "model_name", "model_to_workers", "score_all", "workers_identity"]
 
 # Seconds between two looks at signals.
 TICK = 0.2
@@ -42,6 +46,12 @@ def model_name(model: Path | None) -> str:
     Raises: OSError.
     """
     return "in the box" if model is None else sha256(model.read_bytes()).hexdigest()
+
+
+def workers_identity(model: Model | Ensemble) -> dict[str, Any]:
+    """What workers must be, to give the answers that would be given here."""
+    here = describe(name_of(members_of(model)[0].network.backend))
+    return {name: value for name, value in here.items() if name != "host"}
 
 
 def model_to_workers(model: Path | None, backend: str) -> Callable[[Client, Sequence[str]], None]:

@@ -145,7 +145,7 @@ def _pictures(column: pa.Array) -> list[Encoded]:
 
 
 def _rows(batch: pa.RecordBatch, block: RowGroups, inputs: int) -> NDArray:
-    """(n, inputs), of a dtype that networks take."""
+    """(n, inputs): integers, float32 or float64."""
     columns = [batch.column(0)] if batch.num_columns == 1 else batch.columns
     if batch.num_columns == 1 and _is_any_list(columns[0].type):
         columns[0] = _flat(columns[0], block, inputs)
@@ -153,10 +153,7 @@ def _rows(batch: pa.RecordBatch, block: RowGroups, inputs: int) -> NDArray:
         raise DataError(f"{block.path} has rows without a value: fill them, or leave them out")
     arrays = [column.to_numpy(zero_copy_only=False) for column in columns]
     rows = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
-    if rows.dtype.kind in "iu":
-        pixels = rows.min() >= 0 and rows.max() <= 255
-        rows = rows.astype(np.uint8 if pixels else np.float64, copy=False)
-    elif rows.dtype == np.float16:
+    if rows.dtype == np.float16:
         rows = rows.astype(np.float32)
     return rows.reshape(batch.num_rows, inputs)
 

@@ -155,26 +155,35 @@ def _of_rows(rows: NDArray, recogniser: Recogniser, how: Scoring, answers: _Answ
     """Of rows of numbers; those that no network takes have a reason in place of an answer."""
     model = recogniser.data_model
     rows = rows.reshape(len(rows), *model.input_shape)
-    errors = {}
     unit_range = members_of(model)[0].network.scale != 1
     if how.invert and not unit_range:
         raise DataError("this model takes any numbers, of which --invert cannot say what is dark")
+    errors: dict[int, str] = {}
+    if rows.dtype != np.uint8:
+        rows, errors = _taken(rows, unit_range)
     if how.invert:
         rows = (255 if rows.dtype == np.uint8 else 1) - rows
-    if rows.dtype != np.uint8:
-        fits_n = _fitting(rows, unit_range)
-        if not fits_n.all():
-            why = "it holds numbers outside of 0..1" if unit_range else "it holds NaN"
-            errors = {int(n): why for n in np.flatnonzero(~fits_n)}
-            rows = np.where(fits_n.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0)
     answers.add(model.predict_proba(rows), model.threshold, errors)
 
 
-def _fitting(rows: NDArray, unit_range: bool) -> NDArray[np.bool_]:
-    """Which rows of floats a network takes."""
+def _taken(rows: NDArray, unit_range: bool) -> tuple[NDArray, dict[int, str]]:
+    """Numbers of a dtype that networks take, and why they do not take some rows, which are then 0.
+
+    unit_range : they take pixels, integers of 0..255 or floats of 0..1; else any finite numbers.
+    """
+    whole_numbers = rows.dtype.kind in "iu"
     flat = rows.reshape(len(rows), -1)
-    within = (flat >= 0) & (flat <= 1) if unit_range else np.isfinite(flat)
-    return np.asarray(within.all(axis=1))
+    highest = 255 if whole_numbers else 1
+    fits = (flat >= 0) & (flat <= highest) if unit_range else np.isfinite(flat)
+    fits_n = fits.all(axis=1)
+    errors = {}
+    if not fits_n.all():
+        why = f"it holds numbers outside of 0..{highest}" if unit_range else "it holds NaN"
+        errors = {int(n): why for n in np.flatnonzero(~fits_n)}
+        rows = np.where(fits_n.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0)
+    if whole_numbers:
+        rows = rows.astype(np.uint8 if unit_range else np.float64)
+    return rows, errors
 
 
 def _of_pictures(
