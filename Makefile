@@ -7,13 +7,24 @@ ifdef FMNIST_FAST_DATA
 export FMNIST_FAST_DATA := $(abspath $(FMNIST_FAST_DATA))
 endif
 
-.PHONY: train test checked races strict app lint types bench figures clean
+# Tests side by side; a file's tests share what they have set up.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
+
+.PHONY: train test deep checked races strict app lint types bench figures clean
 
 train: .venv/core
 	$(BIN)/fmnist-fast train $(ARGS)
 
 test: .venv/dev
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL) -m 'not slow and not alone'
+	$(BIN)/pytest -m 'alone and not slow'
+
+# What takes long: after a change to kernels, and before a release.
+deep: .venv/dev
+	$(BIN)/pytest -m slow
+	$(MAKE) checked CC=gcc
+	$(MAKE) races CC=gcc
+	$(MAKE) strict CC=clang
 
 # The kernel tests on kernels built with all checks and sanitizers; sees reads and writes out of
 # bounds that do not show in results. Python itself has no sanitizer, so its library comes first.
@@ -53,7 +64,7 @@ app: .venv/app
 bench: .venv/dev
 	$(BIN)/asv machine --yes --config benchmarks/asv.conf.json >/dev/null
 	$(BIN)/asv run --config benchmarks/asv.conf.json --quick --show-stderr \
-	  --environment existing:$(CURDIR)/$(BIN)/python
+	  --environment existing:$(CURDIR)/$(BIN)/python $(ARGS)
 
 # The measured tables of both READMEs and the picture.
 figures: .venv/dev
@@ -67,11 +78,13 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint kernels
 
-# mypy wants kernels/ where an installed package has it; compiled ones would tell it nothing.
+# mypy wants kernels/ where an installed package has it.
 types: .venv/dev
 	rm -rf build/types
-	CC=false FMNIST_FAST_REQUIRE_COMPILED= \
-	  $(BIN)/pip install --quiet --no-deps --target build/types .
+	mkdir -p build/types
+	cp -R fmnist_fast build/types/
+	cp -R kernels build/types/fmnist_fast/
+	rm -f build/types/fmnist_fast/kernels/*.so
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p fmnist_fast
 
 clean:
@@ -87,10 +100,11 @@ clean:
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-.venv/app: .venv/core
+.venv/app: .venv/python pyproject.toml setup.py
 	$(BIN)/pip install --quiet --editable '.[app]'
-	touch $@
+	touch .venv/core $@
 
-.venv/dev: .venv/core
+# In one go: to add to .venv/core would build the kernels a second time.
+.venv/dev: .venv/python pyproject.toml setup.py
 	$(BIN)/pip install --quiet --editable '.[dev]'
-	touch $@
+	touch .venv/core $@

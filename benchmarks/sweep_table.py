@@ -1,7 +1,7 @@
 """What a sweep costs beside its training, and what a second worker brings. Prints a table.
 
 python benchmarks/sweep_table.py                # what is promised: some minutes
-python benchmarks/sweep_table.py --rounds 1 --trials 8       # whether it runs
+python benchmarks/sweep_table.py --rounds 1 --trials 4 --late 60    # whether it runs
 python benchmarks/sweep_table.py --check        # exit code 1 if a promise is broken
 
 Five epochs of 784-128-64-10 a trial, points by chance, nothing pruned. The sweeps of one and of two
@@ -38,7 +38,7 @@ SPACE = Space(
 )
 
 # Trials whose beginnings are compared.
-EARLY, LATE, AROUND = 10, 1000, 20
+EARLY, AROUND = 10, 20
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def watch(ledger: Ledger) -> list[float]:
     return seconds
 
 
-def start_of_trials(plan: Plan, sampler: str, folder: Path) -> tuple[float, float]:
+def start_of_trials(plan: Plan, sampler: str, late: int, folder: Path) -> tuple[float, float]:
     """Median seconds until an early and a late trial has begun, of a study that is not trained."""
     study = folder / f"{sampler}.journal"
     plan = replace(plan, sampler=sampler, space=read_space())
@@ -97,10 +97,10 @@ def start_of_trials(plan: Plan, sampler: str, folder: Path) -> tuple[float, floa
         ledger.choose_with(make_sampler(sampler, plan.space, 0, 0), make_pruner("none"), space)
         seconds = watch(ledger)
         result = Result((0.9,), (0.9,), (0.3,), (5,), 1.0)
-        for _ in range(LATE + AROUND // 2):
+        for _ in range(late + AROUND // 2):
             ledger.complete(ledger.ask().number, result.value, result.to_dict())
     early = seconds[EARLY - AROUND // 2 : EARLY + AROUND // 2]
-    return median(early), median(seconds[LATE - AROUND // 2 :])
+    return median(early), median(seconds[late - AROUND // 2 :])
 
 
 def memory_of_workers() -> Iterator[tuple[float, float]]:
@@ -111,7 +111,7 @@ def memory_of_workers() -> Iterator[tuple[float, float]]:
             yield info.rss / 1e6, info.uss / 1e6
 
 
-def measured(trials: int, rounds: int) -> list[Promise]:
+def measured(trials: int, late: int, rounds: int) -> list[Promise]:
     dataset = load_dataset("fashion-mnist")
     plan = Plan(dataset, preset("standard"), SPACE, trials, "random", "none").checked()
     with ExitStack() as stack:
@@ -126,7 +126,7 @@ def measured(trials: int, rounds: int) -> list[Promise]:
             swept(replace(plan, trials=4), fleet, folder)
         turns = [[swept(plan, fleet, folder) for fleet in fleets] for _ in range(rounds)]
         memory = list(memory_of_workers())
-        starts = {s: start_of_trials(plan, s, folder) for s in ("random", "qmc")}
+        starts = {s: start_of_trials(plan, s, late, folder) for s in ("random", "qmc")}
     for one in chain(*turns):
         print(
             f"{one.workers} worker(s): {one.trials} trials in {one.seconds:.2f} s, "
@@ -155,9 +155,9 @@ def measured(trials: int, rounds: int) -> list[Promise]:
         ),
         *(
             Promise(
-                f"start of trial {LATE:,} for trial {EARLY}, {s}", late / early, "x", 1.5, False
+                f"start of trial {late:,} for trial {EARLY}, {s}", then / early, "x", 1.5, False
             )
-            for s, (early, late) in starts.items()
+            for s, (early, then) in starts.items()
         ),
     ]
 
@@ -165,10 +165,11 @@ def measured(trials: int, rounds: int) -> list[Promise]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--late", type=int, default=1000, help="the trial that starts late")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    promises = measured(arguments.trials, arguments.rounds)
+    promises = measured(arguments.trials, arguments.late, arguments.rounds)
     kept = show(promises, ("distributed", "optuna"), arguments.rounds)
     return int(arguments.check and not kept)
 

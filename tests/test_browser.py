@@ -279,6 +279,7 @@ def test_a_cell_of_the_matrix_leads_to_its_images(opened, photograph):
         photograph(page, f"explore-{name.split()[-1].lower()}")
 
 
+@pytest.mark.alone
 def test_twenty_people_at_once_get_their_own_answers(opened, address):
     recogniser, names = Recogniser(threads=1), list(SAMPLES)
     expected = []

@@ -288,8 +288,10 @@ COMMAND = [sys.executable, "-m", "fmnist_fast", "train"]
     ("preset", "least"),
     [
         (["--epochs", "60"], 20),
-        (["--preset", "best", "--epochs", "60"], 8),
-        (["--epochs", "60", "--teacher", "teacher.safetensors"], 8),
+        pytest.param(["--preset", "best", "--epochs", "60"], 8, marks=pytest.mark.slow),
+        pytest.param(
+            ["--epochs", "60", "--teacher", "teacher.safetensors"], 8, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(

@@ -658,6 +658,7 @@ def test_checksum_and_shapes_of_the_real_set(real_folder):
     assert np.bincount(dataset.y_test).tolist() == [1000] * 10
 
 
+@pytest.mark.alone
 def test_real_set_loads_in_an_instant_after_the_first_use(real_folder):
     load_dataset("fashion-mnist", real_folder)
     seconds = []

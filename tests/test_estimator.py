@@ -439,6 +439,7 @@ def test_a_schedule_runs_to_its_end(schedule, digits):
     assert model.n_iter_ == 25
 
 
+@pytest.mark.alone
 def test_a_time_budget_is_kept(digits):
     model = MLPClassifier((16,), random_state=0, time_budget=0.5, schedule="onecycle")
     start = time.perf_counter()
@@ -591,6 +592,7 @@ def test_lbfgs_refuses_what_it_would_ignore(option, digits):
         model.fit(*digits, **given)
 
 
+@pytest.mark.alone
 def test_lbfgs_keeps_a_time_budget(digits):
     start = time.perf_counter()
     MLPClassifier((100,), solver="lbfgs", time_budget=0.2, max_iter=100_000, tol=0).fit(*digits)

@@ -220,6 +220,7 @@ def test_a_run_by_the_clock_ends_in_time_at_an_annealed_rate(slower):
     assert rates.index(max(rates)) == pytest.approx(2500, abs=60)
 
 
+@pytest.mark.alone
 def test_a_budget_is_for_teachers_and_student_together(small_dataset):
     """Also where the teachers have more time than their epochs would take."""
 
@@ -256,6 +257,7 @@ def test_time_that_is_over_before_it_begins_still_trains_a_step(small_dataset):
     assert result.model.predict(small_dataset.x_test).shape == (200,)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("seconds", [0.7, 1.5])
 def test_a_command_with_a_budget_ends_in_time(small_npz, tmp_path, seconds):
     """The whole process; the best of three, since a machine has other things to do."""
