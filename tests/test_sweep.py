@@ -336,6 +336,16 @@ def test_a_scheduler_that_goes_away_is_an_error_and_the_study_is_whole(
     assert swept(plan, fleet, study) == whole
 
 
+def test_what_comes_after_it_has_all_cores_again(small_dataset, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    plan, before = plan_of(small_dataset), dict(os.environ)
+    with open_fleet(None, 1, plan.workers_identity(), data_to_workers(small_dataset)) as fleet:
+        fleet.look(now=True)
+        assert fleet.slots == 1
+    assert dict(os.environ) == before
+
+
 def test_no_scheduler_there(small_dataset, monkeypatch):
     monkeypatch.setattr("fmnist_fast.cluster.fleet.ANSWER_SECONDS", 0.5)
     with (

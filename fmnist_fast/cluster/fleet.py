@@ -6,6 +6,7 @@ was looked at, and one that differs does nothing at all.
 """
 
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -171,6 +172,7 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
     what becomes of their work.
     """
     with (
+        _environment_kept(),
         tempfile.TemporaryDirectory(prefix="fmnist-fast-") as folder,
         LocalCluster(
             n_workers=workers,
@@ -186,6 +188,20 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
         ) as cluster,
     ):
         yield cluster
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """What Dask sets for its processes, it sets here: one thread, that all training after it would
+    have too.
+    """
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if name not in before]:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _fleet(fleet: Fleet) -> Iterator[Fleet]:
