@@ -159,7 +159,11 @@ def test_every_truncation_is_refused(saved):
             load_model(saved)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_any_damage_is_refused_or_harmless(saved, model, data):
     content = bytearray(model.to_bytes())
