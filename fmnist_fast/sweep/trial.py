@@ -77,13 +77,15 @@ def run_trial(
     """Train all networks of a trial, one after the other, on one thread.
 
     should_stop : asked some ten times a second. report : told (rung, metric) of the first network,
-    rungs 1..RUNGS.
+    rungs 1..RUNGS; not the last of them if no network follows, since nothing would be saved.
     Raises: Diverged; UserError if such a network cannot be; StopRequested.
     """
     start = perf_counter()
     judged: list[Epoch] = []
+    folds = max(task.folds, 1)
+    rungs = _Rungs(task, report, RUNGS if len(task.seeds) * folds > 1 else RUNGS - 1)
     for seed in task.seeds:
-        for fold in range(max(task.folds, 1)):
+        for fold in range(folds):
             recipe = replace(task.recipe, seed=seed)
             if task.folds:
                 recipe = replace(recipe, validation=len(dataset.x_train) // task.folds)
@@ -91,7 +93,7 @@ def run_trial(
                 *(dataset, resolved(recipe, dataset), task.backend, 1, None),
                 fold=(fold, task.folds) if task.folds else None,
             )
-            callbacks = [] if judged else [_Rungs(task, report)]
+            callbacks = [] if judged else [rungs]
             run.train(Progress(), should_stop, callbacks)
             assert run.best
             judged.append(run.history[run.best[0] - 1])
@@ -105,15 +107,15 @@ def run_trial(
 
 
 class _Rungs:
-    """Reports the metric at the first epoch of every rung."""
+    """Reports the metric at the first epoch of every rung up to the last that is asked for."""
 
-    def __init__(self, task: Task, report: Callable[[int, float], object]) -> None:
-        self._task, self._report = task, report
+    def __init__(self, task: Task, report: Callable[[int, float], object], last: int) -> None:
+        self._task, self._report, self._last = task, report, last
         self._rung = 0
 
     def __call__(self, state: EpochState) -> None:
         rung = RUNGS * state.record.epoch // state.recipe.epochs
-        if rung > self._rung:
+        if self._rung < rung <= self._last:
             self._rung = rung
             self._report(rung, _metric(state.record, self._task.metric))
 
