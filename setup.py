@@ -100,12 +100,9 @@ EXTENSIONS = [
     extension("compiled"),
 ]
 
-# Sanitized objects stay apart, or else the next ordinary build would take them for its own.
-OPTIONS = (
-    {"build": {"build_base": f"build/checked-{os.environ['FMNIST_FAST_CHECKED']}"}}
-    if CHECKED
-    else {}
-)
+OPTIONS: dict = {"build_ext": {"parallel": os.cpu_count()}}
+if CHECKED:  # objects that stay apart, or else the next ordinary build would take them for its own
+    OPTIONS["build"] = {"build_base": f"build/checked-{os.environ['FMNIST_FAST_CHECKED']}"}
 
 WINDOWS = sys.platform == "win32"
 
