@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -19,7 +20,8 @@ from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
 # -ffp-contract=off: every fused multiply-add is written out, so that no compiler moves a bit.
-FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-Wall", "-Wextra"]
+FLAGS = ["-O3", "-std=c11", "-ffp-contract=off"]
+WARNINGS = ["-Wall", "-Wextra"]  # not for what Cython writes
 SANITIZERS = {
     "": [],
     "memory": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
@@ -28,6 +30,8 @@ SANITIZERS = {
 if SANITIZERS is None:
     sys.exit("FMNIST_FAST_CHECKED is neither memory nor threads")
 CHECKED = bool(SANITIZERS)
+# Python asks for what debuggers read, which takes a third of the time and most of the room.
+FLAGS.append("-g" if CHECKED else "-g0")
 # Not overflowcheck: it takes the shifts of masks for overflows. The sanitizer checks signed ones.
 CHECKS = ("boundscheck", "wraparound", "initializedcheck", "nonecheck")
 DIRECTIVES = dict.fromkeys(CHECKS, CHECKED) | {"cdivision": not CHECKED}
@@ -51,7 +55,7 @@ def library(source: str, flags: list[str]) -> tuple[str, dict]:
     build = {
         "sources": [f"kernels/simd/{source}.c"],
         "obj_deps": {"": [*HEADERS, *INCLUDED]},
-        "cflags": [*FLAGS, *flags, *SANITIZERS],
+        "cflags": [*FLAGS, *WARNINGS, *flags, *SANITIZERS],
     }
     return f"fmnist_{source}", build
 
@@ -61,6 +65,14 @@ LIBRARIES = [
     for suffix in ("", "_double")
     for name, flags in {"find": ["-DBUILT_FOR_X86"] if X86 else [], **INSTRUCTION_SETS}.items()
 ]
+
+
+class SideBySide(build_clib):
+    """The libraries side by side, as build_ext can build the extensions."""
+
+    def build_libraries(self, libraries: list) -> None:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda one: build_clib.build_libraries(self, [one]), libraries))
 
 
 def optional(command: type) -> type:
@@ -84,7 +96,7 @@ def extension(name: str, **more: list) -> Extension:
         f"fmnist_fast.kernels.{name}",
         [f"kernels/{name}.pyx"],
         include_dirs=["kernels"],
-        extra_compile_args=["-O3", "-std=c11", "-ffp-contract=off", *SANITIZERS],
+        extra_compile_args=[*FLAGS, *SANITIZERS],
         extra_link_args=["-pthread", *SANITIZERS],
         **more,
     )
@@ -110,5 +122,5 @@ setup(
     libraries=[] if WINDOWS else LIBRARIES,
     ext_modules=[] if WINDOWS else EXTENSIONS,
     options=OPTIONS,
-    cmdclass={"build_clib": optional(build_clib), "build_ext": optional(build_ext)},
+    cmdclass={"build_clib": optional(SideBySide), "build_ext": optional(build_ext)},
 )
