@@ -1,6 +1,6 @@
 """The app in a real browser: what a person does on each page, and what the page looks like then.
 
-FMNIST_FAST_SCREENSHOTS names a folder to keep the pictures in.
+FMNIST_FAST_SCREENSHOTS names a folder for pictures of the pages, to be looked at.
 """
 
 import io
@@ -115,17 +115,17 @@ def opened(chromium, address):
 
 
 @pytest.fixture
-def photograph(tmp_path):
-    """Takes a page as it is, in both themes and on a telephone, where nothing may be cut off."""
-    folder = Path(os.environ.get("FMNIST_FAST_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
+def photograph():
+    """Sees a page as it is, wide and on a telephone, where nothing may be cut off. Takes pictures,
+    also of the dark theme, if somebody asked for them."""
+    folder = os.environ.get("FMNIST_FAST_SCREENSHOTS")
+    looks = [("phone", "light", PHONE), ("light", "light", WIDE)]
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        looks.insert(0, ("dark", "dark", WIDE))
 
     def take(page, name):
-        for look, scheme, width in (
-            ("dark", "dark", WIDE),
-            ("phone", "light", PHONE),
-            ("light", "light", WIDE),
-        ):
+        for look, scheme, width in looks:
             page.set_viewport_size({"width": width, "height": 900})
             if look != "light":
                 page.emulate_media(color_scheme=scheme)
@@ -136,10 +136,11 @@ def photograph(tmp_path):
             main = page.get_by_test_id("stMain")
             assert main.evaluate("main => main.scrollWidth - main.clientWidth") <= 0, look
             assert page.evaluate("document.documentElement.scrollWidth") <= width, look
-            height = main.evaluate("main => main.scrollHeight")
-            page.set_viewport_size({"width": width, "height": max(600, height)})
-            page.wait_for_timeout(250)  # charts follow the width
-            page.screenshot(path=folder / f"{name}-{look}.png")
+            if folder:
+                height = main.evaluate("main => main.scrollHeight")
+                page.set_viewport_size({"width": width, "height": max(600, height)})
+                page.wait_for_timeout(250)  # charts follow the width
+                page.screenshot(path=Path(folder) / f"{name}-{look}.png")
         page.set_viewport_size({"width": WIDE, "height": 900})
 
     return take
