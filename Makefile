@@ -7,7 +7,8 @@ ifdef FMNIST_FAST_DATA
 export FMNIST_FAST_DATA := $(abspath $(FMNIST_FAST_DATA))
 endif
 
-# Tests side by side; a file's tests share what they have set up.
+# Tests side by side; a file's tests share what they have set up. Threads of OpenBLAS that have
+# nothing to do sleep at once, and do not keep a core from the tests beside.
 PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: train test deep checked races strict app lint types bench figures clean
@@ -16,12 +17,14 @@ train: .venv/core
 	$(BIN)/fmnist-fast train $(ARGS)
 
 test: .venv/dev
-	$(BIN)/pytest $(PARALLEL) -m 'not slow and not alone'
+	OPENBLAS_THREAD_TIMEOUT=10 $(BIN)/pytest $(PARALLEL) -m 'not slow and not alone'
 	$(BIN)/pytest -m 'alone and not slow'
 
 # What takes long: after a change to kernels, and before a release.
 deep: .venv/dev
 	$(BIN)/pytest -m slow
+	$(BIN)/python benchmarks/plain_loop.py --rounds 1
+	$(BIN)/python benchmarks/speed_table.py --quick
 	$(MAKE) checked CC=gcc
 	$(MAKE) races CC=gcc
 	$(MAKE) strict CC=clang
