@@ -226,8 +226,10 @@ def _configured() -> Any:
     return dask.config.set(
         {
             "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
-            # Dask's own looks at what runs, 100 times a second, and at the machine, twice.
+            # Dask's own looks at what runs, 100 times a second, at whether its loops still turn, 50
+            # times, and at the machine, twice.
             "distributed.worker.profile.enabled": False,
+            "distributed.admin.tick.interval": "1s",
             "distributed.admin.system-monitor.interval": "5s",
         }
     )

@@ -122,7 +122,12 @@ def _writer(temporary: Path, path: Path, schema: pa.Schema) -> Iterator[Callable
         writer = pa.csv.CSVWriter(temporary, schema)
     else:
         # The schema of Arrow would have readers take names for numbers of names.
-        texts = ["path", "name", "error"]
-        writer = pq.ParquetWriter(temporary, schema, store_schema=False, use_dictionary=texts)
+        writer = pq.ParquetWriter(
+            temporary,
+            schema,
+            store_schema=False,
+            use_dictionary=["path", "label", "name", "error"],
+            column_encoding={"row": "DELTA_BINARY_PACKED"},
+        )
     with writer:
         yield writer.write_table
