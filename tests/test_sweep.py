@@ -1,5 +1,6 @@
 """Sweeps on real Dask clusters: nothing is lost, nothing is done twice, the bits are the same."""
 
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from clusters import dask_scheduler, dask_worker, wait_for_workers
+from rich.console import Console
 
 pytest.importorskip("optuna", reason="Optuna is not installed")
 pytest.importorskip("distributed", reason="Dask is not installed")
@@ -24,11 +26,12 @@ from fmnist_fast.cluster.fleet import open_fleet
 from fmnist_fast.cluster.worker import arrays_of
 from fmnist_fast.errors import ClusterError, SweepError
 from fmnist_fast.recipe import Recipe
-from fmnist_fast.sweep.driver import Ending, Plan, View, data_to_workers, run_sweep
-from fmnist_fast.sweep.ledger import open_ledger
+from fmnist_fast.sweep.driver import Ending, Plan, Status, View, data_to_workers, run_sweep
+from fmnist_fast.sweep.ledger import Counts, open_ledger
 from fmnist_fast.sweep.results import best_trials, importances
 from fmnist_fast.sweep.space import Choices, Range, Space
-from fmnist_fast.sweep.trial import RUNGS, run_trial
+from fmnist_fast.sweep.trial import RUNGS, Result, run_trial
+from fmnist_fast.sweep.view import FinalProgress, SweepView
 
 SPACE = Space(
     {"hidden": Choices(((8,), (16, 8))), "lr": Range(1e-3, 1e-2, log=True)}, {"epochs": 2}
@@ -544,6 +547,37 @@ def test_what_the_command_shows(small_npz, tmp_path, monkeypatch, capsys):
     assert re.search(r"saved model.safetensors: trial \d+, trained again on all 600 training", out)
     assert "the same again: fmnist-fast train --preset standard --dataset" in out
     assert err == ""
+
+
+def seen(show):
+    """The lines of a terminal of 90 columns."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=90)
+    show(console)
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", console.file.getvalue())
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def test_what_a_terminal_shows_while_it_goes_on():
+    best = 7, {"lr": 0.00125}, Result((0.9123,), (0.9123,), (0.3,), (2,), 1.5)
+    status = Status(50, Counts(10, 15, 1), 2, 2, 2, 26, 60.0, best, until_deadline=30.0)
+
+    def show(console):
+        with SweepView(console, "validation_accuracy") as view:
+            view.update(status)
+
+    bar, how_far, best_line = seen(show)[-3:]
+    assert bar == "━" * 60 + "╺" + "━" * 29  # two thirds of the time, if half of the trials
+    assert how_far == "26 of 50 trials, 15 pruned, 1 failed, 26.0 a minute, 0:30 left, 2 workers"
+    assert best_line == "best: trial 7, 91.23 %: lr 0.00125"
+
+
+def test_what_a_terminal_shows_while_the_best_are_trained():
+    def show(console):
+        with FinalProgress(console, "model 2 of 5") as progress:
+            progress.begin(None, Recipe(epochs=10), None)
+            progress.steps(4, 1, 2)
+
+    assert seen(show)[-1] == "model 2 of 5: epoch 4 of 10"
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,10 @@ class Ending(Enum):
 
 @dataclass
 class Status:
-    """How a sweep is going. begun : trials that ended since this process began, in `seconds`."""
+    """How a sweep is going. ended_here : trials that ended since this process began, in `seconds`.
+
+    until_deadline : seconds that it may go on, at most.
+    """
 
     trials: int
     counts: Counts
@@ -111,6 +114,7 @@ class Status:
     seconds: float = 0.0
     best: tuple[int, dict[str, Any], Result] | None = None
     refused: dict[str, str] = field(default_factory=dict)
+    until_deadline: float = float("inf")
 
     @property
     def per_minute(self) -> float | None:
@@ -119,9 +123,16 @@ class Status:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until all trials are done, at the speed so far."""
+        """Until all trials are done, at the speed so far, or the time is over."""
         left, speed = self.trials - self.counts.ended, self.per_minute
-        return 60 * left / speed if speed else None
+        seconds = min(60 * left / speed if speed else float("inf"), self.until_deadline)
+        return seconds if seconds < float("inf") else None
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, 0..1: of the trials or of the time, whichever ends it."""
+        in_time = self.seconds / max(self.seconds + self.until_deadline, 1e-9)
+        return max(self.counts.ended / self.trials, in_time)
 
 
 class View:
@@ -224,7 +235,7 @@ class _Driver:
                     self._done(event.number, event.result)
                 else:
                     self._at_rung(*event)
-            self.view.update(self._status())
+            self.view.update(self._status(deadline))
         return Ending.DONE
 
     def close(self) -> None:
@@ -272,7 +283,8 @@ class _Driver:
         changed = {name: getattr(self.counts, name) + n for name, n in more.items()}
         self.counts = replace(self.counts, **changed)
 
-    def _status(self) -> Status:
+    def _status(self, deadline: float) -> Status:
+        now = monotonic()
         return Status(
             self.plan.trials,
             self.counts,
@@ -280,7 +292,8 @@ class _Driver:
             len(self.fleet.threads),
             self.fleet.slots,
             self.ended_here,
-            monotonic() - self.begin,
+            now - self.begin,
             self.best,
             self.fleet.refused,
+            max(0.0, deadline - now),
         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, NewLine
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -67,9 +67,13 @@ class SweepView(View):
         self._console.print(line, soft_wrap=True)
 
     def _lines(self, status: Status) -> Group:
-        bar = ProgressBar(total=status.trials, completed=status.counts.ended)
-        lines = [progress_line(status), best_line(status, self._metric)]
-        return Group(bar, *map(Text, lines))
+        lines = progress_line(status), best_line(status, self._metric)
+        return _under_bar(status.share, *lines)
+
+
+def _under_bar(share: float, *lines: str) -> Group:
+    """A bar, which does not end its line by itself, and lines below."""
+    return Group(ProgressBar(total=1, completed=share), NewLine(), *map(Text, lines))
 
 
 def progress_line(status: Status) -> str:
@@ -170,6 +174,6 @@ class FinalProgress(Progress):
 
     def steps(self, epoch: int, done: int, total: int) -> None:
         if self._terminal:
-            bar = ProgressBar(total=self._epochs * total, completed=(epoch - 1) * total + done)
-            text = Text(f"{self._what}: epoch {epoch} of {self._epochs}")
-            self._live.update(Group(bar, text), refresh=True)
+            share = (epoch - 1 + done / total) / self._epochs
+            line = f"{self._what}: epoch {epoch} of {self._epochs}"
+            self._live.update(_under_bar(share, line), refresh=True)
