@@ -23,8 +23,6 @@ test: .venv/dev
 # What takes long: after a change to kernels, and before a release.
 deep: .venv/dev
 	$(BIN)/pytest -m slow
-	$(BIN)/python benchmarks/plain_loop.py --rounds 1
-	$(BIN)/python benchmarks/speed_table.py --quick
 	$(MAKE) checked CC=gcc
 	$(MAKE) races CC=gcc
 	$(MAKE) strict CC=clang
