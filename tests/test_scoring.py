@@ -448,6 +448,24 @@ def test_ctrl_c_keeps_what_was_scored(images, tmp_path):
     assert not (tmp_path / "a.csv").exists()
 
 
+def test_ctrl_c_while_there_is_nothing_yet_ends_it_at_once(tmp_path, monkeypatch, capsys):
+    """Names of millions of files take their time."""
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("a.png\n" * 100)
+    listed = []
+
+    def interrupted(block):
+        listed.append(block)
+        signal.raise_signal(signal.SIGINT)
+        return len(block.paths)
+
+    monkeypatch.setattr("fmnist_fast.scoring.partial.number_of_rows", interrupted)
+    assert main(["predict", "--list", "list.txt", "--out", "a.csv"]) == 130
+    assert len(listed) == 1
+    assert "stopped" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["list.txt"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -93,9 +93,9 @@ def score_into(asked: ManyInputs) -> int:
     blocks = blocks_of(asked.inputs(), model.input_shape, asked.field)
     view = _Bar(console_of(stderr=True), asked.quiet)
     with (
-        stoppable() as stop,
         view,
         open_partial(partial_path(out), identity, blocks, force=asked.force) as partial,
+        stoppable() as stop,  # before, there is nothing yet to put in order
     ):
         before = partial.done
         view.begin(partial)
