@@ -67,6 +67,7 @@ def test_ranges_choices_and_fixed_values(tmp_path):
         ("lr = { low = 'a', high = 1 }", "lr: 'a' is not a number"),
         ("lr = { low = nan, high = 1 }", "lr: nan is not a number"),
         ("lr = true\nl2 = {low = 0, high = 1}", "lr: True is not a number"),
+        ("lr = [0.001, 0.01]", "lr: give {low = .., high = ..}"),
         ("epochs = { low = 1.5, high = 3 }", "epochs: 1.5 is not a whole number"),
         ("batch_size = { choices = [] }", "batch_size: choices must be a list"),
         ("batch_size = { choices = [32, 32] }", "batch_size: a choice stands there twice"),

@@ -410,8 +410,8 @@ def test_a_last_line_without_its_end_is_taken_away(small_dataset, fleet, uninter
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("text", "exists and is no journal of Optuna's"),
-        ("folder", "is not a file"),
+        ("text", "text exists and is no journal of Optuna's: name another"),
+        ("folder", "folder is not a file: name another"),
         ("missing/s.journal", "does not exist: create it"),
         ("foreign.journal", "is no sweep of fmnist-fast"),
     ],

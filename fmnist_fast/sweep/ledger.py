@@ -237,6 +237,8 @@ def _storage(address: str) -> BaseStorage:
         # Optuna's own lock is a file that a kill leaves behind, and costs 30 s then.
         Path(f"{address}.lock").unlink(missing_ok=True)
         return JournalStorage(JournalFileBackend(address))
+    except SweepError:
+        raise
     except (OSError, ValueError, KeyError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise SweepError(
@@ -251,7 +253,7 @@ def _mend_journal(path: Path) -> None:
     if not path.exists():
         return
     if not path.is_file():
-        raise SweepError(f"study {path} is not a file: name one, or a new one")
+        raise SweepError(f"study {path} is not a file: name another, or a new one")
     with open(path, "r+b") as file:
         content = file.read()
         if content[:1] not in (b"", b"{"):

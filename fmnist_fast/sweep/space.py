@@ -20,6 +20,9 @@ _NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing", "dropout")
 _CHOSEN = ("hidden", "schedule", "flips")
 _FIELDS = (*_WHOLE, *_NUMBERS, *_CHOSEN)
 
+# What is to be given of a field.
+_GIVE = "{}: give {{low = .., high = ..}} with log or step, or {{choices = [..]}}"
+
 # Why others are not among them.
 _OTHERS = {
     "seed": "give --seed, and --seeds for several a trial",
@@ -122,6 +125,8 @@ def read_space(path: Path | None = None) -> Space:
             value = entries[field]
             if isinstance(value, dict):
                 searched[field] = _part(field, value)
+            elif isinstance(value, list) and field != "hidden":
+                raise ArgumentError(_GIVE.format(field))
             else:
                 fixed[field] = _value(field, value)
         if not searched:
@@ -144,9 +149,7 @@ def _part(field: str, entries: Mapping[str, Any]) -> Part:
         return _choices(field, entries["choices"])
     strange = entries.keys() - {"low", "high", "log", "step"}
     if strange or not {"low", "high"} <= entries.keys():
-        raise ArgumentError(
-            f"{field}: give {{low = .., high = ..}} with log or step, or {{choices = [..]}}"
-        )
+        raise ArgumentError(_GIVE.format(field))
     if field in _CHOSEN:
         raise ArgumentError(f"{field} has no range: give {{choices = [..]}}")
     return _range(field, entries)
