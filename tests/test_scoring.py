@@ -245,6 +245,41 @@ def test_whole_numbers_that_are_no_pixels_cost_no_other_row_its_answer(images, f
     ]
 
 
+@pytest.mark.parametrize(
+    "flaw", ["no list", "short", "long", "gap", "ragged", "missing", "nothing else"]
+)
+def test_rows_of_a_table_that_lack_numbers_have_a_reason(flaw, images, model, fleet, tmp_path):
+    x, path = images[:20], tmp_path / "x.parquet"
+    flat, absent = x.reshape(20, 784).tolist(), [3, 7]
+    match flaw:
+        case "no list":
+            flat[3] = flat[7] = None
+        case "short":
+            flat[3], flat[7] = flat[3][:783], []
+        case "long":  # as many numbers as all rows have
+            flat[3], flat[7] = flat[3][:700], flat[7] + [0] * 84
+        case "gap":
+            flat[3][0] = flat[7][783] = None
+        case "ragged":
+            flat = x.tolist()
+            flat[3][5], flat[7] = flat[3][5][:27], flat[7][:27]
+        case "nothing else":
+            flat, absent = [None] * 20, list(range(20))
+    if flaw == "missing":
+        columns = {f"pixel{i}": x[:, i // 28, i % 28].tolist() for i in range(784)}
+        columns["pixel0"][3] = columns["pixel9"][7] = columns["pixel783"][7] = None
+        table(path, **{name: pa.array(column, pa.int64()) for name, column in columns.items()})
+    else:
+        kind = pa.list_(pa.list_(pa.uint8())) if flaw == "ragged" else pa.list_(pa.uint8())
+        table(path, image=pa.array(flat, kind))
+    found = scored([str(path)], fleet, tmp_path)
+    whys = dict.fromkeys(absent, "it has not 784 numbers")
+    assert {n: why for n, why in enumerate(found["error"].to_pylist()) if why} == whys
+    expected = model.predict(x).tolist()
+    labels = [None if n in absent else label for n, label in enumerate(expected)]
+    assert found["label"].to_pylist() == labels
+
+
 def test_pictures_that_cannot_be_read_have_a_reason(images, fleet, tmp_path):
     write("folder", tmp_path / "f", images[:3])
     (tmp_path / "f" / "0001.png").write_bytes(b"no picture")

@@ -240,7 +240,9 @@ class _Result:
         if as_json:
             click.echo(json.dumps(asdict(self)))
             return
-        click.echo(
-            f"saved {self.out}: {self.rows:,} answers in {self.seconds:.1f} s"
-            + f"; {self.failed:,} inputs have none: column error says why" * bool(self.failed)
+        line = (
+            f"saved {self.out}: {self.rows:,} row{'s' * (self.rows != 1)} in {self.seconds:.1f} s"
         )
+        if self.failed:
+            line += f", {self.failed:,} without an answer: column error says why"
+        click.echo(line)

@@ -16,6 +16,7 @@ __all__ = [
     "Block",
     "Chunk",
     "Encoded",
+    "FlawedRows",
     "PictureFiles",
     "RowGroups",
     "Stamp",
@@ -95,8 +96,16 @@ class Encoded:
     why_not: str = ""
 
 
+@dataclass(frozen=True)
+class FlawedRows:
+    """Rows of numbers (n, ...), and why some are none, by row; those are 0."""
+
+    rows: NDArray
+    why_not: dict[int, str]
+
+
 # Some of what is in a block: rows of numbers (n, ...), or pictures.
-Chunk: TypeAlias = "NDArray | list[Encoded]"
+Chunk: TypeAlias = "NDArray | FlawedRows | list[Encoded]"
 
 
 def number_of_rows(block: Block) -> int:

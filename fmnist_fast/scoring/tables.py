@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .blocks import Chunk, Encoded, RowGroups, check_stamp, stamp_of
+from .blocks import Chunk, Encoded, FlawedRows, RowGroups, check_stamp, stamp_of
 
 __all__ = ["blocks_of_table", "read_groups"]
 
@@ -63,7 +63,7 @@ def read_groups(block: RowGroups, path: str, inputs: int) -> Iterator[Chunk]:
                 columns=columns,
                 use_threads=False,
             ):
-                yield _pictures(batch.column(0)) if of_pictures else _rows(batch, block, inputs)
+                yield _pictures(batch.column(0)) if of_pictures else _rows(batch, inputs)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{block.path} is damaged: {_line(error)}") from error
 
@@ -144,13 +144,30 @@ def _pictures(column: pa.Array) -> list[Encoded]:
     ]
 
 
-def _rows(batch: pa.RecordBatch, block: RowGroups, inputs: int) -> NDArray:
-    """(n, inputs): integers, float32 or float64."""
-    columns = [batch.column(0)] if batch.num_columns == 1 else batch.columns
-    if batch.num_columns == 1 and _is_any_list(columns[0].type):
-        columns[0] = _flat(columns[0], block, inputs)
-    if any(column.null_count for column in columns):
-        raise DataError(f"{block.path} has rows without a value: fill them, or leave them out")
+def _rows(batch: pa.RecordBatch, inputs: int) -> NDArray | FlawedRows:
+    """(n, inputs): integers, float32 or float64. A row without them costs no other its answer."""
+    rows = _numbers(batch, inputs)
+    if rows is not None:
+        return rows
+    present = np.flatnonzero(~np.any([column.is_null() for column in batch.columns], axis=0))
+    rows = _numbers(batch.take(pa.array(present)), inputs)
+    if rows is None:  # since lists are too short, too long, or have gaps
+        each = [_numbers(batch.slice(n, 1), inputs) for n in present]
+        whole = [row for row in each if row is not None]
+        present = present[[row is not None for row in each]]
+        rows = np.concatenate(whole) if whole else np.zeros((0, inputs), np.uint8)
+    all_rows = np.zeros((batch.num_rows, inputs), rows.dtype)
+    all_rows[present] = rows
+    absent = np.setdiff1d(np.arange(batch.num_rows), present)
+    return FlawedRows(all_rows, dict.fromkeys(absent.tolist(), f"it has not {inputs} numbers"))
+
+
+def _numbers(batch: pa.RecordBatch, inputs: int) -> NDArray | None:
+    """(n, inputs), or None if a number is missing, or there are too many."""
+    columns = [_flat(column) for column in batch.columns]
+    whole = batch.num_rows * inputs // len(columns)
+    if any(c.null_count or _is_any_list(c.type) or len(c) != whole for c in columns):
+        return None
     arrays = [column.to_numpy(zero_copy_only=False) for column in columns]
     rows = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
     if rows.dtype == np.float16:
@@ -158,14 +175,11 @@ def _rows(batch: pa.RecordBatch, block: RowGroups, inputs: int) -> NDArray:
     return rows.reshape(batch.num_rows, inputs)
 
 
-def _flat(column: pa.Array, block: RowGroups, inputs: int) -> pa.Array:
-    """The numbers of all lists, one after the other."""
-    wanted = len(column) * inputs
+def _flat(column: pa.Array) -> pa.Array:
+    """The numbers of all lists, one after the other; of no list that another is longer than."""
     while _is_any_list(column.type):
         lengths = pc.list_value_length(column)
         if column.null_count or pc.min(lengths) != pc.max(lengths):
             break
         column = column.flatten()
-    if _is_any_list(column.type) or len(column) != wanted:
-        raise DataError(f"{block.path}: not every row has a list of {inputs} numbers")
     return column

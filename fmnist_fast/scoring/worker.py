@@ -15,7 +15,7 @@ from ..ensemble import members_of
 from ..errors import DataError, UserError
 from ..images import read_picture
 from ..recognise import Recogniser
-from .blocks import Block, Chunk, Encoded
+from .blocks import Block, Chunk, Encoded, FlawedRows
 from .reading import read
 
 __all__ = ["Absent", "Scored", "Scoring", "Trouble", "keep_model", "score"]
@@ -90,8 +90,10 @@ def score(block: Block, chunks: Sequence[Chunk] | None, how: Scoring) -> Scored 
         for chunk in read(block, how.root, width * height) if chunks is None else chunks:
             if isinstance(chunk, list):
                 _of_pictures(chunk, recogniser, how, answers)
+            elif isinstance(chunk, FlawedRows):
+                _of_rows(chunk.rows, recogniser, how, answers, chunk.why_not)
             else:
-                _of_rows(chunk, recogniser, how, answers)
+                _of_rows(chunk, recogniser, how, answers, {})
     except OSError as error:
         return Absent() if chunks is None else Trouble(f"{error.filename}: {error.strerror}")
     except DataError as error:
@@ -151,8 +153,16 @@ def _floats(numbers: NDArray, absent: NDArray) -> pa.Array:
     return pa.array(np.ascontiguousarray(numbers, np.float32), mask=absent)
 
 
-def _of_rows(rows: NDArray, recogniser: Recogniser, how: Scoring, answers: _Answers) -> None:
-    """Of rows of numbers; those that no network takes have a reason in place of an answer."""
+def _of_rows(
+    rows: NDArray,
+    recogniser: Recogniser,
+    how: Scoring,
+    answers: _Answers,
+    why_not: Mapping[int, str],
+) -> None:
+    """Of rows of numbers; those that are none, or no network takes, have a reason in place of an
+    answer.
+    """
     model = recogniser.data_model
     rows = rows.reshape(len(rows), *model.input_shape)
     unit_range = members_of(model)[0].network.scale != 1
@@ -163,7 +173,7 @@ def _of_rows(rows: NDArray, recogniser: Recogniser, how: Scoring, answers: _Answ
         rows, errors = _taken(rows, unit_range)
     if how.invert:
         rows = (255 if rows.dtype == np.uint8 else 1) - rows
-    answers.add(model.predict_proba(rows), model.threshold, errors)
+    answers.add(model.predict_proba(rows), model.threshold, errors | dict(why_not))
 
 
 def _taken(rows: NDArray, unit_range: bool) -> tuple[NDArray, dict[int, str]]:
