@@ -113,6 +113,12 @@ def idx(pixels):
     return struct.pack(">4B3I", 0, 0, 8, 3, *pixels.shape) + pixels.tobytes()
 
 
+def npy(pixels):
+    content = io.BytesIO()
+    np.save(content, pixels)
+    return content.getvalue()
+
+
 def table(path, **columns):
     pq.write_table(pa.table(columns), path, row_group_size=120)
 
@@ -356,6 +362,7 @@ def test_a_file_that_changes_meanwhile_ends_it(images, fleet, tmp_path):
         (lambda path, x: path.write_bytes(idx(x[:, :9])), "has rows of shape (9, 28)"),
         (lambda path, x: np.save(path.open("wb"), x.astype(np.int16)), "has dtype int16"),
         (lambda path, x: np.save(path.open("wb"), np.array([{}])), "Python objects"),
+        (lambda path, x: path.write_bytes(npy(x)[:-1]), "its header promises"),
         (lambda path, x: np.savez(path.open("wb"), a=x, b=x), "several, a, b: name it with"),
         (lambda path, x: np.savez(path.open("wb"), a=x[:, 1:]), "none of a"),
         (lambda path, x: table(path, a=[1, 2]), "it has 1 of numbers"),

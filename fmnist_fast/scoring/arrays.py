@@ -43,7 +43,10 @@ def find_array(
             return _checked(_idx(path, shown), input_shape)
         if kind == "npy":
             with open(path, "rb") as file:
-                return _checked(_npy(file, path, shown), input_shape)
+                found = _npy(file, path, shown)
+            if found.stamp.size < _end(found):
+                raise _misses(found)
+            return _checked(found, input_shape)
         return _npz(path, shown, input_shape, field)
 
 
@@ -70,12 +73,21 @@ def _idx(path: Path, shown: str) -> ArrayRows:
         found = ArrayRows(
             shown, stamp_of(str(path)), 0, rows, tuple(shape), "|u1", file.tell(), packed
         )
-    promised = found.offset + rows * found.row_bytes
-    if not packed and found.stamp.size != promised:
-        raise DataError(
-            f"{shown} is damaged: its header promises {promised} bytes, it has {found.stamp.size}"
-        )
+    if not packed and found.stamp.size != _end(found):
+        raise _misses(found)
     return found
+
+
+def _end(array: ArrayRows) -> int:
+    """Where its last byte is followed by another array, or by nothing."""
+    return array.offset + array.rows * array.row_bytes
+
+
+def _misses(array: ArrayRows) -> DataError:
+    return DataError(
+        f"{array.path} is damaged: its header promises {_end(array)} bytes, it has "
+        f"{array.stamp.size}"
+    )
 
 
 def _npy(file: IO[bytes], path: Path, shown: str) -> ArrayRows:
