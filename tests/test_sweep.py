@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import os
 import re
 import shlex
@@ -328,9 +329,10 @@ def test_a_worker_of_another_kind_is_refused(small_dataset, uninterrupted, tmp_p
 
 
 def test_a_scheduler_that_goes_away_is_an_error_and_the_study_is_whole(
-    small_dataset, fleet, tmp_path, monkeypatch
+    small_dataset, fleet, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr("fmnist_fast.cluster.fleet.ANSWER_SECONDS", 2)
+    monkeypatch.setattr(logging.getLogger("distributed"), "propagate", True)
     plan, study = plan_of(small_dataset, SLOW, trials=8), tmp_path / "s.journal"
     with (
         dask_scheduler(tmp_path) as (scheduler, address),
@@ -346,6 +348,7 @@ def test_a_scheduler_that_goes_away_is_an_error_and_the_study_is_whole(
 
         with pytest.raises(ClusterError, match=f"scheduler {address} does not answer any more"):
             swept(plan, remote, study, KillsIt())
+    assert not caplog.messages  # Dask says nothing beside our one line
     whole = swept(plan, fleet, tmp_path / "whole.journal")
     assert swept(plan, fleet, study) == whole
 

@@ -155,7 +155,8 @@ def open_fleet(
     """Workers of an existing scheduler, or so many processes of this machine, one thread each,
     which end with the context. Raises: ClusterError if there is no such scheduler.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # Dask gave both a level
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with _configured(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"distributed\.")
         if scheduler:
