@@ -7,10 +7,11 @@ import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,6 +135,23 @@ def test_a_database_keeps_them_too(small_dataset, fleet, uninterrupted, tmp_path
     few = replace(plan_of(small_dataset), trials=3)
     assert swept(few, fleet, study) == (uninterrupted[:3], Ending.DONE)
     assert swept(plan_of(small_dataset), fleet, study) == (uninterrupted, Ending.DONE)
+
+
+def test_a_database_that_does_not_answer_is_an_error(
+    small_dataset, fleet, uninterrupted, tmp_path
+):
+    path = tmp_path / "sweep.db"
+    study, plan = f"sqlite:///{path}?timeout=0.1", plan_of(small_dataset)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+
+        class TakesIt(View):
+            def update(self, status):
+                if status.counts.ended >= 3 and not other.in_transaction:
+                    other.execute("begin exclusive")
+
+        with pytest.raises(SweepError, match="written: .*database is locked; .* the same command"):
+            swept(plan, fleet, study, TakesIt())
+    assert swept(plan, fleet, study) == (uninterrupted, Ending.DONE)
 
 
 def test_a_time_budget_ends_the_trials(small_dataset, fleet, tmp_path):

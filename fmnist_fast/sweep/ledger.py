@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -78,7 +78,7 @@ def open_ledger(
     name : of the study, where several are kept. identity : what must not change when a sweep goes
     on, plain JSON. Raises: SweepError, one line that says what differs or what to do.
     """
-    with _locked(address):
+    with _locked(address), _database_errors(address):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         yield Ledger(_storage(address), address, name, identity, maximise)
 
@@ -227,9 +227,8 @@ def _storage(address: str) -> BaseStorage:
         try:
             return RDBStorage(address)
         except (SQLAlchemyError, ImportError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
             raise SweepError(
-                f"study {address_for_people(address)} cannot be opened: {reason}"
+                f"study {address_for_people(address)} cannot be opened: {_first_line(error)}"
             ) from error
     path = Path(address)
     try:
@@ -244,6 +243,28 @@ def _storage(address: str) -> BaseStorage:
         raise SweepError(
             f"study {path} cannot be read: {why}: name another file, or a new one"
         ) from error
+
+
+@contextmanager
+def _database_errors(address: str) -> Iterator[None]:
+    """What a database that does not answer any more makes Optuna raise, as SweepError."""
+    if not is_database(address):
+        yield
+        return
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
+        raise SweepError(
+            f"study {address_for_people(address)} cannot be read or written: "
+            f"{_first_line(cause)}; trials that it has are not lost: the same command goes on"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _mend_journal(path: Path) -> None:
