@@ -251,6 +251,16 @@ def test_whole_numbers_that_are_no_pixels_cost_no_other_row_its_answer(images, f
     ]
 
 
+@pytest.mark.parametrize("dtype", ["int64", "u2", ">i4", "i1", "f2", ">f8"])
+def test_numbers_of_any_width_have_answers(dtype, images, model, fleet, tmp_path):
+    x = images[:20] // 2  # which int8 has, too
+    taken = x if np.dtype(dtype).kind in "iu" else (x / 255).astype(dtype).astype(np.float32)
+    np.save(tmp_path / "x.npy", (taken if taken is x else x / 255).astype(dtype))
+    found = scored([str(tmp_path / "x.npy")], fleet, tmp_path)
+    assert found["label"].to_pylist() == model.predict(taken).tolist()
+    assert found["error"].null_count == 20
+
+
 @pytest.mark.parametrize(
     "flaw", ["no list", "short", "long", "gap", "ragged", "missing", "nothing else"]
 )
@@ -360,7 +370,7 @@ def test_a_file_that_changes_meanwhile_ends_it(images, fleet, tmp_path):
         (lambda path, x: path.write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 9) + b"123456789"), "1 "),
         (lambda path, x: path.write_bytes(idx(x)[:-1]), "its header promises"),
         (lambda path, x: path.write_bytes(idx(x[:, :9])), "has rows of shape (9, 28)"),
-        (lambda path, x: np.save(path.open("wb"), x.astype(np.int16)), "has dtype int16"),
+        (lambda path, x: np.save(path.open("wb"), x.astype(bool)), "has dtype bool"),
         (lambda path, x: np.save(path.open("wb"), np.array([{}])), "Python objects"),
         (lambda path, x: path.write_bytes(npy(x)[:-1]), "its header promises"),
         (lambda path, x: np.savez(path.open("wb"), a=x, b=x), "several, a, b: name it with"),

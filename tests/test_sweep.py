@@ -137,9 +137,7 @@ def test_a_database_keeps_them_too(small_dataset, fleet, uninterrupted, tmp_path
     assert swept(plan_of(small_dataset), fleet, study) == (uninterrupted, Ending.DONE)
 
 
-def test_a_database_that_does_not_answer_is_an_error(
-    small_dataset, fleet, uninterrupted, tmp_path
-):
+def test_a_database_that_does_not_answer_is_an_error(small_dataset, fleet, uninterrupted, tmp_path):
     path = tmp_path / "sweep.db"
     study, plan = f"sqlite:///{path}?timeout=0.1", plan_of(small_dataset)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -149,7 +147,7 @@ def test_a_database_that_does_not_answer_is_an_error(
                 if status.counts.ended >= 3 and not other.in_transaction:
                     other.execute("begin exclusive")
 
-        with pytest.raises(SweepError, match="written: .*database is locked; .* the same command"):
+        with pytest.raises(SweepError, match=r"written: .*database is locked; .* the same command"):
             swept(plan, fleet, study, TakesIt())
     assert swept(plan, fleet, study) == (uninterrupted, Ending.DONE)
 

@@ -152,8 +152,9 @@ def _misfit(array: ArrayRows, input_shape: tuple[int, ...]) -> str | None:
         return "has no rows"
     if not array.shape or prod(array.shape) != prod(input_shape):
         return f"has rows of shape {array.shape}, and the model takes {input_shape}"
-    if np.dtype(array.dtype).newbyteorder("=") not in (np.uint8, np.float32, np.float64):
-        return f"has dtype {np.dtype(array.dtype)}: save uint8 pixels (0..255), float32 or float64"
+    dtype = np.dtype(array.dtype)
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        return f"has dtype {dtype}: save pixels as integers of 0..255 or floats of 0..1"
     return None
 
 

@@ -145,7 +145,7 @@ def _pictures(column: pa.Array) -> list[Encoded]:
 
 
 def _rows(batch: pa.RecordBatch, inputs: int) -> NDArray | FlawedRows:
-    """(n, inputs): integers, float32 or float64. A row without them costs no other its answer."""
+    """(n, inputs): integers or floats. A row without them costs no other its answer."""
     rows = _numbers(batch, inputs)
     if rows is not None:
         return rows
@@ -169,9 +169,7 @@ def _numbers(batch: pa.RecordBatch, inputs: int) -> NDArray | None:
     if any(c.null_count or _is_any_list(c.type) or len(c) != whole for c in columns):
         return None
     arrays = [column.to_numpy(zero_copy_only=False) for column in columns]
-    rows = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
-    if rows.dtype == np.float16:
-        rows = rows.astype(np.float32)
+    rows: NDArray = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=1)
     return rows.reshape(batch.num_rows, inputs)
 
 

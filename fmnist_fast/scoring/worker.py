@@ -193,6 +193,8 @@ def _taken(rows: NDArray, unit_range: bool) -> tuple[NDArray, dict[int, str]]:
         rows = np.where(fits_n.reshape(-1, *[1] * (rows.ndim - 1)), rows, 0)
     if whole_numbers:
         rows = rows.astype(np.uint8 if unit_range else np.float64)
+    elif rows.dtype == np.float16:
+        rows = rows.astype(np.float32)
     return rows, errors
 
 
