@@ -31,6 +31,11 @@ def test_the_built_in_space_covers_what_matters_and_fits_every_preset():
         space.check(preset(name), 60_000, 10)
 
 
+def test_a_file_may_begin_with_a_mark_of_its_encoding(tmp_path):
+    text = "lr = { low = 1e-4, high = 1 }\r\n"
+    assert space_of("\ufeff" + text, tmp_path) == space_of(text, tmp_path)
+
+
 def test_ranges_choices_and_fixed_values(tmp_path):
     space = space_of(
         """

@@ -111,8 +111,7 @@ def read_space(path: Path | None = None) -> Space:
     """
     path = path or BUILT_IN
     try:
-        with open(path, "rb") as file:
-            entries = tomllib.load(file)
+        entries = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}") from error
     except OSError as error:
