@@ -610,6 +610,8 @@ def test_what_a_terminal_shows_while_the_best_are_trained():
         (["--study", "sqlite:////no/where/x.db"], "cannot be opened"),
         (["--study", "oracle9://me:secret@there/x"], "cannot be opened"),
         (["--out", "no/where.safetensors"], "does not exist: create it"),
+        (["--out", "x.j", "--study", "x.j"], "model x.j is also another file of this command"),
+        (["--time-budget", "0.1s"], "no trial came to its end before the time was over; 0 of 1"),
         (["--preset", "best"], "is not one of"),
         (["--backend", "fortran"], "unknown backend 'fortran'"),
         (["--time-budget", "soon"], "give a time like"),

@@ -199,7 +199,8 @@ def sweep(
     check_workers(context.get_parameter_source("workers") is not _DEFAULT, scheduler)
     read = read_space(space)
     outs = {"model": out} | ({"ensemble": ensemble_path(out)} if ensemble else {})
-    check_outputs(outs, *([space] if space else []), Path(dataset))
+    inputs = (Path(dataset), *([space] if space else []))
+    check_outputs(outs, *inputs, *_pictures(study), *_own_file(study))
     data = load_dataset(dataset, data_dir)
     if not force:
         for path in outs.values():
@@ -255,6 +256,20 @@ def _load_engines() -> None:
         ) from error
 
 
+def _own_file(study: str) -> tuple[Path, ...]:
+    """Where the study is, if it is a file."""
+    from ..sweep.ledger import is_database
+
+    return () if is_database(study) else (Path(study),)
+
+
+def _pictures(study: str) -> tuple[Path, Path]:
+    """Where they are drawn: beside the study, or if that is in a database, here."""
+    from ..sweep.pictures import picture_paths
+
+    return picture_paths(next(iter(_own_file(study)), Path("sweep")))
+
+
 def _widest(plan: "Plan") -> tuple[int, ...]:
     """The hidden layers that make the largest model file."""
     hidden = plan.space.searched.get("hidden")
@@ -286,12 +301,12 @@ class _Outcome:
 
     def show(self, stop: list[int], force: bool) -> int:
         """Tables, pictures, the best model; returns the exit code."""
-        from ..sweep.results import best_trials, importances, nothing_came_out
+        from ..sweep.results import best_trials, importances
 
         ranked = best_trials(self.ledger, self.plan, max(BEST_SHOWN, self.ensemble or 0))
         best = ranked[:BEST_SHOWN]
         if not best:
-            raise nothing_came_out(self.ledger)
+            raise self._nothing()
         shares = importances(self.ledger)
         pictures = self._draw()
         if not self.as_json:
@@ -314,6 +329,15 @@ class _Outcome:
             document = self._to_json(best, shares, pictures, result, command)
             click.echo(json.dumps(document | ({"ensemble": ensemble} if ensemble else {})))
         return 0
+
+    def _nothing(self) -> UserError:
+        from ..sweep.driver import Ending
+        from ..sweep.results import nothing_came_out
+
+        if self.ending is Ending.TIME:
+            kept = _kept(self.ledger, self.plan)
+            return UserError(f"no trial came to its end before the time was over; {kept}")
+        return nothing_came_out(self.ledger)
 
     def _print_saved(self, best: "Ranked", result: "TrainingResult", command: str) -> None:
         from ..report import percent
@@ -392,11 +416,9 @@ class _Outcome:
 
     def _draw(self) -> Sequence[Path]:
         """Pictures beside the study; a picture that cannot be written costs no model."""
-        from ..sweep.ledger import is_database
-        from ..sweep.pictures import draw_pictures, picture_paths
+        from ..sweep.pictures import draw_pictures
 
-        address = self.ledger.address
-        paths = picture_paths(Path("sweep" if is_database(address) else address))
+        paths = _pictures(self.ledger.address)
         try:
             draw_pictures(self.ledger, self.plan.metric, *paths)
         except UserError as error:
