@@ -500,6 +500,21 @@ def test_ctrl_c_keeps_what_was_scored(images, tmp_path):
     assert not (tmp_path / "a.csv").exists()
 
 
+@pytest.mark.parametrize("way", ["a file", "standard input", "a pipe"])
+def test_a_list_may_come_from_anywhere_that_is_read_once(way, images, tmp_path):
+    write("folder", tmp_path / "f", images[:2])
+    names = b"\xef\xbb\xbff/0001.png\r\n\r\nf/0000.png"
+    (tmp_path / "list.txt").write_bytes(names)
+    given = {"a file": "list.txt", "standard input": "-", "a pipe": "/dev/fd/0"}[way]
+    ran = subprocess.run(
+        command("--list", given, "--out", "a.csv"),
+        **{"cwd": tmp_path, "capture_output": True, "input": names},
+    )
+    assert ran.returncode == 0, ran.stderr
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines[1:]] == ['"f/0001.png"', '"f/0000.png"']
+
+
 def test_ctrl_c_while_there_is_nothing_yet_ends_it_at_once(tmp_path, monkeypatch, capsys):
     """Names of millions of files take their time."""
     monkeypatch.chdir(tmp_path)

@@ -133,11 +133,16 @@ def predict(
 @contextmanager
 def _readable_list(listed: Path | None) -> Iterator[Path | None]:
     """The list as a file that can be read more than once."""
-    if listed != Path("-"):
+    if listed is None or (listed != Path("-") and listed.is_file()):
         yield listed
         return
-    with tempfile.NamedTemporaryFile(prefix="fmnist-fast-") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
+    if listed == Path("-") and sys.stdin is None:
+        raise UserError("standard input is closed: give --list a file")
+    with (
+        tempfile.NamedTemporaryFile(prefix="fmnist-fast-") as file,
+        click.open_file(str(listed), "rb") as pipe,  # - or one of the shell's, <(find .)
+    ):
+        shutil.copyfileobj(pipe, file)
         file.flush()
         yield Path(file.name)
 

@@ -4,6 +4,7 @@ the workers of a Dask scheduler.
 
 import json
 import os
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -63,8 +64,10 @@ class ManyInputs:
 def paths_in(listed: Path) -> Iterator[str]:
     """The paths in a file that has one a line, which may be any bytes."""
     with open(listed, "rb") as file:
-        for line in file:
+        for number, line in enumerate(file):
             path = line.rstrip(b"\r\n")
+            if number == 0:  # some editors put it before everything
+                path = path.removeprefix(BOM_UTF8)
             if path:
                 yield os.fsdecode(path)
 

@@ -25,12 +25,12 @@ MAGIC = {b"PAR1": "parquet", b"\x93NUM": "npy", b"PK\x03\x04": "npz", b"\0\0\x08
 
 
 def kind_of(path: str) -> str:
-    """folder, picture, or by its first bytes: idx, npy, npz or parquet. What is not there, or has
-    the name of an image, is a picture.
+    """folder, picture, or by its first bytes: idx, npy, npz or parquet. What is no file, or has the
+    name of an image, is a picture.
     """
     if os.path.isdir(path):
         return "folder"
-    if path.lower().endswith(SUFFIXES):
+    if path.lower().endswith(SUFFIXES) or not os.path.isfile(path):
         return "picture"
     with suppress(OSError, ValueError, EOFError, zlib.error), open(path, "rb") as file:
         begin = file.read(4)
