@@ -30,10 +30,10 @@ from fmnist_fast.errors import ClusterError, SweepError
 from fmnist_fast.recipe import Recipe
 from fmnist_fast.sweep.driver import Ending, Plan, Status, View, data_to_workers, run_sweep
 from fmnist_fast.sweep.ledger import Counts, open_ledger
-from fmnist_fast.sweep.results import best_trials, importances
+from fmnist_fast.sweep.results import Ranked, best_trials, importances
 from fmnist_fast.sweep.space import Choices, Range, Space
 from fmnist_fast.sweep.trial import RUNGS, Result, run_trial
-from fmnist_fast.sweep.view import FinalProgress, SweepView
+from fmnist_fast.sweep.view import FinalProgress, SweepView, best_table
 
 SPACE = Space(
     {"hidden": Choices(((8,), (16, 8))), "lr": Range(1e-3, 1e-2, log=True)}, {"epochs": 2}
@@ -597,6 +597,23 @@ def test_what_a_terminal_shows_while_the_best_are_trained():
             progress.steps(4, 1, 2)
 
     assert seen(show)[-1] == "model 2 of 5: epoch 4 of 10"
+
+
+@pytest.mark.parametrize("width", [40, 80, 103, 104, 200])
+def test_the_best_are_readable_on_any_terminal(width):
+    settings = {
+        **{"batch_size": 256, "dropout": 0.0501, "epochs": 29, "hidden": (256, 128)},
+        **{"l2": 2.45e-05, "label_smoothing": 0.00503, "lr": 0.00431, "schedule": "onecycle"},
+    }
+    result = Result((0.9004, 0.8996), (0.9, 0.9), (0.3, 0.3), (3, 3), 12.3)
+    console = Console(file=io.StringIO(), width=width)
+    console.print(best_table([Ranked(123, settings, result)], "validation_accuracy", width))
+    text = console.file.getvalue()
+    assert {word.rstrip(",") for word in text.split()} >= {
+        *("123", "90.00", "0.06", "256", "0.0501", "29", "256-128", "2.45e-05", "0.00503"),
+        *("0.00431", "onecycle"),
+    }
+    assert "…" not in text
 
 
 @pytest.mark.parametrize(

@@ -408,7 +408,7 @@ class _Outcome:
             f"{self.ending.value}: {counts.complete} complete, {counts.pruned} pruned, "
             f"{counts.failed} failed; kept in {self.ledger.address}"
         )
-        self.console.print(best_table(best, self.plan.metric))
+        self.console.print(best_table(best, self.plan.metric, self.console.width))
         if shares:
             self.console.print(importance_line(shares), soft_wrap=True)
         if pictures:

@@ -17,11 +17,15 @@ from ..report import percent
 from ..run import Progress
 from .driver import Status, View
 from .results import Ranked
+from .trial import Result
 
 __all__ = ["FinalProgress", "SweepView", "best_table", "importance_line", "settings_line"]
 
 # Where lines are not replaced by newer ones, seconds between two of them.
 LINE_SECONDS = 10
+
+# Characters between two columns.
+GAP = 2
 
 
 class SweepView(View):
@@ -126,24 +130,47 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def best_table(best: Sequence[Ranked], metric: str) -> Table:
-    """A row for each trial, with the spread over seeds and folds where there are several."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("trial", justify="right")
-    table.add_column(metric.replace("_", " "), justify="right")
-    fields = list(best[0].settings) if best else []
-    for name in fields:
-        table.add_column(name.replace("_", " "), justify="right")
-    table.add_column("seconds", justify="right")
-    for ranked in best:
-        result = ranked.result
-        value = value_text(result.value, metric)
-        if result.spread is not None:
-            scale, digits = (100, 2) if metric.endswith("accuracy") else (1, 4)
-            value += f" ± {scale * result.spread:.{digits}f}"
-        settings = (short(ranked.settings[name]) for name in fields)
-        table.add_row(str(ranked.number), value, *settings, f"{result.seconds:.1f}")
+def best_table(best: Sequence[Ranked], metric: str, width: int) -> Table:
+    """A row for each trial, with the spread over seeds and folds where there are several. No number
+    is cut: where not every setting has room for a column, they are together in the last.
+
+    width : of the terminal, in characters.
+    """
+    columns = {
+        "trial": [str(ranked.number) for ranked in best],
+        metric.replace("_", " "): [_value_and_spread(ranked.result, metric) for ranked in best],
+    }
+    settings = {
+        name.replace("_", " "): [short(ranked.settings[name]) for ranked in best]
+        for name in (best[0].settings if best else ())
+    }
+    wide = columns | settings | {"seconds": [f"{ranked.result.seconds:.1f}" for ranked in best]}
+    fits = sum(map(_width, wide, wide.values())) + GAP * (len(wide) - 1) <= width
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for name in wide if fits else columns:
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+    if fits:
+        rows = list(zip(*wide.values()))
+    else:
+        table.add_column("settings")
+        lines = [settings_line(ranked.settings) for ranked in best]
+        rows = list(zip(*columns.values(), lines))
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _width(name: str, cells: Sequence[str]) -> int:
+    """Of a column whose name has a line for each word."""
+    return max(map(len, (*name.split(), *cells)))
+
+
+def _value_and_spread(result: Result, metric: str) -> str:
+    value = value_text(result.value, metric)
+    if result.spread is None:
+        return value
+    scale, digits = (100, 2) if metric.endswith("accuracy") else (1, 4)
+    return f"{value} ± {scale * result.spread:.{digits}f}"
 
 
 def importance_line(shares: Mapping[str, float]) -> str:
