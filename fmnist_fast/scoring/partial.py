@@ -17,6 +17,9 @@ __all__ = ["Partial", "open_partial", "partial_path"]
 # Blocks that are asked of the file at a time.
 AT_A_TIME = 64
 
+# Bytes of a page: answers of a block are some 400 kB, and every page of them costs.
+PAGE_BYTES = 32 << 10
+
 # Of the file's layout.
 VERSION = 1
 
@@ -76,7 +79,12 @@ class Partial:
         self.failed = self._value("SELECT sum(failed) FROM blocks")
 
     def _open(self, identity: Mapping[str, Any], blocks: Iterable[Block]) -> None:
-        for setting in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL"):
+        for setting in (
+            f"page_size = {PAGE_BYTES}",
+            "locking_mode = EXCLUSIVE",
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+        ):
             self._db.execute(f"PRAGMA {setting}")
         self._db.execute("BEGIN IMMEDIATE")
         if self._value("SELECT count(*) FROM sqlite_master"):
