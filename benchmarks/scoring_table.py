@@ -36,7 +36,7 @@ from fmnist_fast.scoring.job import (
 )
 from fmnist_fast.scoring.output import write_answers
 from fmnist_fast.scoring.partial import Partial, open_partial
-from fmnist_fast.scoring.sources import blocks_of
+from fmnist_fast.scoring.sources import Inputs
 from fmnist_fast.scoring.worker import Scoring
 
 # Photographs are so many pixels high and wide.
@@ -65,7 +65,7 @@ def scored(path: Path, fleet: Fleet, folder: Path) -> Scored:
     """Score a file or folder, all of it."""
     model, out = load_model(threads=1), folder / f"{len(list(folder.iterdir()))}.parquet"
     partial_file = out.with_suffix(".partial")
-    blocks = blocks_of([str(path)], model.input_shape, None)
+    blocks = Inputs([str(path)]).blocks(model.input_shape, None)
     how = Scoring(model_name(None), str(folder), "auto", False, False)
     with open_partial(partial_file, {}, blocks) as partial:
         start = perf_counter()

@@ -1,6 +1,7 @@
 """Writing files so that nothing is lost: a file is the old one or the new one, never a part."""
 
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -82,6 +83,12 @@ def check_room(path: Path, size: int, what: str) -> None:
     if not target.parent.is_dir():
         raise UserError(f"{what} {path}: the folder {target.parent} does not exist: create it")
     try:
+        total, _, free = shutil.disk_usage(target.parent)
+        if total and size > free:  # some file systems do not say
+            raise UserError(
+                f"{what} {path} takes {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are "
+                "free there: choose another folder, or make it smaller"
+            )
         with tempfile.TemporaryFile(dir=target.parent) as trial:
             for written in range(0, size, CHUNK):
                 trial.write(bytes(min(CHUNK, size - written)))

@@ -77,4 +77,4 @@ class PhotoLike:
 
 
 def _rows(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return images.reshape(len(images), -1)
+    return images.reshape(len(images), SIDE**2)

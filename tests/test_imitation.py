@@ -159,6 +159,11 @@ def test_validation_is_the_same_for_every_seed_and_of_no_epoch(clothes):
     assert not np.array_equal(runs[0].images.of(1), runs[1].images.of(1))
 
 
+def test_no_row_need_be_held_back(clothes):
+    result = train(clothes, augment="photos", epochs=1, hidden=(16,), validation=0, backend="numpy")
+    assert result.model.threshold is None
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_training_by_imitations_is_the_same_for_any_cut_and_number_of_threads(clothes, backend):
     options = {"augment": "photos", "epochs": 2, "hidden": (130, 20), "backend": backend}

@@ -4,10 +4,12 @@ import gzip
 import io
 import os
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,8 +37,8 @@ from fmnist_fast.scoring.job import (
     workers_identity,
 )
 from fmnist_fast.scoring.output import write_answers
-from fmnist_fast.scoring.partial import open_partial
-from fmnist_fast.scoring.sources import blocks_of
+from fmnist_fast.scoring.partial import Partial, open_partial
+from fmnist_fast.scoring.sources import Inputs
 from fmnist_fast.scoring.worker import Scoring
 
 ROWS = 500
@@ -92,7 +94,7 @@ def scored(inputs, fleet, folder, out="answers.parquet", field=None, **options):
     view = options.get("view", Unseen())
     how = Scoring(model_name(None), str(folder), "auto", options.get("invert", False), True)
     partial_path = folder / f"{out}.partial"
-    with open_partial(partial_path, {}, blocks_of(inputs, (28, 28), field)) as partial:
+    with open_partial(partial_path, {}, Inputs(inputs).blocks((28, 28), field)) as partial:
         whole = score_all(partial, how, 784, fleet, view, options.get("should_stop", lambda: False))
         if not whole:
             return None
@@ -354,7 +356,7 @@ def test_a_worker_killed_in_the_middle_costs_no_answer(images, tmp_path, fleet, 
 def test_a_file_that_changes_meanwhile_ends_it(images, fleet, tmp_path):
     path = tmp_path / "x.idx"
     write("idx", path, images)
-    blocks = list(blocks_of([str(path)], (28, 28), None))
+    blocks = list(Inputs([str(path)]).blocks((28, 28), None))
     write("idx", path, images[:100])
     how = Scoring(model_name(None), str(tmp_path), "auto", False, False)
     with (
@@ -384,7 +386,7 @@ def test_a_file_that_changes_meanwhile_ends_it(images, fleet, tmp_path):
 def test_what_cannot_be_scored_is_said_before_anything_is(images, tmp_path, write_it, said):
     write_it(tmp_path / "input", images)
     with pytest.raises(DataError) as raised:
-        list(blocks_of([str(tmp_path / "input")], (28, 28), None))
+        list(Inputs([str(tmp_path / "input")]).blocks((28, 28), None))
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -412,11 +414,11 @@ def test_an_archive_that_cannot_be_unpacked_is_not_damaged(images, tmp_path, pla
     content[content.index(b"PK\x01\x02") + place + 2] = value  # in the table of contents
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"cannot be unpacked: .*{why}.*; save it again"):
-        list(blocks_of([str(path)], (28, 28), None))
+        list(Inputs([str(path)]).blocks((28, 28), None))
 
 
 def test_other_answers_are_never_mixed(tmp_path):
-    block = list(blocks_of(["a.png"], (28, 28), None))
+    block = list(Inputs(["a.png"]).blocks((28, 28), None))
     with open_partial(tmp_path / "p", {"model": "a"}, block) as partial:
         partial.keep(1, b"x", 1, 0)
         with (
@@ -446,7 +448,9 @@ def test_blocks_go_through_text(tmp_path, images):
 
     write("npz", tmp_path / "x.npz", images)
     write("lists", tmp_path / "x.parquet", images)
-    blocks = list(blocks_of([str(tmp_path / "x.npz"), str(tmp_path / "x.parquet")], (28, 28), None))
+    blocks = list(
+        Inputs([str(tmp_path / "x.npz"), str(tmp_path / "x.parquet")]).blocks((28, 28), None)
+    )
     blocks.append(PictureFiles((os.fsdecode(b"\xff.png"), "b.png")))
     assert [block_of(text_of(block)) for block in blocks] == blocks
     assert replace(blocks[0], begin=1) != blocks[0]
@@ -500,6 +504,41 @@ def test_ctrl_c_keeps_what_was_scored(images, tmp_path):
     assert not (tmp_path / "a.csv").exists()
 
 
+def test_files_that_changed_are_not_mixed_with_answers_to_the_old(
+    images, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    write("folder", tmp_path / "f", images[:3])
+    arguments = ["predict", "--workers", "1", "--out", "a.csv"]
+
+    def interrupted(reached):
+        """A command that ended with the answers of one block, or with none."""
+        with monkeypatch.context() as patch:
+            patch.setattr(Partial, "to_do", lambda partial: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                main([*arguments, "f"])
+        if reached:
+            with closing(sqlite3.connect("a.csv.partial")) as kept, kept:
+                kept.execute("UPDATE blocks SET answers = 'x' WHERE number = 1")
+
+    def changes():
+        yield (tmp_path / "f" / "new.png").write_bytes(png(images[7]))
+        yield (tmp_path / "f" / "0000.png").write_bytes(png(images[8]))
+        yield (tmp_path / "f" / "new.png").unlink()
+
+    interrupted(reached=True)
+    for _ in changes():
+        assert main([*arguments, "f"]) == 2
+        said = capsys.readouterr().err
+        assert "with other inputs, or files that were changed meanwhile," in said
+        assert said.count("\n") == 1
+    Path("a.csv.partial").unlink()
+    interrupted(reached=False)
+    (tmp_path / "f" / "new.png").write_bytes(png(images[7]))
+    assert main([*arguments, "f"]) == 0  # there is nothing to lose
+    assert len(Path("a.csv").read_text().splitlines()) == 1 + 4
+
+
 @pytest.mark.parametrize("way", ["a file", "standard input", "a pipe"])
 def test_a_list_may_come_from_anywhere_that_is_read_once(way, images, tmp_path):
     write("folder", tmp_path / "f", images[:2])
@@ -542,6 +581,14 @@ def test_ctrl_c_while_there_is_nothing_yet_ends_it_at_once(tmp_path, monkeypatch
         (["a.png", "--out", "a.csv", "--workers", "2", "--scheduler", "tcp://x:1"], "only one"),
         (["a.png", "--out", "there.csv"], "there.csv exists already"),
         (["empty", "--out", "a.csv"], "empty is a folder without images"),
+        (["--list", "blank.txt", "--out", "a.csv"], "give images or folders, or a list"),
+        (["--list", "blank.txt"], "give images or folders, or a list"),
+        (["--list", "nul.txt", "--out", "a.csv"], "line 2 of the list is no path"),
+        (["a.png", "--out", "busy.csv"], "busy.csv.partial is not a file"),
+        (["a.png", "--out", "a.csv", "--workers", "999"], "--workers 999 is too many"),
+        (["a.png", "--out", "a.csv", "--scheduler", ""], "it is empty"),
+        (["cut.gz", "--out", "a.csv"], "mend that file or leave it out, and begin anew"),
+        (["flipped.gz", "--out", "a.csv"], "flipped.gz is damaged: CRC check failed"),
         (["there.csv", "--out", "there.csv", "--force"], "is also another file of this command"),
         ([], "give images or folders, or a list of them with --list"),
         (["a.png", "--out", "a.csv", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler"),
@@ -551,6 +598,14 @@ def test_mistakes_are_one_line(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("there.csv").write_text("mine")
     Path("empty").mkdir()
+    Path("busy.csv.partial").mkdir()
+    Path("blank.txt").write_text("\n\n")
+    Path("nul.txt").write_bytes(b"a.png\na.png\0b.png\n")
+    header = struct.pack(">4B3I", 0, 0, 8, 3, 2, 28, 28)
+    packed = bytearray(gzip.compress(header + bytes(28 * 28 * 2)))
+    Path("cut.gz").write_bytes(packed[:-9])
+    packed[-8] ^= 1
+    Path("flipped.gz").write_bytes(packed)
     assert main(["predict", *arguments]) == 2
     captured = capsys.readouterr()
     assert said in captured.err

@@ -68,7 +68,7 @@ def test_ranges_choices_and_fixed_values(tmp_path):
         ("lr = { low = 0.1, high = 1, log = 1 }", "lr: log is true or false"),
         ("lr = { low = 0.1, high = 1, step = 0 }", "lr: step is 0.0"),
         ("lr = { low = 0.1, high = 1, step = 0.1, log = true }", "lr: give log or step"),
-        ("lr = { low = 0.1, high = 1, step = 2 }", "lr: low is 0.1 and high is 0.1"),
+        ("lr = { low = 0.1, high = 1, step = 2 }", "lr: step is 2.0: give at most"),
         ("lr = { low = 'a', high = 1 }", "lr: 'a' is not a number"),
         ("lr = { low = nan, high = 1 }", "lr: nan is not a number"),
         ("lr = true\nl2 = {low = 0, high = 1}", "lr: True is not a number"),

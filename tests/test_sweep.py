@@ -7,13 +7,15 @@ import os
 import re
 import shlex
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from clusters import dask_scheduler, dask_worker, wait_for_workers
@@ -381,6 +383,40 @@ def test_what_comes_after_it_has_all_cores_again(small_dataset, monkeypatch):
     assert dict(os.environ) == before
 
 
+@pytest.mark.parametrize("says", [b"", b"SSH-2.0-OpenSSH_9.2p1\r\n"])
+def test_what_listens_there_is_no_scheduler(says, small_dataset, monkeypatch):
+    """Dask's own client would wait for it for ever, or ask for 8 EB of memory."""
+    monkeypatch.setattr("fmnist_fast.cluster.fleet.ANSWER_SECONDS", 1.0)
+    taken = []
+
+    def greet():
+        with suppress(OSError):
+            while True:
+                taken.append(server.accept()[0])
+                taken[-1].sendall(says)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=greet, daemon=True).start()
+        address, start = f"tcp://127.0.0.1:{server.getsockname()[1]}", time.monotonic()
+        with (
+            pytest.raises(ClusterError, match="no Dask scheduler answers at"),
+            open_fleet(address, 1, {}, data_to_workers(small_dataset)),
+        ):
+            pass
+        assert time.monotonic() - start < 10
+    for connection in taken:
+        connection.close()
+
+
+def test_a_worker_is_no_scheduler(small_dataset, fleet):
+    worker = next(iter(fleet.threads))
+    with (
+        pytest.raises(ClusterError, match="no Dask scheduler answers at"),
+        open_fleet(worker, 1, {}, data_to_workers(small_dataset)),
+    ):
+        pass
+
+
 def test_no_scheduler_there(small_dataset, monkeypatch):
     monkeypatch.setattr("fmnist_fast.cluster.fleet.ANSWER_SECONDS", 0.5)
     with (
@@ -393,27 +429,32 @@ def test_no_scheduler_there(small_dataset, monkeypatch):
 # The study.
 
 
-def test_another_question_is_not_mixed_into_a_study(small_dataset, tmp_path):
+def test_another_question_is_not_mixed_into_a_study(small_dataset, fleet, tmp_path):
     study, plan = str(tmp_path / "s.journal"), plan_of(small_dataset)
+    swept(replace(plan, trials=1), fleet, study)
     with (
-        open_ledger(study, "x", plan.identity(), maximise=True),
+        open_ledger(study, "fmnist-fast", plan.identity(), maximise=True),
         pytest.raises(SweepError, match="another sweep is writing to"),
-        open_ledger(study, "x", plan.identity(), maximise=True),
+        open_ledger(study, "fmnist-fast", plan.identity(), maximise=True),
     ):
         pass
     for changed, said in (
         (replace(plan, seed=1), "has another seed (0, now 1): go on with the options"),
-        (replace(plan, space=SLOW), "has another space"),
-        (replace(plan, base=Recipe(l2=0.5)), "has another recipe"),
+        (
+            replace(plan, space=Space({**SPACE.searched, "l2": Choices((0.0,))}, SPACE.fixed)),
+            "has another space: searched: l2 (none, now {'values': [0.0]})",
+        ),
+        (replace(plan, space=SLOW), "has another space: searched: hidden ("),
+        (replace(plan, base=Recipe(l2=0.5)), "has another recipe: l2 ("),
         (replace(plan, backend="numpy"), "has another backend (cython, now numpy): the last bits"),
         (replace(plan, dataset=replace(small_dataset, name="b")), "another dataset (small, now b)"),
     ):
         with (
             pytest.raises(SweepError, match=re.escape(said)),
-            open_ledger(study, "x", changed.identity(), maximise=True),
+            open_ledger(study, "fmnist-fast", changed.identity(), maximise=True),
         ):
             pass
-    with open_ledger(study, "x", replace(plan, trials=3).identity(), maximise=True):
+    with open_ledger(study, "fmnist-fast", replace(plan, trials=3).identity(), maximise=True):
         pass
 
 
@@ -626,8 +667,18 @@ def test_the_best_are_readable_on_any_terminal(width):
         (["--folds", "1"], "folds is 1: give 2 or more"),
         (["--space", "nowhere.toml"], "nowhere.toml cannot be read"),
         (["--study", "no/where"], "does not exist: create it"),
-        (["--study", "sqlite:////no/where/x.db"], "cannot be opened"),
-        (["--study", "oracle9://me:secret@there/x"], "cannot be opened"),
+        (["--study", ""], "it is empty"),
+        (["--study", "/"], "study / is not a file: name another"),
+        (["--study", "sqlite:////no/where/x.db"], "the folder /no/where does not exist: create it"),
+        (["--study", "sqlite://"], "would be lost with this command: name a file"),
+        (["--study", "sqlite:///:memory:"], "would be lost with this command: name a file"),
+        (["--study", "oracle9://me:secret@there/x"], "is of no kind that Optuna knows"),
+        (["--study", "mysql://me:secret@there/x"], "cannot be opened: No module named"),
+        (["--study", "drawn.journal"], "picture drawn-history.png exists, and no sweep drew it"),
+        (["--scheduler", ""], "it is empty"),
+        (["--workers", "1000"], "--workers 1000 is too many for"),
+        (["--space", "wide.toml"], "model.safetensors takes"),
+        (["--space", "negative.toml"], "negative.toml: lr is -1.0"),
         (["--out", "no/where.safetensors"], "does not exist: create it"),
         (["--out", "x.j", "--study", "x.j"], "model x.j is also another file of this command"),
         (["--time-budget", "0.1s"], "no trial came to its end before the time was over; 0 of 1"),
@@ -638,12 +689,76 @@ def test_the_best_are_readable_on_any_terminal(width):
 )
 def test_a_mistake_is_one_line(more, said, small_npz, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    Path("drawn-history.png").write_text("my notes")
+    Path("wide.toml").write_text("hidden = {choices = [[2000000000]]}")
+    Path("negative.toml").write_text("lr = {choices = [-1.0]}")
     assert main(["sweep", "--dataset", str(small_npz), "--trials", "1", *more]) == 2
     _, err = capsys.readouterr()
     assert said in err
     assert "secret" not in err
     assert err.count("\n") == 1
     assert not (tmp_path / "model.safetensors").exists()
+    assert Path("drawn-history.png").read_text() == "my notes"
+
+
+def test_a_study_without_trials_takes_other_options(small_dataset, tmp_path):
+    study, plan = str(tmp_path / "s.journal"), plan_of(small_dataset)
+    others = replace(plan, seed=1), replace(plan, space=SLOW), replace(plan, folds=2)
+    for changed in (plan, *others):
+        with open_ledger(study, "x", changed.identity(), maximise=True):
+            pass
+    with (
+        pytest.raises(SweepError, match="has another metric"),
+        open_ledger(
+            study, "x", replace(changed, metric="validation_loss").identity(), maximise=False
+        ),
+    ):
+        pass
+
+
+def test_a_journal_that_is_damaged_is_named_and_not_made_worse(small_dataset, fleet, tmp_path):
+    plan, study = plan_of(small_dataset, trials=2), tmp_path / "s.journal"
+    trials, _ = swept(plan, fleet, study)
+    whole = study.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    study.write_bytes(whole + b"xxx{garbage\n")
+    said = f"is damaged: line {len(lines) + 1} of {len(lines) + 1} is none of Optuna's: take that"
+    for _ in range(2):
+        with pytest.raises(SweepError, match=said):
+            swept(plan, fleet, study)
+    study.write_bytes(whole)
+    assert swept(plan, fleet, study)[0] == trials
+    for n in range(len(lines)):
+        study.write_bytes(b"".join(lines[:n] + lines[n + 1 :]))
+        try:  # what is lost may be of no account, or a trial, which is then run again
+            swept(plan, fleet, study)
+        except SweepError as error:
+            assert re.search("is damaged|cannot be read|no sweep of", str(error))  # noqa: PT017
+
+
+def test_no_more_workers_than_trials(small_npz, space_file, tmp_path, monkeypatch, capsys):
+    import fmnist_fast.cluster.fleet as module
+
+    begun = []
+
+    def counted(scheduler, workers, *others):
+        begun.append(workers)
+        return open_fleet(scheduler, workers, *others)
+
+    monkeypatch.setattr(module, "open_fleet", counted)
+    monkeypatch.chdir(tmp_path)
+    for trials in ("1", "3"):
+        assert main([*command(small_npz, space_file, "--trials", trials), "--quiet"]) == 0
+    assert begun == [1, 2]
+
+
+def test_pictures_of_several_studies_are_several(small_npz, space_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for study in (["--study-name", "a/b"], [], []):
+        assert main([*command(small_npz, space_file, "--trials", "1", "--quiet"), *study]) == 0
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        *("s-a_b-history.png", "s-a_b-parallel.png", "s-history.png", "s-parallel.png"),
+    ]
 
 
 def test_the_space_to_begin_with(capsys):

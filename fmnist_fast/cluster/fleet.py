@@ -5,6 +5,7 @@ asks for that resource. So a worker that comes later, or is started again, does 
 was looked at, and one that differs does nothing at all.
 """
 
+import asyncio
 import logging
 import os
 import tempfile
@@ -17,7 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 import dask
-from distributed import Client, Future, LocalCluster, Worker
+from distributed import Client, Future, LocalCluster, Security, Worker, rpc
 
 from ..errors import ClusterError
 from . import deaf
@@ -31,6 +32,9 @@ LOOK_SECONDS = 1.0
 
 # A connection that is away for so long does not come back by itself.
 LOST_SECONDS = 3.0
+
+# Workers that cannot be used, of whom people are told why.
+SHOWN = 3
 
 # How often a task's worker may die before the task is to blame.
 ALLOWED_FAILURES = 3
@@ -85,8 +89,9 @@ class Fleet:
         Raises: ClusterError if there are workers and none is fit.
         """
         if self.refused and not self.threads:
-            address, why = next(iter(self.refused.items()))
-            raise ClusterError(f"no worker can be used; {address}: {why}")
+            named = [f"{address}: {why}" for address, why in self.refused.items()]
+            more = f"; and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+            raise ClusterError(f"no worker can be used; {'; '.join(named[:SHOWN])}{more}")
         new = [address for address in self.refused if address not in self._told]
         self._told.update(new)
         return [f"worker {address} is not used: {self.refused[address]}" for address in new]
@@ -215,12 +220,28 @@ def _fleet(fleet: Fleet) -> Iterator[Fleet]:
 
 def _client_of(scheduler: str) -> Client:
     try:
+        asyncio.run(asyncio.wait_for(_check_is_scheduler(scheduler), ANSWER_SECONDS))
         return Client(scheduler, timeout=ANSWER_SECONDS)
-    except (OSError, TimeoutError, ValueError) as error:
+    except (OSError, TimeoutError, TypeError, ValueError, ImportError) as error:
         raise ClusterError(
             f"no Dask scheduler answers at {scheduler}: start one with 'dask scheduler', or leave "
             "--scheduler out to use this machine"
         ) from error
+
+
+async def _check_is_scheduler(address: str) -> None:
+    """Raises: ValueError or OSError if it is something else. Dask's client waits for ever for what
+    does not speak as Dask does.
+    """
+    remote = rpc(address, connection_args=Security().get_connection_args("client"))
+    try:
+        kind = (await remote.identity())["type"]
+    except (MemoryError, OverflowError) as error:  # of a length that was text
+        raise ValueError("not Dask's words") from error
+    finally:
+        await remote.close_rpc()
+    if kind != "Scheduler":
+        raise ValueError(f"a {kind}")
 
 
 def _configured() -> Any:

@@ -29,6 +29,9 @@ MAX_WIDTH = 1 << 20
 MAX_THREADS = 1024
 MAX_WORKERS = 1024
 
+# More processes than this for a core would only take memory from each other.
+MOST_A_CORE = 8
+
 
 class Widths(click.ParamType):
     """Widths of the hidden layers: "128,64"; "none" for no hidden layer."""
@@ -68,6 +71,19 @@ class Seconds(click.ParamType):
         return float(match[1]) * self.UNITS[match[2]]
 
 
+class Address(click.ParamType):
+    """Text that is not empty, as a variable of the shell is that nobody has set."""
+
+    name = "ADDRESS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | None:
+        if value is not None and not value.strip():
+            self.fail("it is empty: name something, or leave the option out", param, ctx)
+        return None if value is None else str(value)
+
+
 class Workers(click.ParamType):
     """A number of processes, or "auto"."""
 
@@ -83,10 +99,20 @@ class Workers(click.ParamType):
         return int(value)
 
 
-def check_workers(given: bool, scheduler: str | None) -> None:
-    """given : whether --workers was. Raises: UserError if the scheduler has workers of its own."""
+def check_workers(workers: int | None, given: bool, scheduler: str | None) -> None:
+    """given : whether --workers was. Raises: UserError if the scheduler has workers of its own, or
+    there are far more than cores.
+    """
+    from ..cores import usable_cores
+
     if given and scheduler:
         raise UserError("--workers are of this machine, and --scheduler has its own: give only one")
+    cores = usable_cores()
+    if workers and workers > MOST_A_CORE * cores:
+        raise UserError(
+            f"--workers {workers} is too many for {cores} usable core{'s' * (cores != 1)}: give at "
+            f"most {MOST_A_CORE * cores}, or leave it out for one a core"
+        )
 
 
 class ClassWeights(click.ParamType):

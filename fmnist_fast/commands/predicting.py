@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UserError
-from .options import BACKEND, FILE, JSON, THREADS, Workers, check_workers
-from .scoring import ManyInputs, paths_in, score_into
+from .options import BACKEND, FILE, JSON, THREADS, Address, Workers, check_workers
+from .scoring import NOTHING_NAMED, ManyInputs, paths_in, score_into
 from .terminal import console_of
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ AHEAD = 4
 )
 @click.option(
     "--scheduler",
+    type=Address(),
     metavar="tcp://HOST:PORT",
     help="With --out: use the workers of this Dask scheduler; files that they have not are sent.",
 )
@@ -116,11 +117,11 @@ def predict(
     """
     with _readable_list(listed) as listed:
         if not images and listed is None:
-            raise UserError("give images or folders, or a list of them with --list")
+            raise UserError(NOTHING_NAMED)
         if many["out"]:
             if threads:
                 raise UserError("--threads and --out do not go together: give --workers")
-            check_workers(bool(many["workers"]), many["scheduler"])
+            check_workers(many["workers"], bool(many["workers"]), many["scheduler"])
             return score_into(
                 ManyInputs(images, listed, model, cutout, invert, backend, as_json, **many)
             )
@@ -167,6 +168,8 @@ def _print_answers(
     named = chain(images, paths_in(listed) if listed else ())
     paths = list(chain.from_iterable(map(_files, named)))
     failed = plain = 0
+    if not paths:
+        raise UserError(NOTHING_NAMED)
     with _Output(len(paths), as_json) as output:
         for answer in _answers(recogniser, paths, how, threads or usable_cores()):
             failed += "error" in answer

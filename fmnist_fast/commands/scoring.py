@@ -6,8 +6,8 @@ import json
 import os
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import MissingExtra, UserError
+from ..errors import DataError, MissingExtra, UserError
 from .outputs import check_outputs
 from .signals import stoppable
 from .terminal import console_of, fail
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from ..cluster.fleet import Fleet
     from ..scoring.partial import Partial
 
-__all__ = ["ManyInputs", "paths_in", "score_into"]
+__all__ = ["NOTHING_NAMED", "ManyInputs", "paths_in", "score_into"]
+
+NOTHING_NAMED = "give images or folders, or a list of them with --list"
 
 # Where lines are not replaced by newer ones, seconds between two of them.
 LINE_SECONDS = 10
@@ -62,10 +64,15 @@ class ManyInputs:
 
 
 def paths_in(listed: Path) -> Iterator[str]:
-    """The paths in a file that has one a line, which may be any bytes."""
+    """The paths in a file that has one a line, which may be any bytes that a path can have.
+
+    Raises: UserError if a line has others.
+    """
     with open(listed, "rb") as file:
         for number, line in enumerate(file):
             path = line.rstrip(b"\r\n")
+            if b"\0" in path:
+                raise UserError(f"line {number + 1} of the list is no path: give one a line")
             if number == 0:  # some editors put it before everything
                 path = path.removeprefix(BOM_UTF8)
             if path:
@@ -81,7 +88,7 @@ def score_into(asked: ManyInputs) -> int:
     from ..scoring.job import model_to_workers, score_all, workers_identity
     from ..scoring.output import check_format, write_answers
     from ..scoring.partial import open_partial, partial_path
-    from ..scoring.sources import blocks_of
+    from ..scoring.sources import Inputs
     from ..scoring.worker import Scoring
 
     out, begin = asked.out, monotonic()
@@ -93,13 +100,21 @@ def score_into(asked: ManyInputs) -> int:
     prepare = model_to_workers(asked.model, asked.backend)
     of_workers = workers_identity(model)
     identity = _identity(asked) | of_workers
-    blocks = blocks_of(asked.inputs(), model.input_shape, asked.field)
     view = _Bar(console_of(stderr=True), asked.quiet)
     with (
         view,
-        open_partial(partial_path(out), identity, blocks, force=asked.force) as partial,
+        closing(Inputs(asked.inputs())) as inputs,
+        open_partial(
+            partial_path(out),
+            identity | {"inputs": inputs.digest()},
+            inputs.blocks(model.input_shape, asked.field),
+            force=asked.force,
+        ) as partial,
         stoppable() as stop,  # before, there is nothing yet to put in order
     ):
+        if not partial.rows:
+            partial.remove()
+            raise UserError(NOTHING_NAMED)
         before = partial.done
         view.begin(partial)
         how = Scoring(
@@ -107,7 +122,7 @@ def score_into(asked: ManyInputs) -> int:
         )
         try:
             if partial.done < partial.rows:
-                workers = asked.workers or usable_cores()
+                workers = min(asked.workers or usable_cores(), partial.to_do())
                 with open_fleet(asked.scheduler, workers, of_workers, prepare) as fleet:
                     score_all(
                         partial, how, prod(model.input_shape), fleet, view, lambda: bool(stop)
@@ -116,6 +131,9 @@ def score_into(asked: ManyInputs) -> int:
             if complete:  # what is being written is written, whatever signal comes
                 view.writing(partial, out)
                 write_answers(partial, out, model.class_names, asked.probabilities, view.advance)
+        except DataError as error:
+            begin_anew = "begin anew with --force" if partial.done else "begin anew"
+            raise UserError(f"{error}; mend that file or leave it out, and {begin_anew}") from error
         except UserError as error:
             raise UserError(f"{error}; {_kept(partial)}") from error
         if not complete:
@@ -143,20 +161,10 @@ def _load_engines() -> None:
 
 
 def _identity(asked: ManyInputs) -> dict[str, Any]:
-    """What must be the same for a command that was stopped to go on. Of files whose names say that
-    they are images, only the names count: there may be millions.
-    """
-    from ..images import SUFFIXES
+    """What must be the same for a command that was stopped to go on; the inputs must be, too."""
     from ..scoring.job import model_name
 
-    digest = sha256()
-    for path in asked.inputs():
-        digest.update(os.fsencode(path) + b"\0")
-        if not path.lower().endswith(SUFFIXES) and os.path.isfile(path):
-            status = os.stat(path)
-            digest.update(f"{status.st_size} {status.st_mtime_ns}\0".encode())
     return {
-        "inputs": digest.hexdigest(),
         "folder": os.getcwd(),
         "model": model_name(asked.model),
         **{name: getattr(asked, name) for name in ("field", "probabilities", "cutout", "invert")},

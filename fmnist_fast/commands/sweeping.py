@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import MissingExtra, UserError
-from .options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, Seconds, Workers, check_workers
+from .options import (
+    BACKEND,
+    DATA_DIR,
+    DATASETS,
+    FILE,
+    JSON,
+    Address,
+    Seconds,
+    Workers,
+    check_workers,
+)
 from .outputs import check_model_room, check_outputs, save
 from .signals import stoppable
 from .terminal import INTERRUPTED, console_of, fail
@@ -29,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ["sweep"]
 
 BEST_SHOWN = 10
+
+# What a study is called that has its file for itself.
+STUDY_NAME = "fmnist-fast"
 
 
 @click.command()
@@ -73,6 +86,7 @@ BEST_SHOWN = 10
 )
 @click.option(
     "--scheduler",
+    type=Address(),
     metavar="tcp://HOST:PORT",
     help="Use the workers of this Dask scheduler, on whatever machines they are.",
 )
@@ -100,6 +114,7 @@ BEST_SHOWN = 10
 )
 @click.option(
     "--study",
+    type=Address(),
     default="sweep.journal",
     show_default=True,
     metavar="FILE|URL",
@@ -108,8 +123,10 @@ BEST_SHOWN = 10
 )
 @click.option(
     "--study-name",
-    default="fmnist-fast",
+    type=Address(),
+    default=STUDY_NAME,
     show_default=True,
+    metavar="NAME",
     help="Its name, where a database holds several.",
 )
 @click.option(
@@ -191,20 +208,24 @@ def sweep(
     from ..modelfile import check_replaceable
     from ..presets import preset as preset_recipe
     from ..sweep.driver import Ending, Plan, data_to_workers, run_sweep
-    from ..sweep.ledger import open_ledger
+    from ..sweep.ledger import check_address, open_ledger
+    from ..sweep.pictures import check_pictures
     from ..sweep.space import read_space
     from ..sweep.trial import METRICS
     from ..sweep.view import SweepView
 
-    check_workers(context.get_parameter_source("workers") is not _DEFAULT, scheduler)
+    check_workers(workers, context.get_parameter_source("workers") is not _DEFAULT, scheduler)
+    check_address(study)
     read = read_space(space)
     outs = {"model": out} | ({"ensemble": ensemble_path(out)} if ensemble else {})
     inputs = (Path(dataset), *([space] if space else []))
-    check_outputs(outs, *inputs, *_pictures(study), *_own_file(study))
+    pictures = _pictures(study, study_name)
+    check_outputs(outs, *inputs, *pictures, *_own_file(study))
     data = load_dataset(dataset, data_dir)
     if not force:
         for path in outs.values():
             check_replaceable(path, data.name, data.checksum)
+        check_pictures(pictures)
     plan = Plan(data, preset_recipe(preset), read, **choices).checked()
     check_model_room(out, data, _widest(plan))
     console = console_of(stderr=as_json)
@@ -218,7 +239,8 @@ def sweep(
                 SweepView(console, plan.metric, quiet) as view,
                 open_fleet(
                     scheduler,
-                    workers or usable_cores(),
+                    # no more than there are trials to run
+                    max(1, min(workers or usable_cores(), plan.trials - ledger.counts().ended)),
                     plan.workers_identity(),
                     data_to_workers(data),
                 ) as fleet,
@@ -234,7 +256,7 @@ def sweep(
             return fail(f"stopped; {_kept(ledger, plan)}", 128 + stop[0])
         named = data.name if dataset == "auto" else dataset
         known_as = {"dataset": named, "data_dir": data_dir, "preset": preset, "out": out}
-        outcome = _Outcome(plan, ledger, ending, console, known_as, as_json, ensemble)
+        outcome = _Outcome(plan, ledger, ending, console, known_as, pictures, as_json, ensemble)
         return outcome.show(stop, force)
 
 
@@ -263,11 +285,12 @@ def _own_file(study: str) -> tuple[Path, ...]:
     return () if is_database(study) else (Path(study),)
 
 
-def _pictures(study: str) -> tuple[Path, Path]:
+def _pictures(study: str, name: str) -> tuple[Path, Path]:
     """Where they are drawn: beside the study, or if that is in a database, here."""
     from ..sweep.pictures import picture_paths
 
-    return picture_paths(next(iter(_own_file(study)), Path("sweep")))
+    own = next(iter(_own_file(study)), Path("sweep"))
+    return picture_paths(own, None if name == STUDY_NAME else name)
 
 
 def _widest(plan: "Plan") -> tuple[int, ...]:
@@ -288,7 +311,8 @@ def _kept(ledger: "Ledger", plan: "Plan") -> str:
 @dataclass(frozen=True)
 class _Outcome:
     """What is shown and saved when the trials have ended. known_as : what the command calls the
-    data set, its folder, the preset and the model. ensemble : how many are to be one model.
+    data set, its folder, the preset and the model. pictures : where they are to be drawn.
+    ensemble : how many are to be one model.
     """
 
     plan: "Plan"
@@ -296,6 +320,7 @@ class _Outcome:
     ending: "Ending"
     console: "Console"
     known_as: Mapping[str, Any]
+    pictures: tuple[Path, Path]
     as_json: bool
     ensemble: int | None
 
@@ -418,13 +443,12 @@ class _Outcome:
         """Pictures beside the study; a picture that cannot be written costs no model."""
         from ..sweep.pictures import draw_pictures
 
-        paths = _pictures(self.ledger.address)
         try:
-            draw_pictures(self.ledger, self.plan.metric, *paths)
+            draw_pictures(self.ledger, self.plan.metric, *self.pictures)
         except UserError as error:
             warnings.warn(str(error), stacklevel=1)
             return ()
-        return paths
+        return self.pictures
 
     def _train_again(
         self, ranked: "Ranked", stop: list[int], what: str, place: int = 0

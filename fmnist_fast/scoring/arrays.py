@@ -202,6 +202,8 @@ class Streams:
             for _ in _rows(file, block, block.begin - self._at[2]):
                 pass
             chunks = list(_rows(file, block, block.rows))
+            if isinstance(file, gzip.GzipFile):
+                file.peek(1)  # past the last row is the checksum, which it compares then
         self._at = block.path, block.member, block.begin + block.rows
         return chunks
 

@@ -137,4 +137,4 @@ def stamp_of(path: str) -> Stamp:
 def check_stamp(block: ArrayRows | RowGroups, path: str) -> None:
     """Raises: DataError if the file has changed since the block was made; OSError."""
     if stamp_of(path) != block.stamp:
-        raise DataError(f"{block.path} has changed meanwhile: begin again, with --force")
+        raise DataError(f"{block.path} has changed meanwhile")

@@ -20,6 +20,9 @@ AT_A_TIME = 64
 # Bytes of a page: answers of a block are some 400 kB, and every page of them costs.
 PAGE_BYTES = 32 << 10
 
+# What people are told of some of what must be the same.
+CALLED = {"inputs": "inputs, or files that were changed meanwhile,"}
+
 # Of the file's layout.
 VERSION = 1
 
@@ -36,15 +39,18 @@ def open_partial(
     """New, of these blocks, or what is there to go on with; nobody else's while it is open.
 
     identity : what must be the same to go on, plain JSON. force : forget what cannot be gone on
-    with. Raises: ArgumentError if what is there is of another run, or in use, or no such file;
-    OSError if it cannot be written.
+    with; where there are no answers yet, nothing is lost with it. Raises: ArgumentError if what is
+    there is of another run, or in use, or no such file; OSError if it cannot be written.
     """
+    if path.exists() and not path.is_file():
+        raise ArgumentError(f"{path} is not a file, and answers must be kept there: move it")
     partial = None
     try:
         try:
             partial = Partial(path, identity, blocks)
         except (_Foreign, sqlite3.DatabaseError) as error:
-            if not force or isinstance(error, sqlite3.OperationalError):
+            lost_nothing = isinstance(error, _Foreign) and not error.answers
+            if not (force or lost_nothing) or isinstance(error, sqlite3.OperationalError):
                 raise
             _remove(path)
             partial = Partial(path, identity, blocks)
@@ -57,7 +63,11 @@ def open_partial(
 
 
 class _Foreign(ArgumentError):
-    """Answers of another run."""
+    """Answers of another run. answers : whether there are any."""
+
+    def __init__(self, message: str, answers: bool) -> None:
+        super().__init__(message)
+        self.answers = answers
 
 
 class Partial:
@@ -109,14 +119,20 @@ class Partial:
         before, now = json.loads(there), json.loads(json.dumps(identity))
         differing = [name for name in now if before.get(name) != now[name]]
         if version != VERSION or differing:
+            what = [CALLED.get(name, name.replace("_", " ")) for name in differing]
             raise _Foreign(
                 f"{self.path} has answers of another run, with other "
-                f"{' and '.join(differing).replace('_', ' ') or 'versions of fmnist-fast'}: finish "
-                "that first, or begin anew with --force"
+                f"{' and '.join(what) or 'versions of fmnist-fast'}: finish that first, or begin "
+                "anew with --force",
+                answers=self._value("SELECT count(*) FROM blocks WHERE answers IS NOT NULL") > 0,
             )
 
     def _value(self, query: str) -> int:
         return self._db.execute(query).fetchone()[0] or 0
+
+    def to_do(self) -> int:
+        """Blocks that have no answers yet."""
+        return self._value("SELECT count(*) FROM blocks WHERE answers IS NULL")
 
     def waiting(self) -> Iterator[tuple[int, Block]]:
         """(number, block) of those that have no answers, in order; from here on."""

@@ -5,7 +5,8 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 from ..errors import DataError
@@ -14,7 +15,7 @@ from .arrays import blocks_of_array, find_array
 from .blocks import Block, PictureFiles
 from .tables import blocks_of_table
 
-__all__ = ["blocks_of", "kind_of"]
+__all__ = ["Inputs", "kind_of"]
 
 # Image files of a block: so many blocks at least, so that there is something to part, and so few
 # files, and bytes, that no block takes long, or much room on its way to another machine.
@@ -43,23 +44,63 @@ def kind_of(path: str) -> str:
     return "picture"
 
 
-def blocks_of(
-    inputs: Iterable[str], input_shape: tuple[int, ...], field: str | None
-) -> Iterator[Block]:
-    """All inputs as blocks, in their order. inputs : files and folders; of a folder come all files
-    that have the name of an image, also of its folders, in the order of names.
+class Inputs:
+    """Files in their order, which may be millions: what is known of them is kept in a temporary
+    file, not in memory. Names are bytes, as the system has them, and sorted as such.
 
-    field : of .npz and Parquet files. Names are kept in a temporary file, not in memory.
-    Raises: DataError, one line; OSError.
+    inputs : files and folders; of a folder come all files that have the name of an image, also of
+    its folders, in the order of names. Raises: DataError if a folder has none.
     """
-    with closing(_Names()) as names:
-        for path in inputs:
-            kind = kind_of(path)
-            if kind == "folder":
-                names.add_folder(path)
-            else:
-                names.add(path, kind)
-        for kind, paths in names.runs():
+
+    def __init__(self, inputs: Iterable[str]) -> None:
+        self._table = sqlite3.connect("")  # a temporary file
+        self._table.execute("CREATE TABLE files (path BLOB, kind TEXT, size INT, mtime_ns INT)")
+        self._table.execute("CREATE TABLE found (path BLOB, size INT, mtime_ns INT)")
+        try:
+            for path in inputs:
+                kind = kind_of(path)
+                if kind == "folder":
+                    self._add_folder(path)
+                else:
+                    name = os.fsencode(path)
+                    entry = (name, kind, *_stamp(name))
+                    self._table.execute("INSERT INTO files VALUES (?, ?, ?, ?)", entry)
+        except BaseException:
+            self.close()
+            raise
+
+    def _add_folder(self, folder: str) -> None:
+        """All pictures in it. Raises: DataError if there are none."""
+        paths = (
+            os.fsencode(os.path.join(where, name))
+            for where, _, names in os.walk(folder)
+            for name in names
+            if name.lower().endswith(SUFFIXES)
+        )
+        found = ((path, *_stamp(path)) for path in paths)
+        self._table.executemany("INSERT INTO found VALUES (?, ?, ?)", found)
+        if not self._table.execute("SELECT count(*) FROM found").fetchone()[0]:
+            raise DataError(
+                f"{folder} is a folder without images: name one with .png or .jpg files"
+            )
+        self._table.execute(
+            "INSERT INTO files SELECT path, 'picture', size, mtime_ns FROM found ORDER BY path"
+        )
+        self._table.execute("DELETE FROM found")
+
+    def digest(self) -> str:
+        """Of names, sizes and times: another one if a file came, went or was changed."""
+        digest = sha256()
+        for path, *others in self._table.execute("SELECT * FROM files ORDER BY rowid"):
+            digest.update(path + repr(others).encode() + b"\0")
+        return digest.hexdigest()
+
+    def blocks(self, input_shape: tuple[int, ...], field: str | None) -> Iterator[Block]:
+        """All of them as blocks, in their order. field : of .npz and Parquet files.
+
+        Raises: DataError, one line; OSError.
+        """
+        for kind, paths in self._runs():
             if kind == "picture":
                 yield PictureFiles(tuple(paths))
             elif kind == "parquet":
@@ -68,48 +109,17 @@ def blocks_of(
                 array = find_array(Path(paths[0]), paths[0], kind, input_shape, field)
                 yield from blocks_of_array(array)
 
-
-class _Names:
-    """Names of files in their order, which may be millions. They are bytes, as the system has them,
-    and sorted as such.
-    """
-
-    def __init__(self) -> None:
-        self._table = sqlite3.connect("")  # a temporary file
-        self._table.execute("CREATE TABLE names (path BLOB, kind TEXT)")
-        self._table.execute("CREATE TABLE found (path BLOB)")
-
-    def add(self, path: str, kind: str) -> None:
-        """One more."""
-        self._table.execute("INSERT INTO names VALUES (?, ?)", (os.fsencode(path), kind))
-
-    def add_folder(self, folder: str) -> None:
-        """All pictures in it. Raises: DataError if there are none."""
-        found = (
-            (os.fsencode(os.path.join(where, name)),)
-            for where, _, names in os.walk(folder)
-            for name in names
-            if name.lower().endswith(SUFFIXES)
-        )
-        self._table.executemany("INSERT INTO found VALUES (?)", found)
-        if not self._table.execute("SELECT count(*) FROM found").fetchone()[0]:
-            raise DataError(
-                f"{folder} is a folder without images: name one with .png or .jpg files"
-            )
-        self._table.execute("INSERT INTO names SELECT path, 'picture' FROM found ORDER BY path")
-        self._table.execute("DELETE FROM found")
-
-    def runs(self) -> Iterator[tuple[str, list[str]]]:
+    def _runs(self) -> Iterator[tuple[str, list[str]]]:
         """(kind, paths): as many pictures as a block has, or one file of another kind."""
-        rows = self._table.execute("SELECT path, kind FROM names ORDER BY rowid")
-        size = min(max(1, self._pictures() // LEAST_BLOCKS), MOST_FILES)
+        rows = self._table.execute("SELECT path, kind, size FROM files ORDER BY rowid")
+        most = min(max(1, self._count("WHERE kind = 'picture'") // LEAST_BLOCKS), MOST_FILES)
         pictures: list[str] = []
         room = MOST_BYTES
-        for path, kind in rows:
+        for path, kind, size in rows:
             if kind == "picture":
                 pictures.append(os.fsdecode(path))
-                room -= _size(path)
-            if pictures and (len(pictures) == size or room <= 0 or kind != "picture"):
+                room -= max(0, size)
+            if pictures and (len(pictures) == most or room <= 0 or kind != "picture"):
                 yield "picture", pictures
                 pictures, room = [], MOST_BYTES
             if kind != "picture":
@@ -117,10 +127,8 @@ class _Names:
         if pictures:
             yield "picture", pictures
 
-    def _pictures(self) -> int:
-        count: int = self._table.execute(
-            "SELECT count(*) FROM names WHERE kind = 'picture'"
-        ).fetchone()[0]
+    def _count(self, where: str = "") -> int:
+        count: int = self._table.execute(f"SELECT count(*) FROM files {where}").fetchone()[0]
         return count
 
     def close(self) -> None:
@@ -128,8 +136,10 @@ class _Names:
         self._table.close()
 
 
-def _size(path: bytes) -> int:
+def _stamp(path: bytes) -> tuple[int, int]:
+    """(size, mtime in ns); -1 for what is not there, or not here."""
     try:
-        return os.stat(path).st_size
+        status = os.stat(path)
     except (OSError, ValueError):
-        return 0
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

@@ -32,6 +32,7 @@ __all__ = [
     "Counts",
     "Ledger",
     "address_for_people",
+    "check_address",
     "is_database",
     "open_ledger",
 ]
@@ -78,6 +79,7 @@ def open_ledger(
     name : of the study, where several are kept. identity : what must not change when a sweep goes
     on, plain JSON. Raises: SweepError, one line that says what differs or what to do.
     """
+    check_address(address)
     with _locked(address), _database_errors(address):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         yield Ledger(_storage(address), address, name, identity, maximise)
@@ -118,24 +120,42 @@ class Ledger:
                 f"{self.address} holds a study that is no sweep of fmnist-fast: name another"
             )
         elif stored != now:
-            field = next(key for key in {**stored, **now} if stored.get(key) != now.get(key))
-            was, is_now = (_short(entries.get(field)) for entries in (stored, now))
-            what = field.replace("_", " ")
-            advice = (
-                "the last bits would differ: go on where it was begun"
-                if field in _LAST_BITS
-                else "go on with the options it was begun with"
-            )
-            raise SweepError(
-                f"the sweep in {self.address} has another {what} ({was}, now {is_now}): {advice}, "
-                "or name another --study"
-            )
+            self._check_same(stored, now)
+
+    def _check_same(self, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """A study that has no trials yet takes any identity, but for the way to its best."""
+        if not self.study.get_trials(deepcopy=False) and stored["metric"] == now["metric"]:
+            self.study.set_user_attr(IDENTITY, now)
+            return
+        field = next(key for key in {**stored, **now} if stored.get(key) != now.get(key))
+        what, was, is_now = _difference(stored.get(field), now.get(field), field.replace("_", " "))
+        advice = (
+            "the last bits would differ: go on where it was begun"
+            if field in _LAST_BITS
+            else "go on with the options it was begun with"
+        )
+        raise SweepError(
+            f"the sweep in {self.address} has another {what} ({was}, now {is_now}): {advice}, or "
+            "name another --study"
+        )
 
     def choose_with(
         self, sampler: BaseSampler, pruner: BasePruner, space: dict[str, BaseDistribution]
     ) -> None:
-        """How ask() chooses and report() decides."""
+        """How ask() chooses and report() decides. Raises: SweepError if the study has lost some of
+        what was chosen.
+        """
         self.study.sampler, self.study.pruner, self._space = sampler, pruner, space
+        for trial in self.study.get_trials(deepcopy=False):
+            complete = trial.state is TrialState.COMPLETE
+            if (complete or trial.state is TrialState.PRUNED) and (
+                not space.keys() <= trial.params.keys()
+                or (complete and RESULT not in trial.user_attrs)
+            ):
+                raise SweepError(
+                    f"study {self.address} is damaged: it has not all of trial {trial.number}: "
+                    "take a copy of it that is whole, or name another --study"
+                )
 
     def counts(self) -> Counts:
         """How many trials there are of each kind."""
@@ -209,12 +229,29 @@ def address_for_people(address: str) -> str:
         return address.partition("://")[0] + "://..."
 
 
+def check_address(address: str) -> None:
+    """Raises: SweepError if a study cannot be there, since something else is."""
+    path = Path(address)
+    if not is_database(address) and (not path.name or (path.exists() and not path.is_file())):
+        raise SweepError(f"study {address} is not a file: name another, or a new one")
+
+
 def is_database(address: str) -> bool:
     return "://" in address
 
 
+def _difference(was: Any, is_now: Any, what: str) -> tuple[str, str, str]:
+    """(what, was, is now) in a few words: of dicts, the first entry that differs."""
+    if isinstance(was, dict) and isinstance(is_now, dict) and "checksum" not in was:
+        key = next(key for key in {**was, **is_now} if was.get(key) != is_now.get(key))
+        return _difference(was.get(key), is_now.get(key), f"{what}: {key.replace('_', ' ')}")
+    return what, _short(was), _short(is_now)
+
+
 def _short(value: Any) -> str:
     """A value in a few words."""
+    if value is None:
+        return "none"
     text = value["name"] if isinstance(value, dict) and "name" in value else str(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -222,14 +259,7 @@ def _short(value: Any) -> str:
 def _storage(address: str) -> BaseStorage:
     """Raises: SweepError."""
     if is_database(address):
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            return RDBStorage(address)
-        except (SQLAlchemyError, ImportError, ValueError) as error:
-            raise SweepError(
-                f"study {address_for_people(address)} cannot be opened: {_first_line(error)}"
-            ) from error
+        return _database(address)
     path = Path(address)
     try:
         _mend_journal(path)
@@ -238,11 +268,45 @@ def _storage(address: str) -> BaseStorage:
         return JournalStorage(JournalFileBackend(address))
     except SweepError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, AssertionError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise SweepError(
             f"study {path} cannot be read: {why}: name another file, or a new one"
         ) from error
+
+
+def _database(address: str) -> RDBStorage:
+    """Raises: SweepError."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+
+    shown = address_for_people(address)
+    try:
+        url = make_url(address)
+        if url.get_backend_name() == "sqlite":
+            _check_sqlite(shown, url.database)
+        return RDBStorage(address)
+    except NoSuchModuleError as error:
+        raise SweepError(
+            f"study {shown} is of no kind that Optuna knows: give a file, or a database like "
+            "sqlite:///sweep.db or postgresql://user@host/name"
+        ) from error
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        cause = error.__cause__ if isinstance(error, ImportError) else None
+        raise SweepError(
+            f"study {shown} cannot be opened: {_first_line(cause or error)}"
+        ) from error
+
+
+def _check_sqlite(shown: str, database: str | None) -> None:
+    """Raises: SweepError if it is no file, or in no folder."""
+    if not database or ":memory:" in database or "mode=memory" in database:
+        raise SweepError(
+            f"study {shown} would be lost with this command: name a file, like sqlite:///sweep.db"
+        )
+    folder = Path(database).parent
+    if not database.startswith("file:") and not folder.is_dir():
+        raise SweepError(f"study {shown}: the folder {folder} does not exist: create it")
 
 
 @contextmanager
@@ -269,12 +333,11 @@ def _first_line(error: BaseException) -> str:
 
 def _mend_journal(path: Path) -> None:
     """Take away a last line that a full disk or a power cut left without its end: the entry after
-    it would be lost with it.
+    it would be lost with it. Raises: SweepError if another line is none of Optuna's, which would
+    keep what is written after it from being read.
     """
     if not path.exists():
         return
-    if not path.is_file():
-        raise SweepError(f"study {path} is not a file: name another, or a new one")
     with open(path, "r+b") as file:
         content = file.read()
         if content[:1] not in (b"", b"{"):
@@ -283,6 +346,20 @@ def _mend_journal(path: Path) -> None:
         if whole < len(content):
             file.truncate(whole)
             os.fsync(file.fileno())
+    lines = content[:whole].splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not _is_entry(line):
+            raise SweepError(
+                f"study {path} is damaged: line {number} of {len(lines)} is none of "
+                "Optuna's: take that line away, and the same command goes on"
+            )
+
+
+def _is_entry(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 @contextmanager

@@ -1,8 +1,12 @@
 """Pictures of a sweep, drawn by Optuna: how it went, and which settings went with which values."""
 
+import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from ..errors import UserError
 from .ledger import Ledger
@@ -10,14 +14,35 @@ from .ledger import Ledger
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_pictures", "picture_paths"]
+__all__ = ["check_pictures", "draw_pictures", "picture_paths"]
+
+# What the files say that drew them.
+SOFTWARE = "fmnist-fast sweep"
 
 
-def picture_paths(study: Path) -> tuple[Path, Path]:
-    """Where the history and the parallel coordinates of a study are drawn: beside it."""
-    return study.with_name(f"{study.stem}-history.png"), study.with_name(
-        f"{study.stem}-parallel.png"
-    )
+def picture_paths(study: Path, name: str | None = None) -> tuple[Path, Path]:
+    """Where the history and the parallel coordinates of a study are drawn: beside it.
+    name : of the study, where there may be others.
+    """
+    stem = study.stem if name is None else f"{study.stem}-{name.replace(os.sep, '_')}"
+    return study.with_name(f"{stem}-history.png"), study.with_name(f"{stem}-parallel.png")
+
+
+def check_pictures(paths: Iterable[Path]) -> None:
+    """Raise UserError if something is there that no sweep has drawn."""
+    for path in paths:
+        if path.exists() and not _is_ours(path):
+            raise UserError(
+                f"picture {path} exists, and no sweep drew it: move it, or name another --study"
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == SOFTWARE
+    except (OSError, ValueError):
+        return False
 
 
 def draw_pictures(ledger: Ledger, metric: str, history: Path, parallel: Path) -> None:
@@ -62,7 +87,7 @@ def _save(axes: "Axes", size: tuple[float, float], path: Path) -> None:
         part.set_facecolor("white")
         part.grid(False)
     try:
-        figure.savefig(path, dpi=130, bbox_inches="tight")
+        figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": SOFTWARE})
     except OSError as error:
         raise UserError(f"picture {path} could not be written: {error.strerror}") from error
     finally:

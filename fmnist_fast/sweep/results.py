@@ -103,4 +103,7 @@ def nothing_came_out(ledger: Ledger) -> SweepError:
     """No trial has a value: the last failure says why."""
     failures = ledger.failed()
     why = f"; the last of them: {failures[-1]}" if failures else ""
-    return SweepError(f"no trial came to its end{why}")
+    return SweepError(
+        f"no trial came to its end{why}; they are kept in {ledger.address}: give another --space "
+        "and --study, or more --trials"
+    )

@@ -74,11 +74,13 @@ Part: TypeAlias = Range | Choices
 @dataclass(frozen=True)
 class Space:
     """searched : what is chosen anew for every trial, by field, in the order of names.
-    fixed : fields that are alike in all of them, but other than the preset's.
+    fixed : fields that are alike in all of them, but other than the preset's. source : the file
+    that says so.
     """
 
     searched: Mapping[str, Part]
     fixed: Mapping[str, Any]
+    source: Path = BUILT_IN
 
     def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Fields of a recipe, from what a study calls them."""
@@ -90,6 +92,14 @@ class Space:
 
     def check(self, base: Recipe, rows: int, classes: int) -> None:
         """Raise ArgumentError, naming the field, if any trial of this space could not be run."""
+        try:
+            self._check(base, rows, classes)
+        except ArgumentError as error:
+            if self.source == BUILT_IN:
+                raise
+            raise ArgumentError(f"{self.source}: {error}") from error
+
+    def _check(self, base: Recipe, rows: int, classes: int) -> None:
         base = replace(base, **self.fixed)
         base.check(rows, classes)
         for field, part in self.searched.items():
@@ -132,7 +142,7 @@ def read_space(path: Path | None = None) -> Space:
             raise ArgumentError("nothing to choose: give a field {low = .., high = ..} or choices")
     except ArgumentError as error:
         raise ArgumentError(f"{path}: {error}") from error
-    return Space(searched, fixed)
+    return Space(searched, fixed, path)
 
 
 def _check_name(field: str) -> None:
@@ -174,6 +184,8 @@ def _range(field: str, entries: Mapping[str, Any]) -> Range:
             raise ArgumentError(f"{field}: step is {step}: give more than 0")
         if log:
             raise ArgumentError(f"{field}: give log or step, not both")
+        if 0 < high - low < step:
+            raise ArgumentError(f"{field}: step is {step}: give at most high - low")
         high = _last_of_steps(low, high, step)
     if low >= high:
         raise ArgumentError(f"{field}: low is {low} and high is {high}: low must be less")
