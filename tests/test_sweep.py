@@ -768,6 +768,13 @@ def test_the_space_to_begin_with(capsys):
     assert capsys.readouterr().out == BUILT_IN.read_text()
 
 
+def test_the_space_to_begin_with_names_all_that_may_be_chosen():
+    from fmnist_fast.sweep.space import _FIELDS, BUILT_IN
+
+    said = BUILT_IN.read_text().partition("# Fields: ")[2].partition(".")[0]
+    assert set(re.findall(r"[a-z_0-9]+", said)) >= set(_FIELDS)
+
+
 def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep"]) == 2

@@ -189,13 +189,15 @@ class _Bar:
             TextColumn,
             TimeRemainingColumn,
         )
+        from rich.table import Column
 
         self._console, self._quiet, self._last = console, quiet, monotonic()
+        self._numbers = Column(no_wrap=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[workers]}"),
+            MofNCompleteColumn(table_column=self._numbers),
+            TextColumn("{task.fields[workers]}", table_column=Column(no_wrap=True)),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -212,6 +214,7 @@ class _Bar:
 
     def begin(self, partial: "Partial") -> None:
         """It is known how much there is to do."""
+        self._numbers.min_width = 2 * len(str(partial.rows)) + 1  # other columns give way
         self._bar.update(self._task, total=partial.rows, completed=partial.done)
         if partial.done:
             self.note(f"going on: {partial.done:,} of {partial.rows:,} answers are there already")

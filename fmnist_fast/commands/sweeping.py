@@ -46,7 +46,11 @@ STUDY_NAME = "fmnist-fast"
 
 @click.command()
 @click.option(
-    "--trials", type=click.IntRange(1), default=200, show_default=True, help="Trials in all."
+    "--trials",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Trials in all, those of earlier commands among them.",
 )
 @click.option(
     "--space",
@@ -60,7 +64,8 @@ STUDY_NAME = "fmnist-fast"
     type=click.Choice(["fast", "standard", "photos"]),
     default="standard",
     show_default=True,
-    help="The recipe for all that the space does not name.",
+    help="The recipe for all that the space does not name. Others train teachers first, which no "
+    "trial has time for.",
 )
 @click.option(
     "--sampler",

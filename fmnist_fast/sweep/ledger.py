@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..cache import cache_folder
 from ..errors import SweepError
+from ..files import check_room
 
 __all__ = [
     "RESULT",
@@ -373,10 +374,7 @@ def _locked(address: str) -> Iterator[None]:
         place = folder / f"sweep-{sha256(address.encode()).hexdigest()[:16]}.running"
     else:
         place = Path(f"{address}.running")
-        if not place.parent.is_dir():
-            raise SweepError(
-                f"study {address}: the folder {place.parent} does not exist: create it"
-            )
+        check_room(Path(address), 1, "study")
     lock = FileLock(place)
     try:
         lock.acquire(timeout=0)
