@@ -24,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..cache import cache_folder
-from ..errors import SweepError
+from ..errors import SweepError, UserError
 from ..files import check_room
 
 __all__ = [
@@ -374,7 +374,10 @@ def _locked(address: str) -> Iterator[None]:
         place = folder / f"sweep-{sha256(address.encode()).hexdigest()[:16]}.running"
     else:
         place = Path(f"{address}.running")
-        check_room(Path(address), 1, "study")
+        try:
+            check_room(Path(address), 1, "study")
+        except UserError as error:
+            raise SweepError(str(error)) from error
     lock = FileLock(place)
     try:
         lock.acquire(timeout=0)
