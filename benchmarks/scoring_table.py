@@ -66,7 +66,7 @@ def scored(path: Path, fleet: Fleet, folder: Path) -> Scored:
     model, out = load_model(threads=1), folder / f"{len(list(folder.iterdir()))}.parquet"
     partial_file = out.with_suffix(".partial")
     blocks = Inputs([str(path)]).blocks(model.input_shape, None)
-    how = Scoring(model_name(None), str(folder), "auto", False, False)
+    how = Scoring(model_name(None, fleet.identity["backend"]), str(folder), "auto", False, False)
     with open_partial(partial_file, {}, blocks) as partial:
         start = perf_counter()
         assert score_all(partial, how, 784, fleet, Unseen(), lambda: False)

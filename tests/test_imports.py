@@ -63,7 +63,7 @@ LAYERS = (
     {"formats.arrays", "formats.c_source", "formats.onnx_graph", "formats.python_source"},
     {"formats"},
     {"scoring", "scoring.blocks"},
-    {"schedule", "sweep", "sweep.ledger", "cluster", "cluster.deaf"},
+    {"schedule", "sweep", "sweep.ledger", "cluster"},
     {"backend", "cache", "idx", "cores", "calibration", "tensorfile"},
     {"files"},
     {"errors"},

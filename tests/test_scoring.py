@@ -92,7 +92,9 @@ def small_blocks(monkeypatch):
 def scored(inputs, fleet, folder, out="answers.parquet", field=None, **options):
     """The table of answers to all inputs; view, should_stop and invert may be given."""
     view = options.get("view", Unseen())
-    how = Scoring(model_name(None), str(folder), "auto", options.get("invert", False), True)
+    how = Scoring(
+        model_name(None, "cython"), str(folder), "auto", options.get("invert", False), True
+    )
     partial_path = folder / f"{out}.partial"
     with open_partial(partial_path, {}, Inputs(inputs).blocks((28, 28), field)) as partial:
         whole = score_all(partial, how, 784, fleet, view, options.get("should_stop", lambda: False))
@@ -358,7 +360,7 @@ def test_a_file_that_changes_meanwhile_ends_it(images, fleet, tmp_path):
     write("idx", path, images)
     blocks = list(Inputs([str(path)]).blocks((28, 28), None))
     write("idx", path, images[:100])
-    how = Scoring(model_name(None), str(tmp_path), "auto", False, False)
+    how = Scoring(model_name(None, "cython"), str(tmp_path), "auto", False, False)
     with (
         open_partial(tmp_path / "p", {}, blocks) as partial,
         pytest.raises(DataError, match=r"x\.idx has changed meanwhile"),
@@ -451,7 +453,7 @@ def test_blocks_go_through_text(tmp_path, images):
     blocks = list(
         Inputs([str(tmp_path / "x.npz"), str(tmp_path / "x.parquet")]).blocks((28, 28), None)
     )
-    blocks.append(PictureFiles((os.fsdecode(b"\xff.png"), "b.png")))
+    blocks.append(PictureFiles((os.fsdecode(b"\xff.png"), "b.png"), (12, -1)))
     assert [block_of(text_of(block)) for block in blocks] == blocks
     assert replace(blocks[0], begin=1) != blocks[0]
 

@@ -302,8 +302,9 @@ def test_the_data_goes_to_a_worker_that_lacks_it_once(small_dataset, tmp_path):
             return run(function, *arguments, **options)
 
         client.run = spy
-        prepare(client, workers)
+        said = prepare(client, workers)
         client.run = run
+        return said
 
     with (
         dask_scheduler(tmp_path) as (_, address),

@@ -8,23 +8,26 @@ was looked at, and one that differs does nothing at all.
 import asyncio
 import logging
 import os
+import signal
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import dask
 from distributed import Client, Future, LocalCluster, Security, Worker, rpc
 
 from ..errors import ClusterError
-from . import deaf
 from .worker import describe
 
-__all__ = ["Fleet", "open_fleet"]
+__all__ = ["Fleet", "Prepare", "open_fleet"]
+
+Prepare: TypeAlias = "Callable[[Client, Sequence[str]], Mapping[str, str]]"
 
 # Seconds to wait for a scheduler, and between two looks at which workers there are.
 ANSWER_SECONDS = 10
@@ -44,13 +47,14 @@ ALLOWED_FAILURES = 3
 class Fleet:
     """Workers that may work for us. identity : what they must be, as worker.describe() says it.
 
-    prepare : is given the addresses of new workers, before they work. threads : of each worker that
-    is fit, by address. refused : why others are not, by address.
+    prepare : is given the addresses of new workers, before they work, and says which it could not
+    prepare, and why. threads : of each worker that is fit, by address. refused : why others are
+    not, by address.
     """
 
     client: Client
     identity: dict[str, Any]
-    prepare: Callable[[Client, Sequence[str]], None]
+    prepare: Prepare
     where: str
     threads: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -73,12 +77,14 @@ class Fleet:
         if monotonic() - self._looked < LOOK_SECONDS and not now:
             return
         try:
-            there = {str(a): int(n) for a, n in self.client.nthreads().items()}
-            self.threads = {a: n for a, n in self.threads.items() if a in there}
+            there = self.client.sync(self.client.scheduler.identity)["workers"]
+            # One that was started anew at its old address has not our resource.
+            held = {a for a, known in there.items() if self.resource in known["resources"]}
+            self.threads = {a: n for a, n in self.threads.items() if a in held}
             self.refused = {a: why for a, why in self.refused.items() if a in there}
             new = [a for a in there if a not in self.threads and a not in self.refused]
             if new:
-                self._admit({address: there[address] for address in new})
+                self._admit({address: there[address]["nthreads"] for address in new})
         except (OSError, TimeoutError):
             self.check_scheduler()  # a worker that left meanwhile is no trouble
         self._looked = monotonic()
@@ -102,12 +108,14 @@ class Fleet:
         )
         fit = [address for address in new if not self._why_not(address, said.get(address))]
         if fit:
-            self.prepare(self.client, fit)
+            self.refused |= self.prepare(self.client, fit)
         for address in fit:
-            self.client.run(
-                _grant, self.resource, new[address], workers=[address], on_error="return"
-            )
-            self.threads[address] = new[address]
+            if address not in self.refused:
+                answers = self.client.run(
+                    _grant, self.resource, new[address], workers=[address], on_error="return"
+                )
+                if answers.get(address) is True:
+                    self.threads[address] = new[address]
 
     def _why_not(self, address: str, said: Any) -> str | None:
         """Keeps in `refused` what is wrong with a worker."""
@@ -155,7 +163,7 @@ def open_fleet(
     scheduler: str | None,
     workers: int,
     identity: dict[str, Any],
-    prepare: Callable[[Client, Sequence[str]], None],
+    prepare: Prepare,
 ) -> Iterator[Fleet]:
     """Workers of an existing scheduler, or so many processes of this machine, one thread each,
     which end with the context. Raises: ClusterError if there is no such scheduler.
@@ -174,26 +182,47 @@ def open_fleet(
 
 @contextmanager
 def _local_cluster(workers: int) -> Iterator[LocalCluster]:
-    """So many processes of one thread each. Ctrl-C does not reach them: who started them decides
-    what becomes of their work.
+    """So many processes of one thread each. Raises: ClusterError if they cannot be started."""
+    with ExitStack() as stack:
+        stack.enter_context(_environment_kept())
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fmnist-fast-"))
+        try:
+            with _no_ctrl_c():
+                cluster = _started(workers, folder)
+        except RuntimeError as error:
+            raise ClusterError(f"worker processes could not be started: {error}") from error
+        yield stack.enter_context(cluster)
+
+
+def _started(workers: int, folder: str) -> LocalCluster:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        scheduler_port=0,
+        dashboard_address=None,
+        memory_limit=None,
+        local_directory=folder,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+@contextmanager
+def _no_ctrl_c() -> Iterator[None]:
+    """Threads and processes that begin here never hear of Ctrl-C, which a terminal sends to all
+    processes of a command: who started them decides what becomes of their work. It comes after.
     """
-    with (
-        _environment_kept(),
-        tempfile.TemporaryDirectory(prefix="fmnist-fast-") as folder,
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            scheduler_port=0,
-            dashboard_address=None,
-            memory_limit=None,
-            local_directory=folder,
-            preload=[deaf.__name__],
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-    ):
-        yield cluster
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # Which unblocks the signal in the thread that starts it, and starts with the first process.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -257,6 +286,7 @@ def _configured() -> Any:
     )
 
 
-async def _grant(resource: str, amount: int, dask_worker: Worker) -> None:
+async def _grant(resource: str, amount: int, dask_worker: Worker) -> bool:
     """So many tasks at a time may ask for the resource on this worker."""
     await dask_worker.set_resources(**{resource: amount})
+    return True

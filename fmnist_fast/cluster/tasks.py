@@ -1,6 +1,8 @@
 """Work that is under way on a fleet: given out again when a worker is lost, until it ends."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -14,6 +16,11 @@ __all__ = ["Ended", "Lost", "Tasks"]
 
 # So often work is given out when nobody knows what became of it.
 ATTEMPTS = 5
+
+# Seconds to wait for a result that is there, and what it means when it does not come: the worker
+# that had it is gone, or the scheduler is.
+ANSWER_SECONDS = 10
+GONE = (OSError, TimeoutError, CancelledError)
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,8 @@ class Tasks:
         return isinstance(message, tuple) and isinstance(message[1], Future)
 
     def _ended(self, number: int, future: Future) -> Iterator[Ended]:
-        if future.status in ("finished", "error"):
-            result = future.result() if future.status == "finished" else _why(future.exception())
+        result = _result(future)
+        if result is not None:
             self._forget(number)
             yield Ended(number, result)
             return
@@ -110,6 +117,16 @@ class Tasks:
         for number in list(self._futures):
             if self._fleet.client.status == "running":
                 self.drop(number)
+
+
+def _result(future: Future) -> Any:
+    """What it returned, or why it did not; None if nobody knows."""
+    with suppress(*GONE):
+        if future.status == "finished":
+            return future.result(ANSWER_SECONDS)
+        if future.status == "error":
+            return _why(future.exception(ANSWER_SECONDS))
+    return None
 
 
 def _why(error: BaseException | None) -> Lost:

@@ -97,9 +97,9 @@ def score_into(asked: ManyInputs) -> int:
     if out.exists() and not asked.force:
         raise UserError(f"{out} exists already: name another file, or replace it with --force")
     model = Recogniser(asked.model, backend=asked.backend, threads=1).data_model
-    prepare = model_to_workers(asked.model, asked.backend)
     of_workers = workers_identity(model)
-    identity = _identity(asked) | of_workers
+    prepare = model_to_workers(asked.model, of_workers["backend"])
+    identity = _identity(asked, of_workers["backend"]) | of_workers
     view = _Bar(console_of(stderr=True), asked.quiet)
     with (
         view,
@@ -160,13 +160,13 @@ def _load_engines() -> None:
         ) from error
 
 
-def _identity(asked: ManyInputs) -> dict[str, Any]:
+def _identity(asked: ManyInputs, backend: str) -> dict[str, Any]:
     """What must be the same for a command that was stopped to go on; the inputs must be, too."""
     from ..scoring.job import model_name
 
     return {
         "folder": os.getcwd(),
-        "model": model_name(asked.model),
+        "model": model_name(asked.model, backend),
         **{name: getattr(asked, name) for name in ("field", "probabilities", "cutout", "invert")},
     }
 

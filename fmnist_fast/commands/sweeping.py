@@ -124,7 +124,7 @@ STUDY_NAME = "fmnist-fast"
     show_default=True,
     metavar="FILE|URL",
     help="Where the trials are kept, to go on with: Optuna's journal file, or the address of a "
-    "database, like sqlite:///sweep.db.",
+    "database, like sqlite:///sweep.db. One sweep at a time; for many machines see --scheduler.",
 )
 @click.option(
     "--study-name",

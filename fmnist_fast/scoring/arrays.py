@@ -150,12 +150,17 @@ def _misfit(array: ArrayRows, input_shape: tuple[int, ...]) -> str | None:
     """Why the model does not take these rows."""
     if array.rows == 0:
         return "has no rows"
-    if not array.shape or prod(array.shape) != prod(input_shape):
+    flat = (prod(input_shape),)
+    if _without_ones(array.shape) not in (flat, _without_ones(input_shape)):
         return f"has rows of shape {array.shape}, and the model takes {input_shape}"
     dtype = np.dtype(array.dtype)
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         return f"has dtype {dtype}: save pixels as integers of 0..255 or floats of 0..1"
     return None
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(side for side in shape if side != 1)
 
 
 def blocks_of_array(array: ArrayRows) -> Iterator[ArrayRows]:

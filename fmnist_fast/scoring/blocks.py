@@ -38,9 +38,10 @@ class Stamp:
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Image files."""
+    """Image files. sizes : in bytes; -1 of those that are not there, or not here."""
 
     paths: tuple[str, ...]
+    sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """Keeps the workers of a fleet busy with blocks, until all are scored."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
 from distributed import Client
+from distributed.comm import CommClosedError
 
 from ..backend import name_of
-from ..cluster.fleet import Fleet
+from ..cluster.fleet import Fleet, Prepare
 from ..cluster.tasks import Ended, Tasks
 from ..cluster.worker import describe
 from ..cutout import WITHOUT_OPENCV
@@ -40,12 +41,12 @@ class View(Protocol):
         """Something that people should know."""
 
 
-def model_name(model: Path | None) -> str:
-    """What workers call a model file, by its content; None: those in the package.
-
-    Raises: OSError.
+def model_name(model: Path | None, backend: str) -> str:
+    """What workers call a model file, by its content, when this backend computes it; None: those in
+    the package. Raises: OSError.
     """
-    return "in the box" if model is None else sha256(model.read_bytes()).hexdigest()
+    content = "in the box" if model is None else sha256(model.read_bytes()).hexdigest()
+    return f"{content}, {backend}"
 
 
 def workers_identity(model: Model | Ensemble) -> dict[str, Any]:
@@ -54,17 +55,22 @@ def workers_identity(model: Model | Ensemble) -> dict[str, Any]:
     return {name: value for name, value in here.items() if name != "host"}
 
 
-def model_to_workers(model: Path | None, backend: str) -> Callable[[Client, Sequence[str]], None]:
+def model_to_workers(model: Path | None, backend: str) -> Prepare:
     """What gives workers the model. None: those in the package. Raises: OSError."""
-    name, content = model_name(model), model.read_bytes() if model else None
+    name, content = model_name(model, backend), model.read_bytes() if model else None
 
-    def prepare(client: Client, workers: Sequence[str]) -> None:
+    def prepare(client: Client, workers: Sequence[str]) -> Mapping[str, str]:
         said = client.run(
             keep_model, name, content, backend, workers=list(workers), on_error="return"
         )
         for error in said.values():
             if isinstance(error, UserError):
                 raise error
+        return {
+            address: f"it cannot load the model: {error}"
+            for address, error in said.items()
+            if isinstance(error, Exception) and not isinstance(error, CommClosedError)
+        }
 
     return prepare
 

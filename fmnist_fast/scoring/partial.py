@@ -24,7 +24,7 @@ PAGE_BYTES = 32 << 10
 CALLED = {"inputs": "inputs, or files that were changed meanwhile,"}
 
 # Of the file's layout.
-VERSION = 1
+VERSION = 2
 
 
 def partial_path(out: Path) -> Path:
@@ -79,9 +79,9 @@ class Partial:
         self._db = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
             self._open(identity, blocks)
-        except BaseException:
+        except BaseException as error:
             self._db.close()
-            if new:
+            if new and "locked" not in str(error):  # then another command was faster
                 _remove(path)
             raise
         self.rows = self._value("SELECT sum(rows) FROM blocks")

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..errors import DataError
 from .arrays import Streams, read_rows
 from .blocks import ArrayRows, Block, Chunk, Encoded, PictureFiles
 from .tables import read_groups
@@ -18,8 +19,11 @@ def read(block: Block, root: str, inputs: int) -> Iterator[Chunk]:
     Raises: OSError if a file is not there; DataError if it has changed or is damaged.
     """
     if isinstance(block, PictureFiles):
-        for path in block.paths:
-            yield [_encoded(os.path.join(root, path))]
+        for path, size in zip(block.paths, block.sizes, strict=True):
+            encoded = _encoded(os.path.join(root, path))
+            if size >= 0 and not encoded.why_not and len(encoded.content) != size:
+                raise DataError(f"{path} has changed meanwhile")
+            yield [encoded]
     elif isinstance(block, ArrayRows):
         yield from read_rows(block, os.path.join(root, block.path))
     else:

@@ -49,7 +49,8 @@ class Inputs:
     file, not in memory. Names are bytes, as the system has them, and sorted as such.
 
     inputs : files and folders; of a folder come all files that have the name of an image, also of
-    its folders, in the order of names. Raises: DataError if a folder has none.
+    its folders, in the order of names. Raises: DataError if a folder has none; OSError if
+    one cannot be read.
     """
 
     def __init__(self, inputs: Iterable[str]) -> None:
@@ -70,10 +71,10 @@ class Inputs:
             raise
 
     def _add_folder(self, folder: str) -> None:
-        """All pictures in it. Raises: DataError if there are none."""
+        """All pictures in it. Raises: DataError if there are none; OSError."""
         paths = (
             os.fsencode(os.path.join(where, name))
-            for where, _, names in os.walk(folder)
+            for where, _, names in os.walk(folder, onerror=_raise)
             for name in names
             if name.lower().endswith(SUFFIXES)
         )
@@ -100,32 +101,34 @@ class Inputs:
 
         Raises: DataError, one line; OSError.
         """
-        for kind, paths in self._runs():
+        for kind, paths, sizes in self._runs():
             if kind == "picture":
-                yield PictureFiles(tuple(paths))
+                yield PictureFiles(tuple(paths), tuple(sizes))
             elif kind == "parquet":
                 yield from blocks_of_table(Path(paths[0]), paths[0], input_shape, field)
             else:
                 array = find_array(Path(paths[0]), paths[0], kind, input_shape, field)
                 yield from blocks_of_array(array)
 
-    def _runs(self) -> Iterator[tuple[str, list[str]]]:
-        """(kind, paths): as many pictures as a block has, or one file of another kind."""
+    def _runs(self) -> Iterator[tuple[str, list[str], list[int]]]:
+        """(kind, paths, sizes): as many pictures as a block has, or one file of another kind."""
         rows = self._table.execute("SELECT path, kind, size FROM files ORDER BY rowid")
         most = min(max(1, self._count("WHERE kind = 'picture'") // LEAST_BLOCKS), MOST_FILES)
         pictures: list[str] = []
+        sizes: list[int] = []
         room = MOST_BYTES
         for path, kind, size in rows:
             if kind == "picture":
                 pictures.append(os.fsdecode(path))
+                sizes.append(size)
                 room -= max(0, size)
             if pictures and (len(pictures) == most or room <= 0 or kind != "picture"):
-                yield "picture", pictures
-                pictures, room = [], MOST_BYTES
+                yield "picture", pictures, sizes
+                pictures, sizes, room = [], [], MOST_BYTES
             if kind != "picture":
-                yield kind, [os.fsdecode(path)]
+                yield kind, [os.fsdecode(path)], [size]
         if pictures:
-            yield "picture", pictures
+            yield "picture", pictures, sizes
 
     def _count(self, where: str = "") -> int:
         count: int = self._table.execute(f"SELECT count(*) FROM files {where}").fetchone()[0]
@@ -134,6 +137,11 @@ class Inputs:
     def close(self) -> None:
         """Forget them."""
         self._table.close()
+
+
+def _raise(error: OSError) -> None:
+    """A folder that cannot be read would leave its images out."""
+    raise error
 
 
 def _stamp(path: bytes) -> tuple[int, int]:

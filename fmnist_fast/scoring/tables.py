@@ -40,7 +40,7 @@ def blocks_of_table(
         first = begin = rows = size = 0
         for number, group in enumerate(groups):
             rows, size = rows + group.num_rows, size + group.total_byte_size
-            if size >= BLOCK_BYTES or number + 1 == len(groups):
+            if rows and (size >= BLOCK_BYTES or number + 1 == len(groups)):
                 yield RowGroups(shown, stamp, begin, rows, first, number + 1, field)
                 first, begin, rows, size = number + 1, begin + rows, 0, 0
         if not begin:

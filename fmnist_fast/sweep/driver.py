@@ -1,6 +1,6 @@
 """Keeps the workers of a fleet busy with the trials of a sweep, and the ledger true."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from math import prod
@@ -10,7 +10,7 @@ from typing import Any
 from distributed import Client
 
 from ..backend import get_backend, instruction_set_of, name_of
-from ..cluster.fleet import Fleet
+from ..cluster.fleet import Fleet, Prepare
 from ..cluster.tasks import Ended, Lost, Tasks
 from ..cluster.worker import DataKey, arrays_of, has_data, receive
 from ..data import Dataset
@@ -56,6 +56,10 @@ class Plan:
         self.space.check(self.base, rows, classes)
         if self.folds == 1 or self.folds > rows:
             raise SweepError(f"folds is {self.folds}: give 2 or more, at most {rows}, or 0")
+        if not self.folds and not self.base.held_back(rows):
+            raise SweepError(
+                f"of {rows} rows none is held back to judge trials on: give --folds 2 or more"
+            )
         sizes = (prod(self.dataset.x_train.shape[1:]), *self.base.hidden, classes)
         backend = get_backend(self.backend, Spec(sizes, dtype=self.base.dtype))
         return replace(self, backend=name_of(backend))
@@ -145,18 +149,19 @@ class View:
         """Something that people should know."""
 
 
-def data_to_workers(dataset: Dataset) -> Callable[[Client, Sequence[str]], None]:
+def data_to_workers(dataset: Dataset) -> Prepare:
     """What gives workers the data set that lack it: one of every machine first, since the others
     find it there.
     """
     key = DataKey.of(dataset)
 
-    def prepare(client: Client, workers: Sequence[str]) -> None:
+    def prepare(client: Client, workers: Sequence[str]) -> Mapping[str, str]:
         lacking = _lacking(client, key, workers)
         while lacking:
             first_of_hosts = {_host(address): address for address in lacking}
             client.run(receive, key, arrays_of(dataset), workers=list(first_of_hosts.values()))
             lacking = _lacking(client, key, lacking)
+        return {}
 
     return prepare
 
@@ -197,10 +202,12 @@ class _Driver:
         self.key = DataKey.of(plan.dataset)
         self.tasks = Tasks(fleet, "trial")
         self.asked: dict[int, Asked] = {}
-        self.failures = 0  # in a row, of anything but divergence
+        self.luckless: dict[int, str] = {}  # failed of anything but divergence, in a row
         self.counts = ledger.counts()
         ledger.choose_with(
-            make_sampler(plan.sampler, plan.space, plan.seed, self.counts.ended),
+            make_sampler(
+                plan.sampler, plan.space, plan.seed, self.counts.ended + self.counts.unfinished
+            ),
             make_pruner(plan.pruner),
             distributions(plan.space),
         )
@@ -236,6 +243,7 @@ class _Driver:
                 else:
                     self._at_rung(*event)
             self.view.update(self._status(deadline))
+        self._blame_settings()
         return Ending.DONE
 
     def close(self) -> None:
@@ -264,19 +272,30 @@ class _Driver:
     def _done(self, number: int, outcome: Result | Failure | Lost) -> None:
         if isinstance(outcome, Lost):
             outcome = Failure(outcome.why, diverged=False)
+        if isinstance(outcome, Failure) and not outcome.diverged:
+            self.luckless[number] = outcome.why
+            self._count(failed=1)
+            if len(self.luckless) >= HOPELESS:  # they are begun again when it goes on
+                raise SweepError(
+                    f"{len(self.luckless)} trials in a row failed, the last: {outcome.why}"
+                )
+            return
+        self._blame_settings()
         if isinstance(outcome, Failure):
             self.ledger.fail(number, outcome.why)
             self._count(failed=1)
-            self.failures = 0 if outcome.diverged else self.failures + 1
-            if self.failures >= HOPELESS:
-                raise SweepError(f"{self.failures} trials in a row failed, the last: {outcome.why}")
             return
-        self.failures = 0
         self.ledger.complete(number, outcome.value, outcome.to_dict())
         self._count(complete=1)
         sign = 1 if METRICS[self.plan.metric] else -1
         if not self.best or sign * outcome.value > sign * self.best[2].value:
             self.best = number, self.plan.space.settings(self.asked[number].params), outcome
+
+    def _blame_settings(self) -> None:
+        """Others come to their end, or there are none: what failed would fail again."""
+        for number, why in self.luckless.items():
+            self.ledger.fail(number, why)
+        self.luckless.clear()
 
     def _count(self, **more: int) -> None:
         self.ended_here += 1

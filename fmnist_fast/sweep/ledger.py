@@ -16,7 +16,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -74,7 +74,8 @@ class Counts:
 def open_ledger(
     address: str, name: str, identity: Mapping[str, Any], maximise: bool
 ) -> Iterator["Ledger"]:
-    """The study at an address, new or to go on with; nobody else's while it is open.
+    """The study at an address, new or to go on with; nobody else's of this machine while it is
+    open.
 
     address : a journal file, or a database as SQLAlchemy writes it, like sqlite:///sweep.db.
     name : of the study, where several are kept. identity : what must not change when a sweep goes
@@ -312,20 +313,37 @@ def _check_sqlite(shown: str, database: str | None) -> None:
 
 @contextmanager
 def _database_errors(address: str) -> Iterator[None]:
-    """What a database that does not answer any more makes Optuna raise, as SweepError."""
-    if not is_database(address):
-        yield
-        return
+    """What a database that does not answer any more makes Optuna raise, or a sweep on another
+    machine, as SweepError.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
+    except UpdateFinishedTrialError as error:
+        raise SweepError(
+            f"another sweep, on another machine, writes to {address_for_people(address)}: stop one "
+            "of them, or name another --study"
+        ) from error
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
         raise SweepError(
             f"study {address_for_people(address)} cannot be read or written: "
             f"{_first_line(cause)}; trials that it has are not lost: the same command goes on"
         ) from error
+
+
+def _whole(address: str) -> str:
+    """The same for a file of SQLite's from whatever folder it is named."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError as Unreadable
+
+    try:
+        url = make_url(address)
+    except (Unreadable, ValueError):
+        return address
+    file = url.get_backend_name() == "sqlite" and url.database
+    return os.path.realpath(file) if file else address
 
 
 def _first_line(error: BaseException) -> str:
@@ -371,7 +389,7 @@ def _locked(address: str) -> Iterator[None]:
     if is_database(address):
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        place = folder / f"sweep-{sha256(address.encode()).hexdigest()[:16]}.running"
+        place = folder / f"sweep-{sha256(_whole(address).encode()).hexdigest()[:16]}.running"
     else:
         place = Path(f"{address}.running")
         try:
