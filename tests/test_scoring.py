@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from clusters import dask_scheduler, dask_worker, wait_for_workers
 
 from fmnist_fast import load_model
+from fmnist_fast.backend import name_of
 from fmnist_fast.cli import main
 from fmnist_fast.cluster.fleet import open_fleet
 from fmnist_fast.errors import ArgumentError, DataError
@@ -38,6 +39,7 @@ from fmnist_fast.scoring.job import (
 )
 from fmnist_fast.scoring.output import write_answers
 from fmnist_fast.scoring.partial import Partial, open_partial
+from fmnist_fast.scoring.reading import Reader, read
 from fmnist_fast.scoring.sources import Inputs
 from fmnist_fast.scoring.worker import Scoring
 
@@ -310,6 +312,63 @@ def test_pictures_that_cannot_be_read_have_a_reason(images, fleet, tmp_path):
     assert found["path"].to_pylist()[-1] == gone
 
 
+def test_a_worker_with_other_files_of_the_same_names_does_not_answer_for_ours(images, tmp_path):
+    paths = write("folder", tmp_path / "f", images[:2]) or sorted((tmp_path / "f").iterdir())
+    (block,) = Inputs([str(tmp_path / "f")]).blocks((28, 28), None)
+    assert len(list(read(block, str(tmp_path), 784))) == 2
+    paths[1].write_bytes(png(images[2]) + b"more")
+    with pytest.raises(DataError, match=r"0001\.png has changed meanwhile"):
+        list(read(block, str(tmp_path), 784))
+    (chunk,) = Reader(str(tmp_path), 784).read(block)[1]  # whose files they are
+    assert chunk.content.endswith(b"more")
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(images, tmp_path, monkeypatch):
+    write("folder", tmp_path / "f", images[:2])
+    (tmp_path / "f" / "secret").mkdir()
+    scandir = os.scandir
+
+    def refused(path):
+        if os.fspath(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError):
+        Inputs([str(tmp_path / "f")])
+
+
+def test_groups_without_rows_are_no_blocks(images, fleet, tmp_path):
+    rows = pa.table({"pixels": images[:9].reshape(9, -1).tolist()})
+    with pq.ParquetWriter(tmp_path / "x.parquet", rows.schema) as writer:
+        for part in (rows[:0], rows[:4], rows[:0], rows[4:], rows[:0]):
+            writer.write_table(part)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fmnist_fast.scoring.tables.BLOCK_BYTES", 1)
+        blocks = list(Inputs([str(tmp_path / "x.parquet")]).blocks((28, 28), None))
+        assert [block.rows for block in blocks] == [4, 5]
+        assert scored([str(tmp_path / "x.parquet")], fleet, tmp_path).num_rows == 9
+
+
+def test_another_backend_is_another_model_to_a_worker():
+    from fmnist_fast.scoring.worker import _MODELS, keep_model
+
+    for backend in ("numpy", "cython"):
+        keep_model(model_name(None, backend), None, backend)
+    asked = {name: _MODELS[name].data_model for name in list(_MODELS)[-2:]}
+    assert [name_of(m.network.backend) for m in asked.values()] == ["numpy", "cython"]
+
+
+def test_a_worker_that_cannot_keep_the_model_is_named(identity, monkeypatch):
+    class FullDisk:
+        def run(self, work, *arguments, workers, on_error):
+            return {workers[0]: OSError(28, "No space left on device"), workers[1]: None}
+
+    refused = model_to_workers(None, "cython")(FullDisk(), ["tcp://a:1", "tcp://b:2"])
+    assert list(refused) == ["tcp://a:1"]
+    assert "No space left on device" in refused["tcp://a:1"]
+
+
 def test_what_a_worker_has_not_is_sent(images, tmp_path, fleet, identity):
     """A worker that sees no file of ours, as on another machine."""
     (tmp_path / "blind.py").write_text(
@@ -374,6 +433,10 @@ def test_a_file_that_changes_meanwhile_ends_it(images, fleet, tmp_path):
         (lambda path, x: path.write_bytes(struct.pack(">4BI", 0, 0, 8, 1, 9) + b"123456789"), "1 "),
         (lambda path, x: path.write_bytes(idx(x)[:-1]), "its header promises"),
         (lambda path, x: path.write_bytes(idx(x[:, :9])), "has rows of shape (9, 28)"),
+        (
+            lambda path, x: path.write_bytes(idx(x.reshape(-1, 14, 56))),
+            "has rows of shape (14, 56)",
+        ),
         (lambda path, x: np.save(path.open("wb"), x.astype(bool)), "has dtype bool"),
         (lambda path, x: np.save(path.open("wb"), np.array([{}])), "Python objects"),
         (lambda path, x: path.write_bytes(npy(x)[:-1]), "its header promises"),
@@ -435,6 +498,14 @@ def test_other_answers_are_never_mixed(tmp_path):
         pass
     with open_partial(tmp_path / "p", {"model": "a"}, block) as partial:
         assert partial.done == 1
+        with pytest.MonkeyPatch.context() as patch:  # as if it had looked a moment before
+            patch.setattr(Path, "exists", lambda path: False)
+            with (
+                pytest.raises(ArgumentError, match="is in use"),
+                open_partial(tmp_path / "p", {"model": "a"}, block),
+            ):
+                pass
+        assert (tmp_path / "p").exists()
     with open_partial(tmp_path / "p", {"model": "b"}, block, force=True) as partial:
         assert partial.done == 0
     (tmp_path / "text").write_text("something else that is long enough to be a file" * 9)

@@ -12,11 +12,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
+import psutil
 import pytest
 from clusters import dask_scheduler, dask_worker, wait_for_workers
 from rich.console import Console
@@ -24,15 +27,19 @@ from rich.console import Console
 pytest.importorskip("optuna", reason="Optuna is not installed")
 pytest.importorskip("distributed", reason="Dask is not installed")
 
+from optuna.trial import TrialState
+
 from fmnist_fast.cache import checksum_of
 from fmnist_fast.cli import main
-from fmnist_fast.cluster.fleet import open_fleet
+from fmnist_fast.cluster.fleet import Fleet, open_fleet
+from fmnist_fast.cluster.tasks import _result
 from fmnist_fast.cluster.worker import arrays_of
 from fmnist_fast.errors import ClusterError, SweepError
 from fmnist_fast.recipe import Recipe
 from fmnist_fast.sweep.driver import Ending, Plan, Status, View, data_to_workers, run_sweep
 from fmnist_fast.sweep.ledger import Counts, open_ledger
 from fmnist_fast.sweep.results import Ranked, best_trials, importances
+from fmnist_fast.sweep.sampler import distributions, make_pruner, make_sampler
 from fmnist_fast.sweep.space import Choices, Range, Space
 from fmnist_fast.sweep.trial import RUNGS, Result, run_trial
 from fmnist_fast.sweep.view import FinalProgress, SweepView, best_table
@@ -197,6 +204,50 @@ def test_what_fails_for_another_reason_ends_the_sweep(small_dataset, fleet, tmp_
     plan = replace(plan_of(small_dataset), backend="fortran")
     with pytest.raises(SweepError, match=r"5 trials in a row failed, .*unknown backend 'fortran'"):
         swept_without_identity(plan, fleet, tmp_path / "s")
+    with open_ledger(str(tmp_path / "s"), "x", {}, maximise=True) as ledger:
+        assert ledger.counts() == Counts(unfinished=5)  # which are begun again
+
+
+def test_what_fails_where_others_do_not_is_a_failed_trial(small_dataset, fleet, tmp_path):
+    space = Space({"hidden": Choices(((8,), (2_000_000,)))}, {"epochs": 1})  # 6 GB of weights
+    plan, calls = replace(plan_of(small_dataset, trials=6), space=space), []
+
+    class Rations(Fleet):
+        def submit(self, work, task, *others, name):
+            calls.append(task.recipe.hidden)
+            if len(calls) == 2:
+                return fleet.submit(_has_no_memory, name=name)
+            return fleet.submit(work, replace(task, recipe=SMALL), *others, name=name)
+
+    rationed = Rations(**{f.name: getattr(fleet, f.name) for f in fields(Fleet)})
+    with open_ledger(str(tmp_path / "s"), "x", plan.identity(), maximise=True) as ledger:
+        assert run_sweep(plan, ledger, rationed, View(), lambda: False) is Ending.DONE
+        assert ledger.counts() == Counts(complete=5, failed=1)
+        assert ledger.failed() == ["MemoryError: none left"]
+
+
+SMALL = Recipe(hidden=(8,), epochs=1)
+_has_no_memory = eval("lambda: (_ for _ in ()).throw(MemoryError('none left'))")
+
+
+def test_the_learning_sampler_goes_on_and_repeats_nothing(small_dataset, fleet, tmp_path):
+    """Stopped before any trial ended, when it had drawn two."""
+    plan = plan_of(small_dataset, SLOW, trials=6, sampler="tpe")
+    begun = []
+
+    def drawn(study):
+        with open_ledger(str(study), "fmnist-fast", plan.identity(), maximise=True) as ledger:
+            return [str(trial.params) for trial in ledger.study.trials]
+
+    class Sees(View):
+        def update(self, status):
+            begun.append(status.running)
+
+    study = tmp_path / "s.journal"
+    assert swept(plan, fleet, study, Sees(), lambda: bool(begun)) == ([], Ending.STOPPED)
+    assert len(drawn(study)) == 2
+    swept(plan, fleet, study)
+    assert len(set(drawn(study))) == 6
 
 
 def swept_without_identity(plan, fleet, study):
@@ -234,11 +285,21 @@ def test_a_trial_that_is_over_cannot_be_ended_early(small_dataset, seeds, last):
     assert told == list(range(1, last + 1))
 
 
-def test_the_folds_of_a_trial_judge_every_row_once(small_dataset):
+def test_the_folds_of_a_trial_judge_every_row_once(small_dataset, monkeypatch):
+    import fmnist_fast.sweep.trial as module
+
+    judged = []
+
+    class Watched(module.Run):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            judged.append(self.held_back)
+
+    monkeypatch.setattr(module, "Run", Watched)
     plan = plan_of(small_dataset, folds=4)
     result = run_trial(first_task(plan), small_dataset, lambda: False, lambda *_: None)
     assert len(result.values) == 4
-    assert all(round(value * 150) == pytest.approx(value * 150) for value in result.values)
+    assert sorted(np.concatenate(judged)) == list(range(600))
 
 
 def test_validation_loss_is_a_metric_too(small_dataset, fleet, tmp_path):
@@ -286,6 +347,48 @@ def test_a_worker_killed_in_the_middle_of_its_trial_costs_no_trial(small_dataset
         assert swept(plan, remote, tmp_path / "killed.journal", view) == (whole, Ending.DONE)
         assert view.killed
         assert remote.slots == 1
+
+
+def test_a_worker_that_comes_back_to_its_address_works_again(small_dataset, fleet, tmp_path):
+    plan = plan_of(small_dataset, SLOW, trials=10)
+    whole, _ = swept(plan, fleet, tmp_path / "whole.journal")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    with (
+        dask_scheduler(tmp_path) as (_, address),
+        ExitStack() as workers,
+        open_fleet(address, 0, plan.workers_identity(), data_to_workers(small_dataset)) as remote,
+    ):
+        first = workers.enter_context(dask_worker(address, "--worker-port", port))
+        wait_for_workers(remote, 1)
+
+        class Replaces(View):
+            replaced = False
+
+            def update(self, status):
+                if status.counts.ended >= 2 and not self.replaced:
+                    self.replaced = True
+                    first.kill()
+                    first.wait()
+                    workers.enter_context(dask_worker(address, "--worker-port", port))
+                    remote._looked = float("inf")  # as if it had all happened between two looks
+                    while list(remote.client.nthreads()) != list(remote.threads):
+                        time.sleep(0.05)
+                    time.sleep(1)
+                    remote._looked = float("-inf")
+
+        assert swept(plan, remote, tmp_path / "s.journal", Replaces()) == (whole, Ending.DONE)
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), TimeoutError(), CancelledError()])
+def test_a_result_that_does_not_come_is_asked_for_again(error):
+    class Gone:
+        status = "finished"
+
+        def result(self, timeout):
+            raise error
+
+    assert _result(Gone()) is None
 
 
 def test_the_data_goes_to_a_worker_that_lacks_it_once(small_dataset, tmp_path):
@@ -470,6 +573,42 @@ def test_a_last_line_without_its_end_is_taken_away(small_dataset, fleet, uninter
     assert time.monotonic() - start < 20
 
 
+def test_a_database_is_the_same_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        open_ledger("sqlite:///s.db", "x", {}, maximise=True),
+        pytest.raises(SweepError, match="another sweep is writing to"),
+        open_ledger(f"sqlite:///{tmp_path}/s.db", "x", {}, maximise=True),
+    ):
+        pass
+
+
+def test_a_trial_that_another_machine_ended(small_dataset, tmp_path):
+    study, plan = str(tmp_path / "s.journal"), plan_of(small_dataset)
+    with (
+        pytest.raises(SweepError, match="another sweep, on another machine, writes to"),
+        open_ledger(study, "x", plan.identity(), maximise=True) as ledger,
+    ):
+        _ended_elsewhere(ledger, plan)
+
+
+def _ended_elsewhere(ledger, plan):
+    ledger.choose_with(
+        make_sampler("random", plan.space, 0, 0), make_pruner("none"), distributions(SPACE)
+    )
+    trial = ledger._running[ledger.ask().number]
+    ledger._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    ledger.fail(trial.number, "here")
+
+
+def test_trials_must_be_judged(small_dataset):
+    few = replace(
+        small_dataset, x_train=small_dataset.x_train[:11], y_train=small_dataset.y_train[:11]
+    )
+    with pytest.raises(SweepError, match="of 11 rows none is held back"):
+        Plan(few, Recipe(batch_size=2), SPACE, 1).checked()
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -593,6 +732,26 @@ def test_ctrl_c_stops_it_and_says_how_to_go_on(small_npz, space_file, tmp_path):
     states = [state for _, state, *_ in numbers_and_values(journal)]
     assert "RUNNING" not in states
     assert states.count("WAITING") >= 1
+
+
+def test_ctrl_c_while_workers_start_is_heard(small_npz, space_file, tmp_path):
+    arguments = command(small_npz, space_file, "--trials", "1000")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fmnist_fast", *arguments],
+        cwd=tmp_path,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    of_process = psutil.Process(process.pid)
+    while len(of_process.children()) < 3:  # two workers, and multiprocessing's own
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.endswith("trials are kept in s.journal: the same command goes on\n")
+    assert said.count("\n") == 1
 
 
 def test_what_the_command_shows(small_npz, tmp_path, monkeypatch, capsys):
@@ -732,7 +891,7 @@ def test_a_journal_that_is_damaged_is_named_and_not_made_worse(small_dataset, fl
     for n in range(len(lines)):
         study.write_bytes(b"".join(lines[:n] + lines[n + 1 :]))
         try:  # what is lost may be of no account, or a trial, which is then run again
-            swept(plan, fleet, study)
+            assert swept(plan, fleet, study)[0] == trials
         except SweepError as error:
             assert re.search("is damaged|cannot be read|no sweep of", str(error))  # noqa: PT017
 

@@ -49,7 +49,8 @@ class Fleet:
 
     prepare : is given the addresses of new workers, before they work, and says which it could not
     prepare, and why. threads : of each worker that is fit, by address. refused : why others are
-    not, by address.
+    not, by address. generation : another when all workers had gone, and new ones came: Dask gives
+    those nothing of what waits for a resource that nobody had.
     """
 
     client: Client
@@ -59,6 +60,8 @@ class Fleet:
     threads: dict[str, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     resource: str = field(default_factory=lambda: f"fmnist-fast-{uuid4().hex[:12]}")
+    generation: int = 0
+    _orphaned: bool = False
     _told: set[str] = field(default_factory=set)
     _looked: float = float("-inf")
     _away_since: float | None = None
@@ -80,11 +83,15 @@ class Fleet:
             there = self.client.sync(self.client.scheduler.identity)["workers"]
             # One that was started anew at its old address has not our resource.
             held = {a for a, known in there.items() if self.resource in known["resources"]}
+            had_some = bool(self.threads)
             self.threads = {a: n for a, n in self.threads.items() if a in held}
+            self._orphaned |= had_some and not self.threads
             self.refused = {a: why for a, why in self.refused.items() if a in there}
             new = [a for a in there if a not in self.threads and a not in self.refused]
             if new:
                 self._admit({address: there[address]["nthreads"] for address in new})
+            if self._orphaned and self.threads:
+                self.generation, self._orphaned = self.generation + 1, False
         except (OSError, TimeoutError):
             self.check_scheduler()  # a worker that left meanwhile is no trouble
         self._looked = monotonic()

@@ -47,6 +47,7 @@ class Tasks:
         self._futures: dict[int, Future] = {}
         self._attempts: dict[int, int] = {}
         self._submitted = 0
+        self._generation = fleet.generation
         self._messages: SimpleQueue[Any] = SimpleQueue()
 
     def __len__(self) -> int:
@@ -59,6 +60,10 @@ class Tasks:
         """Have a worker do it."""
         self._work[number] = work, arguments
         self._attempts[number] = self._attempts.get(number, 0) + 1
+        self._give_out(number)
+
+    def _give_out(self, number: int) -> None:
+        work, arguments = self._work[number]
         self._submitted += 1  # a name that was used would have its old result
         name = f"{self._kind}-{number}-{self._submitted}"
         future = self._fleet.submit(work, *arguments, name=name)
@@ -74,6 +79,11 @@ class Tasks:
 
         Raises: ClusterError if the scheduler is gone.
         """
+        if self._generation != self._fleet.generation:
+            self._generation = self._fleet.generation
+            for number, future in list(self._futures.items()):
+                self._give_out(number)
+                future.cancel()
         try:
             message = self._messages.get(timeout=seconds)
             while True:
