@@ -313,14 +313,14 @@ def test_pictures_that_cannot_be_read_have_a_reason(images, fleet, tmp_path):
 
 
 def test_a_worker_with_other_files_of_the_same_names_does_not_answer_for_ours(images, tmp_path):
-    paths = write("folder", tmp_path / "f", images[:2]) or sorted((tmp_path / "f").iterdir())
-    (block,) = Inputs([str(tmp_path / "f")]).blocks((28, 28), None)
-    assert len(list(read(block, str(tmp_path), 784))) == 2
-    paths[1].write_bytes(png(images[2]) + b"more")
+    write("folder", tmp_path / "f", images[:2])
+    _, block = Inputs([str(tmp_path / "f")]).blocks((28, 28), None)
+    assert len(list(read(block, str(tmp_path), 784))) == 1
+    (tmp_path / "f" / "0001.png").write_bytes(png(images[2]) + b"more")
     with pytest.raises(DataError, match=r"0001\.png has changed meanwhile"):
         list(read(block, str(tmp_path), 784))
-    (chunk,) = Reader(str(tmp_path), 784).read(block)[1]  # whose files they are
-    assert chunk.content.endswith(b"more")
+    ((encoded,),) = Reader(str(tmp_path), 784).read(block)  # of whose files it is
+    assert encoded.content.endswith(b"more")
 
 
 def test_a_folder_that_cannot_be_read_is_not_left_out(images, tmp_path, monkeypatch):
