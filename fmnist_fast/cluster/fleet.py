@@ -113,7 +113,7 @@ class Fleet:
         said = self.client.run(
             describe, self.identity["backend"], workers=list(new), on_error="return"
         )
-        fit = [address for address in new if not self._why_not(address, said.get(address))]
+        fit = [address for address in new if self._is_fit(address, said.get(address))]
         if fit:
             self.refused |= self.prepare(self.client, fit)
         for address in fit:
@@ -124,21 +124,19 @@ class Fleet:
                 if answers.get(address) is True:
                     self.threads[address] = new[address]
 
-    def _why_not(self, address: str, said: Any) -> str | None:
-        """Keeps in `refused` what is wrong with a worker."""
-        why = None
+    def _is_fit(self, address: str, said: Any) -> bool:
+        """Whether a worker may work, by what describe() said there; `refused` keeps why not."""
         if said is None or isinstance(said, OSError):
-            return "it is gone"  # and if it is not, the next look sees it
+            return False  # it is gone, and if it is not, the next look sees it
         if isinstance(said, Exception):
-            why = f"it cannot load fmnist-fast: {said}"
-        else:
-            for what, ours in self.identity.items():
-                if said[what] != ours:
-                    why = f"its {what.replace('_', ' ')} is {said[what]}, and here it is {ours}"
-                    break
-        if why:
-            self.refused[address] = why
-        return why
+            self.refused[address] = f"it cannot load fmnist-fast: {said}"
+            return False
+        for what, ours in self.identity.items():
+            if said[what] != ours:
+                called = what.replace("_", " ")
+                self.refused[address] = f"its {called} is {said[what]}, and here it is {ours}"
+                return False
+        return True
 
     def check_scheduler(self) -> None:
         """Raise ClusterError if the scheduler is gone."""

@@ -17,6 +17,7 @@ __all__ = [
     "FOLDER",
     "JSON",
     "THREADS",
+    "Address",
     "ClassWeights",
     "Seconds",
     "Widths",
