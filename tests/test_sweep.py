@@ -352,7 +352,7 @@ def test_a_worker_killed_in_the_middle_of_its_trial_costs_no_trial(small_dataset
 
 
 def test_a_worker_that_comes_back_to_its_address_works_again(small_dataset, fleet, tmp_path):
-    plan = plan_of(small_dataset, SLOW, trials=10)
+    plan = plan_of(small_dataset, SLOW, trials=5)
     whole, _ = swept(plan, fleet, tmp_path / "whole.journal")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -652,6 +652,13 @@ def space_file(tmp_path):
     return path
 
 
+@pytest.fixture
+def quick_space(tmp_path):
+    path = tmp_path / "quick.toml"
+    path.write_text("lr = {low = 1e-3, high = 1e-2}\nepochs = 1\nhidden = [8]\n")
+    return path
+
+
 def command(small_npz, space_file, *more):
     return ["sweep", *COMMON, "--dataset", str(small_npz), "--space", str(space_file), *more]
 
@@ -898,7 +905,7 @@ def test_a_journal_that_is_damaged_is_named_and_not_made_worse(small_dataset, fl
             assert re.search("is damaged|cannot be read|no sweep of", str(error))  # noqa: PT017
 
 
-def test_no_more_workers_than_trials(small_npz, space_file, tmp_path, monkeypatch, capsys):
+def test_no_more_workers_than_trials(small_npz, quick_space, tmp_path, monkeypatch, capsys):
     import fmnist_fast.cluster.fleet as module
 
     begun = []
@@ -910,14 +917,14 @@ def test_no_more_workers_than_trials(small_npz, space_file, tmp_path, monkeypatc
     monkeypatch.setattr(module, "open_fleet", counted)
     monkeypatch.chdir(tmp_path)
     for trials in ("1", "3"):
-        assert main([*command(small_npz, space_file, "--trials", trials), "--quiet"]) == 0
+        assert main([*command(small_npz, quick_space, "--trials", trials), "--quiet"]) == 0
     assert begun == [1, 2]
 
 
-def test_pictures_of_several_studies_are_several(small_npz, space_file, tmp_path, monkeypatch):
+def test_pictures_of_several_studies_are_several(small_npz, quick_space, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for study in (["--study-name", "a/b"], [], []):
-        assert main([*command(small_npz, space_file, "--trials", "1", "--quiet"), *study]) == 0
+        assert main([*command(small_npz, quick_space, "--trials", "1", "--quiet"), *study]) == 0
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
         *("s-a_b-history.png", "s-a_b-parallel.png", "s-history.png", "s-parallel.png"),
     ]
