@@ -33,7 +33,7 @@ Prepare: TypeAlias = "Callable[[Client, Sequence[str]], Mapping[str, str]]"
 ANSWER_SECONDS = 10
 LOOK_SECONDS = 1.0
 
-# A connection that is away for so long does not come back by itself.
+# A connection that is away for so long counts as lost: Dask tries for longer, and people wait.
 LOST_SECONDS = 3.0
 
 # Workers that cannot be used, of whom people are told why.
@@ -264,8 +264,8 @@ def _client_of(scheduler: str) -> Client:
 
 
 async def _check_is_scheduler(address: str) -> None:
-    """Raises: ValueError or OSError if it is something else. Dask's client waits for ever for what
-    does not speak as Dask does.
+    """Raises: ValueError or OSError if something else is there, for which Dask's client would wait
+    for ever.
     """
     remote = rpc(address, connection_args=Security().get_connection_args("client"))
     try:

@@ -82,7 +82,7 @@ def open_ledger(
     on, plain JSON. Raises: SweepError, one line that says what differs or what to do.
     """
     check_address(address)
-    with _locked(address), _database_errors(address):
+    with _locked(address), _storage_errors(address):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         yield Ledger(_storage(address), address, name, identity, maximise)
 
@@ -312,7 +312,7 @@ def _check_sqlite(shown: str, database: str | None) -> None:
 
 
 @contextmanager
-def _database_errors(address: str) -> Iterator[None]:
+def _storage_errors(address: str) -> Iterator[None]:
     """What a database that does not answer any more makes Optuna raise, or a sweep on another
     machine, as SweepError.
     """
@@ -333,8 +333,8 @@ def _database_errors(address: str) -> Iterator[None]:
         ) from error
 
 
-def _whole(address: str) -> str:
-    """The same for a file of SQLite's from whatever folder it is named."""
+def _from_anywhere(address: str) -> str:
+    """The address; of a file of SQLite's its path, the same from whatever folder it is named."""
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError as Unreadable
 
@@ -389,7 +389,9 @@ def _locked(address: str) -> Iterator[None]:
     if is_database(address):
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
-        place = folder / f"sweep-{sha256(_whole(address).encode()).hexdigest()[:16]}.running"
+        place = (
+            folder / f"sweep-{sha256(_from_anywhere(address).encode()).hexdigest()[:16]}.running"
+        )
     else:
         place = Path(f"{address}.running")
         try:
