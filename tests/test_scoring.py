@@ -359,6 +359,28 @@ def test_another_backend_is_another_model_to_a_worker():
     assert [name_of(m.network.backend) for m in asked.values()] == ["numpy", "cython"]
 
 
+@pytest.mark.parametrize(
+    ("error", "of_file"),
+    [
+        (DataError("damaged"), True),
+        (ArgumentError("no such answers"), False),
+        (MemoryError(), False),
+    ],
+)
+def test_people_are_sent_to_mend_a_file_only_if_it_is_the_file(error, of_file, images, monkeypatch):
+    from fmnist_fast.scoring import worker
+
+    def fails(*arguments):
+        raise error
+
+    name = model_name(None, "cython")
+    worker.keep_model(name, None, "cython")
+    monkeypatch.setattr(worker, "_of_rows", fails)
+    trouble = worker.score(None, [images[:2]], Scoring(name, ".", "auto", False, False))
+    assert isinstance(trouble, worker.Trouble)
+    assert trouble.of_file is of_file
+
+
 def test_a_worker_that_cannot_keep_the_model_is_named(identity, monkeypatch):
     class FullDisk:
         def run(self, work, *arguments, workers, on_error):

@@ -150,7 +150,7 @@ class _Job:
             return
         del self.blocks[event.number]
         if isinstance(result, Trouble):
-            raise DataError(result.why)
+            raise (DataError if result.of_file else UserError)(result.why)
         if not isinstance(result, Scored):
             raise ClusterError(f"a block could not be scored: {result.why}")
         self.partial.keep(event.number, result.answers, result.rows, result.failed)

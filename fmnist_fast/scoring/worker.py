@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..cutout import use_one_thread
 from ..ensemble import members_of
-from ..errors import DataError, UserError
+from ..errors import ArgumentError, DataError, UserError
 from ..images import read_picture
 from ..recognise import Recogniser
 from .blocks import Block, Chunk, Encoded, FlawedRows
@@ -62,9 +62,10 @@ class Absent:
 
 @dataclass(frozen=True)
 class Trouble:
-    """No worker can score this block."""
+    """No worker can score this block. of_file : since its file is damaged, or cannot be read."""
 
     why: str
+    of_file: bool
 
 
 def keep_model(name: str, content: bytes | None, backend: str) -> None:
@@ -95,13 +96,17 @@ def score(block: Block, chunks: Sequence[Chunk] | None, how: Scoring) -> Scored 
             else:
                 _of_rows(chunk, recogniser, how, answers, {})
     except OSError as error:
-        return Absent() if chunks is None else Trouble(f"{error.filename}: {error.strerror}")
+        return (
+            Absent()
+            if chunks is None
+            else Trouble(f"{error.filename}: {error.strerror}", of_file=True)
+        )
     except DataError as error:
-        return Absent() if chunks is None else Trouble(str(error))
+        return Absent() if chunks is None else Trouble(str(error), of_file=True)
     except UserError as error:
-        return Trouble(str(error))
+        return Trouble(str(error), of_file=False)
     except MemoryError:
-        return Trouble("there is not enough memory for a block")
+        return Trouble("there is not enough memory for a block", of_file=False)
     return answers.packed(how.probabilities)
 
 
@@ -167,7 +172,9 @@ def _of_rows(
     rows = rows.reshape(len(rows), *model.input_shape)
     unit_range = members_of(model)[0].network.scale != 1
     if how.invert and not unit_range:
-        raise DataError("this model takes any numbers, of which --invert cannot say what is dark")
+        raise ArgumentError(
+            "this model takes any numbers, of which --invert cannot say what is dark"
+        )
     errors: dict[int, str] = {}
     if rows.dtype != np.uint8:
         rows, errors = _taken(rows, unit_range)
