@@ -36,7 +36,7 @@ checked: .venv/dev
 	cd tests && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH="$(CURDIR)/build/checked" \
 	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" \
-	  test_equivalence.py test_sparse.py test_threads.py
+	  kernels/test_equivalence.py kernels/test_sparse.py kernels/test_threads.py
 
 # Whether two threads of a team ever touch the same number without having met in between, which
 # shows in results only now and then. They meet alike with every instruction set.
@@ -47,7 +47,7 @@ races: .venv/dev
 	cd tests && LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" \
 	  TSAN_OPTIONS=ignore_noninstrumented_modules=1 PYTHONPATH="$(CURDIR)/build/races" \
 	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "cython and bits and baseline" \
-	  test_equivalence.py test_sparse.py
+	  kernels/test_equivalence.py kernels/test_sparse.py
 
 # The kernels built by $CC, where a warning is an error, and their tests: make strict CC=clang
 strict: .venv/dev
@@ -56,7 +56,7 @@ strict: .venv/dev
 	  $(BIN)/pip install --quiet --no-deps --target build/strict .
 	cd tests && PYTHONPATH="$(CURDIR)/build/strict" \
 	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" \
-	  test_equivalence.py test_sparse.py test_threads.py
+	  kernels/test_equivalence.py kernels/test_sparse.py kernels/test_threads.py
 
 app: .venv/app
 	$(BIN)/fmnist-fast app $(ARGS)

@@ -91,10 +91,10 @@ def optional(command: type) -> type:
 
 
 def extension(name: str, **more: list) -> Extension:
-    """kernels/<name>.pyx."""
+    """kernels/cython_backend/<name>.pyx."""
     built = Extension(
-        f"fmnist_fast.kernels.{name}",
-        [f"kernels/{name}.pyx"],
+        f"fmnist_fast.kernels.cython_backend.{name}",
+        [f"kernels/cython_backend/{name}.pyx"],
         include_dirs=["kernels"],
         extra_compile_args=[*FLAGS, *SANITIZERS],
         extra_link_args=["-pthread", *SANITIZERS],
@@ -105,11 +105,11 @@ def extension(name: str, **more: list) -> Extension:
     return built
 
 
-OPERATIONS = [*sorted(map(str, Path("kernels").glob("*.pxi"))), *HEADERS]
+OPERATIONS = [*sorted(map(str, Path("kernels/cython_backend").glob("*.pxi"))), *HEADERS]
 EXTENSIONS = [
     extension("float32", depends=OPERATIONS),
     extension("float64", depends=OPERATIONS, define_macros=[("DOUBLE", None)]),
-    extension("compiled"),
+    extension("dispatch"),
 ]
 
 OPTIONS: dict = {"build_ext": {"parallel": os.cpu_count()}}

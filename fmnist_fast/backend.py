@@ -1,19 +1,19 @@
 """The switch: which kernels compute. The only module that names a kernel module."""
 
 from importlib import import_module
-from typing import Any, Protocol, cast
-
-from numpy.typing import NDArray
+from typing import Any, cast
 
 from .errors import ArgumentError, BackendUnavailable
-from .kernels import Data, Drop, Floats, Layers, Spec, State, StepNumbers, Steps
+from .kernels.interface import Backend, Spec
 
 __all__ = ["NAMES", "Backend", "get_backend", "instruction_set_of", "name_of", "unavailable"]
 
+_PACKAGE = "fmnist_fast.kernels."
+
 # Name -> kernel module, fastest first: "auto" takes the first that loads.
 _MODULES = {
-    "cython": "compiled",
-    "numba": "jit",
+    "cython": "cython_backend.dispatch",
+    "numba": "numba_backend",
     "numpy": "reference",
 }
 NAMES = tuple(_MODULES)
@@ -23,70 +23,6 @@ _HINT = {
     "numba": "Install it: pip install 'fmnist-fast[numba]'.",
     "numpy": "Reinstall fmnist-fast and NumPy.",
 }
-
-
-class Backend(Protocol):
-    """The operations of a kernel module. `kernels/reference.py` specifies what each computes."""
-
-    SUPPORTS: dict[str, tuple[str, ...]]
-
-    def gather(
-        self, x_ni: NDArray, order_n: NDArray, first: int, last: int, scale: float, out_bi: Floats
-    ) -> None: ...
-
-    def forward(
-        self,
-        params: Layers,
-        x_bi: Floats,
-        spec: Spec,
-        out_layers: tuple[Floats, ...],
-        drop: Drop | None = None,
-    ) -> None: ...
-
-    def loss_delta(
-        self,
-        logits_bk: Floats,
-        targets_b: NDArray,
-        weights_b: Floats,
-        spec: Spec,
-        out_loss_b: Floats,
-        out_delta_bk: Floats,
-    ) -> None: ...
-
-    def backward(
-        self,
-        params: Layers,
-        x_bi: Floats,
-        layers: tuple[Floats, ...],
-        delta_bk: Floats,
-        spec: Spec,
-        out_grads: Layers,
-        drop: Drop | None = None,
-    ) -> None: ...
-
-    def update(self, state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None: ...
-
-    def train_steps(
-        self,
-        state: State,
-        data: Data,
-        order_n: NDArray,
-        steps: Steps,
-        spec: Spec,
-        first: int,
-        last: int,
-        threads: int,
-    ) -> NDArray: ...
-
-    def predict(
-        self,
-        params: Layers,
-        x_ni: NDArray,
-        scale: float,
-        spec: Spec,
-        threads: int,
-        out_nk: Floats,
-    ) -> None: ...
 
 
 def get_backend(name: str = "auto", spec: Spec | None = None) -> Backend:
@@ -127,7 +63,7 @@ def unavailable(name: str, spec: Spec | None = None) -> str | None:
 
 def name_of(backend: Backend) -> str:
     """The name that get_backend knows this kernel module by."""
-    module = cast(Any, backend).__name__.rpartition(".")[2]
+    module = cast(Any, backend).__name__.removeprefix(_PACKAGE)
     return next(name for name, known in _MODULES.items() if known == module)
 
 
@@ -139,6 +75,6 @@ def instruction_set_of(backend: Backend) -> str | None:
 
 def _load(name: str) -> Backend:
     try:
-        return cast(Backend, import_module(f".kernels.{_MODULES[name]}", __package__))
+        return cast(Backend, import_module(f"{_PACKAGE}{_MODULES[name]}"))
     except ValueError as error:  # a wish in the environment that cannot be fulfilled
         raise ArgumentError(str(error)) from error

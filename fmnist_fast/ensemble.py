@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .calibration import SURE, sure_threshold
 from .errors import ArgumentError
-from .kernels import Floats
+from .kernels.interface import Floats
 from .model import FORMAT_VERSION as MODEL_VERSION
 from .model import Model
 from .network import check_labels

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from .backend import NAMES, name_of
 from .errors import MissingExtra
 from .export import export, format_of
-from .kernels import Data, Floats, Layers, Spec
+from .kernels.interface import Data, Floats, Layers, Spec
 from .lbfgs import minimise
 from .network import Network
 from .pace import Clock, StepPace, TimePace

@@ -10,7 +10,7 @@ from .calibration import calibrated
 from .errors import ArgumentError, UserError
 from .files import check_room, write_atomically
 from .formats import Parts, arrays, c_source, onnx_graph, python_source
-from .kernels import Layers, Spec
+from .kernels.interface import Layers, Spec
 
 __all__ = ["FORMATS", "default_name", "export", "format_of", "identifier"]
 

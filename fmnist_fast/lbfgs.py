@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import Data, Floats, Layers, Spec
+from .kernels.interface import Data, Floats, Layers, Spec
 from .network import Network
 
 __all__ = ["loss_and_gradient", "minimise"]

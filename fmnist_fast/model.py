@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .calibration import calibrated
-from .kernels import Floats, Layers, Spec
+from .kernels.interface import Floats, Layers, Spec
 from .network import Network
 from .tensorfile import packed, replace_model
 

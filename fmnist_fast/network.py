@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from .backend import Backend, get_backend
 from .cores import usable_cores
 from .errors import ArgumentError
-from .kernels import Data, Floats, Layers, Spec, State, Steps
+from .kernels.interface import Data, Floats, Layers, Spec, State, Steps
 
 __all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "random_stream", "work_of"]
 

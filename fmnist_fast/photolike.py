@@ -8,7 +8,7 @@ from .drawing import SIDE
 from .errors import ArgumentError
 from .fashion_mnist import CLASS_NAMES
 from .imitation import imitated, strangers
-from .kernels import Data
+from .kernels.interface import Data
 from .targets import smoothed
 
 __all__ = ["PhotoLike", "check_imitable"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .bench.measure import Entry, Report
 from .errors import UserError
-from .kernels import Floats
+from .kernels.interface import Floats
 from .metrics import Evaluation
 from .train import TrainingResult
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 from .images import Picture
-from .kernels import Floats
+from .kernels.interface import Floats
 from .modelfile import SHIPPED, SHIPPED_PHOTOS, Ensemble, Model, load_model
 from .photo import Prepared, as_it_is, prepared
 

@@ -15,7 +15,7 @@ from .averaging import copied, move_towards
 from .checkpoint import Checkpoints, Snapshot
 from .data import Dataset
 from .errors import ArgumentError, CheckpointError
-from .kernels import Data, Layers, Spec
+from .kernels.interface import Data, Layers, Spec
 from .metrics import Evaluation, evaluate
 from .network import (
     DROPOUT,

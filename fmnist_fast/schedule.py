@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArgumentError
-from .kernels import Steps
+from .kernels.interface import Steps
 
 __all__ = ["SCHEDULES", "Adam", "learning_rates", "rates_at"]
 

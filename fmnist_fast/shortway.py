@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .kernels import Floats, Layers, Spec
+from .kernels.interface import Floats, Layers, Spec
 from .network import Network
 
 __all__ = ["ShortWay"]

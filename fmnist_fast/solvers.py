@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import Data, Layers, State, Steps
+from .kernels.interface import Data, Layers, State, Steps
 from .network import Network, work_of
 from .pace import Clock, Pace, StepPace
 

@@ -12,7 +12,7 @@ from .calibration import tempered
 from .data import Dataset
 from .ensemble import members_of
 from .errors import ArgumentError
-from .kernels import Floats
+from .kernels.interface import Floats
 from .modelfile import Ensemble, Model
 from .network import Network
 from .recipe import Distillation, Recipe

@@ -18,7 +18,7 @@ from .calibration import fit_temperature, sure_threshold, tempered
 from .checkpoint import Checkpoints, RunFolder, Snapshot, read_identity
 from .data import Dataset
 from .errors import ArgumentError, CheckpointError, UserError
-from .kernels import Spec
+from .kernels.interface import Spec
 from .metrics import Evaluation, evaluate
 from .modelfile import Ensemble, Model
 from .network import Network, check_labels

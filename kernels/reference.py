@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from . import Data, Drop, Floats, Layers, Spec, State, StepNumbers, Steps
+from .interface import Data, Drop, Floats, Layers, Spec, State, StepNumbers, Steps
 
 SUPPORTS = {
     "activation": ("relu", "tanh", "logistic", "identity"),

@@ -13,7 +13,8 @@ from itertools import pairwise
 import numpy as np
 from scipy import sparse
 
-from fmnist_fast.kernels import Data, Drop, Layers, Spec, State, StepNumbers, reference
+from fmnist_fast.kernels import reference
+from fmnist_fast.kernels.interface import Data, Drop, Layers, Spec, State, StepNumbers
 from fmnist_fast.schedule import Adam
 
 # How much an activation enlarges an error of its argument, at most.

@@ -10,7 +10,8 @@ import pytest
 from fmnist_fast import backend as switch
 from fmnist_fast.backend import Backend, get_backend, name_of, unavailable
 from fmnist_fast.errors import BackendUnavailable
-from fmnist_fast.kernels import Spec, reference
+from fmnist_fast.kernels import reference
+from fmnist_fast.kernels.interface import Spec
 
 
 def operations() -> dict:
@@ -43,7 +44,9 @@ def test_every_backend_has_all_that_the_reference_has_but_numba_no_sparse_rows(b
 
 
 def test_an_instruction_set_that_cannot_be_had_is_an_error_and_no_other_is_taken():
-    pytest.importorskip("fmnist_fast.kernels.compiled", reason="the cython backend is not built")
+    pytest.importorskip(
+        "fmnist_fast.kernels.cython_backend.dispatch", reason="the cython backend is not built"
+    )
     ran = subprocess.run(
         [sys.executable, "-m", "fmnist_fast", "info"],
         env={**os.environ, "FMNIST_FAST_ISA": "sse9"},

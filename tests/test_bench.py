@@ -13,7 +13,7 @@ from fmnist_fast.bench.measure import Entry, Report, difference, multiply_adds
 from fmnist_fast.bench.peers import LR, PACKAGES, OnnxRuntime, Ours, Task
 from fmnist_fast.bench.phases import phases_of_epoch
 from fmnist_fast.cli import main
-from fmnist_fast.kernels import PHASES, Data, Spec
+from fmnist_fast.kernels.interface import PHASES, Data, Spec
 from fmnist_fast.network import PIXEL_SCALE
 from fmnist_fast.plots import plot_speeds
 from fmnist_fast.schedule import Adam

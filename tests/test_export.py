@@ -26,7 +26,7 @@ from fmnist_fast.cli import main
 from fmnist_fast.errors import ArgumentError, UserError
 from fmnist_fast.export import FORMATS, export, identifier
 from fmnist_fast.garments import draw_garments
-from fmnist_fast.kernels import Layers, Spec
+from fmnist_fast.kernels.interface import Layers, Spec
 from fmnist_fast.modelfile import Model
 from fmnist_fast.network import PIXEL_SCALE, Network
 

@@ -13,7 +13,7 @@ from fmnist_fast.drawing import box, cropped, sampled
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.fashion_mnist import CLASS_NAMES
 from fmnist_fast.imitation import ROWS, imitated, strangers
-from fmnist_fast.kernels import Layers
+from fmnist_fast.kernels.interface import Layers
 from fmnist_fast.photolike import SHARE, PhotoLike
 from fmnist_fast.recipe import Distillation, Recipe
 from fmnist_fast.redrawn import pairs_from_above

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fmnist_fast.errors import ArgumentError, BackendUnavailable
-from fmnist_fast.kernels import Spec
+from fmnist_fast.kernels.interface import Spec
 from fmnist_fast.network import Network, check_labels, check_rows, random_stream
 
 

@@ -12,7 +12,7 @@ epsilon of the other convention): these move weights by more than 1e-3 lr.
 import numpy as np
 import pytest
 
-from fmnist_fast.kernels import Data, Spec
+from fmnist_fast.kernels.interface import Data, Spec
 from fmnist_fast.network import PIXEL_SCALE, Network
 from fmnist_fast.schedule import Adam
 

@@ -241,7 +241,7 @@ def test_evidence_adds_up_to_the_logit(small_dataset):
     """ReLU is linear where it is not 0: without biases the sum is the logit itself."""
     from dataclasses import replace
 
-    from fmnist_fast.kernels import Layers
+    from fmnist_fast.kernels.interface import Layers
 
     model = load_model()
     weights, biases = model.network.params

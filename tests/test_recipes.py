@@ -15,7 +15,7 @@ from fmnist_fast.augment import mirrored
 from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.calibration import tempered
 from fmnist_fast.errors import ArgumentError
-from fmnist_fast.kernels import Spec
+from fmnist_fast.kernels.interface import Spec
 from fmnist_fast.pace import Clock, TimePace
 from fmnist_fast.presets import DEFAULT, PRESETS, measured, preset
 from fmnist_fast.recipe import Distillation, Recipe

@@ -7,7 +7,8 @@ step it is derived, and the states are those that training really visits.
 import numpy as np
 import pytest
 
-from fmnist_fast.kernels import Data, Layers, Spec, State, reference
+from fmnist_fast.kernels import reference
+from fmnist_fast.kernels.interface import Data, Layers, Spec, State
 from fmnist_fast.network import PIXEL_SCALE, Network
 from fmnist_fast.run import epoch_order
 from fmnist_fast.schedule import Adam, learning_rates

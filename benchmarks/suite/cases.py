@@ -7,7 +7,7 @@ import numpy as np
 from fmnist_fast import load_dataset
 from fmnist_fast.backend import NAMES, get_backend, unavailable
 from fmnist_fast.fashion_mnist import find_folder
-from fmnist_fast.kernels import Data, Layers, Spec, State
+from fmnist_fast.kernels.interface import Data, Layers, Spec, State
 from fmnist_fast.network import PIXEL_SCALE, Network
 from fmnist_fast.schedule import Adam
 

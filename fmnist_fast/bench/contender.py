@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from ..backend import NAMES, get_backend, unavailable
 from ..data import load_dataset
 from ..errors import UserError
-from ..kernels import Data, Floats, Spec
+from ..kernels.interface import Data, Floats, Spec
 from ..network import PIXEL_SCALE
 from ..run import epoch_order
 from ..schedule import Adam

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..backend import NAMES, get_backend
 from ..errors import UserError
-from ..kernels import Spec
+from ..kernels.interface import Spec
 from .contender import CHECKED_STEPS, IMAGES, Contender, Form, Setting
 from .machine import machine_facts
 from .peers import LR, PACKAGES

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..formats import Parts, onnx_graph
-from ..kernels import Data, Floats, Spec
+from ..kernels.interface import Data, Floats, Spec
 from ..network import PIXEL_SCALE, Network
 from ..schedule import Adam
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from ..backend import Backend, name_of
-from ..kernels import PHASES, Data, State, Steps
+from ..kernels.interface import PHASES, Data, State, Steps
 from ..network import Network
 
 __all__ = ["phases_of_epoch"]

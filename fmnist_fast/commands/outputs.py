@@ -49,7 +49,7 @@ def check_model_room(out: Path, data: "Dataset", hidden: tuple[int, ...]) -> Non
     from math import prod
 
     from ..files import check_room
-    from ..kernels import Spec
+    from ..kernels.interface import Spec
 
     spec = Spec((prod(data.x_train.shape[1:]), *hidden, len(data.class_names)))
     weights = sum((i + 1) * o for i, o in spec.shapes)

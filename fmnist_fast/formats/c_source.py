@@ -11,7 +11,7 @@ from string import Template
 import numpy as np
 
 from .. import __version__
-from ..kernels import Floats
+from ..kernels.interface import Floats
 from . import Parts
 
 __all__ = ["content"]

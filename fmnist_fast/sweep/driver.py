@@ -15,7 +15,7 @@ from ..cluster.tasks import Ended, Lost, Tasks
 from ..cluster.worker import DataKey, arrays_of, has_data, receive
 from ..data import Dataset
 from ..errors import SweepError
-from ..kernels import Spec
+from ..kernels.interface import Spec
 from ..recipe import Recipe
 from .ledger import RESULT, Asked, Counts, Ledger
 from .sampler import distributions, make_pruner, make_sampler

@@ -4,7 +4,7 @@
 Each type has a module of its own, made from operations.pxi; here the spec's is called.
 """
 
-from fmnist_fast.kernels import float32, float64
+from fmnist_fast.kernels.cython_backend import float32, float64
 
 __all__ = ["SUPPORTS", "available_instruction_sets", "backward", "forward", "gather",
            "instruction_set", "loss_delta", "multiply_add_peak", "predict",

@@ -19,7 +19,8 @@ from equivalence import (
 from scipy import sparse
 from test_equivalence import DTYPES, MIXED, OTHER_SIZES_AND_ROWS, name_of
 
-from fmnist_fast.kernels import Data, reference
+from fmnist_fast.kernels import reference
+from fmnist_fast.kernels.interface import Data
 
 pytestmark = pytest.mark.parametrize(
     "backend",

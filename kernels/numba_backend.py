@@ -43,8 +43,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
-from . import PHASES, Data, Drop, Floats, Layers, Spec, State, StepNumbers, Steps
-from .team import have_cores, run_team
+from .interface import PHASES, Data, Drop, Floats, Layers, Spec, State, StepNumbers, Steps
+from .thread_team import have_cores, run_team
 
 __all__ = [
     "SUPPORTS",

@@ -10,7 +10,7 @@ from time import perf_counter
 
 import numpy as np
 
-from fmnist_fast.kernels.team import have_cores, run_team
+from fmnist_fast.kernels.thread_team import have_cores, run_team
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY

@@ -13,7 +13,7 @@ from equivalence import Case, training_data
 
 from fmnist_fast import train
 from fmnist_fast.backend import unavailable
-from fmnist_fast.kernels import Layers, Spec, Steps
+from fmnist_fast.kernels.interface import Layers, Spec, Steps
 
 pytestmark = pytest.mark.skipif(unavailable("numba") is not None, reason=str(unavailable("numba")))
 
@@ -118,7 +118,7 @@ def test_without_numba_the_message_says_how_to_get_it(tmp_path):
 
 
 def test_nobody_waits_for_a_thread_that_never_begins(small_dataset, monkeypatch):
-    from fmnist_fast.kernels import jit
+    from fmnist_fast.kernels import numba_backend as jit
 
     helpers, as_usual = [], jit.run_team
 
@@ -144,7 +144,7 @@ def test_threads_keep_their_floating_point_mode(small_dataset):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_one_compilation_serves_all_that_a_spec_chooses_but_its_dtype(dtype):
-    from fmnist_fast.kernels import jit
+    from fmnist_fast.kernels import numba_backend as jit
 
     kernels = (jit.work, jit.step_all, jit.forward_batch, jit.step_all)
     compiled, order_n, one = [], np.arange(5, dtype=np.int32), np.ones(1)
@@ -160,7 +160,7 @@ def test_one_compilation_serves_all_that_a_spec_chooses_but_its_dtype(dtype):
 
 
 def test_nan_comes_through():
-    from fmnist_fast.kernels import jit
+    from fmnist_fast.kernels import numba_backend as jit
 
     sizes = (3, 5, 2)
     spec = Spec(sizes)

@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from fmnist_fast.kernels import Data, Drop, Layers, Spec, State, StepNumbers, Steps, reference
+from fmnist_fast.kernels import reference
+from fmnist_fast.kernels.interface import Data, Drop, Layers, Spec, State, StepNumbers, Steps
 from fmnist_fast.schedule import Adam
 
 EPS64 = np.finfo(np.float64).eps

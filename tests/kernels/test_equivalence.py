@@ -24,7 +24,7 @@ from equivalence import (
     training_data,
 )
 
-from fmnist_fast.kernels import PHASES, Steps
+from fmnist_fast.kernels.interface import PHASES, Steps
 from fmnist_fast.schedule import Adam
 
 SIZES = [
