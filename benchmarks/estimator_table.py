@@ -27,8 +27,8 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from fmnist_fast import MLPClassifier, load_dataset
+from fmnist_fast._cpu import usable_cores
 from fmnist_fast.bench.machine import machine_facts
-from fmnist_fast.cores import usable_cores
 
 
 @dataclass(frozen=True)

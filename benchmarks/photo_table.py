@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from quote import replaced
 
-from fmnist_fast.cores import usable_cores
+from fmnist_fast._cpu import usable_cores
 from fmnist_fast.images import SUFFIXES, read_picture
 from fmnist_fast.modelfile import SHIPPED, SHIPPED_PHOTOS
 from fmnist_fast.recognise import Answer, Recogniser

@@ -17,8 +17,8 @@ import click
 import numpy as np
 
 from fmnist_fast import load_dataset
+from fmnist_fast._cpu import usable_cores
 from fmnist_fast.backend import NAMES, unavailable
-from fmnist_fast.cores import usable_cores
 from fmnist_fast.kernels.interface import Data, Spec
 from fmnist_fast.kernels.reference import limit_blas
 from fmnist_fast.network import PIXEL_SCALE, Network

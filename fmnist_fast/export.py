@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ._files import check_room, write_atomically
 from .calibration import calibrated
 from .errors import ArgumentError, UserError
-from .files import check_room, write_atomically
 from .formats import Parts, arrays, c_source, onnx_graph, python_source
 from .kernels.interface import Layers, Spec
 

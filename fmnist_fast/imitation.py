@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .cores import usable_cores
+from ._cpu import usable_cores
 from .drawing import (
     FABRIC,
     MIDDLE,

@@ -10,8 +10,8 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._cpu import usable_cores
 from .backend import Backend, get_backend
-from .cores import usable_cores
 from .errors import ArgumentError
 from .kernels.interface import Data, Floats, Layers, Spec, State, Steps
 

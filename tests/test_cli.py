@@ -424,7 +424,7 @@ def test_more_ctrl_c_does_not_cost_what_the_first_saves(folder, small_npz):
 
 
 def test_ctrl_c_while_the_model_is_saved_saves_it(folder, run, small_npz, monkeypatch):
-    import fmnist_fast.files as files
+    import fmnist_fast._files as files
 
     true_replace = os.replace
 
@@ -458,7 +458,7 @@ def test_divergence_saves_the_best_model_beside_the_target(folder, run, small_np
 
 def test_a_disk_that_fills_during_training_costs_nothing(folder, run, small_npz, monkeypatch):
     """The limit on file sizes stands for the full disk; it falls after the checks have passed."""
-    import fmnist_fast.files as files
+    import fmnist_fast._files as files
 
     true_write = files.write_atomically
 

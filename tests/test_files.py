@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fmnist_fast import files
+from fmnist_fast import _files as files
+from fmnist_fast._files import check_room, free_name, write_atomically, write_somewhere
 from fmnist_fast.errors import UserError
-from fmnist_fast.files import check_room, free_name, write_atomically, write_somewhere
 
 
 def test_writes_and_replaces(tmp_path):
@@ -56,7 +56,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, f
 def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
     path = tmp_path / "model"
     code = (
-        "import sys; from pathlib import Path; from fmnist_fast.files import write_atomically\n"
+        "import sys; from pathlib import Path; from fmnist_fast._files import write_atomically\n"
         "n = 0\n"
         "while True:\n"
         "    n = (n + 1) % 256; write_atomically(Path(sys.argv[1]), bytes([n]) * 300_000)\n"
@@ -133,7 +133,7 @@ def test_a_full_disk_is_found_out_early(tmp_path):
     """The limit on file sizes stands for a disk with little room left."""
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from fmnist_fast.errors import UserError; from fmnist_fast.files import check_room\n"
+        "from fmnist_fast.errors import UserError; from fmnist_fast._files import check_room\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "check_room(Path(sys.argv[1]), 999, 'model')\n"
         "try: check_room(Path(sys.argv[1]), 1001, 'model')\n"

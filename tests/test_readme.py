@@ -10,7 +10,7 @@ import pytest
 import fmnist_fast
 from fmnist_fast.cli import main
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
 

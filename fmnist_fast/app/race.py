@@ -3,8 +3,8 @@
 import pandas as pd
 import streamlit as st
 
+from fmnist_fast._cpu import usable_cores
 from fmnist_fast.bench.measure import BUSY_LOAD
-from fmnist_fast.cores import usable_cores
 from fmnist_fast.data import Dataset
 
 from . import charts, session

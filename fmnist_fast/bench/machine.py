@@ -10,7 +10,7 @@ from typing import Any
 from threadpoolctl import threadpool_info
 
 from .. import __version__
-from ..cores import usable_cores
+from .._cpu import usable_cores
 
 __all__ = ["machine_facts"]
 

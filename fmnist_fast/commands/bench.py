@@ -78,9 +78,9 @@ def bench(
       fmnist-fast bench --peers --plot bench.png
       fmnist-fast bench --backends cython --threads 1 --batch-size 256 --json
     """
+    from .._cpu import usable_cores
     from ..bench.contender import Setting
     from ..bench.measure import measure
-    from ..cores import usable_cores
     from ..data import NAMES, load_dataset
     from ..network import THREADS_PER_CORE
     from ..report import MeasuringReport

@@ -63,8 +63,8 @@ def _installation_facts() -> dict[str, Any]:
 
     import numpy as np
 
+    from .._cpu import usable_cores
     from ..backend import NAMES, unavailable
-    from ..cores import usable_cores
     from ..fashion_mnist import find_folder
 
     config: Any = np.show_config(mode="dicts")

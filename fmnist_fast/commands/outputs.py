@@ -22,7 +22,7 @@ def check_outputs(outputs: Mapping[str, Path | None], *inputs: Path) -> None:
 
     outputs : what each is (model, metrics, plot or mistakes) and its path.
     """
-    from ..files import check_room
+    from .._files import check_room
     from ..plots import check_plot_path
     from ..report import check_metrics_path
 
@@ -48,7 +48,7 @@ def check_outputs(outputs: Mapping[str, Path | None], *inputs: Path) -> None:
 def check_model_room(out: Path, data: "Dataset", hidden: tuple[int, ...]) -> None:
     from math import prod
 
-    from ..files import check_room
+    from .._files import check_room
     from ..kernels.interface import Spec
 
     spec = Spec((prod(data.x_train.shape[1:]), *hidden, len(data.class_names)))
@@ -58,7 +58,7 @@ def check_model_room(out: Path, data: "Dataset", hidden: tuple[int, ...]) -> Non
 
 def save(model: "Model | Ensemble", out: Path, force: bool) -> None:
     """Save the model; where that must not or cannot be, save it elsewhere and say so."""
-    from ..files import write_somewhere
+    from .._files import write_somewhere
     from ..modelfile import check_replaceable
 
     if not force:
@@ -73,7 +73,7 @@ def save(model: "Model | Ensemble", out: Path, force: bool) -> None:
 
 def save_aside(model: "Model | Ensemble | None", out: Path) -> str:
     """Save what an unfinished run has, beside the target and never over it; says what happened."""
-    from ..files import free_name, write_somewhere
+    from .._files import free_name, write_somewhere
 
     if model is None:
         return "there was no model to save yet"

@@ -158,7 +158,7 @@ def _print_answers(
     as_json: bool,
 ) -> int:
     """Answers to standard output; returns the exit code. how : cutout and invert."""
-    from ..cores import usable_cores
+    from .._cpu import usable_cores
     from ..cutout import WITHOUT_OPENCV
     from ..recognise import Recogniser
 

@@ -82,8 +82,8 @@ def paths_in(listed: Path) -> Iterator[str]:
 def score_into(asked: ManyInputs) -> int:
     """Score all inputs into the file; returns the exit code."""
     _load_engines()
+    from .._cpu import usable_cores
     from ..cluster.fleet import open_fleet
-    from ..cores import usable_cores
     from ..recognise import Recogniser
     from ..scoring.job import model_to_workers, score_all, workers_identity
     from ..scoring.output import check_format, write_answers

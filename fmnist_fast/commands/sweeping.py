@@ -207,8 +207,8 @@ def sweep(
         click.echo(BUILT_IN.read_text(encoding="utf-8"), nl=False)
         return 0
     _load_engines()
+    from .._cpu import usable_cores
     from ..cluster.fleet import open_fleet
-    from ..cores import usable_cores
     from ..data import load_dataset
     from ..modelfile import check_replaceable
     from ..presets import preset as preset_recipe

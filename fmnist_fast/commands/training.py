@@ -377,7 +377,7 @@ def _as_started(
 
 def _how_to_go_on(interruption: "TrainingInterrupted", out: Path, notes: dict[str, Any]) -> str:
     """The command that goes on; a run that was kept in no folder is put into one."""
-    from ..files import free_name
+    from .._files import free_name
 
     folder = interruption.folder
     if folder is None:

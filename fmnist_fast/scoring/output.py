@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from .._files import replaced
 from ..errors import ArgumentError
-from ..files import replaced
 from .blocks import Block, PictureFiles
 from .partial import Partial
 

@@ -23,9 +23,9 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from .._files import check_room
 from ..cache import cache_folder
 from ..errors import SweepError, UserError
-from ..files import check_room
 
 __all__ = [
     "RESULT",

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from fmnist_fast import cores
+from fmnist_fast import _cpu as cores
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fmnist_fast
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 
 # Each layer may import those below it. Modules of one layer do not import each other, except where
 # a layer is written as several lines for the same rank.
