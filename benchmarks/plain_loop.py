@@ -18,12 +18,12 @@ import numpy as np
 
 from fmnist_fast import load_dataset
 from fmnist_fast._cpu import usable_cores
-from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.kernels.interface import Data, Spec
 from fmnist_fast.kernels.reference import limit_blas
-from fmnist_fast.network import PIXEL_SCALE, Network
+from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.nn.network import PIXEL_SCALE, Network
+from fmnist_fast.nn.schedules import Adam
 from fmnist_fast.run import epoch_order
-from fmnist_fast.schedule import Adam
 
 SPEC = Spec((784, 128, 64, 10))
 BATCH, LR, L2 = 64, 1e-3, 1e-4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from suite.cases import BACKENDS, OPERATIONS, SPEC, Batch
 
-from fmnist_fast.backend import get_backend, unavailable
+from fmnist_fast.nn.backend import get_backend, unavailable
 
 ROWS = 64
 

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .backend import NAMES, name_of
 from .errors import MissingExtra
 from .export import export, format_of
 from .kernels.interface import Data, Floats, Layers, Spec
 from .lbfgs import minimise
-from .network import Network
+from .nn.backend import NAMES, name_of
+from .nn.labels import distinct, numbered, smoothed
+from .nn.network import Network
+from .nn.schedules import SCHEDULES
 from .pace import Clock, StepPace, TimePace
-from .schedule import SCHEDULES
 from .shortway import ShortWay
 from .solvers import AdamSolver, Epochs, SgdSolver, Solver
-from .targets import distinct, numbered, smoothed
 
 try:
     from scipy import sparse

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ._files import check_room, write_atomically
-from .calibration import calibrated
 from .errors import ArgumentError, UserError
 from .formats import Parts, arrays, c_source, onnx_graph, python_source
 from .kernels.interface import Layers, Spec
+from .nn.calibration import calibrated
 
 __all__ = ["FORMATS", "default_name", "export", "format_of", "identifier"]
 

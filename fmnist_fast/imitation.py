@@ -32,7 +32,7 @@ from .drawing import (
     sign,
     smooth,
 )
-from .network import IMITATION, STRANGERS, random_stream
+from .nn.network import IMITATION, STRANGERS, random_stream
 from .redrawn import hats, pairs_from_above, pieces, short_legs, skirts
 
 __all__ = ["imitated", "strangers"]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kernels.interface import Data, Floats, Layers, Spec
-from .network import Network
+from .nn.network import Network
 
 __all__ = ["loss_and_gradient", "minimise"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .calibration import calibrated
 from .kernels.interface import Floats, Layers, Spec
-from .network import Network
+from .nn.calibration import calibrated
+from .nn.network import Network
 from .tensorfile import packed, replace_model
 
 __all__ = ["FORMAT_VERSION", "Model"]

@@ -9,7 +9,7 @@ from .errors import ArgumentError
 from .fashion_mnist import CLASS_NAMES
 from .imitation import imitated, strangers
 from .kernels.interface import Data
-from .targets import smoothed
+from .nn.labels import smoothed
 
 __all__ = ["PhotoLike", "check_imitable"]
 

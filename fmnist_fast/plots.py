@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .bench.measure import Entry, Report
 from .errors import UserError
 from .kernels.interface import Floats
-from .metrics import Evaluation
+from .nn.metrics import Evaluation
 from .train import TrainingResult
 
 if TYPE_CHECKING:

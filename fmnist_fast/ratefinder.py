@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .data import Dataset
-from .network import EPOCH_ORDER, random_stream
+from .nn.network import EPOCH_ORDER, random_stream
+from .nn.schedules import Adam
 from .recipe import Recipe
 from .run import Run, resolved
-from .schedule import Adam
 
 __all__ = ["FoundRates", "find_learning_rate"]
 

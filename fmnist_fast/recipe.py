@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .calibration import SURE
 from .errors import ArgumentError
-from .schedule import SCHEDULES
+from .nn.calibration import SURE
+from .nn.schedules import SCHEDULES
 
 __all__ = ["AUGMENTATIONS", "Distillation", "Recipe"]
 

@@ -15,10 +15,10 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from .backend import name_of
 from .data import Dataset
 from .errors import UserError
-from .metrics import Evaluation
+from .nn.backend import name_of
+from .nn.metrics import Evaluation
 from .presets import PRESETS, Measured
 from .recipe import Recipe
 from .run import Epoch, Progress
@@ -26,7 +26,7 @@ from .run import Epoch, Progress
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from .network import Network
+    from .nn.network import Network
 
 __all__ = [
     "MeasuringReport",

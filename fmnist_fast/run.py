@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .augment import NewEveryEpoch, mirrored, with_flips
-from .averaging import copied, move_towards
 from .checkpoint import Checkpoints, Snapshot
 from .data import Dataset
 from .errors import ArgumentError, CheckpointError
 from .kernels.interface import Data, Layers, Spec
-from .metrics import Evaluation, evaluate
-from .network import (
+from .nn.ema import copied, move_towards
+from .nn.labels import smoothed
+from .nn.metrics import Evaluation, evaluate
+from .nn.network import (
     DROPOUT,
     EPOCH_ORDER,
     PIXEL_SCALE,
@@ -27,11 +28,10 @@ from .network import (
     check_rows,
     random_stream,
 )
+from .nn.schedules import Adam
 from .pace import Clock, Pace, StepPace, TimePace
 from .photolike import PhotoLike, check_imitable
 from .recipe import Recipe
-from .schedule import Adam
-from .targets import smoothed
 from .teachers import Teachers
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .kernels.interface import Floats, Layers, Spec
-from .network import Network
+from .nn.network import Network
 
 __all__ = ["ShortWay"]
 

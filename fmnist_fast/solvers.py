@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .kernels.interface import Data, Layers, State, Steps
-from .network import Network, work_of
+from .nn.network import Network, work_of
 from .pace import Clock, Pace, StepPace
 
 __all__ = ["AdamSolver", "Epochs", "SgdSolver", "Solver"]

@@ -8,15 +8,15 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from .calibration import tempered
 from .data import Dataset
 from .ensemble import members_of
 from .errors import ArgumentError
 from .kernels.interface import Floats
 from .modelfile import Ensemble, Model
-from .network import Network
+from .nn.calibration import tempered
+from .nn.labels import blended
+from .nn.network import Network
 from .recipe import Distillation, Recipe
-from .targets import blended
 
 __all__ = ["Teachers", "check_teacher", "name_of_teacher"]
 

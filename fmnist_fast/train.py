@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .backend import get_backend, instruction_set_of, name_of, unavailable
-from .calibration import fit_temperature, sure_threshold, tempered
 from .checkpoint import Checkpoints, RunFolder, Snapshot, read_identity
 from .data import Dataset
 from .errors import ArgumentError, CheckpointError, UserError
 from .kernels.interface import Spec
-from .metrics import Evaluation, evaluate
 from .modelfile import Ensemble, Model
-from .network import Network, check_labels
+from .nn.backend import get_backend, instruction_set_of, name_of, unavailable
+from .nn.calibration import fit_temperature, sure_threshold, tempered
+from .nn.metrics import Evaluation, evaluate
+from .nn.network import Network, check_labels
 from .pace import Clock
 from .presets import preset as preset_recipe
 from .recipe import Distillation, Recipe

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist_fast.backend import NAMES, get_backend, unavailable
 from fmnist_fast.data import Dataset, load_dataset
 from fmnist_fast.garments import draw_garments
+from fmnist_fast.nn.backend import NAMES, get_backend, unavailable
 
 # Read before any test changes the environment; made absolute, since some tests run elsewhere.
 _REAL = os.environ.get("FMNIST_FAST_DATA")

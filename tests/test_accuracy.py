@@ -3,7 +3,7 @@
 import pytest
 
 from fmnist_fast import train
-from fmnist_fast.backend import NAMES, unavailable
+from fmnist_fast.nn.backend import NAMES, unavailable
 
 SEEDS = range(5)
 NEARNESS = 0.003  # of the mean test accuracy of five runs; one run's spread over seeds is as large

@@ -14,8 +14,8 @@ from app_pages import button, metrics, open_page, run_until, texts
 from fmnist_fast.app import charts, contest
 from fmnist_fast.app.contest import CHECKED_STEPS, Contest, difference
 from fmnist_fast.app.jobs import State
-from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.kernels.interface import Layers
+from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.run import StopRequested
 from fmnist_fast.train import train
 

@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 
-from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.bench import contender
 from fmnist_fast.bench.contender import Form
 from fmnist_fast.bench.measure import Entry, Report, difference, multiply_adds
@@ -14,9 +13,10 @@ from fmnist_fast.bench.peers import LR, PACKAGES, OnnxRuntime, Ours, Task
 from fmnist_fast.bench.phases import phases_of_epoch
 from fmnist_fast.cli import main
 from fmnist_fast.kernels.interface import PHASES, Data, Spec
-from fmnist_fast.network import PIXEL_SCALE
+from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.nn.network import PIXEL_SCALE
+from fmnist_fast.nn.schedules import Adam
 from fmnist_fast.plots import plot_speeds
-from fmnist_fast.schedule import Adam
 
 BUILT = [name for name in NAMES if unavailable(name) is None]
 QUICK = ["--rounds", "1", "--rows", "256", "--threads", "2"]
@@ -89,7 +89,7 @@ def test_every_backend_and_instruction_set_is_measured(run, tmp_path):
     assert document["gflop_per_epoch"] == pytest.approx(2e-9 * 227_200 * 256)
     entries = {entry["name"]: entry for entry in document["entries"]}
     if "cython" in BUILT:
-        from fmnist_fast.backend import get_backend
+        from fmnist_fast.nn.backend import get_backend
 
         sets = get_backend("cython").available_instruction_sets()
         assert [f"cython {name}" for name in sets] == list(entries)[: len(sets)]

@@ -25,11 +25,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fmnist_fast import MLPClassifier
-from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.errors import ArgumentError, BackendUnavailable, UserError
 from fmnist_fast.kernels import reference
 from fmnist_fast.lbfgs import loss_and_gradient
-from fmnist_fast.network import Network
+from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.nn.network import Network
 from fmnist_fast.solvers import AdamSolver
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

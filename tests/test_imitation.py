@@ -7,18 +7,18 @@ import pytest
 
 from fmnist_fast import train
 from fmnist_fast.augment import NewEveryEpoch
-from fmnist_fast.backend import NAMES, unavailable
-from fmnist_fast.calibration import tempered
 from fmnist_fast.drawing import box, cropped, sampled
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.fashion_mnist import CLASS_NAMES
 from fmnist_fast.imitation import ROWS, imitated, strangers
 from fmnist_fast.kernels.interface import Layers
+from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.nn.calibration import tempered
+from fmnist_fast.nn.labels import blended
 from fmnist_fast.photolike import SHARE, PhotoLike
 from fmnist_fast.recipe import Distillation, Recipe
 from fmnist_fast.redrawn import pairs_from_above
 from fmnist_fast.run import Progress, Run, resolved, split
-from fmnist_fast.targets import blended
 from fmnist_fast.teachers import Teachers
 
 BACKENDS = [name for name in NAMES if unavailable(name) is None]

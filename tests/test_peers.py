@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fmnist_fast.kernels.interface import Data, Spec
-from fmnist_fast.network import PIXEL_SCALE, Network
-from fmnist_fast.schedule import Adam
+from fmnist_fast.nn.network import PIXEL_SCALE, Network
+from fmnist_fast.nn.schedules import Adam
 
 SPEC = Spec((784, 32, 16, 10), dtype="float64")
 STEPS, BATCH, LR, L2, EPSILON = 20, 64, 1e-3, 1e-2, 1e-8

@@ -12,15 +12,15 @@ import pytest
 
 from fmnist_fast import train
 from fmnist_fast.augment import mirrored
-from fmnist_fast.backend import NAMES, unavailable
-from fmnist_fast.calibration import tempered
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.kernels.interface import Spec
+from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.nn.calibration import tempered
+from fmnist_fast.nn.labels import blended, smoothed
 from fmnist_fast.pace import Clock, TimePace
 from fmnist_fast.presets import DEFAULT, PRESETS, measured, preset
 from fmnist_fast.recipe import Distillation, Recipe
 from fmnist_fast.run import Progress, Run, resolved
-from fmnist_fast.targets import blended, smoothed
 from fmnist_fast.teachers import Teachers
 from fmnist_fast.train import TrainingDiverged
 

@@ -65,7 +65,7 @@ def test_it_keeps_its_promises_and_its_card_says_what_it_does(
 
 
 def instruction_set():
-    from fmnist_fast.backend import get_backend, instruction_set_of, unavailable
+    from fmnist_fast.nn.backend import get_backend, instruction_set_of, unavailable
 
     return None if unavailable("cython") else instruction_set_of(get_backend("cython"))
 
@@ -88,7 +88,7 @@ def test_predict_uses_it_and_says_whether_it_is_sure(real_dataset, tmp_path, cap
 
 
 def test_probabilities_are_those_of_the_weights_and_the_temperature(small_dataset):
-    from fmnist_fast.calibration import tempered
+    from fmnist_fast.nn.calibration import tempered
 
     model = load_model()
     raw_nk = model.network.predict_proba(small_dataset.x_test)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist_fast.backend import NAMES, Backend, unavailable
+from fmnist_fast.nn.backend import NAMES, Backend, unavailable
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 

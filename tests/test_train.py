@@ -7,12 +7,12 @@ import pytest
 
 from fmnist_fast import train
 from fmnist_fast.augment import mirrored, with_flips
-from fmnist_fast.backend import NAMES, unavailable
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.modelfile import load_model
+from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.nn.labels import smoothed
 from fmnist_fast.recipe import Recipe
 from fmnist_fast.run import Progress, Run, dropout_key, epoch_order, resolved, split
-from fmnist_fast.targets import smoothed
 from fmnist_fast.train import TrainingDiverged, TrainingInterrupted
 
 FAST = {"epochs": 2, "hidden": (16,), "backend": "numpy", "threads": 1}

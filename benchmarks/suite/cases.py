@@ -5,11 +5,11 @@ from functools import cache
 import numpy as np
 
 from fmnist_fast import load_dataset
-from fmnist_fast.backend import NAMES, get_backend, unavailable
 from fmnist_fast.fashion_mnist import find_folder
 from fmnist_fast.kernels.interface import Data, Layers, Spec, State
-from fmnist_fast.network import PIXEL_SCALE, Network
-from fmnist_fast.schedule import Adam
+from fmnist_fast.nn.backend import NAMES, get_backend, unavailable
+from fmnist_fast.nn.network import PIXEL_SCALE, Network
+from fmnist_fast.nn.schedules import Adam
 
 __all__ = ["BACKENDS", "DATASET", "OPERATIONS", "Batch", "dataset", "skip_if_missing", "training"]
 

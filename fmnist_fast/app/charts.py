@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fmnist_fast.metrics import Bin, Evaluation
+from fmnist_fast.nn.metrics import Bin, Evaluation
 from fmnist_fast.run import Epoch
 
 from .contest import Contest

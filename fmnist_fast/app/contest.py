@@ -13,14 +13,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from fmnist_fast.backend import NAMES, get_backend, instruction_set_of, name_of, unavailable
 from fmnist_fast.bench.measure import multiply_adds
 from fmnist_fast.data import Dataset
 from fmnist_fast.kernels.interface import Floats, Layers, Spec
-from fmnist_fast.network import Network
+from fmnist_fast.nn.backend import NAMES, get_backend, instruction_set_of, name_of, unavailable
+from fmnist_fast.nn.network import Network
+from fmnist_fast.nn.schedules import Adam
 from fmnist_fast.presets import PRESETS
 from fmnist_fast.run import Progress, Run, StopRequested, epoch_order, resolved
-from fmnist_fast.schedule import Adam
 
 __all__ = ["CHECKED_STEPS", "MEASURE", "Contest", "Racer", "difference"]
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from fmnist_fast.data import Dataset
 from fmnist_fast.kernels.interface import Floats
-from fmnist_fast.metrics import Evaluation, evaluate, reliability, sureness
 from fmnist_fast.modelfile import Ensemble, Model
-from fmnist_fast.network import check_labels
+from fmnist_fast.nn.metrics import Evaluation, evaluate, reliability, sureness
+from fmnist_fast.nn.network import check_labels
 
 from . import charts, session
 

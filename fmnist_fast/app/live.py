@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from fmnist_fast.data import Dataset
 from fmnist_fast.errors import ArgumentError, UserError
 from fmnist_fast.kernels.interface import Spec
-from fmnist_fast.network import Network
+from fmnist_fast.nn.network import Network
 from fmnist_fast.recipe import Recipe
 from fmnist_fast.train import (
     Epoch,

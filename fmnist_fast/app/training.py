@@ -3,9 +3,9 @@
 import streamlit as st
 
 from fmnist_fast._cpu import usable_cores
-from fmnist_fast.backend import NAMES, get_backend, name_of, unavailable
 from fmnist_fast.data import Dataset
 from fmnist_fast.errors import UserError
+from fmnist_fast.nn.backend import NAMES, get_backend, name_of, unavailable
 from fmnist_fast.presets import DEFAULT, PRESETS, measured
 
 from . import charts, session

@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ..backend import NAMES, get_backend, unavailable
 from ..data import load_dataset
 from ..errors import UserError
 from ..kernels.interface import Data, Floats, Spec
-from ..network import PIXEL_SCALE
+from ..nn.backend import NAMES, get_backend, unavailable
+from ..nn.network import PIXEL_SCALE
+from ..nn.schedules import Adam
 from ..run import epoch_order
-from ..schedule import Adam
 from . import peers
 from .peers import Peer, Task
 from .phases import phases_of_epoch

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import NAMES, get_backend
 from ..errors import UserError
 from ..kernels.interface import Spec
+from ..nn.backend import NAMES, get_backend
 from .contender import CHECKED_STEPS, IMAGES, Contender, Form, Setting
 from .machine import machine_facts
 from .peers import LR, PACKAGES

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from ..formats import Parts, onnx_graph
 from ..kernels.interface import Data, Floats, Spec
-from ..network import PIXEL_SCALE, Network
-from ..schedule import Adam
+from ..nn.network import PIXEL_SCALE, Network
+from ..nn.schedules import Adam
 
 __all__ = [
     "LR",

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ..backend import Backend, name_of
 from ..kernels.interface import PHASES, Data, State, Steps
-from ..network import Network
+from ..nn.backend import Backend, name_of
+from ..nn.network import Network
 
 __all__ = ["phases_of_epoch"]
 

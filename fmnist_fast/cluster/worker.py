@@ -13,10 +13,10 @@ import numpy as np
 
 from .. import fashion_mnist
 from ..augment import mirrored
-from ..backend import get_backend, instruction_set_of, unavailable
 from ..cache import Arrays, cached, find_cached
 from ..data import Dataset
 from ..errors import DataError
+from ..nn.backend import get_backend, instruction_set_of, unavailable
 
 __all__ = ["DataKey", "arrays_of", "dataset_of", "describe", "has_data", "receive"]
 

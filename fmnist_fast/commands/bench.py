@@ -82,7 +82,7 @@ def bench(
     from ..bench.contender import Setting
     from ..bench.measure import measure
     from ..data import NAMES, load_dataset
-    from ..network import THREADS_PER_CORE
+    from ..nn.network import THREADS_PER_CORE
     from ..report import MeasuringReport
 
     check_outputs({"plot": plot}, Path(dataset))

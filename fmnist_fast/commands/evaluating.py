@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..data import Dataset
-    from ..metrics import Evaluation, Sureness
     from ..modelfile import Ensemble, Model
+    from ..nn.metrics import Evaluation, Sureness
 
 __all__ = ["evaluate"]
 
@@ -58,10 +58,10 @@ def evaluate(
     they are shifted, turned, noisy, blurred, dark or inverted.
     """
     from ..data import NAMES, load_dataset
-    from ..metrics import evaluate as measure
-    from ..metrics import sureness
     from ..modelfile import SHIPPED, load_model
-    from ..network import check_labels
+    from ..nn.metrics import evaluate as measure
+    from ..nn.metrics import sureness
+    from ..nn.network import check_labels
 
     path = model or SHIPPED
     check_outputs({"plot": plot, "mistakes": mistakes}, path)

@@ -64,8 +64,8 @@ def _installation_facts() -> dict[str, Any]:
     import numpy as np
 
     from .._cpu import usable_cores
-    from ..backend import NAMES, unavailable
     from ..fashion_mnist import find_folder
+    from ..nn.backend import NAMES, unavailable
 
     config: Any = np.show_config(mode="dicts")
     features = config["SIMD Extensions"]
@@ -86,7 +86,7 @@ def _installation_facts() -> dict[str, Any]:
 
 def _instruction_set() -> str | None:
     """What the compiled kernels use here."""
-    from ..backend import get_backend, instruction_set_of
+    from ..nn.backend import get_backend, instruction_set_of
 
     return instruction_set_of(get_backend())
 

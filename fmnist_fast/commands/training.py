@@ -411,7 +411,7 @@ def _last_line(result: "TrainingResult", place: Path) -> str:
 
 
 def _training_json(result: "TrainingResult", preset: str | None, place: Path) -> dict[str, Any]:
-    from ..backend import name_of
+    from ..nn.backend import name_of
 
     history, model = result.history, result.model
     return {

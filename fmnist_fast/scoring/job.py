@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from distributed import Client
 from distributed.comm import CommClosedError
 
-from ..backend import name_of
 from ..cluster.fleet import Fleet, Prepare
 from ..cluster.tasks import Ended, Tasks
 from ..cluster.worker import describe
@@ -16,6 +15,7 @@ from ..cutout import WITHOUT_OPENCV
 from ..ensemble import members_of
 from ..errors import ClusterError, DataError, UserError
 from ..modelfile import Ensemble, Model
+from ..nn.backend import name_of
 from .blocks import ArrayRows, Block, Chunk
 from .partial import Partial
 from .reading import Reader

@@ -9,13 +9,13 @@ from typing import Any
 
 from distributed import Client
 
-from ..backend import get_backend, instruction_set_of, name_of
 from ..cluster.fleet import Fleet, Prepare
 from ..cluster.tasks import Ended, Lost, Tasks
 from ..cluster.worker import DataKey, arrays_of, has_data, receive
 from ..data import Dataset
 from ..errors import SweepError
 from ..kernels.interface import Spec
+from ..nn.backend import get_backend, instruction_set_of, name_of
 from ..recipe import Recipe
 from .ledger import RESULT, Asked, Counts, Ledger
 from .sampler import distributions, make_pruner, make_sampler

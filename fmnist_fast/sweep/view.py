@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..data import Dataset
-from ..network import Network
+from ..nn.network import Network
 from ..recipe import Recipe
 from ..report import percent
 from ..run import Progress

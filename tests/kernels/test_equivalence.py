@@ -25,7 +25,7 @@ from equivalence import (
 )
 
 from fmnist_fast.kernels.interface import PHASES, Steps
-from fmnist_fast.schedule import Adam
+from fmnist_fast.nn.schedules import Adam
 
 SIZES = [
     (1, 1),

@@ -12,8 +12,8 @@ import pytest
 from equivalence import Case, training_data
 
 from fmnist_fast import train
-from fmnist_fast.backend import unavailable
 from fmnist_fast.kernels.interface import Layers, Spec, Steps
+from fmnist_fast.nn.backend import unavailable
 
 pytestmark = pytest.mark.skipif(unavailable("numba") is not None, reason=str(unavailable("numba")))
 
@@ -101,7 +101,7 @@ def test_ctrl_c_while_kernels_are_compiled_interrupts_afterwards(tmp_path):
 
 
 def test_a_numba_that_does_not_compile_is_not_taken(tmp_path):
-    code = "from fmnist_fast.backend import unavailable; print(unavailable('numba'))"
+    code = "from fmnist_fast.nn.backend import unavailable; print(unavailable('numba'))"
     printed, _ = run(code, tmp_path, NUMBA_DISABLE_JIT="1")
     assert "NUMBA_DISABLE_JIT" in printed
 
@@ -109,7 +109,7 @@ def test_a_numba_that_does_not_compile_is_not_taken(tmp_path):
 def test_without_numba_the_message_says_how_to_get_it(tmp_path):
     code = (
         "import sys\nsys.modules['numba'] = None\n"
-        "from fmnist_fast.backend import get_backend, unavailable\n"
+        "from fmnist_fast.nn.backend import get_backend, unavailable\n"
         "print(unavailable('numba'))\n"
     )
     printed, _ = run(code, tmp_path)

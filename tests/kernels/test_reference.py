@@ -7,7 +7,7 @@ import pytest
 
 from fmnist_fast.kernels import reference
 from fmnist_fast.kernels.interface import Data, Drop, Layers, Spec, State, StepNumbers, Steps
-from fmnist_fast.schedule import Adam
+from fmnist_fast.nn.schedules import Adam
 
 EPS64 = np.finfo(np.float64).eps
 

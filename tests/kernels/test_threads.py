@@ -10,7 +10,7 @@ import time
 import pytest
 
 from fmnist_fast import train
-from fmnist_fast.backend import NAMES, unavailable
+from fmnist_fast.nn.backend import NAMES, unavailable
 
 COMPILED = [
     pytest.param(

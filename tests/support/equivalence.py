@@ -15,7 +15,7 @@ from scipy import sparse
 
 from fmnist_fast.kernels import reference
 from fmnist_fast.kernels.interface import Data, Drop, Layers, Spec, State, StepNumbers
-from fmnist_fast.schedule import Adam
+from fmnist_fast.nn.schedules import Adam
 
 # How much an activation enlarges an error of its argument, at most.
 STEEPEST = {"relu": 1, "tanh": 1, "logistic": 1 / 4, "identity": 1}

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from fmnist_fast import backend as switch
-from fmnist_fast.backend import Backend, get_backend, name_of, unavailable
 from fmnist_fast.errors import BackendUnavailable
 from fmnist_fast.kernels import reference
 from fmnist_fast.kernels.interface import Spec
+from fmnist_fast.nn import backend as switch
+from fmnist_fast.nn.backend import Backend, get_backend, name_of, unavailable
 
 
 def operations() -> dict:

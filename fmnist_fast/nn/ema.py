@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .kernels.interface import Layers
+from ..kernels.interface import Layers
 
 __all__ = ["copied", "move_towards"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fmnist_fast.targets import TABLE, distinct, numbered
+from fmnist_fast.nn.labels import TABLE, distinct, numbered
 
 INT64 = np.iinfo(np.int64)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.interface import Floats
+from ..kernels.interface import Floats
 
 __all__ = ["Bin", "Evaluation", "Sureness", "cross_entropy", "evaluate", "reliability", "sureness"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fmnist_fast.metrics import cross_entropy, evaluate
+from fmnist_fast.nn.metrics import cross_entropy, evaluate
 
 
 def test_by_hand():

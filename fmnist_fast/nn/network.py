@@ -10,10 +10,10 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._cpu import usable_cores
+from .._cpu import usable_cores
+from ..errors import ArgumentError
+from ..kernels.interface import Data, Floats, Layers, Spec, State, Steps
 from .backend import Backend, get_backend
-from .errors import ArgumentError
-from .kernels.interface import Data, Floats, Layers, Spec, State, Steps
 
 __all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "random_stream", "work_of"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ArgumentError
-from .kernels.interface import Steps
+from ..errors import ArgumentError
+from ..kernels.interface import Steps
 
 __all__ = ["SCHEDULES", "Adam", "learning_rates", "rates_at"]
 

@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import Any, cast
 
-from .errors import ArgumentError, BackendUnavailable
-from .kernels.interface import Backend, Spec
+from ..errors import ArgumentError, BackendUnavailable
+from ..kernels.interface import Backend, Spec
 
 __all__ = ["NAMES", "Backend", "get_backend", "instruction_set_of", "name_of", "unavailable"]
 

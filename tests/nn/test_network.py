@@ -5,7 +5,7 @@ import pytest
 
 from fmnist_fast.errors import ArgumentError, BackendUnavailable
 from fmnist_fast.kernels.interface import Spec
-from fmnist_fast.network import Network, check_labels, check_rows, random_stream
+from fmnist_fast.nn.network import Network, check_labels, check_rows, random_stream
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_a_spec_that_the_backend_lacks_is_an_error_that_names_it():
 
 
 def test_a_small_network_is_not_worth_many_threads(monkeypatch):
-    monkeypatch.setattr("fmnist_fast.network.usable_cores", lambda: 8)
+    monkeypatch.setattr("fmnist_fast.nn.network.usable_cores", lambda: 8)
     threads = [
         Network.random(Spec(sizes), 0, 1.0, "numpy").threads
         for sizes in ((4, 8, 3), (784, 32, 10), (784, 128, 64, 10))
@@ -146,7 +146,7 @@ def test_a_small_network_is_not_worth_many_threads(monkeypatch):
 def test_little_work_in_a_step_or_in_a_call_is_not_worth_many_threads(
     monkeypatch, dtype, batch_size, rows, threads
 ):
-    monkeypatch.setattr("fmnist_fast.network.usable_cores", lambda: 8)
+    monkeypatch.setattr("fmnist_fast.nn.network.usable_cores", lambda: 8)
     spec = Spec((64, 100, 10), dtype=dtype)
     params = Network.random(spec, 0, 1.0, "numpy").params
     network = Network.of(spec, params, 1.0, "numpy", batch_size=batch_size, rows=rows)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fmnist_fast.errors import ArgumentError
-from fmnist_fast.schedule import SCHEDULES, Adam, learning_rates
+from fmnist_fast.nn.schedules import SCHEDULES, Adam, learning_rates
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fmnist_fast.calibration import SURE, fit_temperature, sure_threshold, tempered
-from fmnist_fast.metrics import calibration_error, sureness
+from fmnist_fast.nn.calibration import SURE, fit_temperature, sure_threshold, tempered
+from fmnist_fast.nn.metrics import calibration_error, sureness
 
 
 def softmax(logits_nk):

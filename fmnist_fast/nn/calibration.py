@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.interface import Floats, Layers
+from ..kernels.interface import Floats, Layers
 
 __all__ = ["SURE", "calibrated", "fit_temperature", "sure_threshold", "tempered"]
 

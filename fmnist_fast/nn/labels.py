@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.interface import Floats
+from ..kernels.interface import Floats
 
 __all__ = ["blended", "distinct", "numbered", "smoothed"]
 
