@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .data import Dataset, load_dataset
+    from .data.datasets import Dataset, load_dataset
     from .estimator import MLPClassifier
     from .modelfile import Ensemble, Model, load_model
     from .train import TrainingResult, train

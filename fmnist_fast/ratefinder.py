@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .data import Dataset
+from .data.datasets import Dataset
 from .nn.network import EPOCH_ORDER, random_stream
 from .nn.schedules import Adam
 from .recipe import Recipe

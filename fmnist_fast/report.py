@@ -15,7 +15,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from .data import Dataset
+from .data.datasets import Dataset
 from .errors import UserError
 from .nn.backend import name_of
 from .nn.metrics import Evaluation

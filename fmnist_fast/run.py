@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .augment import NewEveryEpoch, mirrored, with_flips
 from .checkpoint import Checkpoints, Snapshot
-from .data import Dataset
+from .data.augment import NewEveryEpoch, mirrored, with_flips
+from .data.datasets import Dataset
+from .data.photo_augment import PhotoLike, check_imitable
 from .errors import ArgumentError, CheckpointError
 from .kernels.interface import Data, Layers, Spec
 from .nn.ema import copied, move_towards
@@ -30,7 +31,6 @@ from .nn.network import (
 )
 from .nn.schedules import Adam
 from .pace import Clock, Pace, StepPace, TimePace
-from .photolike import PhotoLike, check_imitable
 from .recipe import Recipe
 from .teachers import Teachers
 

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from .data import Dataset
+from .data.datasets import Dataset
 from .ensemble import members_of
 from .errors import ArgumentError
 from .kernels.interface import Floats

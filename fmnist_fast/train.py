@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .checkpoint import Checkpoints, RunFolder, Snapshot, read_identity
-from .data import Dataset
+from .data.datasets import Dataset
 from .errors import ArgumentError, CheckpointError, UserError
 from .kernels.interface import Spec
 from .modelfile import Ensemble, Model

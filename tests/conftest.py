@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist_fast.data import Dataset, load_dataset
-from fmnist_fast.garments import draw_garments
+from fmnist_fast.data.datasets import Dataset, load_dataset
+from fmnist_fast.data.synthetic import draw_garments
 from fmnist_fast.nn.backend import NAMES, get_backend, unavailable
 
 # Read before any test changes the environment; made absolute, since some tests run elsewhere.
@@ -122,7 +122,8 @@ def app_data(app_queue, small_dataset, monkeypatch):
 @pytest.fixture
 def app_garments(app_queue, small_dataset, monkeypatch):
     """The app on a machine that has no Fashion-MNIST; any attempt to use the network fails."""
-    from fmnist_fast import data, fashion_mnist
+    from fmnist_fast.data import datasets as data
+    from fmnist_fast.data import fashion_mnist
 
     def forbidden(*_, **__):
         raise AssertionError("a page tried to download")

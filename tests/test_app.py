@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fmnist_fast import Ensemble, load_model, train
-from fmnist_fast.fashion_mnist import CLASS_NAMES
+from fmnist_fast.data.fashion_mnist import CLASS_NAMES
 
 pytest.importorskip(
     "streamlit", reason="Streamlit is not installed: pip install 'fmnist-fast[app]'"

@@ -14,8 +14,8 @@ import pytest
 
 from fmnist_fast import Ensemble, load_dataset, load_model, train
 from fmnist_fast.checkpoint import Checkpoints, RunFolder, Snapshot
+from fmnist_fast.data.fashion_mnist import CLASS_NAMES
 from fmnist_fast.errors import CheckpointError
-from fmnist_fast.fashion_mnist import CLASS_NAMES
 from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.presets import PRESETS
 from fmnist_fast.recipe import Distillation, Recipe

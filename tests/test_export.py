@@ -21,9 +21,9 @@ import pytest
 
 from fmnist_fast import load_model
 from fmnist_fast.cli import main
+from fmnist_fast.data.synthetic import draw_garments
 from fmnist_fast.errors import ArgumentError, UserError
 from fmnist_fast.export import FORMATS, export, identifier
-from fmnist_fast.garments import draw_garments
 from fmnist_fast.kernels.interface import Layers, Spec
 from fmnist_fast.modelfile import Model
 from fmnist_fast.nn.backend import get_backend

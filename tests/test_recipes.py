@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fmnist_fast import train
-from fmnist_fast.augment import mirrored
+from fmnist_fast.data.augment import mirrored
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.kernels.interface import Spec
 from fmnist_fast.nn.backend import NAMES, unavailable

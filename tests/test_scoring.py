@@ -27,8 +27,8 @@ from clusters import dask_scheduler, dask_worker, wait_for_workers
 from fmnist_fast import load_model
 from fmnist_fast.cli import main
 from fmnist_fast.cluster.fleet import open_fleet
+from fmnist_fast.data.synthetic import draw_garments
 from fmnist_fast.errors import ArgumentError, DataError
-from fmnist_fast.garments import draw_garments
 from fmnist_fast.nn.backend import name_of
 from fmnist_fast.scoring import arrays
 from fmnist_fast.scoring.job import (

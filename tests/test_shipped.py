@@ -11,7 +11,7 @@ from PIL import Image
 
 from fmnist_fast import load_model
 from fmnist_fast.cli import main
-from fmnist_fast.fashion_mnist import CHECKSUM
+from fmnist_fast.data.fashion_mnist import CHECKSUM
 from fmnist_fast.modelfile import SHIPPED
 from fmnist_fast.presets import PRESETS
 from fmnist_fast.recipe import Recipe

@@ -31,11 +31,11 @@ pytest.importorskip("distributed", reason="Dask is not installed")
 from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
-from fmnist_fast.cache import checksum_of
 from fmnist_fast.cli import main
 from fmnist_fast.cluster.fleet import Fleet, open_fleet
 from fmnist_fast.cluster.tasks import _result
 from fmnist_fast.cluster.worker import arrays_of
+from fmnist_fast.data.cache import checksum_of
 from fmnist_fast.errors import ClusterError, SweepError
 from fmnist_fast.recipe import Recipe
 from fmnist_fast.sweep.driver import Ending, Plan, Status, View, data_to_workers, run_sweep

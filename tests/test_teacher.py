@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from fmnist_fast import Ensemble, load_dataset, load_model, train
-from fmnist_fast.augment import mirrored
 from fmnist_fast.cli import main
+from fmnist_fast.data.augment import mirrored
+from fmnist_fast.data.fashion_mnist import CLASS_NAMES
 from fmnist_fast.errors import ArgumentError
-from fmnist_fast.fashion_mnist import CLASS_NAMES
 from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.nn.calibration import tempered
 from fmnist_fast.nn.labels import blended, smoothed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fmnist_fast import train
-from fmnist_fast.augment import mirrored, with_flips
+from fmnist_fast.data.augment import mirrored, with_flips
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.modelfile import load_model
 from fmnist_fast.nn.backend import NAMES, unavailable

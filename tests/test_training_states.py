@@ -29,7 +29,7 @@ def run():
     """Data, order, steps and 20 states of a run of 3,000 steps, about three epochs."""
     from conftest import REAL_FOLDER
 
-    from fmnist_fast.data import load_dataset
+    from fmnist_fast.data.datasets import load_dataset
 
     dataset = load_dataset(*(("fashion-mnist", REAL_FOLDER) if REAL_FOLDER else ("garments",)))
     count = len(dataset.x_train)

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 
 from fmnist_fast import load_dataset
-from fmnist_fast.fashion_mnist import find_folder
+from fmnist_fast.data.fashion_mnist import find_folder
 from fmnist_fast.kernels.interface import Data, Layers, Spec, State
 from fmnist_fast.nn.backend import NAMES, get_backend, unavailable
 from fmnist_fast.nn.network import PIXEL_SCALE, Network

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from fmnist_fast.bench.measure import multiply_adds
-from fmnist_fast.data import Dataset
+from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.kernels.interface import Floats, Layers, Spec
 from fmnist_fast.nn.backend import NAMES, get_backend, instruction_set_of, name_of, unavailable
 from fmnist_fast.nn.network import Network

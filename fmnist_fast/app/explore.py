@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 from numpy.typing import NDArray
 
-from fmnist_fast.data import Dataset
+from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.kernels.interface import Floats
 from fmnist_fast.modelfile import Ensemble, Model
 from fmnist_fast.nn.metrics import Evaluation, evaluate, reliability, sureness

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from fmnist_fast.data import Dataset
+from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.errors import ArgumentError, UserError
 from fmnist_fast.kernels.interface import Spec
 from fmnist_fast.nn.network import Network

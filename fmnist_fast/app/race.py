@@ -5,7 +5,7 @@ import streamlit as st
 
 from fmnist_fast._cpu import usable_cores
 from fmnist_fast.bench.measure import BUSY_LOAD
-from fmnist_fast.data import Dataset
+from fmnist_fast.data.datasets import Dataset
 
 from . import charts, session
 from .contest import CHECKED_STEPS, MEASURE, Contest, Racer

@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from fmnist_fast.data import Dataset, load_dataset
+from fmnist_fast.data.datasets import Dataset, load_dataset
 from fmnist_fast.errors import UserError
 from fmnist_fast.modelfile import SHIPPED, Ensemble, Model, load_model
 

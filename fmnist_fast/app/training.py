@@ -3,7 +3,7 @@
 import streamlit as st
 
 from fmnist_fast._cpu import usable_cores
-from fmnist_fast.data import Dataset
+from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.errors import UserError
 from fmnist_fast.nn.backend import NAMES, get_backend, name_of, unavailable
 from fmnist_fast.presets import DEFAULT, PRESETS, measured

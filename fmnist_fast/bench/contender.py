@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ..data import load_dataset
+from ..data.datasets import load_dataset
 from ..errors import UserError
 from ..kernels.interface import Data, Floats, Spec
 from ..nn.backend import NAMES, get_backend, unavailable

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import fashion_mnist
-from ..augment import mirrored
-from ..cache import Arrays, cached, find_cached
-from ..data import Dataset
+from ..data import fashion_mnist
+from ..data.augment import mirrored
+from ..data.cache import Arrays, cached, find_cached
+from ..data.datasets import Dataset
 from ..errors import DataError
 from ..nn.backend import get_backend, instruction_set_of, unavailable
 

@@ -81,7 +81,7 @@ def bench(
     from .._cpu import usable_cores
     from ..bench.contender import Setting
     from ..bench.measure import measure
-    from ..data import NAMES, load_dataset
+    from ..data.datasets import NAMES, load_dataset
     from ..nn.network import THREADS_PER_CORE
     from ..report import MeasuringReport
 

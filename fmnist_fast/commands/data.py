@@ -23,7 +23,7 @@ def data() -> None:
 )
 def fetch(data_dir: Path | None) -> None:
     """Download the four files, those that are not there yet, and check them."""
-    from .. import fashion_mnist
+    from ..data import fashion_mnist
 
     folder = fashion_mnist.fetch(data_dir)
     fashion_mnist.verify(folder)
@@ -34,7 +34,7 @@ def fetch(data_dir: Path | None) -> None:
 @DATA_DIR
 def verify(data_dir: Path | None) -> None:
     """Check every byte of the files that would be used."""
-    from .. import fashion_mnist
+    from ..data import fashion_mnist
 
     folder = _data_folder(data_dir)
     fashion_mnist.verify(folder)
@@ -49,7 +49,7 @@ def path(data_dir: Path | None) -> None:
 
 
 def _data_folder(data_dir: Path | None) -> Path:
-    from .. import fashion_mnist
+    from ..data import fashion_mnist
 
     folder = fashion_mnist.find_folder(data_dir)
     if folder is None:

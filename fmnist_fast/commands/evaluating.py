@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..data import Dataset
+    from ..data.datasets import Dataset
     from ..modelfile import Ensemble, Model
     from ..nn.metrics import Evaluation, Sureness
 
@@ -57,7 +57,7 @@ def evaluate(
     answers are sure, and how many of those are right; and for images, how the accuracy falls when
     they are shifted, turned, noisy, blurred, dark or inverted.
     """
-    from ..data import NAMES, load_dataset
+    from ..data.datasets import NAMES, load_dataset
     from ..modelfile import SHIPPED, load_model
     from ..nn.metrics import evaluate as measure
     from ..nn.metrics import sureness
@@ -101,7 +101,7 @@ def _when_corrupted(
     model: "Model | Ensemble", data: "Dataset", labels_n: "NDArray[np.int32]"
 ) -> Iterator[tuple[str, str, float]]:
     """(kind, level, accuracy) of every corruption; nothing for data that are no uint8 images."""
-    from ..corruptions import CORRUPTIONS, corrupted
+    from ..data.corruptions import CORRUPTIONS, corrupted
 
     if data.x_test.ndim != 3 or data.x_test.dtype != "uint8":
         return

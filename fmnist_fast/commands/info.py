@@ -64,7 +64,7 @@ def _installation_facts() -> dict[str, Any]:
     import numpy as np
 
     from .._cpu import usable_cores
-    from ..fashion_mnist import find_folder
+    from ..data.fashion_mnist import find_folder
     from ..nn.backend import NAMES, unavailable
 
     config: Any = np.show_config(mode="dicts")
@@ -92,7 +92,7 @@ def _instruction_set() -> str | None:
 
 
 def _cache_or_none() -> str | None:
-    from ..cache import cache_folder
+    from ..data.cache import cache_folder
 
     try:
         return str(cache_folder())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from ..data import Dataset
+    from ..data.datasets import Dataset
     from ..modelfile import Ensemble, Model
 
 __all__ = ["check_model_room", "check_outputs", "save", "save_aside"]

@@ -209,7 +209,7 @@ def sweep(
     _load_engines()
     from .._cpu import usable_cores
     from ..cluster.fleet import open_fleet
-    from ..data import load_dataset
+    from ..data.datasets import load_dataset
     from ..modelfile import check_replaceable
     from ..presets import preset as preset_recipe
     from ..sweep.driver import Ending, Plan, data_to_workers, run_sweep

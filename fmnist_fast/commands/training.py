@@ -18,7 +18,7 @@ from .terminal import INTERRUPTED, console_of, fail, number_or_none
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..data import Dataset
+    from ..data.datasets import Dataset
     from ..modelfile import Ensemble, Model
     from ..recipe import Recipe
     from ..train import TrainingInterrupted, TrainingResult
@@ -205,7 +205,7 @@ def train(
       fmnist-fast train --dataset my-data.npz --json
     """
     start = perf_counter() - process_time()  # of the program, near enough: it has waited little
-    from ..data import load_dataset
+    from ..data.datasets import load_dataset
     from ..modelfile import check_replaceable
     from ..presets import preset as preset_recipe
     from ..report import MetricsLog, Several, TrainingReport
@@ -347,7 +347,7 @@ def _absolute(
     dataset: str, data_dir: Path | None, out: Path, teacher: Path | None
 ) -> dict[str, Any]:
     """Where everything is, wherever the run is gone on with from."""
-    from ..data import NAMES
+    from ..data.datasets import NAMES
 
     return {
         "dataset": dataset if dataset in NAMES else str(Path(dataset).absolute()),

@@ -14,8 +14,8 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.idx import CORRUPT, opened, read_header
 from ..errors import DataError
-from ..idx import CORRUPT, opened, read_header
 from .blocks import ArrayRows, check_stamp, stamp_of
 
 __all__ = ["Streams", "blocks_of_array", "find_array", "read_rows"]

@@ -12,7 +12,7 @@ from distributed import Client
 from ..cluster.fleet import Fleet, Prepare
 from ..cluster.tasks import Ended, Lost, Tasks
 from ..cluster.worker import DataKey, arrays_of, has_data, receive
-from ..data import Dataset
+from ..data.datasets import Dataset
 from ..errors import SweepError
 from ..kernels.interface import Spec
 from ..nn.backend import get_backend, instruction_set_of, name_of

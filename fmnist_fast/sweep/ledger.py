@@ -24,7 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from .._files import check_room
-from ..cache import cache_folder
+from ..data.cache import cache_folder
 from ..errors import SweepError, UserError
 
 __all__ = [

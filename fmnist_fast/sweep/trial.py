@@ -6,7 +6,7 @@ from statistics import mean, stdev
 from time import perf_counter
 from typing import Any
 
-from ..data import Dataset
+from ..data.datasets import Dataset
 from ..recipe import Recipe
 from ..run import Epoch, EpochState, Progress, Run, resolved
 

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..data import Dataset
+from ..data.datasets import Dataset
 from ..nn.network import Network
 from ..recipe import Recipe
 from ..report import percent

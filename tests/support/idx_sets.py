@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fmnist_fast import fashion_mnist
-from fmnist_fast.cache import Arrays, checksum_of
+from fmnist_fast.data import fashion_mnist
+from fmnist_fast.data.cache import Arrays, checksum_of
 
 NAMES = tuple(fashion_mnist.FILES)
 

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ..errors import DataError
 from .cache import Arrays, cache_folder, cached, find_cached, folder_of
-from .errors import DataError
 from .idx import read_idx
 
 if TYPE_CHECKING:

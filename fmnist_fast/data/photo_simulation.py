@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ._cpu import usable_cores
-from .drawing import (
+from .._cpu import usable_cores
+from ..nn.network import IMITATION, STRANGERS, random_stream
+from .image_ops import (
     FABRIC,
     MIDDLE,
     PLACES,
@@ -32,8 +33,7 @@ from .drawing import (
     sign,
     smooth,
 )
-from .nn.network import IMITATION, STRANGERS, random_stream
-from .redrawn import hats, pairs_from_above, pieces, short_legs, skirts
+from .synthetic_shapes import hats, pairs_from_above, pieces, short_legs, skirts
 
 __all__ = ["imitated", "strangers"]
 

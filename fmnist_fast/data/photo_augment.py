@@ -3,13 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .data import Dataset
-from .drawing import SIDE
-from .errors import ArgumentError
+from ..errors import ArgumentError
+from ..kernels.interface import Data
+from ..nn.labels import smoothed
+from .datasets import Dataset
 from .fashion_mnist import CLASS_NAMES
-from .imitation import imitated, strangers
-from .kernels.interface import Data
-from .nn.labels import smoothed
+from .image_ops import SIDE
+from .photo_simulation import imitated, strangers
 
 __all__ = ["PhotoLike", "check_imitable"]
 

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from idx_sets import idx_bytes
 
+from fmnist_fast.data.idx import CHUNK, read_idx
 from fmnist_fast.errors import DataError
-from fmnist_fast.idx import CHUNK, read_idx
 
 IMAGES = np.arange(30, dtype=np.uint8).reshape(2, 3, 5)
 VALID = idx_bytes(IMAGES)

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import sync_folder
+from .._files import sync_folder
 
 __all__ = [
     "Arrays",

@@ -6,7 +6,7 @@ Images are float32 (b, 28, 28), bright on black; distances are in pixels.
 import numpy as np
 from numpy.typing import NDArray
 
-from .drawing import (
+from .image_ops import (
     MIDDLE,
     PLACES,
     Floats,

@@ -20,9 +20,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from idx_sets import NAMES, constants_for, idx_bytes, random_arrays, same, write_folder
 
-from fmnist_fast import fashion_mnist, garments
-from fmnist_fast.cache import DRAFT_SECONDS, Arrays, cached, checksum_of, find_cached, folder_of
-from fmnist_fast.data import Dataset, load_dataset
+from fmnist_fast.data import fashion_mnist
+from fmnist_fast.data import synthetic as garments
+from fmnist_fast.data.cache import (
+    DRAFT_SECONDS,
+    Arrays,
+    cached,
+    checksum_of,
+    find_cached,
+    folder_of,
+)
+from fmnist_fast.data.datasets import Dataset, load_dataset
 from fmnist_fast.errors import DataError
 
 NOWHERE = ("https://127.0.0.1:1/", "http://127.0.0.1:1/")  # a port where nothing listens

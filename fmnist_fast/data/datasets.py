@@ -9,9 +9,9 @@ from zipfile import is_zipfile
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
 from . import fashion_mnist
 from .cache import Arrays, cached, checksum_of, make_read_only
-from .errors import DataError
 
 __all__ = ["NAMES", "Dataset", "load_dataset"]
 
@@ -96,7 +96,7 @@ def _fashion_mnist(data_dir: Path | None, download: bool) -> Dataset:
 def _garments() -> Dataset:
     import PIL
 
-    from . import garments
+    from . import synthetic as garments
 
     # NumPy draws the random numbers and Pillow the shapes: a new version may change the bits.
     key = f"garments-{garments.VERSION}-pillow-{PIL.__version__}-numpy-{np.__version__}"

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from fmnist_fast.garments import KINDS, SIDE, draw_class, draw_garments
+from fmnist_fast.data.synthetic import KINDS, SIDE, draw_class, draw_garments
 
 SMALL = {"train": 1000, "test": 300}
 
@@ -28,7 +28,7 @@ def test_same_seed_gives_the_same_bits_in_this_process(drawn):
 
 def test_same_seed_gives_the_same_bits_in_another_process():
     code = (
-        "import hashlib; from fmnist_fast.garments import draw_garments;"
+        "import hashlib; from fmnist_fast.data.synthetic import draw_garments;"
         "drawn = b''.join(a.tobytes() for a in draw_garments(3, 200, 50));"
         "print(hashlib.sha256(drawn).hexdigest())"
     )

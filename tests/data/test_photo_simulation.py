@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from fmnist_fast import train
-from fmnist_fast.augment import NewEveryEpoch
-from fmnist_fast.drawing import box, cropped, sampled
+from fmnist_fast.data.augment import NewEveryEpoch
+from fmnist_fast.data.fashion_mnist import CLASS_NAMES
+from fmnist_fast.data.image_ops import box, cropped, sampled
+from fmnist_fast.data.photo_augment import SHARE, PhotoLike
+from fmnist_fast.data.photo_simulation import ROWS, imitated, strangers
+from fmnist_fast.data.synthetic_shapes import pairs_from_above
 from fmnist_fast.errors import ArgumentError
-from fmnist_fast.fashion_mnist import CLASS_NAMES
-from fmnist_fast.imitation import ROWS, imitated, strangers
 from fmnist_fast.kernels.interface import Layers
 from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.nn.calibration import tempered
 from fmnist_fast.nn.labels import blended
-from fmnist_fast.photolike import SHARE, PhotoLike
 from fmnist_fast.recipe import Distillation, Recipe
-from fmnist_fast.redrawn import pairs_from_above
 from fmnist_fast.run import Progress, Run, resolved, split
 from fmnist_fast.teachers import Teachers
 

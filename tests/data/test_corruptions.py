@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fmnist_fast.corruptions import CORRUPTIONS, corrupted
+from fmnist_fast.data.corruptions import CORRUPTIONS, corrupted
 
 KINDS = {kind.name: kind for kind in CORRUPTIONS}
 CASES = [(kind, level) for kind in CORRUPTIONS for level in kind.levels]

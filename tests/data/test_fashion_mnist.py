@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from idx_sets import NAMES, constants_for, random_arrays, same, write_folder
 
-from fmnist_fast import fashion_mnist
-from fmnist_fast.cache import cache_folder
-from fmnist_fast.data import load_dataset
+from fmnist_fast.data import fashion_mnist
+from fmnist_fast.data.cache import cache_folder
+from fmnist_fast.data.datasets import load_dataset
 from fmnist_fast.errors import DataError
 
 CLOSED = "http://127.0.0.1:1/"  # a port where nothing listens
