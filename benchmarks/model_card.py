@@ -14,7 +14,7 @@ from typing import Any
 
 from quote import replaced
 
-from fmnist_fast.modelfile import SHIPPED, Model, load_model
+from fmnist_fast.models.load import SHIPPED, Model, load_model
 
 CARD = SHIPPED.with_name("MODEL_CARD.md")
 COMMAND = [sys.executable, "-m", "fmnist_fast"]

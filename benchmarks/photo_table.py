@@ -22,7 +22,7 @@ from quote import replaced
 
 from fmnist_fast._cpu import usable_cores
 from fmnist_fast.images import SUFFIXES, read_picture
-from fmnist_fast.modelfile import SHIPPED, SHIPPED_PHOTOS
+from fmnist_fast.models.load import SHIPPED, SHIPPED_PHOTOS
 from fmnist_fast.recognise import Answer, Recogniser
 
 CARD = SHIPPED.with_name("MODEL_CARD.md")

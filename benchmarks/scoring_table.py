@@ -27,7 +27,7 @@ from promises import Promise, show
 
 from fmnist_fast import load_dataset
 from fmnist_fast.cluster.fleet import Fleet, open_fleet
-from fmnist_fast.modelfile import load_model
+from fmnist_fast.models.load import load_model
 from fmnist_fast.scoring.job import (
     model_name,
     model_to_workers,

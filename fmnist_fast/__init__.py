@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .data.datasets import Dataset, load_dataset
     from .estimator import MLPClassifier
-    from .modelfile import Ensemble, Model, load_model
+    from .models.load import Ensemble, Model, load_model
     from .train import TrainingResult, train
 
 __version__ = "0.1.0"

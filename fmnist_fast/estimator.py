@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import MissingExtra
-from .export import export, format_of
 from .kernels.interface import Data, Floats, Layers, Spec
 from .lbfgs import minimise
+from .models.export.formats import export, format_of
 from .nn.backend import NAMES, name_of
 from .nn.labels import distinct, numbered, smoothed
 from .nn.network import Network

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .errors import DataError
 from .images import Picture
 from .kernels.interface import Floats
-from .modelfile import SHIPPED, SHIPPED_PHOTOS, Ensemble, Model, load_model
+from .models.load import SHIPPED, SHIPPED_PHOTOS, Ensemble, Model, load_model
 from .photo import Prepared, as_it_is, prepared
 
 __all__ = ["Answer", "Recogniser", "evidence"]

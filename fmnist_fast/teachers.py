@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .data.datasets import Dataset
-from .ensemble import members_of
 from .errors import ArgumentError
 from .kernels.interface import Floats
-from .modelfile import Ensemble, Model
+from .models.ensemble import members_of
+from .models.load import Ensemble, Model
 from .nn.calibration import tempered
 from .nn.labels import blended
 from .nn.network import Network

@@ -17,7 +17,7 @@ from .checkpoint import Checkpoints, RunFolder, Snapshot, read_identity
 from .data.datasets import Dataset
 from .errors import ArgumentError, CheckpointError, UserError
 from .kernels.interface import Spec
-from .modelfile import Ensemble, Model
+from .models.load import Ensemble, Model
 from .nn.backend import get_backend, instruction_set_of, name_of, unavailable
 from .nn.calibration import fit_temperature, sure_threshold, tempered
 from .nn.metrics import Evaluation, evaluate

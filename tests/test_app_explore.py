@@ -10,7 +10,7 @@ pytest.importorskip(
 from app_pages import metrics, open_page, texts
 
 from fmnist_fast.app import charts, explore
-from fmnist_fast.modelfile import Ensemble, load_model
+from fmnist_fast.models.load import Ensemble, load_model
 from fmnist_fast.nn.metrics import Bin, calibration_error, evaluate, reliability
 from fmnist_fast.train import train
 

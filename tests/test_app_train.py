@@ -17,7 +17,7 @@ from fmnist_fast.app import explore, live, session
 from fmnist_fast.app.jobs import State
 from fmnist_fast.app.live import Choice, Watched, widths
 from fmnist_fast.errors import ArgumentError
-from fmnist_fast.modelfile import load_model
+from fmnist_fast.models.load import load_model
 from fmnist_fast.train import train
 
 

@@ -521,7 +521,7 @@ def test_the_command_alone_shows_its_help(run):
 def test_a_model_that_came_while_we_trained_is_not_replaced(
     folder, run, trained, small_npz, tmp_path, monkeypatch
 ):
-    import fmnist_fast.modelfile as modelfile
+    import fmnist_fast.models.load as modelfile
 
     with np.load(small_npz) as arrays:
         np.savez(tmp_path / "other.npz", **{**arrays, "x_train": 255 - arrays["x_train"]})

@@ -157,7 +157,7 @@ def test_training_loads_nothing_that_it_does_not_use():
 
 
 def test_exporting_loads_what_its_format_needs():
-    assert "onnx" not in loaded_by("import fmnist_fast.export")
+    assert "onnx" not in loaded_by("import fmnist_fast.models.export.formats")
 
 
 def test_help_does_not_wait_for_numpy():
@@ -170,7 +170,7 @@ def test_help_does_not_wait_for_numpy():
 
 def test_train_stays_the_function_when_its_module_is_imported():
     code = (
-        "import fmnist_fast.train, fmnist_fast.modelfile, fmnist_fast\n"
+        "import fmnist_fast.train, fmnist_fast.models.load, fmnist_fast\n"
         "from fmnist_fast.train import Recipe\n"
         "from fmnist_fast import train\n"
         "assert callable(train) and callable(fmnist_fast.train)\n"

@@ -18,7 +18,7 @@ from fmnist_fast.cli import main
 from fmnist_fast.commands.predicting import AHEAD, _answers
 from fmnist_fast.errors import DataError
 from fmnist_fast.images import read_picture
-from fmnist_fast.modelfile import SHIPPED, SHIPPED_PHOTOS
+from fmnist_fast.models.load import SHIPPED, SHIPPED_PHOTOS
 from fmnist_fast.recognise import Recogniser, evidence
 
 PHOTOS = Path(os.environ.get("FMNIST_FAST_DATA", "/nowhere")).resolve().parent / "photos"

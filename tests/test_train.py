@@ -8,7 +8,7 @@ import pytest
 from fmnist_fast import train
 from fmnist_fast.data.augment import mirrored, with_flips
 from fmnist_fast.errors import ArgumentError
-from fmnist_fast.modelfile import load_model
+from fmnist_fast.models.load import load_model
 from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.nn.labels import smoothed
 from fmnist_fast.recipe import Recipe

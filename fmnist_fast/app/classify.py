@@ -17,7 +17,7 @@ from PIL import Image
 from fmnist_fast.cutout import METHODS, best_method
 from fmnist_fast.errors import ArgumentError, ModelFileError, UserError
 from fmnist_fast.images import Picture, read_picture
-from fmnist_fast.modelfile import Ensemble, Model, load_model
+from fmnist_fast.models.load import Ensemble, Model, load_model
 from fmnist_fast.photo import adjusted
 from fmnist_fast.recognise import Answer, Recogniser, evidence
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.kernels.interface import Floats
-from fmnist_fast.modelfile import Ensemble, Model
+from fmnist_fast.models.load import Ensemble, Model
 from fmnist_fast.nn.metrics import Evaluation, evaluate, reliability, sureness
 from fmnist_fast.nn.network import check_labels
 

@@ -10,7 +10,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fmnist_fast.data.datasets import Dataset, load_dataset
 from fmnist_fast.errors import UserError
-from fmnist_fast.modelfile import SHIPPED, Ensemble, Model, load_model
+from fmnist_fast.models.load import SHIPPED, Ensemble, Model, load_model
 
 from .jobs import Job, JobQueue
 

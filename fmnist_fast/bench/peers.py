@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats import Parts, onnx_graph
 from ..kernels.interface import Data, Floats, Spec
+from ..models.export import onnx_graph
+from ..models.export.network_data import Parts
 from ..nn.network import PIXEL_SCALE, Network
 from ..nn.schedules import Adam
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..data.datasets import Dataset
-    from ..modelfile import Ensemble, Model
+    from ..models.load import Ensemble, Model
     from ..nn.metrics import Evaluation, Sureness
 
 __all__ = ["evaluate"]
@@ -58,7 +58,7 @@ def evaluate(
     they are shifted, turned, noisy, blurred, dark or inverted.
     """
     from ..data.datasets import NAMES, load_dataset
-    from ..modelfile import SHIPPED, load_model
+    from ..models.load import SHIPPED, load_model
     from ..nn.metrics import evaluate as measure
     from ..nn.metrics import sureness
     from ..nn.network import check_labels

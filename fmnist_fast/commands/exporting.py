@@ -36,10 +36,10 @@ def export(model: Path | None, to: str, out: Path | None, force: bool) -> None:
       fmnist-fast export model.safetensors --to c --out shoes.c
       fmnist-fast export --to python && python -c "import fashion_mnist as m; print(m.CLASSES)"
     """
-    from ..ensemble import single
-    from ..export import default_name
-    from ..export import export as write
-    from ..modelfile import SHIPPED, load_model
+    from ..models.ensemble import single
+    from ..models.export.formats import default_name
+    from ..models.export.formats import export as write
+    from ..models.load import SHIPPED, load_model
 
     path = model or SHIPPED
     out = out or Path(default_name(path, to))

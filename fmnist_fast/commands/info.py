@@ -101,7 +101,7 @@ def _cache_or_none() -> str | None:
 
 
 def _model_facts(path: Path) -> dict[str, Any]:
-    from ..modelfile import load_model
+    from ..models.load import load_model
 
     return load_model(path).describe()
 

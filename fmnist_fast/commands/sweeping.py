@@ -210,7 +210,7 @@ def sweep(
     from .._cpu import usable_cores
     from ..cluster.fleet import open_fleet
     from ..data.datasets import load_dataset
-    from ..modelfile import check_replaceable
+    from ..models.load import check_replaceable
     from ..presets import preset as preset_recipe
     from ..sweep.driver import Ending, Plan, data_to_workers, run_sweep
     from ..sweep.ledger import check_address, open_ledger
@@ -403,7 +403,7 @@ class _Outcome:
         self, members: "Mapping[int, TrainingResult]", best: "Ranked", force: bool
     ) -> dict[str, Any]:
         """Save the mean of the models; says what it is, plain JSON."""
-        from ..modelfile import Ensemble
+        from ..models.load import Ensemble
         from ..report import percent
 
         data, out = self.plan.dataset, ensemble_path(self.known_as["out"])

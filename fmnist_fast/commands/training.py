@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..data.datasets import Dataset
-    from ..modelfile import Ensemble, Model
+    from ..models.load import Ensemble, Model
     from ..recipe import Recipe
     from ..train import TrainingInterrupted, TrainingResult
 
@@ -206,7 +206,7 @@ def train(
     """
     start = perf_counter() - process_time()  # of the program, near enough: it has waited little
     from ..data.datasets import load_dataset
-    from ..modelfile import check_replaceable
+    from ..models.load import check_replaceable
     from ..presets import preset as preset_recipe
     from ..report import MetricsLog, Several, TrainingReport
     from ..train import TrainingDiverged, TrainingInterrupted
@@ -336,7 +336,7 @@ def _check_combination(
 
 def _load_teacher(path: Path, backend: str) -> "Model | Ensemble":
     """Raises: UserError; the file of a run that goes on may have been moved since."""
-    from ..modelfile import load_model
+    from ..models.load import load_model
 
     if not path.exists():
         raise UserError(f"there is no teacher {path}: say with --teacher where it is")

@@ -12,9 +12,9 @@ from ..cluster.fleet import Fleet, Prepare
 from ..cluster.tasks import Ended, Tasks
 from ..cluster.worker import describe
 from ..cutout import WITHOUT_OPENCV
-from ..ensemble import members_of
 from ..errors import ClusterError, DataError, UserError
-from ..modelfile import Ensemble, Model
+from ..models.ensemble import members_of
+from ..models.load import Ensemble, Model
 from ..nn.backend import name_of
 from .blocks import ArrayRows, Block, Chunk
 from .partial import Partial

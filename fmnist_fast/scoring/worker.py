@@ -11,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..cutout import use_one_thread
-from ..ensemble import members_of
 from ..errors import ArgumentError, DataError, UserError
 from ..images import read_picture
+from ..models.ensemble import members_of
 from ..recognise import Recogniser
 from .blocks import Block, Chunk, Encoded, FlawedRows
 from .reading import read

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
-from ..errors import UserError
-from . import Parts
+from ... import __version__
+from ...errors import UserError
+from .network_data import Parts
 
 __all__ = ["content"]
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import ArgumentError
-from .kernels.interface import Floats
+from ..errors import ArgumentError
+from ..kernels.interface import Floats
+from ..nn.calibration import SURE, sure_threshold
+from ..nn.network import check_labels
 from .model import FORMAT_VERSION as MODEL_VERSION
 from .model import Model
-from .nn.calibration import SURE, sure_threshold
-from .nn.network import check_labels
-from .tensorfile import packed, replace_model
+from .safetensors_io import packed, replace_model
 
 __all__ = ["FORMAT_VERSION", "Ensemble", "members_of", "single"]
 

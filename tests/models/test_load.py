@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from fmnist_fast import train
-from fmnist_fast.ensemble import FORMAT_VERSION as NEWEST
 from fmnist_fast.errors import BackendUnavailable, ModelFileError
-from fmnist_fast.model import FORMAT_VERSION
-from fmnist_fast.modelfile import SHIPPED, SHIPPED_PHOTOS, Model, load_model
+from fmnist_fast.models.ensemble import FORMAT_VERSION as NEWEST
+from fmnist_fast.models.load import SHIPPED, SHIPPED_PHOTOS, Model, load_model
+from fmnist_fast.models.model import FORMAT_VERSION
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from PIL import Image
 from fmnist_fast import load_model
 from fmnist_fast.cli import main
 from fmnist_fast.data.fashion_mnist import CHECKSUM
-from fmnist_fast.modelfile import SHIPPED
+from fmnist_fast.models.load import SHIPPED
 from fmnist_fast.presets import PRESETS
 from fmnist_fast.recipe import Recipe
 from fmnist_fast.run import resolved
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_it_is_small_and_knows_what_it_is(small_dataset):

@@ -11,7 +11,7 @@ network is called where the format gives it a name.
 
 from dataclasses import dataclass
 
-from ..kernels.interface import Layers, Spec
+from ...kernels.interface import Layers, Spec
 
 __all__ = ["Parts"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import write_atomically
-from .errors import ModelFileError
+from .._files import write_atomically
+from ..errors import ModelFileError
 
 __all__ = ["check_replaceable", "packed", "read", "reason", "replace_model"]
 

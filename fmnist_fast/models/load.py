@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from ..errors import BackendUnavailable, ModelFileError
 from .ensemble import FORMAT_VERSION, Ensemble
-from .errors import BackendUnavailable, ModelFileError
 from .model import Model
-from .tensorfile import check_replaceable, read, reason
+from .safetensors_io import check_replaceable, read, reason
 
 __all__ = ["SHIPPED", "SHIPPED_PHOTOS", "Ensemble", "Model", "check_replaceable", "load_model"]
 

@@ -23,9 +23,9 @@ from fmnist_fast import load_model
 from fmnist_fast.cli import main
 from fmnist_fast.data.synthetic import draw_garments
 from fmnist_fast.errors import ArgumentError, UserError
-from fmnist_fast.export import FORMATS, export, identifier
 from fmnist_fast.kernels.interface import Layers, Spec
-from fmnist_fast.modelfile import Model
+from fmnist_fast.models.export.formats import FORMATS, export, identifier
+from fmnist_fast.models.load import Model
 from fmnist_fast.nn.backend import get_backend
 from fmnist_fast.nn.calibration import calibrated
 from fmnist_fast.nn.network import PIXEL_SCALE, Network

@@ -5,9 +5,9 @@ from string import Template
 
 import numpy as np
 
-from .. import __version__
-from ..kernels.interface import Floats
-from . import Parts
+from ... import __version__
+from ...kernels.interface import Floats
+from .network_data import Parts
 
 __all__ = ["content"]
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ._files import check_room, write_atomically
-from .errors import ArgumentError, UserError
-from .formats import Parts, arrays, c_source, onnx_graph, python_source
-from .kernels.interface import Layers, Spec
-from .nn.calibration import calibrated
+from ..._files import check_room, write_atomically
+from ...errors import ArgumentError, UserError
+from ...kernels.interface import Layers, Spec
+from ...nn.calibration import calibrated
+from . import c_source, onnx_graph, python_source
+from . import npz as arrays
+from .network_data import Parts
 
 __all__ = ["FORMATS", "default_name", "export", "format_of", "identifier"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import Parts
+from .network_data import Parts
 
 __all__ = ["content"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .kernels.interface import Floats, Layers, Spec
-from .nn.calibration import calibrated
-from .nn.network import Network
-from .tensorfile import packed, replace_model
+from ..kernels.interface import Floats, Layers, Spec
+from ..nn.calibration import calibrated
+from ..nn.network import Network
+from .safetensors_io import packed, replace_model
 
 __all__ = ["FORMAT_VERSION", "Model"]
 
