@@ -21,9 +21,9 @@ from PIL import Image, ImageDraw
 from quote import replaced
 
 from fmnist_fast._cpu import usable_cores
-from fmnist_fast.images import SUFFIXES, read_picture
 from fmnist_fast.models.load import SHIPPED, SHIPPED_PHOTOS
-from fmnist_fast.recognise import Answer, Recogniser
+from fmnist_fast.vision.image_io import SUFFIXES, read_picture
+from fmnist_fast.vision.recognizer import Answer, Recogniser
 
 CARD = SHIPPED.with_name("MODEL_CARD.md")
 

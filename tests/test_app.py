@@ -270,8 +270,8 @@ def test_more_pictures_than_fit_are_said(monkeypatch):
 
 def test_the_answers_as_a_table():
     from fmnist_fast.app import classify as module
-    from fmnist_fast.images import read_picture
-    from fmnist_fast.recognise import Recogniser
+    from fmnist_fast.vision.image_io import read_picture
+    from fmnist_fast.vision.recognizer import Recogniser
 
     answer = Recogniser().recognise(read_picture(io.BytesIO(shirt())))
     text = module._as_csv([("=cmd()", answer), ("b.png", "not an image")])
@@ -293,8 +293,8 @@ def test_nothing_of_an_upload_reaches_the_disk_or_other_sessions(monkeypatch, tm
 
 def test_twenty_at_once_get_the_right_answers():
     """What sessions share is the recogniser; test_browser.py opens twenty pages."""
-    from fmnist_fast.images import read_picture
-    from fmnist_fast.recognise import Recogniser
+    from fmnist_fast.vision.image_io import read_picture
+    from fmnist_fast.vision.recognizer import Recogniser
 
     recogniser = Recogniser(threads=1)
     pictures = [read_picture(io.BytesIO(draw_sample(name))) for name in SAMPLES]

@@ -24,8 +24,8 @@ from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
 from fmnist_fast.app.samples import SAMPLES, draw_sample
-from fmnist_fast.images import read_picture
-from fmnist_fast.recognise import Recogniser
+from fmnist_fast.vision.image_io import read_picture
+from fmnist_fast.vision.recognizer import Recogniser
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium")

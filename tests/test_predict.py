@@ -17,9 +17,9 @@ from fmnist_fast.app.samples import SAMPLES, draw_sample
 from fmnist_fast.cli import main
 from fmnist_fast.commands.predicting import AHEAD, _answers
 from fmnist_fast.errors import DataError
-from fmnist_fast.images import read_picture
 from fmnist_fast.models.load import SHIPPED, SHIPPED_PHOTOS
-from fmnist_fast.recognise import Recogniser, evidence
+from fmnist_fast.vision.image_io import read_picture
+from fmnist_fast.vision.recognizer import Recogniser, evidence
 
 PHOTOS = Path(os.environ.get("FMNIST_FAST_DATA", "/nowhere")).resolve().parent / "photos"
 
@@ -156,7 +156,7 @@ def test_names_stay_on_one_line_and_leave_the_terminal_alone(capsys):
 
 
 def test_without_opencv_it_says_that_the_cut_out_is_the_plain_one(samples, capsys, monkeypatch):
-    monkeypatch.setattr("fmnist_fast.cutout._has_opencv", lambda: False)
+    monkeypatch.setattr("fmnist_fast.vision.segmentation._has_opencv", lambda: False)
     shirt = samples["T-shirt on boards"]
     code, out, err = asked(capsys, "--json", shirt, shirt)
     assert code == 0

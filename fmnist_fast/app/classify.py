@@ -14,12 +14,12 @@ import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from fmnist_fast.cutout import METHODS, best_method
 from fmnist_fast.errors import ArgumentError, ModelFileError, UserError
-from fmnist_fast.images import Picture, read_picture
 from fmnist_fast.models.load import Ensemble, Model, load_model
-from fmnist_fast.photo import adjusted
-from fmnist_fast.recognise import Answer, Recogniser, evidence
+from fmnist_fast.vision.image_io import Picture, read_picture
+from fmnist_fast.vision.preprocessing import adjusted
+from fmnist_fast.vision.recognizer import Answer, Recogniser, evidence
+from fmnist_fast.vision.segmentation import METHODS, best_method
 
 from .samples import SAMPLES, draw_sample
 from .session import trained_models

@@ -22,7 +22,7 @@ from .scoring import NOTHING_NAMED, ManyInputs, paths_in, score_into
 from .terminal import console_of
 
 if TYPE_CHECKING:
-    from ..recognise import Recogniser
+    from ..vision.recognizer import Recogniser
 
 __all__ = ["predict"]
 
@@ -159,8 +159,8 @@ def _print_answers(
 ) -> int:
     """Answers to standard output; returns the exit code. how : cutout and invert."""
     from .._cpu import usable_cores
-    from ..cutout import WITHOUT_OPENCV
-    from ..recognise import Recogniser
+    from ..vision.recognizer import Recogniser
+    from ..vision.segmentation import WITHOUT_OPENCV
 
     if sys.stdout is None:
         raise UserError("standard output is closed, and the answers would be lost")
@@ -182,7 +182,7 @@ def _print_answers(
 
 def _files(path: str) -> list[str]:
     """The file itself, or all files in a folder that look like images, in the order of names."""
-    from ..images import SUFFIXES
+    from ..vision.image_io import SUFFIXES
 
     if not os.path.isdir(path):  # which is False too for a name that no file can have
         return [path]
@@ -213,7 +213,7 @@ def _answers(
 def _answer(recogniser: "Recogniser", path: str, how: tuple[str, bool]) -> dict[str, Any]:
     """One entry of the output."""
     from ..errors import DataError
-    from ..images import read_picture
+    from ..vision.image_io import read_picture
 
     try:
         picture = read_picture(Path(path), longest=512, accepted=recogniser.size)

@@ -84,12 +84,12 @@ def score_into(asked: ManyInputs) -> int:
     _load_engines()
     from .._cpu import usable_cores
     from ..cluster.fleet import open_fleet
-    from ..recognise import Recogniser
     from ..scoring.job import model_to_workers, score_all, workers_identity
     from ..scoring.output import check_format, write_answers
     from ..scoring.partial import open_partial, partial_path
     from ..scoring.sources import Inputs
     from ..scoring.worker import Scoring
+    from ..vision.recognizer import Recogniser
 
     out, begin = asked.out, monotonic()
     check_format(out)

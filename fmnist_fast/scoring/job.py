@@ -11,11 +11,11 @@ from distributed.comm import CommClosedError
 from ..cluster.fleet import Fleet, Prepare
 from ..cluster.tasks import Ended, Tasks
 from ..cluster.worker import describe
-from ..cutout import WITHOUT_OPENCV
 from ..errors import ClusterError, DataError, UserError
 from ..models.ensemble import members_of
 from ..models.load import Ensemble, Model
 from ..nn.backend import name_of
+from ..vision.segmentation import WITHOUT_OPENCV
 from .blocks import ArrayRows, Block, Chunk
 from .partial import Partial
 from .reading import Reader

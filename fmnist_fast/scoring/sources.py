@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ..errors import DataError
-from ..images import SUFFIXES
+from ..vision.image_io import SUFFIXES
 from .arrays import blocks_of_array, find_array
 from .blocks import Block, PictureFiles
 from .tables import blocks_of_table

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..cutout import use_one_thread
 from ..errors import ArgumentError, DataError, UserError
-from ..images import read_picture
 from ..models.ensemble import members_of
-from ..recognise import Recogniser
+from ..vision.image_io import read_picture
+from ..vision.recognizer import Recogniser
+from ..vision.segmentation import use_one_thread
 from .blocks import Block, Chunk, Encoded, FlawedRows
 from .reading import read
 

@@ -12,12 +12,12 @@ from safetensors.numpy import load, save
 
 from fmnist_fast import Ensemble, Model, load_model, train
 from fmnist_fast.errors import ArgumentError, BackendUnavailable, ModelFileError, UserError
-from fmnist_fast.images import Picture
 from fmnist_fast.models.ensemble import FORMAT_VERSION, members_of, single
 from fmnist_fast.models.load import check_replaceable
 from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.nn.calibration import sure_threshold
-from fmnist_fast.recognise import Recogniser, evidence
+from fmnist_fast.vision.image_io import Picture
+from fmnist_fast.vision.recognizer import Recogniser, evidence
 
 BACKENDS = [name for name in NAMES if unavailable(name) is None]
 

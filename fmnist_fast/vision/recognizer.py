@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError
-from .images import Picture
-from .kernels.interface import Floats
-from .models.load import SHIPPED, SHIPPED_PHOTOS, Ensemble, Model, load_model
-from .photo import Prepared, as_it_is, prepared
+from ..errors import DataError
+from ..kernels.interface import Floats
+from ..models.load import SHIPPED, SHIPPED_PHOTOS, Ensemble, Model, load_model
+from .image_io import Picture
+from .preprocessing import Prepared, as_it_is, prepared
 
 __all__ = ["Answer", "Recogniser", "evidence"]
 

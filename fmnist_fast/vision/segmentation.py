@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ArgumentError
+from ..errors import ArgumentError
 
 __all__ = ["METHODS", "WITHOUT_OPENCV", "best_method", "cut_out", "symmetry", "use_one_thread"]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .cutout import cut_out, symmetry
-from .errors import DataError
-from .images import Picture
+from ..errors import DataError
+from .image_io import Picture
+from .segmentation import cut_out, symmetry
 
 __all__ = ["Prepared", "adjusted", "as_it_is", "prepared"]
 

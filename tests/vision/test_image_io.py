@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fmnist_fast.errors import DataError
-from fmnist_fast.images import read_picture
+from fmnist_fast.vision.image_io import read_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
 GRAY = Image.fromarray(PIXELS)

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fmnist_fast.app.samples import SAMPLES, draw_sample
-from fmnist_fast.cutout import METHODS, _parts, best_method, cut_out, symmetry
 from fmnist_fast.errors import ArgumentError, DataError
-from fmnist_fast.images import Picture, read_picture
-from fmnist_fast.photo import adjusted, prepared
+from fmnist_fast.vision.image_io import Picture, read_picture
+from fmnist_fast.vision.preprocessing import adjusted, prepared
+from fmnist_fast.vision.segmentation import METHODS, _parts, best_method, cut_out, symmetry
 
 METHODS_HERE = [name for name in METHODS if name not in ("none", "grabcut")]
 METHODS_HERE += ["grabcut"] * (best_method() == "grabcut")
@@ -117,7 +117,7 @@ def test_unknown_ways_are_refused_by_name():
 
 
 def test_without_opencv_the_plain_way_serves_and_grabcut_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("fmnist_fast.cutout._has_opencv", lambda: False)
+    monkeypatch.setattr("fmnist_fast.vision.segmentation._has_opencv", lambda: False)
     picture, _ = shirt()
     assert prepared(picture).method == "plain"
     with pytest.raises(ArgumentError, match="pip install 'fmnist-fast\\[app\\]'"):
