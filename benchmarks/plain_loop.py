@@ -23,7 +23,7 @@ from fmnist_fast.kernels.reference import limit_blas
 from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
 from fmnist_fast.nn.schedules import Adam
-from fmnist_fast.run import epoch_order
+from fmnist_fast.training.loop import epoch_order
 
 SPEC = Spec((784, 128, 64, 10))
 BATCH, LR, L2 = 64, 1e-3, 1e-4

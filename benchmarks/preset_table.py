@@ -21,8 +21,8 @@ from quote import SHORT, replaced
 
 from fmnist_fast import load_dataset, load_model
 from fmnist_fast.bench.machine import machine_facts
-from fmnist_fast.presets import MEASURED, PRESETS, Measured, measured
-from fmnist_fast.run import resolved
+from fmnist_fast.training.loop import resolved
+from fmnist_fast.training.presets import MEASURED, PRESETS, Measured, measured
 
 # What each must reach: test accuracy, mean of five seeds; seconds on two cores with cython.
 MUST = {

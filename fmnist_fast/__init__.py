@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .data.datasets import Dataset, load_dataset
     from .estimator import MLPClassifier
     from .models.load import Ensemble, Model, load_model
-    from .train import TrainingResult, train
+    from .training.trainer import TrainingResult, train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -61,7 +61,7 @@ class _LazyPackage(ModuleType):
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Importing the module fmnist_fast.train sets this package's attribute `train` to it, which
+        # Importing the module fmnist_fast.training.trainer sets this package's attribute `train` to it, which
         # would hide the function of that name.
         if not (name in _HOME and isinstance(value, ModuleType)):
             super().__setattr__(name, value)

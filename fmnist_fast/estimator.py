@@ -23,9 +23,9 @@ from .nn.backend import NAMES, name_of
 from .nn.labels import distinct, numbered, smoothed
 from .nn.network import Network
 from .nn.schedules import SCHEDULES
-from .pace import Clock, StepPace, TimePace
 from .shortway import ShortWay
 from .solvers import AdamSolver, Epochs, SgdSolver, Solver
+from .training.budget import Clock, StepPace, TimePace
 
 try:
     from scipy import sparse

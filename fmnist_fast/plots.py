@@ -12,13 +12,13 @@ from .bench.measure import Entry, Report
 from .errors import UserError
 from .kernels.interface import Floats
 from .nn.metrics import Evaluation
-from .train import TrainingResult
+from .training.trainer import TrainingResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .ratefinder import FoundRates
+    from .training.lr_finder import FoundRates
 
 __all__ = [
     "FORMATS",

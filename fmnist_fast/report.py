@@ -19,9 +19,9 @@ from .data.datasets import Dataset
 from .errors import UserError
 from .nn.backend import name_of
 from .nn.metrics import Evaluation
-from .presets import PRESETS, Measured
-from .recipe import Recipe
-from .run import Epoch, Progress
+from .training.config import Recipe
+from .training.loop import Epoch, Progress
+from .training.presets import PRESETS, Measured
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

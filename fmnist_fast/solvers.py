@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .kernels.interface import Data, Layers, State, Steps
 from .nn.network import Network, work_of
-from .pace import Clock, Pace, StepPace
+from .training.budget import Clock, Pace, StepPace
 
 __all__ = ["AdamSolver", "Epochs", "SgdSolver", "Solver"]
 

@@ -16,8 +16,8 @@ from fmnist_fast.app.contest import CHECKED_STEPS, Contest, difference
 from fmnist_fast.app.jobs import State
 from fmnist_fast.kernels.interface import Layers
 from fmnist_fast.nn.backend import NAMES, unavailable
-from fmnist_fast.run import StopRequested
-from fmnist_fast.train import train
+from fmnist_fast.training.loop import StopRequested
+from fmnist_fast.training.trainer import train
 
 THERE = [name for name in NAMES if unavailable(name) is None]
 

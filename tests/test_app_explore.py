@@ -12,7 +12,7 @@ from app_pages import metrics, open_page, texts
 from fmnist_fast.app import charts, explore
 from fmnist_fast.models.load import Ensemble, load_model
 from fmnist_fast.nn.metrics import Bin, calibration_error, evaluate, reliability
-from fmnist_fast.train import train
+from fmnist_fast.training.trainer import train
 
 
 @pytest.fixture

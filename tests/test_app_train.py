@@ -18,7 +18,7 @@ from fmnist_fast.app.jobs import State
 from fmnist_fast.app.live import Choice, Watched, widths
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.models.load import load_model
-from fmnist_fast.train import train
+from fmnist_fast.training.trainer import train
 
 
 def choose(app, **fields):

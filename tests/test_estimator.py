@@ -726,7 +726,7 @@ def test_the_gradient_of_blocks_is_that_of_all_rows(digits, monkeypatch):
 def test_without_scikit_learn_it_says_what_to_install():
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
-        "import fmnist_fast; fmnist_fast.train\n"
+        "import fmnist_fast; fmnist_fast.training.trainer\n"
         "from fmnist_fast import MLPClassifier"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

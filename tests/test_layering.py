@@ -170,11 +170,11 @@ def test_help_does_not_wait_for_numpy():
 
 def test_train_stays_the_function_when_its_module_is_imported():
     code = (
-        "import fmnist_fast.train, fmnist_fast.models.load, fmnist_fast\n"
-        "from fmnist_fast.train import Recipe\n"
+        "import fmnist_fast.training.trainer, fmnist_fast.models.load, fmnist_fast\n"
+        "from fmnist_fast.training.trainer import Recipe\n"
         "from fmnist_fast import train\n"
-        "assert callable(train) and callable(fmnist_fast.train)\n"
-        "assert fmnist_fast.train is sys.modules['fmnist_fast.train'].train\n"
+        "assert callable(train) and callable(fmnist_fast.training.trainer)\n"
+        "assert fmnist_fast.training.trainer is sys.modules['fmnist_fast.training.trainer'].train\n"
     )
     loaded_by(f"exec({code!r})")
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from fmnist_fast import train
 from fmnist_fast.plots import plot_learning_rates, plot_mistakes
-from fmnist_fast.presets import PRESETS
-from fmnist_fast.ratefinder import HIGHEST, LOWEST, find_learning_rate
+from fmnist_fast.training.lr_finder import HIGHEST, LOWEST, find_learning_rate
+from fmnist_fast.training.presets import PRESETS
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 7, 40])

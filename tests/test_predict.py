@@ -259,9 +259,9 @@ def test_evidence_adds_up_to_the_logit(small_dataset):
 
 
 def test_the_model_for_photographs_was_trained_by_its_preset(real_dataset):
-    from fmnist_fast.presets import PRESETS
-    from fmnist_fast.recipe import Recipe
-    from fmnist_fast.run import resolved
+    from fmnist_fast.training.config import Recipe
+    from fmnist_fast.training.loop import resolved
+    from fmnist_fast.training.presets import PRESETS
 
     assert SHIPPED_PHOTOS.stat().st_size < 500_000
     training = dict(load_model(SHIPPED_PHOTOS).training)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fmnist_fast.errors import ArgumentError, UserError
-from fmnist_fast.presets import preset
-from fmnist_fast.recipe import Recipe
 from fmnist_fast.sweep.space import BUILT_IN, Choices, Range, read_space
+from fmnist_fast.training.config import Recipe
+from fmnist_fast.training.presets import preset
 
 pytest.importorskip("optuna", reason="Optuna is not installed")
 

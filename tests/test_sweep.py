@@ -37,7 +37,6 @@ from fmnist_fast.cluster.tasks import _result
 from fmnist_fast.cluster.worker import arrays_of
 from fmnist_fast.data.cache import checksum_of
 from fmnist_fast.errors import ClusterError, SweepError
-from fmnist_fast.recipe import Recipe
 from fmnist_fast.sweep.driver import Ending, Plan, Status, View, data_to_workers, run_sweep
 from fmnist_fast.sweep.ledger import Counts, open_ledger
 from fmnist_fast.sweep.results import Ranked, best_trials, importances
@@ -45,6 +44,7 @@ from fmnist_fast.sweep.sampler import distributions, make_pruner, make_sampler
 from fmnist_fast.sweep.space import Choices, Range, Space
 from fmnist_fast.sweep.trial import RUNGS, Result, run_trial
 from fmnist_fast.sweep.view import FinalProgress, SweepView, best_table
+from fmnist_fast.training.config import Recipe
 
 SPACE = Space(
     {"hidden": Choices(((8,), (16, 8))), "lr": Range(1e-3, 1e-2, log=True)}, {"epochs": 2}

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fmnist_fast.nn.metrics import Bin, Evaluation
-from fmnist_fast.run import Epoch
+from fmnist_fast.training.loop import Epoch
 
 from .contest import Contest
 

@@ -19,8 +19,8 @@ from fmnist_fast.kernels.interface import Floats, Layers, Spec
 from fmnist_fast.nn.backend import NAMES, get_backend, instruction_set_of, name_of, unavailable
 from fmnist_fast.nn.network import Network
 from fmnist_fast.nn.schedules import Adam
-from fmnist_fast.presets import PRESETS
-from fmnist_fast.run import Progress, Run, StopRequested, epoch_order, resolved
+from fmnist_fast.training.loop import Progress, Run, StopRequested, epoch_order, resolved
+from fmnist_fast.training.presets import PRESETS
 
 __all__ = ["CHECKED_STEPS", "MEASURE", "Contest", "Racer", "difference"]
 

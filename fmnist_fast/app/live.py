@@ -7,8 +7,8 @@ from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.errors import ArgumentError, UserError
 from fmnist_fast.kernels.interface import Spec
 from fmnist_fast.nn.network import Network
-from fmnist_fast.recipe import Recipe
-from fmnist_fast.train import (
+from fmnist_fast.training.config import Recipe
+from fmnist_fast.training.trainer import (
     Epoch,
     Progress,
     TrainingDiverged,

@@ -6,7 +6,7 @@ from fmnist_fast._cpu import usable_cores
 from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.errors import UserError
 from fmnist_fast.nn.backend import NAMES, get_backend, name_of, unavailable
-from fmnist_fast.presets import DEFAULT, PRESETS, measured
+from fmnist_fast.training.presets import DEFAULT, PRESETS, measured
 
 from . import charts, session
 from .jobs import Job, State

@@ -28,7 +28,7 @@ from ..kernels.interface import Data, Floats, Spec
 from ..nn.backend import NAMES, get_backend, unavailable
 from ..nn.network import PIXEL_SCALE
 from ..nn.schedules import Adam
-from ..run import epoch_order
+from ..training.loop import epoch_order
 from . import peers
 from .peers import Peer, Task
 from .phases import phases_of_epoch

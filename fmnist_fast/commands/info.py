@@ -38,7 +38,7 @@ def info(model: Path | None, presets: bool, as_json: bool) -> None:
 
 
 def _show_presets(as_json: bool) -> None:
-    from ..presets import PRESETS, measured
+    from ..training.presets import PRESETS, measured
 
     results = measured()
     if as_json:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..sweep.driver import Ending, Plan
     from ..sweep.ledger import Ledger
     from ..sweep.results import Ranked
-    from ..train import TrainingResult
+    from ..training.trainer import TrainingResult
 
 __all__ = ["sweep"]
 
@@ -211,13 +211,13 @@ def sweep(
     from ..cluster.fleet import open_fleet
     from ..data.datasets import load_dataset
     from ..models.load import check_replaceable
-    from ..presets import preset as preset_recipe
     from ..sweep.driver import Ending, Plan, data_to_workers, run_sweep
     from ..sweep.ledger import check_address, open_ledger
     from ..sweep.pictures import check_pictures
     from ..sweep.space import read_space
     from ..sweep.trial import METRICS
     from ..sweep.view import SweepView
+    from ..training.presets import preset as preset_recipe
 
     check_workers(workers, context.get_parameter_source("workers") is not _DEFAULT, scheduler)
     check_address(study)
@@ -463,7 +463,7 @@ class _Outcome:
         """
         from ..sweep.results import trained_again
         from ..sweep.view import FinalProgress
-        from ..train import TrainingDiverged, TrainingInterrupted
+        from ..training.trainer import TrainingDiverged, TrainingInterrupted
 
         try:
             with FinalProgress(self.console, what) as progress:

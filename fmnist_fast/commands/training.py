@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from ..data.datasets import Dataset
     from ..models.load import Ensemble, Model
-    from ..recipe import Recipe
-    from ..train import TrainingInterrupted, TrainingResult
+    from ..training.config import Recipe
+    from ..training.trainer import TrainingInterrupted, TrainingResult
 
 __all__ = ["train"]
 
@@ -207,10 +207,10 @@ def train(
     start = perf_counter() - process_time()  # of the program, near enough: it has waited little
     from ..data.datasets import load_dataset
     from ..models.load import check_replaceable
-    from ..presets import preset as preset_recipe
     from ..report import MetricsLog, Several, TrainingReport
-    from ..train import TrainingDiverged, TrainingInterrupted
-    from ..train import train as train_network
+    from ..training.presets import preset as preset_recipe
+    from ..training.trainer import TrainingDiverged, TrainingInterrupted
+    from ..training.trainer import train as train_network
 
     changes = {name: value for name, value in options.items() if value is not None}
     _check_combination(context, checkpoint, resume, changes)
@@ -297,7 +297,7 @@ def _find_lr(
     as_json: bool,
 ) -> int:
     """What --find-lr does in place of training."""
-    from ..ratefinder import find_learning_rate
+    from ..training.lr_finder import find_learning_rate
 
     check_outputs({"plot": plot})
     found = find_learning_rate(data, recipe, backend, threads)
@@ -363,7 +363,7 @@ def _as_started(
     """Data set, its folder, the model file and the teacher's: as given now, else as when the run
     was started.
     """
-    from ..checkpoint import read_identity
+    from ..training.checkpoint import read_identity
 
     notes = read_identity(folder)["notes"]
     for name, value in given.items():

@@ -16,7 +16,7 @@ from ..data.datasets import Dataset
 from ..errors import SweepError
 from ..kernels.interface import Spec
 from ..nn.backend import get_backend, instruction_set_of, name_of
-from ..recipe import Recipe
+from ..training.config import Recipe
 from .ledger import RESULT, Asked, Counts, Ledger
 from .sampler import distributions, make_pruner, make_sampler
 from .space import Space

@@ -7,8 +7,8 @@ from statistics import mean
 from typing import Any
 
 from ..errors import SweepError
-from ..run import Progress
-from ..train import TrainingResult, train
+from ..training.loop import Progress
+from ..training.trainer import TrainingResult, train
 from .driver import Plan
 from .ledger import RESULT, Ledger
 from .trial import Result

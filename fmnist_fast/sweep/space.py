@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import ArgumentError, UserError
-from ..recipe import Recipe
+from ..training.config import Recipe
 
 __all__ = ["BUILT_IN", "Choices", "Range", "Space", "read_space"]
 

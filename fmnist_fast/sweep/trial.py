@@ -7,8 +7,8 @@ from time import perf_counter
 from typing import Any
 
 from ..data.datasets import Dataset
-from ..recipe import Recipe
-from ..run import Epoch, EpochState, Progress, Run, resolved
+from ..training.config import Recipe
+from ..training.loop import Epoch, EpochState, Progress, Run, resolved
 
 __all__ = ["METRICS", "RUNGS", "Result", "Task", "run_trial"]
 

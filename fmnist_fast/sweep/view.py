@@ -12,9 +12,9 @@ from rich.text import Text
 
 from ..data.datasets import Dataset
 from ..nn.network import Network
-from ..recipe import Recipe
 from ..report import percent
-from ..run import Progress
+from ..training.config import Recipe
+from ..training.loop import Progress
 from .driver import Status, View
 from .results import Ranked
 from .trial import Result

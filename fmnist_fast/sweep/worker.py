@@ -7,7 +7,7 @@ from distributed import get_worker
 
 from ..cluster.worker import DataKey, dataset_of
 from ..errors import UserError
-from ..run import Diverged, StopRequested
+from ..training.loop import Diverged, StopRequested
 from .trial import Result, Task, run_trial
 
 __all__ = ["Failure", "work"]

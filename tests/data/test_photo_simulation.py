@@ -17,9 +17,9 @@ from fmnist_fast.kernels.interface import Layers
 from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.nn.calibration import tempered
 from fmnist_fast.nn.labels import blended
-from fmnist_fast.recipe import Distillation, Recipe
-from fmnist_fast.run import Progress, Run, resolved, split
-from fmnist_fast.teachers import Teachers
+from fmnist_fast.training.config import Distillation, Recipe
+from fmnist_fast.training.distillation import Teachers
+from fmnist_fast.training.loop import Progress, Run, resolved, split
 
 BACKENDS = [name for name in NAMES if unavailable(name) is None]
 
@@ -211,7 +211,7 @@ def test_what_cannot_be_imitated_is_refused(small_dataset, clothes):
 
 
 def test_a_learning_rate_is_found_on_the_images_as_they_are(clothes):
-    from fmnist_fast.ratefinder import find_learning_rate
+    from fmnist_fast.training.lr_finder import find_learning_rate
 
     with_, without = (
         find_learning_rate(clothes, Recipe(augment=augment, flips=False), "auto", 1)

@@ -13,9 +13,9 @@ from fmnist_fast import load_model
 from fmnist_fast.cli import main
 from fmnist_fast.data.fashion_mnist import CHECKSUM
 from fmnist_fast.models.load import SHIPPED
-from fmnist_fast.presets import PRESETS
-from fmnist_fast.recipe import Recipe
-from fmnist_fast.run import resolved
+from fmnist_fast.training.config import Recipe
+from fmnist_fast.training.loop import resolved
+from fmnist_fast.training.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 

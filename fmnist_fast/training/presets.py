@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from .errors import ArgumentError
-from .recipe import Distillation, Recipe
+from ..errors import ArgumentError
+from .config import Distillation, Recipe
 
 __all__ = ["DEFAULT", "MEASURED", "PRESETS", "Measured", "measured", "preset"]
 

@@ -11,7 +11,7 @@ from fmnist_fast.kernels import reference
 from fmnist_fast.kernels.interface import Data, Layers, Spec, State
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
 from fmnist_fast.nn.schedules import Adam, learning_rates
-from fmnist_fast.run import epoch_order
+from fmnist_fast.training.loop import epoch_order
 
 STATES, STRIDE, BATCH, L2 = 20, 150, 64, 1e-4
 EPS = float(np.finfo(np.float32).eps) / 2  # of one rounding

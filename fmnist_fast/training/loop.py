@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .checkpoint import Checkpoints, Snapshot
-from .data.augment import NewEveryEpoch, mirrored, with_flips
-from .data.datasets import Dataset
-from .data.photo_augment import PhotoLike, check_imitable
-from .errors import ArgumentError, CheckpointError
-from .kernels.interface import Data, Layers, Spec
-from .nn.ema import copied, move_towards
-from .nn.labels import smoothed
-from .nn.metrics import Evaluation, evaluate
-from .nn.network import (
+from ..data.augment import NewEveryEpoch, mirrored, with_flips
+from ..data.datasets import Dataset
+from ..data.photo_augment import PhotoLike, check_imitable
+from ..errors import ArgumentError, CheckpointError
+from ..kernels.interface import Data, Layers, Spec
+from ..nn.ema import copied, move_towards
+from ..nn.labels import smoothed
+from ..nn.metrics import Evaluation, evaluate
+from ..nn.network import (
     DROPOUT,
     EPOCH_ORDER,
     PIXEL_SCALE,
@@ -29,10 +28,11 @@ from .nn.network import (
     check_rows,
     random_stream,
 )
-from .nn.schedules import Adam
-from .pace import Clock, Pace, StepPace, TimePace
-from .recipe import Recipe
-from .teachers import Teachers
+from ..nn.schedules import Adam
+from .budget import Clock, Pace, StepPace, TimePace
+from .checkpoint import Checkpoints, Snapshot
+from .config import Recipe
+from .distillation import Teachers
 
 __all__ = [
     "Diverged",

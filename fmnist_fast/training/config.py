@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ArgumentError
-from .nn.calibration import SURE
-from .nn.schedules import SCHEDULES
+from ..errors import ArgumentError
+from ..nn.calibration import SURE
+from ..nn.schedules import SCHEDULES
 
 __all__ = ["AUGMENTATIONS", "Distillation", "Recipe"]
 

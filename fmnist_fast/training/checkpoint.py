@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._files import write_atomically
-from .errors import CheckpointError
+from .._files import write_atomically
+from ..errors import CheckpointError
 
 __all__ = ["Checkpoints", "RunFolder", "Snapshot", "read_identity"]
 

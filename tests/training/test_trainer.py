@@ -11,9 +11,9 @@ from fmnist_fast.errors import ArgumentError
 from fmnist_fast.models.load import load_model
 from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.nn.labels import smoothed
-from fmnist_fast.recipe import Recipe
-from fmnist_fast.run import Progress, Run, dropout_key, epoch_order, resolved, split
-from fmnist_fast.train import TrainingDiverged, TrainingInterrupted
+from fmnist_fast.training.config import Recipe
+from fmnist_fast.training.loop import Progress, Run, dropout_key, epoch_order, resolved, split
+from fmnist_fast.training.trainer import TrainingDiverged, TrainingInterrupted
 
 FAST = {"epochs": 2, "hidden": (16,), "backend": "numpy", "threads": 1}
 
@@ -37,7 +37,7 @@ def test_how_an_epoch_is_cut_into_ranges_changes_no_bit(small_dataset, monkeypat
 
     whole = train(small_dataset, **FAST).model.to_bytes()
     # The clock decides the ranges; without any time to spend, every range is one step.
-    monkeypatch.setattr(sys.modules["fmnist_fast.run"], "RANGE_SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules["fmnist_fast.training.loop"], "RANGE_SECONDS", 0.0)
     assert train(small_dataset, **FAST).model.to_bytes() == whole
 
 

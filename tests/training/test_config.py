@@ -17,12 +17,12 @@ from fmnist_fast.kernels.interface import Spec
 from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.nn.calibration import tempered
 from fmnist_fast.nn.labels import blended, smoothed
-from fmnist_fast.pace import Clock, TimePace
-from fmnist_fast.presets import DEFAULT, PRESETS, measured, preset
-from fmnist_fast.recipe import Distillation, Recipe
-from fmnist_fast.run import Progress, Run, resolved
-from fmnist_fast.teachers import Teachers
-from fmnist_fast.train import TrainingDiverged
+from fmnist_fast.training.budget import Clock, TimePace
+from fmnist_fast.training.config import Distillation, Recipe
+from fmnist_fast.training.distillation import Teachers
+from fmnist_fast.training.loop import Progress, Run, resolved
+from fmnist_fast.training.presets import DEFAULT, PRESETS, measured, preset
+from fmnist_fast.training.trainer import TrainingDiverged
 
 FAST = {"epochs": 2, "hidden": (16,), "threads": 1}
 BACKENDS = [name for name in NAMES if unavailable(name) is None]

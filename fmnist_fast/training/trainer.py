@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..data.datasets import Dataset
+from ..errors import ArgumentError, CheckpointError, UserError
+from ..kernels.interface import Spec
+from ..models.load import Ensemble, Model
+from ..nn.backend import get_backend, instruction_set_of, name_of, unavailable
+from ..nn.calibration import fit_temperature, sure_threshold, tempered
+from ..nn.metrics import Evaluation, evaluate
+from ..nn.network import Network, check_labels
+from .budget import Clock
 from .checkpoint import Checkpoints, RunFolder, Snapshot, read_identity
-from .data.datasets import Dataset
-from .errors import ArgumentError, CheckpointError, UserError
-from .kernels.interface import Spec
-from .models.load import Ensemble, Model
-from .nn.backend import get_backend, instruction_set_of, name_of, unavailable
-from .nn.calibration import fit_temperature, sure_threshold, tempered
-from .nn.metrics import Evaluation, evaluate
-from .nn.network import Network, check_labels
-from .pace import Clock
+from .config import Distillation, Recipe
+from .distillation import Teachers, check_teacher, name_of_teacher
+from .loop import Diverged, Epoch, EpochState, Progress, Run, StopRequested, resolved
 from .presets import preset as preset_recipe
-from .recipe import Distillation, Recipe
-from .run import Diverged, Epoch, EpochState, Progress, Run, StopRequested, resolved
-from .teachers import Teachers, check_teacher, name_of_teacher
 
 __all__ = [
     "Epoch",
@@ -203,7 +203,7 @@ class _Training:
 
     def identity(self) -> dict[str, Any]:
         """What must not change when a run goes on, plain JSON."""
-        from . import __version__
+        from .. import __version__
 
         return {
             "recipe": self.recipe.to_dict(),

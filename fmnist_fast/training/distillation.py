@@ -8,15 +8,15 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from .data.datasets import Dataset
-from .errors import ArgumentError
-from .kernels.interface import Floats
-from .models.ensemble import members_of
-from .models.load import Ensemble, Model
-from .nn.calibration import tempered
-from .nn.labels import blended
-from .nn.network import Network
-from .recipe import Distillation, Recipe
+from ..data.datasets import Dataset
+from ..errors import ArgumentError
+from ..kernels.interface import Floats
+from ..models.ensemble import members_of
+from ..models.load import Ensemble, Model
+from ..nn.calibration import tempered
+from ..nn.labels import blended
+from ..nn.network import Network
+from .config import Distillation, Recipe
 
 __all__ = ["Teachers", "check_teacher", "name_of_teacher"]
 

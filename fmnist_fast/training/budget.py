@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .nn.schedules import learning_rates, rates_at
+from ..nn.schedules import learning_rates, rates_at
 
 __all__ = ["Clock", "Pace", "StepPace", "TimePace"]
 

@@ -18,10 +18,10 @@ from fmnist_fast.errors import ArgumentError
 from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.nn.calibration import tempered
 from fmnist_fast.nn.labels import blended, smoothed
-from fmnist_fast.presets import PRESETS, preset
-from fmnist_fast.recipe import Distillation, Recipe
-from fmnist_fast.run import Progress, Run, resolved
-from fmnist_fast.teachers import Teachers, name_of_teacher
+from fmnist_fast.training.config import Distillation, Recipe
+from fmnist_fast.training.distillation import Teachers, name_of_teacher
+from fmnist_fast.training.loop import Progress, Run, resolved
+from fmnist_fast.training.presets import PRESETS, preset
 
 FAST = {"epochs": 2, "hidden": (16,), "threads": 1}
 BACKENDS = [name for name in NAMES if unavailable(name) is None]
@@ -182,7 +182,7 @@ def test_what_makes_figures_doubtful_is_said(small_dataset, teacher):
 
 def test_a_teacher_that_held_back_as_many_rows_has_seen_none_of_them():
     """What the warning relies on."""
-    from fmnist_fast.run import split
+    from fmnist_fast.training.loop import split
 
     learned, _ = split(600, 50)
     for validation in (20, 50):

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .data.datasets import Dataset
-from .nn.network import EPOCH_ORDER, random_stream
-from .nn.schedules import Adam
-from .recipe import Recipe
-from .run import Run, resolved
+from ..data.datasets import Dataset
+from ..nn.network import EPOCH_ORDER, random_stream
+from ..nn.schedules import Adam
+from .config import Recipe
+from .loop import Run, resolved
 
 __all__ = ["FoundRates", "find_learning_rate"]
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from fmnist_fast import Ensemble, load_dataset, load_model, train
-from fmnist_fast.checkpoint import Checkpoints, RunFolder, Snapshot
 from fmnist_fast.data.fashion_mnist import CLASS_NAMES
 from fmnist_fast.errors import CheckpointError
 from fmnist_fast.nn.backend import NAMES, unavailable
-from fmnist_fast.presets import PRESETS
-from fmnist_fast.recipe import Distillation, Recipe
-from fmnist_fast.run import Progress
-from fmnist_fast.train import TrainingInterrupted
+from fmnist_fast.training.checkpoint import Checkpoints, RunFolder, Snapshot
+from fmnist_fast.training.config import Distillation, Recipe
+from fmnist_fast.training.loop import Progress
+from fmnist_fast.training.presets import PRESETS
+from fmnist_fast.training.trainer import TrainingInterrupted
 
 FAST = {"epochs": 4, "hidden": (16,), "threads": 1}
 TAUGHT = Distillation(Recipe(hidden=(24,), epochs=2), teachers=2)
@@ -73,7 +73,9 @@ def test_interrupted_between_any_two_steps_it_ends_with_the_same_bytes(
 ):
     if unavailable(name):
         pytest.skip(str(unavailable(name)))
-    monkeypatch.setattr(sys.modules["fmnist_fast.run"], "RANGE_SECONDS", 0.0)  # ranges of one step
+    monkeypatch.setattr(
+        sys.modules["fmnist_fast.training.loop"], "RANGE_SECONDS", 0.0
+    )  # ranges of one step
     options = {**FAST, "backend": name, **extra}
     clothes = replace(small_dataset, class_names=CLASS_NAMES)  # which imitations must know
     whole = train(clothes, **options)
@@ -92,7 +94,7 @@ def test_taught_by_a_model_that_is_given_it_ends_with_the_same_bytes(
     small_dataset, tmp_path, monkeypatch, name, extra
 ):
     """Whatever backend the teacher was loaded with, it computes with the run's."""
-    monkeypatch.setattr(sys.modules["fmnist_fast.run"], "RANGE_SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules["fmnist_fast.training.loop"], "RANGE_SECONDS", 0.0)
     clothes = replace(small_dataset, class_names=CLASS_NAMES)
     how = {"epochs": 2, "hidden": (24,), "threads": 1, "augment": extra.get("augment")}
     teacher = Ensemble(tuple(train(clothes, seed=seed, **how).model for seed in (1, 2)))
@@ -224,7 +226,7 @@ def test_a_second_run_in_one_folder_is_refused(small_dataset, tmp_path):
 def test_a_full_disk_costs_neither_the_training_nor_what_was_saved(
     small_dataset, tmp_path, monkeypatch
 ):
-    import fmnist_fast.checkpoint as checkpoint
+    import fmnist_fast.training.checkpoint as checkpoint
 
     true_write, folder = checkpoint.write_atomically, tmp_path / "run"
     whole = train(small_dataset, **FAST)
@@ -258,7 +260,7 @@ def test_what_is_written_comes_back(tmp_path):
 
 
 def test_how_often_by_itself(tmp_path, monkeypatch):
-    import fmnist_fast.checkpoint as checkpoint
+    import fmnist_fast.training.checkpoint as checkpoint
 
     now = [100.0]
     monkeypatch.setattr(checkpoint, "perf_counter", lambda: now[0])
