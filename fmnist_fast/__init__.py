@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data.datasets import Dataset, load_dataset
-    from .estimator import MLPClassifier
+    from .estimators.classifier import MLPClassifier
     from .models.load import Ensemble, Model, load_model
     from .training.trainer import TrainingResult, train
 

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import MissingExtra
-from .kernels.interface import Data, Floats, Layers, Spec
+from ..errors import MissingExtra
+from ..kernels.interface import Data, Floats, Layers, Spec
+from ..models.export.formats import export, format_of
+from ..nn.backend import NAMES, name_of
+from ..nn.labels import distinct, numbered, smoothed
+from ..nn.network import Network
+from ..nn.schedules import SCHEDULES
+from ..training.budget import Clock, StepPace, TimePace
 from .lbfgs import minimise
-from .models.export.formats import export, format_of
-from .nn.backend import NAMES, name_of
-from .nn.labels import distinct, numbered, smoothed
-from .nn.network import Network
-from .nn.schedules import SCHEDULES
-from .shortway import ShortWay
+from .predict_cache import ShortWay
 from .solvers import AdamSolver, Epochs, SgdSolver, Solver
-from .training.budget import Clock, StepPace, TimePace
 
 try:
     from scipy import sparse

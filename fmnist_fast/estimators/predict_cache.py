@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .kernels.interface import Floats, Layers, Spec
-from .nn.network import Network
+from ..kernels.interface import Floats, Layers, Spec
+from ..nn.network import Network
 
 __all__ = ["ShortWay"]
 

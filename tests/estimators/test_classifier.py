@@ -26,11 +26,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from fmnist_fast import MLPClassifier
 from fmnist_fast.errors import ArgumentError, BackendUnavailable, UserError
+from fmnist_fast.estimators.lbfgs import loss_and_gradient
+from fmnist_fast.estimators.solvers import AdamSolver
 from fmnist_fast.kernels import reference
-from fmnist_fast.lbfgs import loss_and_gradient
 from fmnist_fast.nn.backend import NAMES, unavailable
 from fmnist_fast.nn.network import Network
-from fmnist_fast.solvers import AdamSolver
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -672,7 +672,9 @@ def test_few_rows_go_a_short_way_to_the_same_answers(kind, digits, monkeypatch):
     expected = model.predict_proba(x_ni)
     labels = model.predict(x_ni)
     with monkeypatch.context() as without:
-        without.setattr("fmnist_fast.estimator.validate_data", None)  # nothing else is called
+        without.setattr(
+            "fmnist_fast.estimators.classifier.validate_data", None
+        )  # nothing else is called
         for n in range(50):
             assert_array_equal(model.predict_proba(x_ni[n : n + 1]), expected[n : n + 1])
             assert_array_equal(model.predict(x_ni[n : n + 1]), labels[n : n + 1])
@@ -714,7 +716,7 @@ def test_the_gradient_of_blocks_is_that_of_all_rows(digits, monkeypatch):
     network = model._network()
     data = network.data(x_ni, y_n.astype(np.int32), np.random.default_rng(0).random(600))
     whole = loss_and_gradient(network, data, 0.1)
-    monkeypatch.setattr("fmnist_fast.lbfgs.BLOCK", 77)
+    monkeypatch.setattr("fmnist_fast.estimators.lbfgs.BLOCK", 77)
     parts = loss_and_gradient(network, data, 0.1)
     # Sums of 600 products of numbers below 1, in another order.
     bound = 600 * np.finfo(np.float64).eps

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.interface import Data, Floats, Layers, Spec
-from .nn.network import Network
+from ..kernels.interface import Data, Floats, Layers, Spec
+from ..nn.network import Network
 
 __all__ = ["loss_and_gradient", "minimise"]
 

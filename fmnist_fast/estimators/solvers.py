@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.interface import Data, Layers, State, Steps
-from .nn.network import Network, work_of
-from .training.budget import Clock, Pace, StepPace
+from ..kernels.interface import Data, Layers, State, Steps
+from ..nn.network import Network, work_of
+from ..training.budget import Clock, Pace, StepPace
 
 __all__ = ["AdamSolver", "Epochs", "SgdSolver", "Solver"]
 
