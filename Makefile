@@ -74,19 +74,24 @@ figures: .venv/dev
 	mv build/bench.json docs/bench.json
 	$(BIN)/python benchmarks/quote.py
 
-lint: .venv/dev
+lint: .venv/dev build/tree
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint kernels
+	cd build/tree && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml
 
-# mypy wants kernels/ where an installed package has it.
-types: .venv/dev
-	rm -rf build/types
-	mkdir -p build/types
-	cp -R fmnist_fast build/types/
-	cp -R kernels build/types/fmnist_fast/
-	rm -f build/types/fmnist_fast/kernels/*.so
-	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p fmnist_fast
+types: .venv/dev build/tree
+	cd build/tree && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p fmnist_fast
+
+# A copy of the sources that has kernels/ where an installed package has it, for mypy and
+# import-linter.
+.PHONY: build/tree
+build/tree:
+	rm -rf build/tree
+	mkdir -p build/tree
+	cp -R fmnist_fast build/tree/
+	cp -R kernels build/tree/fmnist_fast/
+	find build/tree -name '*.so' -delete
 
 clean:
 	rm -rf .venv build dist *.egg-info

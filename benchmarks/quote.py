@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from fmnist_fast.bench.measure import Entry, Report
-from fmnist_fast.bench.table import COLUMNS, cells, on_what
-from fmnist_fast.plots import plot_speeds
+from fmnist_fast.bench.measurement import Entry, Report
+from fmnist_fast.cli.bench_table import COLUMNS, cells, on_what
+from fmnist_fast.cli.plots import plot_speeds
 
 ROOT = Path(__file__).parent.parent
 MEASURED, PICTURE = ROOT / "docs" / "bench.json", ROOT / "docs" / "bench.png"

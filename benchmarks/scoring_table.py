@@ -26,18 +26,18 @@ from PIL import Image
 from promises import Promise, show
 
 from fmnist_fast import load_dataset
-from fmnist_fast.cluster.fleet import Fleet, open_fleet
-from fmnist_fast.models.load import load_model
-from fmnist_fast.scoring.job import (
+from fmnist_fast.distributed.batch_predict.job import (
     model_name,
     model_to_workers,
     score_all,
     workers_identity,
 )
-from fmnist_fast.scoring.output import write_answers
-from fmnist_fast.scoring.partial import Partial, open_partial
-from fmnist_fast.scoring.sources import Inputs
-from fmnist_fast.scoring.worker import Scoring
+from fmnist_fast.distributed.batch_predict.output import write_answers
+from fmnist_fast.distributed.batch_predict.result_store import Partial, open_partial
+from fmnist_fast.distributed.batch_predict.sources import Inputs
+from fmnist_fast.distributed.batch_predict.worker import Scoring
+from fmnist_fast.distributed.worker_pool import Fleet, open_fleet
+from fmnist_fast.models.load import load_model
 
 # Photographs are so many pixels high and wide.
 SIDE = 448

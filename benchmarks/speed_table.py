@@ -18,9 +18,9 @@ from time import sleep
 import click
 
 from fmnist_fast._cpu import usable_cores
-from fmnist_fast.bench.contender import SETTLE, Contender, Form, Setting
+from fmnist_fast.bench.contenders import SETTLE, Contender, Form, Setting
 from fmnist_fast.bench.machine import machine_facts
-from fmnist_fast.bench.measure import BUSY, difference, multiply_adds
+from fmnist_fast.bench.measurement import BUSY, difference, multiply_adds
 from fmnist_fast.kernels.interface import Spec
 
 OURS = ("cython", "numba", "numpy")

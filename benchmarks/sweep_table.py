@@ -23,13 +23,13 @@ import psutil
 from promises import Promise, show
 
 from fmnist_fast import load_dataset
-from fmnist_fast.cluster.fleet import Fleet, open_fleet
-from fmnist_fast.sweep.driver import Plan, View, data_to_workers, run_sweep
-from fmnist_fast.sweep.ledger import Ledger, open_ledger
-from fmnist_fast.sweep.results import best_trials
-from fmnist_fast.sweep.sampler import distributions, make_pruner, make_sampler
-from fmnist_fast.sweep.space import Range, Space, read_space
-from fmnist_fast.sweep.trial import Result
+from fmnist_fast.distributed.sweep.results import best_trials
+from fmnist_fast.distributed.sweep.sampler import distributions, make_pruner, make_sampler
+from fmnist_fast.distributed.sweep.scheduler import Plan, View, data_to_workers, run_sweep
+from fmnist_fast.distributed.sweep.space import Range, Space, read_space
+from fmnist_fast.distributed.sweep.study_store import Ledger, open_ledger
+from fmnist_fast.distributed.sweep.trial import Result
+from fmnist_fast.distributed.worker_pool import Fleet, open_fleet
 from fmnist_fast.training.presets import preset
 
 SPACE = Space(

@@ -5,19 +5,20 @@
     result.model.predict_proba(images)          # uint8 (n, 28, 28)
     result.model.save("model.safetensors")
 
-Importing the package loads nothing else, not even NumPy: each name is loaded when it is first used.
+Importing the package loads nothing else, not even NumPy: each name is loaded when it is first used
+(PEP 562).
 """
 
-import sys
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data.datasets import Dataset, load_dataset
     from .estimators.classifier import MLPClassifier
-    from .models.load import Ensemble, Model, load_model
+    from .models.ensemble import Ensemble
+    from .models.load import load_model
+    from .models.model import Model
     from .training.trainer import TrainingResult, train
 
 __version__ = "0.1.0"
@@ -32,15 +33,15 @@ __all__ = [
     "train",
 ]
 
-_HOME = {
-    "Dataset": "data",
-    "Ensemble": "modelfile",
-    "MLPClassifier": "estimator",
-    "Model": "modelfile",
-    "TrainingResult": "train",
-    "load_dataset": "data",
-    "load_model": "modelfile",
-    "train": "train",
+_MODULES = {
+    "Dataset": "data.datasets",
+    "Ensemble": "models.ensemble",
+    "MLPClassifier": "estimators.classifier",
+    "Model": "models.model",
+    "TrainingResult": "training.trainer",
+    "load_dataset": "data.datasets",
+    "load_model": "models.load",
+    "train": "training.trainer",
 }
 
 # In a checkout kernels/ lies beside this folder, not in it. Looking there too lets the checkout run
@@ -50,24 +51,14 @@ if (_checkout / "kernels" / "reference.py").exists():
     __path__.append(str(_checkout))
 
 
-class _LazyPackage(ModuleType):
-    """Loads the public names on first use, and keeps `train` the function."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-        super().__setattr__(name, value)
-        return value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Importing the module fmnist_fast.training.trainer sets this package's attribute `train` to it, which
-        # would hide the function of that name.
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
-sys.modules[__name__].__class__ = _LazyPackage
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

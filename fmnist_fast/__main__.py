@@ -6,7 +6,7 @@ import sys
 def main() -> int:
     """Run the command line; returns the exit code."""
     try:
-        from .cli import main as command
+        from .cli.main import main as command
 
         return command()
     except KeyboardInterrupt:  # while the modules were loading

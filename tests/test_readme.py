@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import fmnist_fast
-from fmnist_fast.cli import main
+from fmnist_fast.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -1,1 +1,4 @@
-"""The pages of the Streamlit app."""
+"""The Streamlit app: one module for each page, and what pages share.
+
+May import every package but `cli`.
+"""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fmnist_fast.nn.metrics import Bin, Evaluation
 from fmnist_fast.training.loop import Epoch
 
-from .contest import Contest
+from .backend_race import Contest
 
 __all__ = [
     "DARK",

@@ -2,7 +2,9 @@
 
 import streamlit as st
 
-from fmnist_fast.app import classify, explore, race, training
+from fmnist_fast.app import classify, explore
+from fmnist_fast.app import compare as race
+from fmnist_fast.app import train as training
 
 __all__ = ["show"]
 

@@ -1,7 +1,5 @@
-"""`fmnist-fast bench`: how fast this is on this machine, beside others, and where the time goes.
+"""Benchmarks of this package beside others on this machine, and of the phases of a training step.
 
-peers       the same network by this project and by other packages
-contender   one of them in a process of its own
-phases      where an epoch's time goes
-measure     rounds in which all are measured in turn; the result
+`contenders` and `peers` define what is measured, `measurement` interleaves the rounds, `machine`
+describes the hardware. May import `estimators` and what lies below it; not `distributed`.
 """

@@ -10,7 +10,7 @@ from .safetensors_io import check_replaceable, read, reason
 __all__ = ["SHIPPED", "SHIPPED_PHOTOS", "Ensemble", "Model", "check_replaceable", "load_model"]
 
 # The model in the box: preset best, trained on Fashion-MNIST; models/MODEL_CARD.md describes it.
-SHIPPED = Path(__file__).parent / "models" / "fashion-mnist.safetensors"
+SHIPPED = Path(__file__).parent / "pretrained" / "fashion-mnist.safetensors"
 
 # The one for photographs: preset photos.
 SHIPPED_PHOTOS = SHIPPED.with_name("photos.safetensors")

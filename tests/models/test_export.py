@@ -20,7 +20,7 @@ import onnxruntime
 import pytest
 
 from fmnist_fast import load_model
-from fmnist_fast.cli import main
+from fmnist_fast.cli.main import main
 from fmnist_fast.data.synthetic import draw_garments
 from fmnist_fast.errors import ArgumentError, UserError
 from fmnist_fast.kernels.interface import Layers, Spec

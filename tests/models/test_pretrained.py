@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fmnist_fast import load_model
-from fmnist_fast.cli import main
+from fmnist_fast.cli.main import main
 from fmnist_fast.data.fashion_mnist import CHECKSUM
 from fmnist_fast.models.load import SHIPPED
 from fmnist_fast.training.config import Recipe

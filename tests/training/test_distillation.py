@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fmnist_fast import Ensemble, load_dataset, load_model, train
-from fmnist_fast.cli import main
+from fmnist_fast.cli.main import main
 from fmnist_fast.data.augment import mirrored
 from fmnist_fast.data.fashion_mnist import CLASS_NAMES
 from fmnist_fast.errors import ArgumentError

@@ -1,0 +1,86 @@
+"""The command line: `fmnist-fast train`, `sweep`, `evaluate`, `predict`, `export`, `info`, `bench`,
+`data`, `app`.
+
+A mistake of the user is one line on standard error and exit code 2; Ctrl-C is exit code 130. What
+a command is asked for goes to standard output. Modules that take long to load are loaded by the
+commands that use them.
+"""
+
+import sys
+import warnings
+from io import TextIOWrapper
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..errors import UserError
+from .app import app
+from .bench import bench
+from .data import data
+from .evaluate import evaluate
+from .export import export
+from .info import info
+from .predict import predict
+from .sweep import sweep
+from .terminal import INTERRUPTED, PROGRAM, fail, ignore_output
+from .train import train
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+        if sys.stdout:
+            sys.stdout.flush()
+        return code or 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.ctx.get_help() if error.ctx else error, file=sys.stderr)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        return fail("stopped", INTERRUPTED)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else PROGRAM
+        return fail(f"{error.format_message().rstrip('.')}; see '{path} --help'")
+    except (UserError, Warning) as error:  # a warning comes here under python -W error
+        return fail(str(error))
+    except BrokenPipeError:
+        ignore_output()
+        return 0
+    except OSError as error:
+        return fail(f"{error.filename or 'output'}: {error.strerror or error}")
+    except MemoryError:
+        return fail("there is not enough memory for this: use fewer epochs or narrower layers")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, UserWarning):  # ours; others are for programmers
+        print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
+
+
+@click.group(name=PROGRAM, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=PROGRAM)
+def _command() -> None:
+    """Train and use a multilayer perceptron for Fashion-MNIST.
+
+    \b
+    fmnist-fast train                            train, and save model.safetensors
+    fmnist-fast sweep                            train many, and keep the best
+    fmnist-fast evaluate model.safetensors       how good it is, class by class
+    fmnist-fast predict --model model.safetensors shoe.png
+    fmnist-fast export --to onnx                 the model for other programs
+    fmnist-fast app                              all of it in a browser
+    """
+
+
+for _part in (train, sweep, evaluate, predict, export, info, bench, data, app):
+    _command.add_command(_part)

@@ -1,1 +1,0 @@
-"""The commands of `fmnist-fast`, one module for each kind."""

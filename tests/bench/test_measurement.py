@@ -1,0 +1,251 @@
+"""`fmnist-fast bench`: what it measures, what it says, and that it checks before it times."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from fmnist_fast.bench import contenders as contender
+from fmnist_fast.bench.contenders import Form
+from fmnist_fast.bench.measurement import Entry, Report, difference, multiply_adds
+from fmnist_fast.bench.peers import LR, PACKAGES, OnnxRuntime, Ours, Task
+from fmnist_fast.bench.phases import phases_of_epoch
+from fmnist_fast.cli.main import main
+from fmnist_fast.cli.plots import plot_speeds
+from fmnist_fast.kernels.interface import PHASES, Data, Spec
+from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.nn.network import PIXEL_SCALE
+from fmnist_fast.nn.schedules import Adam
+
+BUILT = [name for name in NAMES if unavailable(name) is None]
+QUICK = ["--rounds", "1", "--rows", "256", "--threads", "2"]
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, small_npz):
+    """Runs `bench` on the small set; returns exit code, standard output, standard error."""
+    monkeypatch.setattr(contender, "SETTLE", 0)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments):
+        code = main(["bench", "--dataset", str(small_npz), *QUICK, *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def task(small_dataset):
+    count = len(small_dataset.x_train)
+    x_ni = np.ascontiguousarray(small_dataset.x_train).reshape(count, -1)
+    data = Data(x_ni, PIXEL_SCALE, small_dataset.y_train.astype(np.int32), np.ones(count))
+    return Task(Spec((784, 128, 64, 10)), data, 64)
+
+
+def entry(name, seconds=(), **more):
+    """What a measurement would make of such seconds."""
+    figures = {"seconds_median": seconds[0], "seconds_least": min(seconds)} if seconds else {}
+    return Entry(name, name in NAMES, seconds=list(seconds), **{**figures, **more})
+
+
+@pytest.fixture
+def report():
+    phases = dict.fromkeys((*PHASES, "packing"), 0.01)
+    machine = {
+        "date": "2026-01-02 03:04",
+        "cpu": "a $processor$ [bold]",
+        "machine": "x86_64",
+        "system": "Linux",
+        "usable_cores": 2,
+        "load_before": 0.0,
+        "versions": {"python": "3.11", "numpy": "2.0", "jax": None},
+    }
+    entries = [
+        entry(
+            "cython",
+            (0.1, 0.09, 0.2),
+            phase_seconds=phases,
+            speedup=5.0,
+            of_peak=0.5,
+            one_image_median=6e-6,
+        ),
+        entry("numpy", (0.5, 0.4, 0.6), phase_seconds={"gather": 0.1, "update": 0.4}, speedup=1.0),
+        entry("onnxruntime", images_median=0.01),
+        entry("jax", missing="No module named 'jax'"),
+    ]
+    return Report(
+        machine, "garments", 12_000, [784, 128, 64, 10], 64, 2, 3, 400.0, 5.4, 10_000, entries
+    )
+
+
+def test_every_backend_and_instruction_set_is_measured(run, tmp_path):
+    code, out, err = run("--json", "--plot", tmp_path / "bench.png")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["dataset"] == "small"
+    assert (document["rows"], document["rounds"], document["threads"]) == (256, 1, 2)
+    assert document["gflop_per_epoch"] == pytest.approx(2e-9 * 227_200 * 256)
+    entries = {entry["name"]: entry for entry in document["entries"]}
+    if "cython" in BUILT:
+        from fmnist_fast.nn.backend import get_backend
+
+        sets = get_backend("cython").available_instruction_sets()
+        assert [f"cython {name}" for name in sets] == list(entries)[: len(sets)]
+        assert document["peak_gflops"] > 1
+    assert entries.keys() >= set(BUILT) - {"cython"}
+    for got in entries.values():
+        if got["missing"]:
+            continue
+        assert len(got["seconds"]) == 1
+        assert got["samples_per_second"] == pytest.approx(256 / got["seconds_median"])
+        assert got["gflops"] == pytest.approx(document["gflop_per_epoch"] / got["seconds_median"])
+        assert 0 < got["one_image_median"] < got["images_median"]
+        assert len(got["one_image_seconds"]) == len(got["images_seconds"]) == 1
+        assert sum(got["phase_seconds"].values()) > 0
+    assert entries["numpy"]["speedup"] == 1
+    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_people_get_a_table(run):
+    code, out, err = run("--backends", "numpy")
+    assert (code, err) == (0, "")
+    assert "784-128-64-10 on small, 256 rows an epoch, batch 64" in out
+    peak = r"\d+ GFLOP/s" if "cython" in BUILT else "not without cython"
+    assert re.search(f"peak of fused multiply-adds, float32, all threads: {peak}", out)
+    row = next(line for line in out.splitlines() if line.startswith("numpy "))
+    assert "1.00" in row
+    assert "forward" in out
+
+
+def test_onnxruntime_predicts_the_same_network(task):
+    mine, its = (
+        peer.probabilities(task.data.x_ni)
+        for peer in (Ours(task, 1, "numpy"), OnnxRuntime(task, 1))
+    )
+    np.testing.assert_allclose(its, mine, rtol=0, atol=1e-5)
+
+
+def test_a_peer_that_is_missing_is_named(run, monkeypatch, tmp_path):
+    for module in ("jax", "torch", "sklearn", "onnxruntime"):
+        (tmp_path / f"{module}.py").write_text("raise ImportError('this one is not installed')\n")
+    monkeypatch.syspath_prepend(tmp_path)  # which the processes get too
+    code, out, err = run("--backends", "numpy", "--peers")
+    assert (code, err) == (0, "")
+    for peer in PACKAGES:
+        assert f"missing: {peer}: this one is not installed" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backends", "numpi"], "unknown backend 'numpi': choose from cython, numba, numpy"),
+        (["--backends", "auto"], "unknown backend 'auto'"),
+        (["--backends", ""], "unknown backend ''"),
+        (["--batch-size", "257", "--backends", "numpy"], "above the 256 rows"),
+        (["--plot", "bench.jpg"], "must end in .png"),
+        (["--rounds", "0"], "--rounds"),
+    ],
+)
+def test_a_mistake_is_one_line(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_process_that_dies_is_an_error(run, monkeypatch, tmp_path):
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").write_text("import os\nos._exit(9)\n")
+    monkeypatch.syspath_prepend(tmp_path)  # which the processes get too
+    code, _, err = run("--backends", "numpy", "--peers")
+    assert code == 2
+    assert "the process of scikit-learn has died" in err
+
+
+def test_who_computes_another_network_is_not_timed():
+    rng = np.random.default_rng(0)
+    truth = Form(rng.random((5, 10)), [rng.random((70, 30))])
+    assert difference([truth, truth], truth) is None
+
+    def weights(w):
+        return difference([truth, truth._replace(weights=[w])], truth) or ""
+
+    assert "trains another network" in weights(truth.weights[0] + 0.2 * LR)
+    assert "trains another network" in weights(np.full((70, 30), np.nan))
+    other = truth._replace(probabilities=truth.probabilities + 1e-4)
+    assert "computes another network" in (difference([other], truth) or "")
+    stray = truth.weights[0].copy()
+    stray[3, 2] += LR  # a gradient that was zero but for rounding took the other sign
+    assert weights(stray) == ""
+    stray[3, 2] += 100 * LR
+    assert "trains another network" in weights(stray)
+
+
+def test_an_epoch_is_27_gflop():
+    """DESIGN's figure: 227,200 multiply-adds a sample, 60,000 samples."""
+    assert multiply_adds(Spec((784, 128, 64, 10))) == 227_200
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_timing_the_phases_trains_as_always(task, name):
+    plain, timed = Ours(task, 1, name), Ours(task, 1, name)
+    order_n = np.random.default_rng(0).permutation(600).astype(np.int32)
+    plain.train(order_n)
+    steps = Adam().steps(np.full(10, LR), 0, 64, 1e-4)
+    phases = phases_of_epoch(timed.network, timed.state, task.data, order_n, steps)
+    for got, expected in zip(timed.weights(), plain.weights()):
+        assert np.array_equal(got, expected)
+    assert all(seconds > 0 for phase, seconds in phases.items() if phase != "waiting")
+    if name != "numpy":
+        assert tuple(phases) == (*PHASES, "packing")
+
+
+def test_a_report_is_shown_as_it_is(report, capsys, tmp_path):
+    from fmnist_fast.cli.bench import _print_bench
+
+    _print_bench(report)
+    out = capsys.readouterr().out
+    assert "a $processor$ [bold], 2 usable cores, 2 threads" in out
+    assert "jax missing" in out
+    assert "missing: jax: No module named 'jax'" in out
+    assert "cython" in out
+    assert "6.0 us" in out
+    assert "10.0 ms" in out
+    plot_speeds(report, tmp_path / "bench.svg")
+    assert (tmp_path / "bench.svg").stat().st_size > 1000
+    assert Report.from_json(json.loads(json.dumps(report.to_json()))) == report
+
+
+def test_doubts_are_said(report, capsys):
+    from fmnist_fast.cli.bench import _print_bench
+
+    report.entries[0].seconds[:] = [0.1, 0.07, 0.2]
+    report.machine["load_before"] = 2.5
+    report.threads = 5
+    _print_bench(report)
+    out = capsys.readouterr().out
+    assert "in doubt: the machine was busy before the run: its load was 2.5" in out
+    assert "in doubt: others were at work: epochs of cython, numpy differ" in out
+    assert "in doubt: 5 threads share 2 usable cores" in out
+    report.entries = [entry("numpy", (0.5, 0.5), phase_seconds={"gather": 0.5})]
+    report.machine["load_before"], report.threads = 0.1, 2
+    assert list(report.doubts()) == []
+
+
+def test_threads_are_as_many_as_are_used(run, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    code, out, _ = run("--backends", "numpy", "--threads", "1000", "--json")
+    assert code == 0
+    assert json.loads(out)["threads"] == 8
+
+
+def test_the_instruction_set_that_was_asked_for_is_the_one_that_is_measured(run, monkeypatch):
+    if "cython" not in BUILT:
+        pytest.skip("the cython backend is not built")
+    monkeypatch.setenv("FMNIST_FAST_ISA", "baseline")
+    code, out, _ = run("--backends", "cython", "--json")
+    assert code == 0
+    assert [e["name"] for e in json.loads(out)["entries"]] == ["cython baseline", "numpy"]

@@ -1,0 +1,58 @@
+"""The benchmarks forget no operation of a backend, and measure what they say."""
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmnist_fast.nn.backend import NAMES, Backend, unavailable
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def suite(monkeypatch):
+    """Imports a module of the suite, as asv does, on garments."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    for name in [name for name in sys.modules if name.split(".")[0] == "suite"]:
+        monkeypatch.delitem(sys.modules, name)
+    return lambda name: importlib.import_module(f"suite.{name}")
+
+
+def operations():
+    return [
+        name
+        for name, entry in vars(Backend).items()
+        if inspect.isfunction(entry) and not name.startswith("_")
+    ]
+
+
+def test_every_operation_of_the_protocol_has_a_benchmark(suite):
+    timed = {
+        name.removeprefix("time_")
+        for _, kind in inspect.getmembers(suite("operations"), inspect.isclass)
+        for name in vars(kind)
+        if name.startswith("time_")
+    }
+    assert timed == set(operations())
+    assert set(suite("cases").OPERATIONS) == set(operations())
+
+
+@pytest.mark.parametrize("backend", [name for name in NAMES if unavailable(name) is None])
+def test_a_batch_runs_every_operation(suite, backend):
+    batch = suite("cases").Batch(backend, 64)
+    for operation in operations():
+        getattr(batch, operation)()
+    assert np.isfinite(batch.loss_b).all()
+    assert np.allclose(batch.out_nk.sum(axis=1), 1, atol=1e-5)
+    assert not np.array_equal(batch.updated.params.weights[0], batch.params.weights[0])
+
+
+def test_what_is_not_built_is_skipped(suite, monkeypatch):
+    cases = suite("cases")
+    monkeypatch.setattr(cases, "unavailable", lambda name: "was not built")
+    with pytest.raises(NotImplementedError, match="cython was not built"):
+        cases.Batch("cython", 1)
