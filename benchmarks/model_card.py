@@ -14,30 +14,30 @@ from typing import Any
 
 from quote import replaced
 
-from fmnist_fast.models.load import SHIPPED, Model, load_model
+from fmnist_fast.models.load import PRETRAINED, Model, load_model
 
-CARD = SHIPPED.with_name("MODEL_CARD.md")
+CARD = PRETRAINED.with_name("MODEL_CARD.md")
 COMMAND = [sys.executable, "-m", "fmnist_fast"]
-TRAIN = ["train", "--preset", "best", "--dataset", "fashion-mnist", "--out", str(SHIPPED)]
+TRAIN = ["train", "--preset", "best", "--dataset", "fashion-mnist", "--out", str(PRETRAINED)]
 
 
 def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def block(model: Model, digest: str, measured: dict[str, Any]) -> str:
+def block(model: Model, digest: str, measured_results: dict[str, Any]) -> str:
     """What is between the marks."""
-    return "\n".join([*figures(model, digest, measured), ""])
+    return "\n".join([*figures(model, digest, measured_results), ""])
 
 
-def figures(model: Model, digest: str, measured: dict[str, Any]) -> Iterator[str]:
+def figures(model: Model, digest: str, measured_results: dict[str, Any]) -> Iterator[str]:
     """In Markdown. measured : what `evaluate --json` printed."""
-    training, sure = model.training, measured["sure"]
+    training, sure = model.training, measured_results["selective_accuracy"]
     yield f"- sha256 `{digest}`"
     yield f"- trained with backend {training['backend']}, {training['instruction_set']}"
-    yield f"- accuracy {percent(measured['accuracy'])} on the 10,000 test images"
-    yield f"- cross-entropy {measured['loss']:.4f} nats"
-    yield f"- expected calibration error {percent(measured['calibration_error'])} (15 bins)"
+    yield f"- accuracy {percent(measured_results['accuracy'])} on the 10,000 test images"
+    yield f"- cross-entropy {measured_results['loss']:.4f} nats"
+    yield f"- expected calibration error {percent(measured_results['calibration_error'])} (15 bins)"
     yield f"- temperature {model.temperature:.3f}"
     yield (
         f"- sure, that is a probability of {percent(sure['threshold'])} or more, of "
@@ -47,13 +47,13 @@ def figures(model: Model, digest: str, measured: dict[str, Any]) -> Iterator[str
     yield ""
     yield "| class | precision | recall | F1 |"
     yield "| --- | ---: | ---: | ---: |"
-    for entry in measured["classes"]:
+    for entry in measured_results["classes"]:
         shares = (percent(entry[name]) for name in ("precision", "recall", "f1"))
         yield f"| {entry['name']} | {' | '.join(shares)} |"
     yield ""
     yield "| images | | accuracy |"
     yield "| --- | --- | ---: |"
-    for entry in measured["corruptions"]:
+    for entry in measured_results["corruptions"]:
         yield f"| {entry['kind']} | {entry['level']} | {percent(entry['accuracy'])} |"
 
 
@@ -64,7 +64,7 @@ def main() -> None:
     if parser.parse_args().train:
         subprocess.run([*COMMAND, *TRAIN], check=True)
     said = subprocess.run([*COMMAND, "evaluate", "--json"], check=True, stdout=subprocess.PIPE)
-    digest = sha256(SHIPPED.read_bytes()).hexdigest()
+    digest = sha256(PRETRAINED.read_bytes()).hexdigest()
     content = block(load_model(), digest, json.loads(said.stdout))
     CARD.write_text(replaced(CARD.read_text(encoding="utf-8"), content), encoding="utf-8")
 

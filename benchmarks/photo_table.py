@@ -21,11 +21,11 @@ from PIL import Image, ImageDraw
 from quote import replaced
 
 from fmnist_fast._cpu import usable_cores
-from fmnist_fast.models.load import SHIPPED, SHIPPED_PHOTOS
+from fmnist_fast.models.load import PRETRAINED, PRETRAINED_PHOTOS
 from fmnist_fast.vision.image_io import SUFFIXES, read_picture
-from fmnist_fast.vision.recognizer import Answer, Recogniser
+from fmnist_fast.vision.recognizer import Prediction, Recognizer
 
-CARD = SHIPPED.with_name("MODEL_CARD.md")
+CARD = PRETRAINED.with_name("MODEL_CARD.md")
 
 # Which answers are right; None: the garment is none of the ten, and "not sure" is.
 KINDS: dict[str, tuple[int, ...] | None] = {
@@ -52,20 +52,20 @@ class Seen:
 
     kind: str
     path: Path
-    answer: Answer
+    answer: Prediction
 
     @property
     def right(self) -> bool:
         return self.answer.label in (KINDS[self.kind] or ())
 
     @property
-    def sure(self) -> bool:
-        return self.answer.sure is not False
+    def is_confident(self) -> bool:
+        return self.answer.is_confident is not False
 
 
 def look(folder: Path, model: Path | None, cutout: str) -> list[Seen]:
     """Every photograph of the folders by kind."""
-    recogniser = Recogniser(model, threads=1)
+    recogniser = Recognizer(model, threads=1)
     work = [
         (kind, path)
         for kind in KINDS
@@ -74,7 +74,7 @@ def look(folder: Path, model: Path | None, cutout: str) -> list[Seen]:
     ]
 
     def seen(kind: str, path: Path) -> Seen:
-        return Seen(kind, path, recogniser.recognise(read_picture(path, longest=512), cutout))
+        return Seen(kind, path, recogniser.recognize(read_picture(path, longest=512), cutout))
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         return list(pool.map(seen, *zip(*work)))
@@ -101,9 +101,9 @@ class Figures:
         return cls(
             {kind: share(one.right for one in mapped if one.kind == kind) for kind in kinds},
             share(one.right for one in mapped),
-            share(not one.sure for one in mapped),
-            share(not one.sure for one in others),
-            share(one.right for one in mapped if one.sure),
+            share(not one.is_confident for one in mapped),
+            share(not one.is_confident for one in others),
+            share(one.right for one in mapped if one.is_confident),
         )
 
     def good_enough(self) -> bool:
@@ -129,7 +129,7 @@ def table(seen: list[Seen]) -> Iterator[str]:
         often = sorted(set(names), key=lambda name: (-names.count(name), name))[:4]
         answers = ", ".join(f"{name} {names.count(name)}" for name in often)
         right = f"{share(one.right for one in of_kind):.0%}" if labels else ""
-        unsure = share(not one.sure for one in of_kind)
+        unsure = share(not one.is_confident for one in of_kind)
         yield f"| {kind} | {len(of_kind)} | {right} | {unsure:.0%} | {answers} |"
     found = Figures.of(seen)
     yield ""
@@ -143,7 +143,7 @@ def table(seen: list[Seen]) -> Iterator[str]:
 
 def block(lines: list[str]) -> str:
     """For the card: of which file, and the table."""
-    digest = sha256(SHIPPED_PHOTOS.read_bytes()).hexdigest()
+    digest = sha256(PRETRAINED_PHOTOS.read_bytes()).hexdigest()
     return "\n".join([f"sha256 `{digest}`", "", *lines, ""])
 
 
@@ -167,7 +167,7 @@ def sheet(seen: list[Seen], columns: int = 6) -> Image.Image:
             page.paste(picture.resize(size, how), (x + stage * TILE, y))
         _, name, probability = one.answer.top(1)[0]
         color = "green" if one.right else "firebrick" if KINDS[one.kind] else "gray"
-        doubt = "" if one.sure else "not sure: "
+        doubt = "" if one.is_confident else "not sure: "
         draw.text((x, y + TILE), f"{one.kind}: {doubt}{name} {probability:.0%}", color)
     return page
 

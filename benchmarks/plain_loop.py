@@ -18,14 +18,14 @@ import numpy as np
 
 from fmnist_fast import load_dataset
 from fmnist_fast._cpu import usable_cores
-from fmnist_fast.kernels.interface import Data, Spec
+from fmnist_fast.kernels.interface import NetworkSpec, TrainData
 from fmnist_fast.kernels.reference import limit_blas
-from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.nn.backend import NAMES, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
 from fmnist_fast.nn.schedules import Adam
 from fmnist_fast.training.loop import epoch_order
 
-SPEC = Spec((784, 128, 64, 10))
+SPEC = NetworkSpec((784, 128, 64, 10))
 BATCH, LR, L2 = 64, 1e-3, 1e-4
 CHECKED_STEPS = 20
 
@@ -87,7 +87,7 @@ class Backend:
 def contenders(data, threads):
     """The plain loop and every backend that is built, all with the same first weights."""
     params = Network.random(SPEC, 0, PIXEL_SCALE, "numpy").params
-    built = [name for name in NAMES if unavailable(name) is None]
+    built = [name for name in NAMES if unavailable_reason(name) is None]
     plain = PlainLoop(data.x_ni, data.targets_n, params)
     return {"plain loop": plain, **{name: Backend(name, data, threads) for name in built}}
 
@@ -116,7 +116,7 @@ def main(rounds: int, threads: int | None) -> None:
     count = len(dataset.x_train)
     rows = np.arange(count, dtype=np.int32)
     x_ni = np.ascontiguousarray(dataset.x_train).reshape(count, -1)
-    data = Data(x_ni, PIXEL_SCALE, dataset.y_train.astype(np.int32), np.ones(count))
+    data = TrainData(x_ni, PIXEL_SCALE, dataset.y_train.astype(np.int32), np.ones(count))
     seconds = {}
     with limit_blas(threads):
         check(data, rows, threads)

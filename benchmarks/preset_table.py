@@ -21,8 +21,8 @@ from quote import SHORT, replaced
 
 from fmnist_fast import load_dataset, load_model
 from fmnist_fast.bench.machine import machine_facts
-from fmnist_fast.training.loop import resolved
-from fmnist_fast.training.presets import MEASURED, PRESETS, Measured, measured
+from fmnist_fast.training.loop import resolve_config
+from fmnist_fast.training.presets import PRESETS, RESULTS_FILE, PresetResult, measured_results
 
 # What each must reach: test accuracy, mean of five seeds; seconds on two cores with cython.
 MUST = {
@@ -49,7 +49,7 @@ def trained(preset: str, seed: int) -> tuple[dict[str, Any], str]:
     return said, where
 
 
-def measure(preset: str, seeds: int) -> Measured:
+def measure(preset: str, seeds: int) -> PresetResult:
     """Train from so many seeds."""
     accuracies, seconds, where = [], [], ""
     for seed in range(seeds):
@@ -60,12 +60,12 @@ def measure(preset: str, seeds: int) -> Measured:
             f"{preset} seed {seed}: {100 * accuracies[-1]:.2f} %, {seconds[-1]:.2f} s",
             file=sys.stderr,
         )
-    recipe = resolved(PRESETS[preset], load_dataset("fashion-mnist")).to_dict()
+    config = resolve_config(PRESETS[preset], load_dataset("fashion-mnist")).to_dict()
     today = datetime.now(UTC).date().isoformat()
-    return Measured(recipe, tuple(accuracies), tuple(seconds), today, where)
+    return PresetResult(config, tuple(accuracies), tuple(seconds), today, where)
 
 
-def table(results: dict[str, Measured]) -> Iterator[str]:
+def table(results: dict[str, PresetResult]) -> Iterator[str]:
     """In Markdown, with what each must reach."""
     yield "| preset | test accuracy, mean and deviation | must | seconds, median | must | seeds |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
@@ -78,25 +78,25 @@ def table(results: dict[str, Measured]) -> Iterator[str]:
         )
 
 
-def block(results: dict[str, Measured]) -> str:
+def block(results: dict[str, PresetResult]) -> str:
     """For the README."""
     return "\n".join([*rows(results), "", *sources(results), ""])
 
 
-def rows(results: dict[str, Measured]) -> Iterator[str]:
+def rows(results: dict[str, PresetResult]) -> Iterator[str]:
     """In Markdown."""
     yield "| preset | network | test accuracy | seconds of training |"
     yield "| --- | --- | ---: | ---: |"
     for name, result in results.items():
-        recipe = PRESETS[name]
-        network = "-".join(map(str, (784, *recipe.hidden, 10)))
+        config = PRESETS[name]
+        network = "-".join(map(str, (784, *config.hidden, 10)))
         yield (
-            f"| {name} | {network}, {recipe.epochs} epochs | {100 * result.accuracy:.2f} ± "
+            f"| {name} | {network}, {config.epochs} epochs | {100 * result.accuracy:.2f} ± "
             f"{100 * result.spread:.2f} % | {median(result.seconds):.1f} |"
         )
 
 
-def sources(results: dict[str, Measured]) -> Iterator[str]:
+def sources(results: dict[str, PresetResult]) -> Iterator[str]:
     """On what, when and how it was measured."""
     seeds = min(len(result.seconds) for result in results.values())
     yield f"Mean and standard deviation of {seeds} seeds; median of seconds, teachers included;"
@@ -118,12 +118,12 @@ def main() -> None:
     results = {name: measure(name, wish.seeds) for name in wish.presets.split(",")}
     print("\n".join(table(results)))
     if wish.write:
-        known = measured() if MEASURED.exists() else {}
+        known = measured_results() if RESULTS_FILE.exists() else {}
         entries = {
             name: asdict((known | results)[name]) for name in MUST if name in known | results
         }
-        MEASURED.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-        SHORT.write_text(replaced(SHORT.read_text(), block(measured()), "presets"))
+        RESULTS_FILE.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+        SHORT.write_text(replaced(SHORT.read_text(), block(measured_results()), "presets"))
 
 
 if __name__ == "__main__":

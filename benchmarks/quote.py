@@ -15,7 +15,7 @@ from fmnist_fast.cli.bench_table import COLUMNS, cells, on_what
 from fmnist_fast.cli.plots import plot_speeds
 
 ROOT = Path(__file__).parent.parent
-MEASURED, PICTURE = ROOT / "docs" / "bench.json", ROOT / "docs" / "bench.png"
+RESULTS_FILE, PICTURE = ROOT / "docs" / "bench.json", ROOT / "docs" / "bench.png"
 SHORT, LONG = ROOT / "README.md", ROOT / "benchmarks" / "README.md"
 
 
@@ -77,7 +77,7 @@ def replaced(page: str, block: str, mark: str = "measured") -> str:
 
 def main() -> None:
     """Rewrite both pages and the picture."""
-    report = Report.from_json(json.loads(MEASURED.read_text()))
+    report = Report.from_json(json.loads(RESULTS_FILE.read_text()))
     for page, block in ((SHORT, short_block(report)), (LONG, long_block(report))):
         page.write_text(replaced(page.read_text(), block))
     plot_speeds(report, PICTURE)

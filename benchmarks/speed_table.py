@@ -21,7 +21,7 @@ from fmnist_fast._cpu import usable_cores
 from fmnist_fast.bench.contenders import SETTLE, Contender, Form, Setting
 from fmnist_fast.bench.machine import machine_facts
 from fmnist_fast.bench.measurement import BUSY, difference, multiply_adds
-from fmnist_fast.kernels.interface import Spec
+from fmnist_fast.kernels.interface import NetworkSpec
 
 OURS = ("cython", "numba", "numpy")
 OTHERS = ("jax", "torch", "scikit-learn")
@@ -127,7 +127,7 @@ class Table:
             self.epochs.append(("cython", 64, 2))
         self.epochs = [entry for entry in self.epochs if self.here(entry[0])]
         self.dataset, self.count, sizes = contenders["numpy"]("facts")
-        self.spec, self.sets = Spec(sizes), ()
+        self.spec, self.sets = NetworkSpec(sizes), ()
         if self.here("cython"):
             self.sets = contenders["cython"]("instruction_sets")
 

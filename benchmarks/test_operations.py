@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from suite.cases import BACKENDS, OPERATIONS, SPEC, Batch
 
-from fmnist_fast.nn.backend import get_backend, unavailable
+from fmnist_fast.nn.backend import get_backend, unavailable_reason
 
 ROWS = 64
 
@@ -29,8 +29,8 @@ def check(kernels, operation):
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_operation(benchmark, operation, backend):
-    if unavailable(backend):
-        pytest.skip(f"{backend} {unavailable(backend)}")
+    if unavailable_reason(backend):
+        pytest.skip(f"{backend} {unavailable_reason(backend)}")
     benchmark.group = f"{operation}, {ROWS} rows"
     check(get_backend(backend), operation)
     benchmark(getattr(Batch(backend, ROWS), operation))

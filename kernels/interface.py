@@ -3,11 +3,11 @@
 Shape letters, the same everywhere: n rows of the data set, b rows of a batch, i inputs of a layer,
 o outputs of a layer, k classes, t steps of an epoch.
 
-A backend is a module with seven operations and no state: `gather`, `forward`, `loss_delta`,
-`backward`, `update`, `train_steps`, `predict`. `reference.py` specifies each of them, and `Backend`
-gives their signatures. Outputs come last and the caller allocates
-them; arrays are C-contiguous and were checked by `fmnist_fast.nn.network`, so kernels trust them.
-Backends never write to `Data`; `State` is updated in place.
+A backend is a module with seven operations and no state: `gather_batch`, `forward`,
+`loss_and_grad`, `backward`, `update`, `train_steps`, `predict`. `reference.py` specifies each of
+them, and `Backend` gives their signatures. Outputs come last and the caller allocates them; arrays
+are C-contiguous and were checked by `fmnist_fast.nn.network`, so kernels trust them.
+Backends never write to `TrainData`; `TrainState` is updated in place.
 
 The compiled backends can say where the time of `train_steps` goes: they take one more argument,
 `seconds_tp`, float64 (threads, len(PHASES)), and add to it what each thread spent in each phase.
@@ -26,14 +26,14 @@ Floats = NDArray[np.floating]
 __all__ = [
     "PHASES",
     "Backend",
-    "Data",
-    "Drop",
+    "TrainData",
+    "DropoutState",
     "Floats",
-    "Layers",
-    "Spec",
-    "State",
-    "StepNumbers",
-    "Steps",
+    "Params",
+    "NetworkSpec",
+    "TrainState",
+    "StepHyperparams",
+    "StepSchedule",
 ]
 
 # What a thread does in a step of a compiled backend: scales the rows of the next batch; the first
@@ -42,7 +42,7 @@ PHASES = ("gather", "first layer", "middle", "update", "waiting")
 
 
 @dataclass(frozen=True)
-class Spec:
+class NetworkSpec:
     """What is computed, apart from the numbers: a backend may compile one kernel per spec.
 
     sizes : widths of all layers, inputs first, classes last: (784, 128, 64, 10).
@@ -50,9 +50,9 @@ class Spec:
     loss : softmax, one class of k; sigmoid, each of k yes or no by itself.
     rule : adam, sgd (with momentum), nesterov (sgd with Nesterov's momentum).
     dtype : of parameters and arithmetic: float32, float64.
-    most_loss : no answer costs more, of those that labels ask for: the loss that is reported ends
+    max_loss : no answer costs more, of those that labels ask for: the loss that is reported ends
     there, and the gradient does not know. scikit-learn's ends at -log(eps).
-    inputs : how the rows come: dense, or csr, as SciPy has it, which never becomes dense.
+    input_format : of the rows: dense, or csr (scipy.sparse), which is never made dense.
     A backend lists what it has of each in its `SUPPORTS`.
     dropout : share of every hidden layer's outputs that training leaves out, in [0, 1).
     """
@@ -60,11 +60,11 @@ class Spec:
     sizes: tuple[int, ...]
     activation: str = "relu"
     loss: str = "softmax"
-    rule: str = "adam"
+    optimizer: str = "adam"
     dtype: str = "float32"
     dropout: float = 0.0
-    inputs: str = "dense"
-    most_loss: float = inf
+    input_format: str = "dense"
+    max_loss: float = inf
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -72,7 +72,7 @@ class Spec:
         return tuple(pairwise(self.sizes))
 
 
-class Layers(NamedTuple):
+class Params(NamedTuple):
     """One array pair per layer: parameters, their gradients, or their moments.
 
     weights : (i, o) each, row-major: a row holds what one input sends to all outputs.
@@ -83,18 +83,18 @@ class Layers(NamedTuple):
     biases: tuple[Floats, ...]
 
 
-class State(NamedTuple):
+class TrainState(NamedTuple):
     """All that training changes: parameters, and Adam's two moments of their gradients.
 
     With the rules sgd and nesterov m is the velocity, and v is there but not used.
     """
 
-    params: Layers
-    m: Layers
-    v: Layers
+    params: Params
+    m: Params
+    v: Params
 
 
-class Data(NamedTuple):
+class TrainData(NamedTuple):
     """The rows to learn from, never copied whole.
 
     x_ni : uint8, float32 or float64 (n, i), an array or, if the spec says so, a scipy.sparse CSR
@@ -102,7 +102,7 @@ class Data(NamedTuple):
     targets_n : int32 (n,), each in 0..k-1; or, in the spec's dtype, (n, k): how probable each class
     should be; for softmax rows sum to 1, for sigmoid, which takes only these, each is in 0..1.
     weights_n : float64 (n,), >= 0, weight of each row.
-    dense : whether x has so few zeros that a backend should not look for them. It is a property of
+    skip_zeros : whether x has so many zeros that looking for them is worth it. It is a property of
     the whole data set, never of a slice; values do not depend on it.
     """
 
@@ -110,10 +110,10 @@ class Data(NamedTuple):
     scale: float
     targets_n: NDArray
     weights_n: NDArray[np.float64]
-    dense: bool = False
+    skip_zeros: bool = True
 
 
-class Drop(NamedTuple):
+class DropoutState(NamedTuple):
     """What decides which outputs dropout leaves out, apart from the network.
 
     rows_b : int32 (b,), the batch's rows in the data set. key : of the epoch, in 0..2^64-1.
@@ -123,7 +123,7 @@ class Drop(NamedTuple):
     key: int
 
 
-class StepNumbers(NamedTuple):
+class StepHyperparams(NamedTuple):
     """The numbers of one step; `reference.update` says what each does."""
 
     step_size: float
@@ -134,7 +134,7 @@ class StepNumbers(NamedTuple):
     beta2: float
 
 
-class Steps(NamedTuple):
+class StepSchedule(NamedTuple):
     """The steps of an epoch, or of some epochs in turn.
 
     A step trains on the next batch_size rows of the order; the last one of an epoch, on what is
@@ -162,9 +162,9 @@ class Steps(NamedTuple):
         epochs = np.arange(0, rows, epoch_rows)
         return np.append((epochs[:, None] + batches).ravel(), rows)
 
-    def numbers(self, step: int) -> StepNumbers:
+    def numbers(self, step: int) -> StepHyperparams:
         """The numbers of one step as Python floats, which never widen a float32 array."""
-        return StepNumbers(
+        return StepHyperparams(
             float(self.step_size_t[step]),
             float(self.epsilon_t[step]),
             float(self.l2_t[step]),
@@ -179,49 +179,51 @@ class Backend(Protocol):
 
     SUPPORTS: dict[str, tuple[str, ...]]
 
-    def gather(
+    def gather_batch(
         self, x_ni: NDArray, order_n: NDArray, first: int, last: int, scale: float, out_bi: Floats
     ) -> None: ...
 
     def forward(
         self,
-        params: Layers,
+        params: Params,
         x_bi: Floats,
-        spec: Spec,
+        spec: NetworkSpec,
         out_layers: tuple[Floats, ...],
-        drop: Drop | None = None,
+        drop: DropoutState | None = None,
     ) -> None: ...
 
-    def loss_delta(
+    def loss_and_grad(
         self,
         logits_bk: Floats,
         targets_b: NDArray,
         weights_b: Floats,
-        spec: Spec,
+        spec: NetworkSpec,
         out_loss_b: Floats,
-        out_delta_bk: Floats,
+        out_grad_logits_bk: Floats,
     ) -> None: ...
 
     def backward(
         self,
-        params: Layers,
+        params: Params,
         x_bi: Floats,
         layers: tuple[Floats, ...],
-        delta_bk: Floats,
-        spec: Spec,
-        out_grads: Layers,
-        drop: Drop | None = None,
+        grad_logits_bk: Floats,
+        spec: NetworkSpec,
+        out_grads: Params,
+        drop: DropoutState | None = None,
     ) -> None: ...
 
-    def update(self, state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None: ...
+    def update(
+        self, state: TrainState, grads: Params, numbers: StepHyperparams, spec: NetworkSpec
+    ) -> None: ...
 
     def train_steps(
         self,
-        state: State,
-        data: Data,
+        state: TrainState,
+        data: TrainData,
         order_n: NDArray,
-        steps: Steps,
-        spec: Spec,
+        steps: StepSchedule,
+        spec: NetworkSpec,
         first: int,
         last: int,
         threads: int,
@@ -229,10 +231,10 @@ class Backend(Protocol):
 
     def predict(
         self,
-        params: Layers,
+        params: Params,
         x_ni: NDArray,
         scale: float,
-        spec: Spec,
+        spec: NetworkSpec,
         threads: int,
         out_nk: Floats,
     ) -> None: ...

@@ -43,15 +43,25 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
-from .interface import PHASES, Data, Drop, Floats, Layers, Spec, State, StepNumbers, Steps
+from .interface import (
+    PHASES,
+    DropoutState,
+    Floats,
+    NetworkSpec,
+    Params,
+    StepHyperparams,
+    StepSchedule,
+    TrainData,
+    TrainState,
+)
 from .thread_team import have_cores, run_team
 
 __all__ = [
     "SUPPORTS",
     "backward",
     "forward",
-    "gather",
-    "loss_delta",
+    "gather_batch",
+    "loss_and_grad",
     "predict",
     "train_steps",
     "update",
@@ -60,9 +70,9 @@ __all__ = [
 SUPPORTS = {
     "activation": ("relu", "tanh", "logistic", "identity"),
     "loss": ("softmax", "sigmoid"),
-    "rule": ("adam", "sgd", "nesterov"),
+    "optimizer": ("adam", "sgd", "nesterov"),
     "dtype": ("float32", "float64"),
-    "inputs": ("dense",),
+    "input_format": ("dense",),
 }
 
 PANEL = 64  # columns of a panel: a 64 x 64 block of weights is 16 KiB, half of the smallest L1
@@ -659,7 +669,7 @@ class Net(NamedTuple):
     activation, loss, rule : numbers of what the spec chooses.
     row_bits : where dropout's random bits of every row lie among the masks; -1: nothing is left
     out. least : units whose bits are below it are. scale : what the others are multiplied by;
-    kept_share : what undoes that. Both are 1 where nothing is left out. most_loss : of an answer.
+    kept_share : what undoes that. Both are 1 where nothing is left out. max_loss : of an answer.
     """
 
     floats: NDArray
@@ -668,12 +678,12 @@ class Net(NamedTuple):
     capacity: int
     activation: int
     loss: int
-    rule: int
+    optimizer: int
     row_bits: int
     least: int
     scale: np.floating
     kept_share: np.floating
-    most_loss: float
+    max_loss: float
 
 
 @_inner
@@ -927,7 +937,7 @@ def sigmoid_row(net, z, out, classes, s):
 
 @_inner
 def loss_row(net, s, targets, soft, row, weight):
-    """loss_delta for one row; weight: its share of the batch's. Fills the row's masks.
+    """loss_and_grad for one row; weight: its share of the batch's. Fills the row's masks.
 
     targets, soft : classes, or distributions, one after the other, of all rows; one is empty.
     row : which of them is this one's.
@@ -945,7 +955,7 @@ def loss_row(net, s, targets, soft, row, weight):
             floats[delta + at] -= target
             cost = math.log1p(math.exp(-abs(value))) + (value if value > 0 else 0.0)
             cost -= target * value
-            loss += net.most_loss if cost > net.most_loss else cost  # NaN is not above, and stays
+            loss += net.max_loss if cost > net.max_loss else cost  # NaN is not above, and stays
     elif len(soft):
         loss = softmax_row(net, z, delta, classes, s)
         expected = 0.0
@@ -961,7 +971,7 @@ def loss_row(net, s, targets, soft, row, weight):
         at = (target // PANEL * capacity + s) * PANEL + target % PANEL
         floats[delta + at] -= 1
         loss -= floats[z + at]
-        loss = net.most_loss if loss > net.most_loss else loss
+        loss = net.max_loss if loss > net.max_loss else loss
     for c in range(classes):
         floats[delta + (c // PANEL * capacity + s) * PANEL + c % PANEL] *= weight
     for panel in range(panels_of(classes)):
@@ -1007,9 +1017,9 @@ def momentum(floats, p, m, g, numbers, l2, keep):
 
 
 @_inner
-def take_step(rule, floats, p, m, v, g, numbers, l2, keep):
+def take_step(optimizer, floats, p, m, v, g, numbers, l2, keep):
     """A vector of parameters by the spec's rule. Returns the new ones."""
-    if rule == ADAM:
+    if optimizer == ADAM:
         return adam(floats, p, m, v, g, numbers, l2, keep)
     return momentum(floats, p, m, g, numbers, l2, keep)
 
@@ -1082,7 +1092,9 @@ def update_part(
             if learn:
                 before = load(floats, w + at, GROUP)
                 squares = fma(before, before, squares)
-                after = take_step(net.rule, floats, w + at, m + at, v + at, g, numbers, l2, keep)
+                after = take_step(
+                    net.optimizer, floats, w + at, m + at, v + at, g, numbers, l2, keep
+                )
                 store(floats, square + i * GROUP, after)
             else:
                 store(floats, w + at, g)
@@ -1105,7 +1117,7 @@ def update_bias(net, depth, rows, panel, numbers, learn):
         b = layers[depth, B] + at
         if learn:
             m, v = layers[depth, M_B] + at, layers[depth, V_B] + at
-            take_step(net.rule, floats, b, m, v, total, numbers, nothing, filled(nothing, 1))
+            take_step(net.optimizer, floats, b, m, v, total, numbers, nothing, filled(nothing, 1))
         else:
             store(floats, b, total)
 
@@ -1516,14 +1528,14 @@ def backward_batch(net, x, mask, x_flat, turned, turned_mask, drop_rows_b, drop_
 
 
 @_kernel
-def step_all(rule, floats, count, numbers, decays):
+def step_all(optimizer, floats, count, numbers, decays):
     """A step of `count` numbers; p, m, v and g follow each other in floats, after 64 zeros."""
     l2, keep = splat_from(numbers, L2, GROUP), splat_from(numbers, KEEP, GROUP)
     if not decays:
         l2, keep = filled(l2, 0), filled(keep, 1)
     for at in range(PANEL, PANEL + count, GROUP):
         g = load(floats, at + 3 * count, GROUP)
-        take_step(rule, floats, at, at + count, at + 2 * count, g, numbers, l2, keep)
+        take_step(optimizer, floats, at, at + count, at + 2 * count, g, numbers, l2, keep)
 
 
 class _CompilingIsSaid(event.Listener):
@@ -1560,7 +1572,7 @@ def _ctrl_c_later() -> Iterator[None]:
 _ready_for: dict[Any, set[str]] = {}  # kernel -> the dtypes it is compiled for
 
 
-def _ready(kernel: Any, spec: Spec, *arguments: Any) -> Any:
+def _ready(kernel: Any, spec: NetworkSpec, *arguments: Any) -> Any:
     """The kernel, compiled for these arguments or read from disk: before any thread calls it.
 
     The spec's dtype tells the arguments' types, which Numba would take longer to find out.
@@ -1581,7 +1593,7 @@ def _ready(kernel: Any, spec: Spec, *arguments: Any) -> Any:
     return kernel
 
 
-def _run(kernel: Any, spec: Spec, *arguments: Any) -> None:
+def _run(kernel: Any, spec: NetworkSpec, *arguments: Any) -> None:
     _ready(kernel, spec, *arguments)(*arguments)
 
 
@@ -1592,12 +1604,12 @@ def _fixed(array: NDArray) -> NDArray:
     return view
 
 
-def _rows(x_ni: NDArray, spec: Spec) -> NDArray:
+def _rows(x_ni: NDArray, spec: NetworkSpec) -> NDArray:
     """Rows that the kernels read: bytes, or floats of the spec's dtype."""
     return x_ni if x_ni.dtype == np.uint8 else np.ascontiguousarray(x_ni, spec.dtype)
 
 
-def _pixels_and_numbers(x_ni: NDArray, spec: Spec) -> tuple[NDArray, NDArray]:
+def _pixels_and_numbers(x_ni: NDArray, spec: NetworkSpec) -> tuple[NDArray, NDArray]:
     """The rows as bytes and as floats: one of the two is empty."""
     x_ni = _rows(x_ni, spec)
     is_bytes = x_ni.dtype == np.uint8
@@ -1607,7 +1619,7 @@ def _pixels_and_numbers(x_ni: NDArray, spec: Spec) -> tuple[NDArray, NDArray]:
     )
 
 
-def _classes_and_soft(targets: NDArray, spec: Spec) -> tuple[NDArray, NDArray]:
+def _classes_and_soft(targets: NDArray, spec: NetworkSpec) -> tuple[NDArray, NDArray]:
     """The targets as classes and as distributions: one of the two is empty."""
     if targets.ndim == 1:
         return _fixed(targets), _fixed(np.empty(0, spec.dtype))
@@ -1627,7 +1639,7 @@ class _Network:
 
     def __init__(
         self,
-        spec: Spec,
+        spec: NetworkSpec,
         rows: int,
         *,
         train: bool = False,
@@ -1665,12 +1677,12 @@ class _Network:
         self.masks = np.zeros(self._masks_end, np.int64)
         self.net = Net(
             *(self.floats, self.masks, self.layers, self.capacity),
-            *(NUMBER_OF[spec.activation], NUMBER_OF[spec.loss], NUMBER_OF[spec.rule]),
+            *(NUMBER_OF[spec.activation], NUMBER_OF[spec.loss], NUMBER_OF[spec.optimizer]),
             row_bits,
             int(spec.dropout * 2**32),
             self.floats.dtype.type(1 / (1 - spec.dropout) if drop else 1),
             self.floats.dtype.type(1 - spec.dropout if drop else 1),
-            float(spec.most_loss),
+            float(spec.max_loss),
         )
 
     def _add_floats(self, count: int) -> int:
@@ -1713,24 +1725,24 @@ class _Network:
         for columns, panel in self._panels(at, out, apart):
             out[:, columns] = panel
 
-    def _placed(self, kinds: tuple[int, int], arrays: Layers) -> list[tuple[int, Floats]]:
+    def _placed(self, kinds: tuple[int, int], arrays: Params) -> list[tuple[int, Floats]]:
         """Where a network's arrays begin, and the arrays as matrices."""
         placed = []
         for row, w_io, b_o in zip(self.layers, *arrays):
             placed += [(int(row[kinds[0]]), w_io), (int(row[kinds[1]]), b_o[None])]
         return placed
 
-    def write_all(self, kinds: tuple[int, int], arrays: Layers) -> None:
+    def write_all(self, kinds: tuple[int, int], arrays: Params) -> None:
         """Copy what one array pair per layer holds, like the parameters."""
         for at, matrix in self._placed(kinds, arrays):
             self.write(at, matrix, len(matrix))
 
-    def read_all(self, kinds: tuple[int, int], arrays: Layers) -> None:
+    def read_all(self, kinds: tuple[int, int], arrays: Params) -> None:
         """Copy it back."""
         for at, matrix in self._placed(kinds, arrays):
             self.read(at, matrix, len(matrix))
 
-    def write_turned(self, params: Layers) -> None:
+    def write_turned(self, params: Params) -> None:
         """The weights of all layers but the first, transposed, for the way back."""
         for depth in range(1, len(self.layers)):
             w_oi = params.weights[depth].T
@@ -1745,20 +1757,20 @@ def _signed(key: int) -> int:
     return key - 2**64 if key >= 2**63 else key
 
 
-def _numbers(numbers: StepNumbers, spec: Spec) -> tuple[float, ...]:
+def _numbers(numbers: StepHyperparams, spec: NetworkSpec) -> tuple[float, ...]:
     """The numbers of a step as the kernels take them; the rests are taken in double."""
     beta1, beta2 = numbers.beta1, numbers.beta2
-    last = {"adam": (beta2, 1 - beta2), "sgd": (1, 0), "nesterov": (beta1, 1)}[spec.rule]
+    last = {"adam": (beta2, 1 - beta2), "sgd": (1, 0), "nesterov": (beta1, 1)}[spec.optimizer]
     keep = 1 - numbers.decay
     return numbers.step_size, numbers.epsilon, numbers.l2, keep, beta1, 1 - beta1, *last
 
 
 def train_steps(
-    state: State,
-    data: Data,
+    state: TrainState,
+    data: TrainData,
     order_n: NDArray[np.int32],
-    steps: Steps,
-    spec: Spec,
+    steps: StepSchedule,
+    spec: NetworkSpec,
     first: int,
     last: int,
     threads: int,
@@ -1822,7 +1834,7 @@ def train_steps(
     return losses_t
 
 
-def gather(
+def gather_batch(
     x_ni: NDArray, order_n: NDArray[np.int32], first: int, last: int, scale: float, out_bi: Floats
 ) -> None:
     """out[b] = scale * x[order[first + b]]: see reference.gather."""
@@ -1831,11 +1843,11 @@ def gather(
 
 
 def forward(
-    params: Layers,
+    params: Params,
     x_bi: Floats,
-    spec: Spec,
+    spec: NetworkSpec,
     out_layers: tuple[Floats, ...],
-    drop: Drop | None = None,
+    drop: DropoutState | None = None,
 ) -> None:
     """What every layer makes of the batch: see reference.forward."""
     network = _Network(spec, len(x_bi), drop=drop is not None)
@@ -1855,15 +1867,15 @@ def forward(
         network.read(int(row[A]), out_bo, network.capacity)
 
 
-def loss_delta(
+def loss_and_grad(
     logits_bk: Floats,
     targets_b: NDArray,
     weights_b: Floats,
-    spec: Spec,
+    spec: NetworkSpec,
     out_loss_b: Floats,
-    out_delta_bk: Floats,
+    out_grad_logits_bk: Floats,
 ) -> None:
-    """Cross-entropy of every row and its gradient: see reference.loss_delta."""
+    """Cross-entropy of every row and its gradient: see reference.loss_and_grad."""
     network = _Network(replace(spec, sizes=(1, logits_bk.shape[1])), len(logits_bk))
     top = network.layers[0]
     network.write(int(top[A]), logits_bk, network.capacity)
@@ -1875,17 +1887,17 @@ def loss_delta(
         _fixed(weights_b),
         out_loss_b,
     )
-    network.read(int(top[DELTA]), out_delta_bk, network.capacity)
+    network.read(int(top[DELTA]), out_grad_logits_bk, network.capacity)
 
 
 def backward(
-    params: Layers,
+    params: Params,
     x_bi: Floats,
     layers: tuple[Floats, ...],
-    delta_bk: Floats,
-    spec: Spec,
-    out_grads: Layers,
-    drop: Drop | None = None,
+    grad_logits_bk: Floats,
+    spec: NetworkSpec,
+    out_grads: Params,
+    drop: DropoutState | None = None,
 ) -> None:
     """Gradients of all parameters: see reference.backward."""
     network = _Network(spec, len(x_bi), threads=1, drop=drop is not None)
@@ -1893,7 +1905,7 @@ def backward(
     network.write_turned(params)
     for row, a_bo in zip(network.layers[:-1], layers):
         network.write(int(row[A]), a_bo, network.capacity)
-    network.write(int(network.layers[-1, DELTA]), delta_bk, network.capacity)
+    network.write(int(network.layers[-1, DELTA]), grad_logits_bk, network.capacity)
     _run(
         backward_batch,
         spec,
@@ -1909,7 +1921,7 @@ def backward(
     network.read_all((W, B), out_grads)
 
 
-def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None:
+def update(state: TrainState, grads: Params, numbers: StepHyperparams, spec: NetworkSpec) -> None:
     """One step of the spec's rule: see reference.update."""
     rounded = np.array(_numbers(numbers, spec), spec.dtype)
     for kind in range(2):
@@ -1919,13 +1931,13 @@ def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> Non
             places = room[PANEL:].reshape(4, count)[:, :size]
             for place, array in zip(places, arrays):
                 place[:] = array.reshape(-1)
-            _run(step_all, spec, NUMBER_OF[spec.rule], room, count, rounded, kind == 0)
+            _run(step_all, spec, NUMBER_OF[spec.optimizer], room, count, rounded, kind == 0)
             for place, array in zip(places[:3], arrays):
                 array[...] = place.reshape(array.shape)
 
 
 def predict(
-    params: Layers, x_ni: NDArray, scale: float, spec: Spec, threads: int, out_nk: Floats
+    params: Params, x_ni: NDArray, scale: float, spec: NetworkSpec, threads: int, out_nk: Floats
 ) -> None:
     """Probabilities: see reference.predict. A row's bits do not depend on the rows beside it."""
     count, blocks = len(x_ni), -(-len(x_ni) // PANEL)

@@ -5,7 +5,7 @@ module in float64. It is written to be read, top to bottom:
 
     gather      pick the rows of a batch and scale them
     forward     rows -> logits, layer by layer; in training, dropout leaves some outputs out
-    loss_delta  how wrong the logits are, and in which direction they should move
+    loss_and_grad  how wrong the logits are, and in which direction they should move
     backward    the same question for every weight: the chain rule, from the last layer to the first
     update      move every weight against its gradient (Adam, or plain steps with momentum)
     train_steps the five above, batch after batch
@@ -24,21 +24,30 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from .interface import Data, Drop, Floats, Layers, Spec, State, StepNumbers, Steps
+from .interface import (
+    DropoutState,
+    Floats,
+    NetworkSpec,
+    Params,
+    StepHyperparams,
+    StepSchedule,
+    TrainData,
+    TrainState,
+)
 
 SUPPORTS = {
     "activation": ("relu", "tanh", "logistic", "identity"),
     "loss": ("softmax", "sigmoid"),
-    "rule": ("adam", "sgd", "nesterov"),
+    "optimizer": ("adam", "sgd", "nesterov"),
     "dtype": ("float32", "float64"),
-    "inputs": ("dense", "csr"),
+    "input_format": ("dense", "csr"),
 }
 
 # Rows that predict() scales at a time: 1024 x 784 float32 are 3 MB, which stay in the cache.
 BLOCK = 1024
 
 
-def gather(
+def gather_batch(
     x_ni: NDArray, order_n: NDArray[np.int32], first: int, last: int, scale: float, out_bi: Floats
 ) -> None:
     """out[b] = scale * x[order[first + b]] for b in 0..last-first-1."""
@@ -51,22 +60,22 @@ def rows_of(
     first: int,
     last: int,
     scale: float,
-    spec: Spec,
+    spec: NetworkSpec,
     room_bi: Floats,
 ) -> Floats:
     """The rows of a batch as the other operations take them: in room_bi, or sparse ones anew."""
-    if spec.inputs == "csr":
+    if spec.input_format == "csr":
         return (x_ni[order_n[first:last]] * scale).astype(spec.dtype)
-    gather(x_ni, order_n, first, last, scale, room_bi)
+    gather_batch(x_ni, order_n, first, last, scale, room_bi)
     return room_bi
 
 
 def forward(
-    params: Layers,
+    params: Params,
     x_bi: Floats,
-    spec: Spec,
+    spec: NetworkSpec,
     out_layers: tuple[Floats, ...],
-    drop: Drop | None = None,
+    drop: DropoutState | None = None,
 ) -> None:
     """What every layer makes of the batch; the last entry of out_layers holds the logits.
 
@@ -95,7 +104,7 @@ def product(a: Floats, b: Floats, out: Floats) -> None:
         out[:] = a @ b
 
 
-def activate(z_bo: Floats, spec: Spec) -> None:
+def activate(z_bo: Floats, spec: NetworkSpec) -> None:
     """What a hidden layer makes of its sums, in place.
 
     relu      max(0, z)
@@ -111,7 +120,7 @@ def activate(z_bo: Floats, spec: Spec) -> None:
         sigmoid(z_bo, z_bo)
 
 
-def slope(a_bo: Floats, spec: Spec) -> Floats:
+def slope(a_bo: Floats, spec: NetworkSpec) -> Floats:
     """The derivative of the activation, where its output is a: no need to have kept z.
 
     relu      1 where a > 0, else 0
@@ -128,7 +137,7 @@ def slope(a_bo: Floats, spec: Spec) -> Floats:
     return np.ones_like(a_bo)
 
 
-def dropout(a_bo: Floats, spec: Spec, drop: Drop, first_unit: int) -> None:
+def dropout(a_bo: Floats, spec: NetworkSpec, drop: DropoutState, first_unit: int) -> None:
     """Leave out a share of a hidden layer's outputs, in place: others for every row and epoch.
 
         a[b, o] = a[b, o] / (1 - share)  where it is kept, else 0
@@ -141,13 +150,13 @@ def dropout(a_bo: Floats, spec: Spec, drop: Drop, first_unit: int) -> None:
     a_bo[~kept(a_bo.shape[1], spec, drop, first_unit)] = 0
 
 
-def kept(units: int, spec: Spec, drop: Drop, first_unit: int) -> NDArray[np.bool_]:
+def kept(units: int, spec: NetworkSpec, drop: DropoutState, first_unit: int) -> NDArray[np.bool_]:
     """Which outputs of a hidden layer dropout keeps, (b, o):  bits[b, o] >= share * 2^32."""
     units_o = np.arange(first_unit, first_unit + units, dtype=np.uint32)
     return random_bits(drop, units_o) >= np.uint32(spec.dropout * 2**32)
 
 
-def random_bits(drop: Drop, units_o: NDArray[np.uint32]) -> NDArray[np.uint32]:
+def random_bits(drop: DropoutState, units_o: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """32 random bits for every row and unit, (b, o): no state, so that any order and any number of
     threads sees the same, in every backend.
 
@@ -189,13 +198,13 @@ def sigmoid(z_bk: Floats, out_bk: Floats) -> Floats:
     return log_bk
 
 
-def loss_delta(
+def loss_and_grad(
     logits_bk: Floats,
     targets_b: NDArray,
     weights_b: Floats,
-    spec: Spec,
+    spec: NetworkSpec,
     out_loss_b: Floats,
-    out_delta_bk: Floats,
+    out_grad_logits_bk: Floats,
 ) -> None:
     """Cross-entropy of every row, and the gradient of the batch's loss at the logits.
 
@@ -212,35 +221,35 @@ def loss_delta(
         loss[b] = sum_k log(1 + exp(z[b, k])) - target[b, k] z[b, k]
     and sigmoid(z) stands in place of softmax(z).
 
-    No loss of a class, nor of one of k answers, is said to be more than the spec's most_loss.
+    No loss of a class, nor of one of k answers, is said to be more than the spec's max_loss.
     Source: Goodfellow, Bengio, Courville (2016), sections 6.2.2.2 and 6.2.2.3.
     """
     rows_b = np.arange(len(targets_b))
     if spec.loss == "sigmoid":
-        loss_bk = sigmoid(logits_bk, out_delta_bk) - targets_b * logits_bk
-        out_loss_b[:] = np.minimum(loss_bk, spec.most_loss).sum(axis=1)
-        out_delta_bk -= targets_b
-        out_delta_bk *= (weights_b / (weights_b.sum() or 1))[:, None]
+        loss_bk = sigmoid(logits_bk, out_grad_logits_bk) - targets_b * logits_bk
+        out_loss_b[:] = np.minimum(loss_bk, spec.max_loss).sum(axis=1)
+        out_grad_logits_bk -= targets_b
+        out_grad_logits_bk *= (weights_b / (weights_b.sum() or 1))[:, None]
         return
-    log_sum_b1 = softmax(logits_bk, out_delta_bk)
+    log_sum_b1 = softmax(logits_bk, out_grad_logits_bk)
     if targets_b.ndim == 1:
         loss_b = log_sum_b1[:, 0] - logits_bk[rows_b, targets_b]
-        out_loss_b[:] = np.minimum(loss_b, spec.most_loss)
-        out_delta_bk[rows_b, targets_b] -= 1
+        out_loss_b[:] = np.minimum(loss_b, spec.max_loss)
+        out_grad_logits_bk[rows_b, targets_b] -= 1
     else:
         out_loss_b[:] = log_sum_b1[:, 0] - (targets_b * logits_bk).sum(axis=1)
-        out_delta_bk -= targets_b
-    out_delta_bk *= (weights_b / (weights_b.sum() or 1))[:, None]
+        out_grad_logits_bk -= targets_b
+    out_grad_logits_bk *= (weights_b / (weights_b.sum() or 1))[:, None]
 
 
 def backward(
-    params: Layers,
+    params: Params,
     x_bi: Floats,
     layers: tuple[Floats, ...],
-    delta_bk: Floats,
-    spec: Spec,
-    out_grads: Layers,
-    drop: Drop | None = None,
+    grad_logits_bk: Floats,
+    spec: NetworkSpec,
+    out_grads: Params,
+    drop: DropoutState | None = None,
 ) -> None:
     """The gradient of the batch's loss for every weight and bias: the chain rule, backwards.
 
@@ -254,7 +263,7 @@ def backward(
     drop : what forward was given.
     Source: Rumelhart, Hinton, Williams (1986).
     """
-    delta_bo, first_unit = delta_bk, sum(spec.sizes[1:-1])
+    delta_bo, first_unit = grad_logits_bk, sum(spec.sizes[1:-1])
     for depth in reversed(range(len(params.weights))):
         a_bi = layers[depth - 1] if depth else x_bi
         product(a_bi.T, delta_bo, out_grads.weights[depth])
@@ -270,7 +279,7 @@ def backward(
                 delta_bo *= slope(a_bi, spec)
 
 
-def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> None:
+def update(state: TrainState, grads: Params, numbers: StepHyperparams, spec: NetworkSpec) -> None:
     """One step on every parameter p with gradient g, in place; the gradients are used up.
 
         g = g + l2 p                          from the penalty l2/2 sum p^2; weights only
@@ -290,7 +299,7 @@ def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> Non
     and with nesterov, which looks one step ahead (Sutskever, Martens, Dahl, Hinton 2013),
         p = (1 - decay) p + beta1 m - step_size g.
     """
-    step = adam if spec.rule == "adam" else momentum
+    step = adam if spec.optimizer == "adam" else momentum
     params, means, squares = state
     for w, m, v, g in zip(params.weights, means.weights, squares.weights, grads.weights):
         g += numbers.l2 * w
@@ -301,7 +310,9 @@ def update(state: State, grads: Layers, numbers: StepNumbers, spec: Spec) -> Non
         step(b, m, v, g, numbers, spec)
 
 
-def adam(p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepNumbers, spec: Spec) -> None:
+def adam(
+    p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepHyperparams, spec: NetworkSpec
+) -> None:
     """The last three lines of Adam for one array, without the decay. g is used up.
 
     In place, since a large array that is allocated anew for every term costs more than the term.
@@ -319,12 +330,14 @@ def adam(p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepNumbers, spec:
     p -= step
 
 
-def momentum(p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepNumbers, spec: Spec) -> None:
+def momentum(
+    p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepHyperparams, spec: NetworkSpec
+) -> None:
     """The last two lines of sgd or nesterov for one array, without the decay. g is used up."""
     g *= numbers.step_size
     m *= numbers.beta1
     m -= g
-    if spec.rule == "nesterov":
+    if spec.optimizer == "nesterov":
         p += numbers.beta1 * m
         p -= g
     else:
@@ -332,11 +345,11 @@ def momentum(p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepNumbers, s
 
 
 def train_steps(
-    state: State,
-    data: Data,
+    state: TrainState,
+    data: TrainData,
     order_n: NDArray[np.int32],
-    steps: Steps,
-    spec: Spec,
+    steps: StepSchedule,
+    spec: NetworkSpec,
     first: int,
     last: int,
     threads: int,
@@ -350,40 +363,42 @@ def train_steps(
     losses_t = np.empty(last - first)
     starts = steps.starts(len(order_n))
     room_bi, loss_b, layers, grads = workspace(spec, min(steps.batch_size, len(order_n)))
-    delta_bk = np.empty_like(layers[-1])
+    grad_logits_bk = np.empty_like(layers[-1])
     with limit_blas(threads):
         for step in range(first, last):
             start, stop = starts[step : step + 2]
             rows_b = order_n[start:stop]
             weights_b = data.weights_n[rows_b].astype(spec.dtype)
             targets_b = data.targets_n[rows_b]
-            drop = Drop(rows_b, steps.dropout_key)
+            drop = DropoutState(rows_b, steps.dropout_key)
             numbers = steps.numbers(step)
             used = slice(len(rows_b))  # of the room, which the last batch of an epoch may not fill
             layers_bo = tuple(a_bo[used] for a_bo in layers)
 
             x_bi = rows_of(data.x_ni, order_n, start, stop, data.scale, spec, room_bi[used])
             forward(state.params, x_bi, spec, layers_bo, drop)
-            loss_delta(layers_bo[-1], targets_b, weights_b, spec, loss_b[used], delta_bk[used])
-            backward(state.params, x_bi, layers_bo, delta_bk[used], spec, grads, drop)
+            loss_and_grad(
+                layers_bo[-1], targets_b, weights_b, spec, loss_b[used], grad_logits_bk[used]
+            )
+            backward(state.params, x_bi, layers_bo, grad_logits_bk[used], spec, grads, drop)
             losses_t[step - first] = batch_loss(loss_b[used], weights_b, state.params, numbers.l2)
             update(state, grads, numbers, spec)
     return losses_t
 
 
-def batch_loss(loss_b: Floats, weights_b: Floats, params: Layers, l2: float) -> float:
+def batch_loss(loss_b: Floats, weights_b: Floats, params: Params, l2: float) -> float:
     """Weighted mean of the rows' losses, plus l2/2 times the sum of all squared weights."""
     mean = np.dot(weights_b, loss_b) / (weights_b.sum() or 1)
     return float(mean) + l2 / 2 * sum(float(np.vdot(w_io, w_io)) for w_io in params.weights)
 
 
-def workspace(spec: Spec, rows: int) -> tuple[Floats, Floats, tuple[Floats, ...], Layers]:
+def workspace(spec: NetworkSpec, rows: int) -> tuple[Floats, Floats, tuple[Floats, ...], Params]:
     """Room for one batch: inputs (b, i), losses (b,), each layer's output (b, o), all gradients."""
     return (
-        np.empty((rows, spec.sizes[0] if spec.inputs == "dense" else 0), spec.dtype),
+        np.empty((rows, spec.sizes[0] if spec.input_format == "dense" else 0), spec.dtype),
         np.empty(rows, spec.dtype),
         tuple(np.empty((rows, o), spec.dtype) for _, o in spec.shapes),
-        Layers(
+        Params(
             tuple(np.empty((i, o), spec.dtype) for i, o in spec.shapes),
             tuple(np.empty(o, spec.dtype) for _, o in spec.shapes),
         ),
@@ -391,7 +406,7 @@ def workspace(spec: Spec, rows: int) -> tuple[Floats, Floats, tuple[Floats, ...]
 
 
 def predict(
-    params: Layers, x_ni: NDArray, scale: float, spec: Spec, threads: int, out_nk: Floats
+    params: Params, x_ni: NDArray, scale: float, spec: NetworkSpec, threads: int, out_nk: Floats
 ) -> None:
     """out[n, k] = probability of class k for row n: softmax or sigmoid of the logits.
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fmnist_fast.data.datasets import Dataset, load_dataset
-from fmnist_fast.data.synthetic import draw_garments
-from fmnist_fast.nn.backend import NAMES, get_backend, unavailable
+from fmnist_fast.data.synthetic import draw_synthetic
+from fmnist_fast.nn.backend import NAMES, get_backend, unavailable_reason
 
 # Read before any test changes the environment; made absolute, since some tests run elsewhere.
 _REAL = os.environ.get("FMNIST_FAST_DATA")
@@ -19,8 +19,10 @@ REAL_FOLDER = Path(_REAL).resolve() if _REAL else None
 def pytest_sessionstart():
     """Tests of a missing backend are skipped, but not where all were asked for, as in CI."""
     for name in NAMES if "FMNIST_FAST_REQUIRE_COMPILED" in os.environ else ():
-        if unavailable(name):
-            pytest.exit(f"FMNIST_FAST_REQUIRE_COMPILED: {name} {unavailable(name)}", returncode=1)
+        if unavailable_reason(name):
+            pytest.exit(
+                f"FMNIST_FAST_REQUIRE_COMPILED: {name} {unavailable_reason(name)}", returncode=1
+            )
 
 
 def variants():
@@ -28,8 +30,8 @@ def variants():
     for name in NAMES:
         if name == "numpy":
             continue
-        if unavailable(name):
-            yield pytest.param((name, ""), marks=pytest.mark.skip(reason=unavailable(name)))
+        if unavailable_reason(name):
+            yield pytest.param((name, ""), marks=pytest.mark.skip(reason=unavailable_reason(name)))
             continue
         sets = getattr(get_backend(name), "available_instruction_sets", lambda: ("",))()
         for instruction_set in sets:
@@ -75,7 +77,7 @@ def real_dataset(real_folder) -> Dataset:
 @pytest.fixture(scope="session")
 def small_dataset() -> Dataset:
     """600 + 200 drawn garments: trains in a moment, and not to chance level."""
-    arrays = draw_garments(train=600, test=200)
+    arrays = draw_synthetic(train=600, test=200)
     names = tuple(f"class {k}" for k in range(10))
     for array in arrays:
         array.setflags(write=False)
@@ -120,7 +122,7 @@ def app_data(app_queue, small_dataset, monkeypatch):
 
 
 @pytest.fixture
-def app_garments(app_queue, small_dataset, monkeypatch):
+def app_synthetic(app_queue, small_dataset, monkeypatch):
     """The app on a machine that has no Fashion-MNIST; any attempt to use the network fails."""
     from fmnist_fast.data import datasets as data
     from fmnist_fast.data import fashion_mnist
@@ -128,7 +130,7 @@ def app_garments(app_queue, small_dataset, monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("a page tried to download")
 
-    garments = replace(small_dataset, name="garments")
+    garments = replace(small_dataset, name="synthetic")
     monkeypatch.setattr(fashion_mnist, "fetch", forbidden)
-    monkeypatch.setattr(data, "_garments", lambda: garments)
+    monkeypatch.setattr(data, "_synthetic", lambda: garments)
     return garments

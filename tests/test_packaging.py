@@ -35,7 +35,7 @@ def check_it_works(commands: Path, where: Path) -> None:
         commands / "fmnist-fast",
         "train",
         "--dataset",
-        "garments",
+        "synthetic",
         "--epochs",
         "1",
         cwd=where,
@@ -43,7 +43,7 @@ def check_it_works(commands: Path, where: Path) -> None:
         HTTP_PROXY=closed,
         PYTHONPATH="",
     )
-    assert "saved model.safetensors: trained on garments" in out
+    assert "saved model.safetensors: trained on synthetic" in out
     assert "test accuracy" in out
     code = (
         "import fmnist_fast, fmnist_fast.kernels; from fmnist_fast import load_model;"

@@ -6,21 +6,21 @@ import numpy as np
 
 from fmnist_fast import load_dataset
 from fmnist_fast.data.fashion_mnist import find_folder
-from fmnist_fast.kernels.interface import Data, Layers, Spec, State
-from fmnist_fast.nn.backend import NAMES, get_backend, unavailable
+from fmnist_fast.kernels.interface import NetworkSpec, Params, TrainData, TrainState
+from fmnist_fast.nn.backend import NAMES, get_backend, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
 from fmnist_fast.nn.schedules import Adam
 
 __all__ = ["BACKENDS", "DATASET", "OPERATIONS", "Batch", "dataset", "skip_if_missing", "training"]
 
 BACKENDS = list(NAMES)
-SPEC = Spec((784, 128, 64, 10))
+SPEC = NetworkSpec((784, 128, 64, 10))
 LR, L2 = 1e-3, 1e-4
 
 # Its name is part of every benchmark's version: figures of the two are never compared.
-DATASET = "fashion-mnist" if find_folder() else "garments"
+DATASET = "fashion-mnist" if find_folder() else "synthetic"
 
-OPERATIONS = ("gather", "forward", "loss_delta", "backward", "update", "train_steps", "predict")
+OPERATIONS = ("gather", "forward", "loss_and_grad", "backward", "update", "train_steps", "predict")
 
 
 @cache
@@ -31,15 +31,15 @@ def dataset():
 
 def skip_if_missing(backend):
     """Tell asv to skip what is not built."""
-    if unavailable(backend):
-        raise NotImplementedError(f"{backend} {unavailable(backend)}")
+    if unavailable_reason(backend):
+        raise NotImplementedError(f"{backend} {unavailable_reason(backend)}")
 
 
 def training(backend, threads=None, rows=None):
     """A network, its state, data, and the rows in an order of their own."""
     pixels, labels = dataset().x_train[:rows], dataset().y_train[:rows]
     x_ni = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
-    data = Data(x_ni, PIXEL_SCALE, labels.astype(np.int32), np.ones(len(x_ni)))
+    data = TrainData(x_ni, PIXEL_SCALE, labels.astype(np.int32), np.ones(len(x_ni)))
     order_n = np.random.default_rng(0).permutation(len(x_ni)).astype(np.int32)
     network = Network.random(SPEC, 0, PIXEL_SCALE, backend, threads)
     return network, network.fresh_state(), data, order_n
@@ -69,23 +69,25 @@ class Batch:
         self.delta_bk = np.empty((rows, spec.sizes[-1]), np.float32)
         self.weights_b = np.ones(rows, np.float32)
         self.targets_b = self.data.targets_n[self.order_n]
-        self.grads = Layers(*(tuple(np.empty_like(a) for a in part) for part in self.params))
+        self.grads = Params(*(tuple(np.empty_like(a) for a in part) for part in self.params))
         self.steps = adam_steps(1, rows)
         copied = (
-            Layers(*(tuple(a.copy() for a in arrays) for arrays in part)) for part in self.state
+            Params(*(tuple(a.copy() for a in arrays) for arrays in part)) for part in self.state
         )
-        self.updated = State(*copied)
+        self.updated = TrainState(*copied)
         for operation in OPERATIONS:  # what one leaves, the next takes; and Numba compiles
             getattr(self, operation)()
 
     def gather(self):
-        self.kernels.gather(self.data.x_ni, self.order_n, 0, self.rows, PIXEL_SCALE, self.x_bi)
+        self.kernels.gather_batch(
+            self.data.x_ni, self.order_n, 0, self.rows, PIXEL_SCALE, self.x_bi
+        )
 
     def forward(self):
         self.kernels.forward(self.params, self.x_bi, SPEC, self.layers)
 
-    def loss_delta(self):
-        self.kernels.loss_delta(
+    def loss_and_grad(self):
+        self.kernels.loss_and_grad(
             *(self.layers[-1], self.targets_b, self.weights_b, SPEC, self.loss_b, self.delta_bk)
         )
 

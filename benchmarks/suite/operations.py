@@ -27,7 +27,7 @@ class Operation:
 
 class Gather(Operation):
     def time_gather(self, backend, rows):
-        self.repeat_calls(self.batch.gather)
+        self.repeat_calls(self.batch.gather_batch)
 
 
 class Forward(Operation):
@@ -37,7 +37,7 @@ class Forward(Operation):
 
 class LossDelta(Operation):
     def time_loss_delta(self, backend, rows):
-        self.repeat_calls(self.batch.loss_delta)
+        self.repeat_calls(self.batch.loss_and_grad)
 
 
 class Backward(Operation):

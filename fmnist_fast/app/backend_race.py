@@ -15,11 +15,17 @@ import numpy as np
 
 from fmnist_fast.bench.measurement import multiply_adds
 from fmnist_fast.data.datasets import Dataset
-from fmnist_fast.kernels.interface import Floats, Layers, Spec
-from fmnist_fast.nn.backend import NAMES, get_backend, instruction_set_of, name_of, unavailable
+from fmnist_fast.kernels.interface import Floats, NetworkSpec, Params
+from fmnist_fast.nn.backend import (
+    NAMES,
+    backend_name,
+    get_backend,
+    instruction_set_of,
+    unavailable_reason,
+)
 from fmnist_fast.nn.network import Network
 from fmnist_fast.nn.schedules import Adam
-from fmnist_fast.training.loop import Progress, Run, StopRequested, epoch_order, resolved
+from fmnist_fast.training.loop import Progress, Run, StopRequested, epoch_order, resolve_config
 from fmnist_fast.training.presets import PRESETS
 
 __all__ = ["CHECKED_STEPS", "MEASURE", "Contest", "Racer", "difference"]
@@ -74,14 +80,14 @@ class Contest:
 
     def __post_init__(self) -> None:
         self.rows = len(self.dataset.x_train)
-        self.racers = tuple(Racer(name, missing=unavailable(name)) for name in NAMES)
+        self.racers = tuple(Racer(name, missing=unavailable_reason(name)) for name in NAMES)
 
     def __call__(self, should_stop: Callable[[], bool]) -> "Contest":
         """Race. Raises: UserError; KeyboardInterrupt if it was stopped."""
-        recipe = replace(PRESETS["fast"], epochs=self.epochs, validation=0, seed=self.seed)
-        recipe = resolved(recipe, self.dataset)
+        config = replace(PRESETS["fast"], epochs=self.epochs, validation=0, seed=self.seed)
+        config = resolve_config(config, self.dataset)
         runs = {
-            racer.name: Run(self.dataset, recipe, racer.name, self.threads, None)
+            racer.name: Run(self.dataset, config, racer.name, self.threads, None)
             for racer in self.racers
             if racer.missing is None
         }
@@ -118,7 +124,7 @@ class Contest:
         if self.peak is None:
             return None
         ends = self.dataset.x_train[0].size, len(self.dataset.class_names)
-        spec = Spec((ends[0], *PRESETS["fast"].hidden, ends[1]))
+        spec = NetworkSpec((ends[0], *PRESETS["fast"].hidden, ends[1]))
         return self.peak * 1e9 / (2 * multiply_adds(spec))
 
     def _check(self, runs: dict[str, Run], should_stop: Callable[[], bool]) -> None:
@@ -144,7 +150,7 @@ class Contest:
         self._set(name, seconds=tuple(record.seconds for record in run.history))
 
     def _measure_peak(self) -> None:
-        if unavailable("cython") is None:
+        if unavailable_reason("cython") is None:
             peak = cast(Any, get_backend("cython")).multiply_add_peak(self.threads)
             self.peak = max(peak, self.peak or 0.0)
 
@@ -164,23 +170,23 @@ class _Share(Progress):
         self._tell(done / total)
 
 
-def first_steps(run: Run) -> Layers:
+def first_steps(run: Run) -> Params:
     """The parameters after CHECKED_STEPS steps of a run, which itself has not begun."""
-    recipe, old = run.recipe, run.network
-    backend = name_of(old.backend)
-    network = Network.random(old.spec, recipe.seed, old.scale, backend, old.threads)
+    config, old = run.config, run.network
+    backend = backend_name(old.backend)
+    network = Network.random(old.spec, config.seed, old.scale, backend, old.threads)
     state = network.fresh_state()
     count = min(CHECKED_STEPS, run.batches)
-    steps = Adam().steps(np.full(run.batches, recipe.lr), 0, recipe.batch_size, recipe.l2)
-    order_n = epoch_order(run.train_rows, recipe.seed, 1)
+    steps = Adam().steps(np.full(run.batches, config.lr), 0, config.batch_size, config.l2)
+    order_n = epoch_order(run.train_rows, config.seed, 1)
     network.train_steps(state, run.data, order_n, steps, 0, count)
     return state.params
 
 
-def difference(params: Layers, others: Layers) -> float:
+def difference(params: Params, others: Params) -> float:
     """The largest absolute difference of two networks' weights and biases."""
 
-    def arrays(layers: Layers) -> list[Floats]:
+    def arrays(layers: Params) -> list[Floats]:
         return [*layers.weights, *layers.biases]
 
     return max(float(np.abs(a - b).max()) for a, b in zip(arrays(params), arrays(others)))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fmnist_fast.nn.metrics import Bin, Evaluation
+from fmnist_fast.nn.metrics import Evaluation, ReliabilityBin
 from fmnist_fast.training.loop import Epoch
 
 from .backend_race import Contest
@@ -233,7 +233,7 @@ def confusion_matrix(
     return alt.layer(squares, numbers).properties(height=500)
 
 
-def reliability_diagram(bins: Sequence[Bin], palette: Palette) -> Layered:
+def reliability_diagram(bins: Sequence[ReliabilityBin], palette: Palette) -> Layered:
     """How often answers of a confidence are right; on the dashed line the two agree."""
     rows = [(b.confidence, b.accuracy, b.rows) for b in bins]
     table = pd.DataFrame(rows, columns=["confidence", "right", "images"])

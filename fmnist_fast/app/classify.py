@@ -17,8 +17,8 @@ from PIL import Image
 from fmnist_fast.errors import ArgumentError, ModelFileError, UserError
 from fmnist_fast.models.load import Ensemble, Model, load_model
 from fmnist_fast.vision.image_io import Picture, read_picture
-from fmnist_fast.vision.preprocessing import adjusted
-from fmnist_fast.vision.recognizer import Answer, Recogniser, evidence
+from fmnist_fast.vision.preprocessing import edit_picture
+from fmnist_fast.vision.recognizer import Prediction, Recognizer, grad_times_input
 from fmnist_fast.vision.segmentation import METHODS, best_method
 
 from .samples import SAMPLES, draw_sample
@@ -184,7 +184,7 @@ def _sample(name: str) -> bytes:
     return draw_sample(name)
 
 
-def _recogniser(place: Any) -> Recogniser | None:
+def _recogniser(place: Any) -> Recognizer | None:
     """By the model that is chosen in that place; None, with a message, if it cannot be used."""
     trained = trained_models()
     named = os.environ.get("FMNIST_FAST_MODEL")
@@ -203,24 +203,24 @@ def _recogniser(place: Any) -> Recogniser | None:
         return _in_the_box()
     try:
         if chosen in trained:
-            return _kept(chosen, lambda: Recogniser(trained[chosen], chosen))
+            return _kept(chosen, lambda: Recognizer(trained[chosen], chosen))
         if chosen != OWN_FILE:
             return _kept(
-                (str(local), local.stat().st_mtime_ns), lambda: Recogniser(local, threads=1)
+                (str(local), local.stat().st_mtime_ns), lambda: Recognizer(local, threads=1)
             )
         if uploaded is None:
             st.info("Choose a model file, one that 'fmnist-fast train' wrote.")
             return None
         content, name = uploaded.getvalue(), uploaded.name
-        return _kept(uploaded.file_id, lambda: Recogniser(_model_of(content), name))
+        return _kept(uploaded.file_id, lambda: Recognizer(_model_of(content), name))
     except UserError as error:
         st.error(str(error))
         return None
 
 
-def _kept(key: object, make: Callable[[], Recogniser]) -> Recogniser:
+def _kept(key: object, make: Callable[[], Recognizer]) -> Recognizer:
     """This session's, until another is chosen: answers are remembered as long as it is the same."""
-    kept: tuple[object, Recogniser] | None = st.session_state.get("recogniser")
+    kept: tuple[object, Recognizer] | None = st.session_state.get("recogniser")
     if kept is None or kept[0] != key:
         kept = key, make()
         st.session_state["recogniser"] = kept
@@ -228,8 +228,8 @@ def _kept(key: object, make: Callable[[], Recogniser]) -> Recogniser:
 
 
 @st.cache_resource(show_spinner=False)
-def _in_the_box() -> Recogniser:
-    return Recogniser(threads=1)
+def _in_the_box() -> Recognizer:
+    return Recognizer(threads=1)
 
 
 def _model_of(content: bytes) -> Model | Ensemble:
@@ -243,7 +243,7 @@ def _model_of(content: bytes) -> Model | Ensemble:
             raise ModelFileError(str(error).replace(str(path), "the file")) from error
 
 
-def _show_one(recogniser: Recogniser, given: Given) -> Answer | str:
+def _show_one(recogniser: Recognizer, given: Given) -> Prediction | str:
     """A picture, its stages and its answer; or the message why there is none."""
     with st.container(border=True):
         st.markdown(f"**{_plain(given.name)}**")
@@ -265,17 +265,17 @@ def _show_one(recogniser: Recogniser, given: Given) -> Answer | str:
         return answer
 
 
-def _answer(recogniser: Recogniser, given: Given, wish: Wish) -> Answer:
+def _answer(recogniser: Recognizer, given: Given, wish: Wish) -> Prediction:
     """From this session's memory if the same was asked before; other sessions never see it."""
     answers: dict[str, Any] = st.session_state.setdefault("answers", {})
     before = answers.get(given.key)
     if before and before[0] == wish and before[1] is recogniser:
-        answer: Answer = before[2]
+        answer: Prediction = before[2]
         return answer
     if len(given.content) > MOST_BYTES:
         raise ArgumentError("it has more than 10 MB: make it smaller")
     picture = read_picture(io.BytesIO(given.content), longest=512, accepted=recogniser.size)
-    answer = recogniser.recognise(_helped(picture, wish), wish.cutout, wish.invert)
+    answer = recogniser.recognize(_helped(picture, wish), wish.cutout, wish.invert)
     answers[given.key] = wish, recogniser, answer
     return answer
 
@@ -288,7 +288,7 @@ def _forget(kept: set[str]) -> None:
 
 
 def _helped(picture: Picture, wish: Wish) -> Picture:
-    return picture if wish[:2] == Wish()[:2] else adjusted(picture, wish.turns, wish.crop)
+    return picture if wish[:2] == Wish()[:2] else edit_picture(picture, wish.turns, wish.crop)
 
 
 def _wish(key: str) -> Wish:
@@ -321,7 +321,7 @@ def _helpers(key: str, wish: Wish) -> None:
         st.toggle("Exchange dark and light", key=f"invert-{key}")
 
 
-def _show_stages(answer: Answer) -> None:
+def _show_stages(answer: Prediction) -> None:
     stages = answer.prepared
     height, width = stages.pixels.shape
     if stages.method == "as it is":
@@ -367,20 +367,20 @@ def _squared(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return out
 
 
-def _show_answer(answer: Answer) -> None:
+def _show_answer(answer: Prediction) -> None:
     best, *_ = answer.top()
-    if answer.sure is False:
+    if answer.is_confident is False:
         st.subheader(f"Not sure. {best[1]}?", anchor=False)
     else:
         st.subheader(best[1], anchor=False)
     for _, name, probability in answer.top():
         st.progress(min(probability, 1.0), f"{name}: {100 * probability:.1f} %")
-    if answer.sure is False and answer.model.threshold is not None:
+    if answer.is_confident is False and answer.model.threshold is not None:
         least = 100 * answer.model.threshold
         st.markdown(f":small[:orange[Below {least:.1f} % it is wrong too often to be relied on.]]")
 
 
-def _explain(answer: Answer) -> None:
+def _explain(answer: Prediction) -> None:
     """Who answered, and why so."""
     with st.popover("Why?"):
         st.image(_overlaid(answer), width=280, output_format="PNG")
@@ -391,10 +391,10 @@ def _explain(answer: Answer) -> None:
     st.caption(f"Answered by {answer.model_name}, trained on {answer.model.dataset_name}.")
 
 
-def _overlaid(answer: Answer) -> NDArray[np.uint8]:
+def _overlaid(answer: Prediction) -> NDArray[np.uint8]:
     """The pixels in gray, tinted by what they said about the answer."""
     pixels = answer.prepared.pixels
-    said = evidence(answer.model, pixels, answer.label)
+    said = grad_times_input(answer.model, pixels, answer.label)
     strength = np.abs(said) / max(float(np.percentile(np.abs(said), 99)), 1e-9)
     strength = np.sqrt(strength.clip(0, 1))[..., None]
     tint = np.where(said[..., None] > 0, (60, 140, 255), (255, 140, 30))
@@ -402,11 +402,21 @@ def _overlaid(answer: Answer) -> NDArray[np.uint8]:
     return np.kron(mixed.astype(np.uint8), np.ones((10, 10, 1), np.uint8))
 
 
-def _as_csv(answered: list[tuple[str, Answer | str]]) -> str:
+def _as_csv(answered: list[tuple[str, Prediction | str]]) -> str:
     out = io.StringIO()
     table = csv.writer(out)
     table.writerow(
-        ["file", "answer", "probability", "sure", "second", "third", "model", "cut-out", "error"]
+        [
+            "file",
+            "answer",
+            "probability",
+            "confident",
+            "second",
+            "third",
+            "model",
+            "cut-out",
+            "error",
+        ]
     )
     for name, answer in answered:
         safe = "'" + name if name[:1] in "=+-@" else name  # a spreadsheet would run it
@@ -414,7 +424,7 @@ def _as_csv(answered: list[tuple[str, Answer | str]]) -> str:
             table.writerow([safe, *[""] * 7, answer])
             continue
         (_, first, p), (_, second, _), (_, third, _) = answer.top()
-        chosen = [first, f"{p:.4f}", answer.sure, second, third]
+        chosen = [first, f"{p:.4f}", answer.is_confident, second, third]
         table.writerow([safe, *chosen, answer.model_name, answer.prepared.method, ""])
     return out.getvalue()
 

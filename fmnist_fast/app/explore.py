@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.kernels.interface import Floats
 from fmnist_fast.models.load import Ensemble, Model
-from fmnist_fast.nn.metrics import Evaluation, evaluate, reliability, sureness
+from fmnist_fast.nn.metrics import Evaluation, evaluate, reliability, selective_accuracy
 from fmnist_fast.nn.network import check_labels
 
 from . import charts, session
@@ -83,7 +83,7 @@ def _answers(model: Model | Ensemble, dataset: Dataset) -> _Answers:
 def _say_what_on(answers: _Answers) -> None:
     model, dataset = answers.model, answers.dataset
     rows = f"{len(dataset.x_test):,} test images"
-    if dataset.name == "garments":
+    if dataset.name == "synthetic":
         st.warning(
             f"Fashion-MNIST is not on this machine, so these are the {rows} of garments, drawn by "
             "this package. `fmnist-fast data fetch` gets the real ones."
@@ -103,7 +103,9 @@ def _show_figures(answers: _Answers, evaluation: Evaluation) -> None:
         st.metric("Accuracy", f"{100 * evaluation.accuracy:.2f} %", width="content")
         st.metric("Mistakes", f"{wrong:,}", width="content")
         if answers.model.threshold is not None:
-            sure = sureness(answers.probability_nk, answers.labels_n, answers.model.threshold)
+            sure = selective_accuracy(
+                answers.probability_nk, answers.labels_n, answers.model.threshold
+            )
             st.metric(
                 "Sure answers",
                 f"{100 * sure.coverage:.1f} %",
@@ -134,7 +136,7 @@ def _show_confusion(answers: _Answers, evaluation: Evaluation) -> None:
         st.session_state[TRUTH], st.session_state[ANSWER] = names[truth], names[answer]
     left, right = st.columns(2)
     truth_name = left.selectbox("True class", names, key=TRUTH)
-    answer_name = right.selectbox("Answer", names, key=ANSWER)
+    answer_name = right.selectbox("Prediction", names, key=ANSWER)
     chosen_n = (answers.labels_n == names.index(truth_name)) & (
         answers.guess_n == names.index(answer_name)
     )

@@ -10,7 +10,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fmnist_fast.data.datasets import Dataset, load_dataset
 from fmnist_fast.errors import UserError
-from fmnist_fast.models.load import SHIPPED, Ensemble, Model, load_model
+from fmnist_fast.models.load import PRETRAINED, Ensemble, Model, load_model
 
 from .jobs import Job, JobQueue
 
@@ -97,7 +97,7 @@ def _dataset_of(folder: str | None) -> Dataset:
 @st.cache_resource(show_spinner=False)
 def shipped_model() -> Model | Ensemble:
     """The model that comes with the package."""
-    return load_model(SHIPPED)
+    return load_model(PRETRAINED)
 
 
 def trained_models() -> dict[str, Model]:

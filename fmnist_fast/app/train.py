@@ -5,8 +5,8 @@ import streamlit as st
 from fmnist_fast._cpu import usable_cores
 from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.errors import UserError
-from fmnist_fast.nn.backend import NAMES, get_backend, name_of, unavailable
-from fmnist_fast.training.presets import DEFAULT, PRESETS, measured
+from fmnist_fast.nn.backend import NAMES, backend_name, get_backend, unavailable_reason
+from fmnist_fast.training.presets import DEFAULT, PRESETS, measured_results
 
 from . import charts, session
 from .jobs import Job, State
@@ -81,7 +81,7 @@ def _mention() -> None:
 
 def _what_it_learns(dataset: Dataset) -> str:
     rows = f"{len(dataset.x_train):,} images of {len(dataset.class_names)} kinds of clothes"
-    if dataset.name == "garments":
+    if dataset.name == "synthetic":
         return (
             f"It learns from garments, {rows} drawn by this package: Fashion-MNIST is not on this "
             "machine. `fmnist-fast data fetch` gets it. Accuracies on garments say nothing about "
@@ -96,29 +96,29 @@ def _choose(dataset: Dataset) -> Choice | None:
     preset = left.selectbox(
         "Preset", list(PRESETS), list(PRESETS).index(DEFAULT), help=_about_presets()
     )
-    there = [name for name in NAMES if unavailable(name) is None]
-    fastest = name_of(get_backend())
+    there = [name for name in NAMES if unavailable_reason(name) is None]
+    fastest = backend_name(get_backend())
     backend = right.selectbox(
         "Backend",
         there,
         there.index(fastest),
         help="The same network three times. cython is the fastest, numpy the one to read.",
     )
-    recipe = PRESETS[preset]
+    config = PRESETS[preset]
     # A key for each preset: whoever changes the preset sees its numbers, and finds theirs again.
     text = left.text_input(
         "Hidden layers",
-        ", ".join(map(str, recipe.hidden)),
+        ", ".join(map(str, config.hidden)),
         key=f"hidden {preset}",
         max_chars=60,
         help="Widths, separated by commas. Empty for none.",
     )
-    epochs = right.number_input("Epochs", 1, MOST_EPOCHS, recipe.epochs, key=f"epochs {preset}")
+    epochs = right.number_input("Epochs", 1, MOST_EPOCHS, config.epochs, key=f"epochs {preset}")
     lr = left.number_input(
         "Learning rate",
         1e-5,
         1.0,
-        recipe.lr,
+        config.lr,
         step=5e-4,
         format="%.5f",
         key=f"lr {preset}",
@@ -138,7 +138,7 @@ def _about_presets() -> str:
     lines = [
         f"- {name}: {100 * result.accuracy:.1f} % of Fashion-MNIST's test set, "
         f"{max(result.seconds):.0f} s on a quiet machine of two cores"
-        for name, result in measured().items()
+        for name, result in measured_results().items()
     ]
     return "\n".join(["A whole recipe; what is below it changes parts.", "", *lines])
 
@@ -191,10 +191,10 @@ def _show_curves(view: View) -> None:
     if not view.history:
         return
     palette = charts.DARK if session.is_dark() else charts.LIGHT
-    recipe = PRESETS[st.session_state[WATCHED].choice.preset]
+    config = PRESETS[st.session_state[WATCHED].choice.preset]
     st.markdown("**Loss**")
     st.altair_chart(charts.loss_curve(view.history, view.epochs, palette), key="loss curve")
-    if recipe.label_smoothing or recipe.distillation:
+    if config.label_smoothing or config.distillation:
         st.caption(
             "The training loss counts from soft targets, which no network meets exactly: it lies "
             "above the validation loss."

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.errors import ArgumentError, UserError
-from fmnist_fast.kernels.interface import Spec
+from fmnist_fast.kernels.interface import NetworkSpec
 from fmnist_fast.nn.network import Network
-from fmnist_fast.training.config import Recipe
+from fmnist_fast.training.config import TrainingConfig
 from fmnist_fast.training.trainer import (
     Epoch,
     Progress,
@@ -96,12 +96,12 @@ class Watched(Progress):
     def teacher(self, number: int, of: int) -> None:
         self.view = View(teacher=(number, of))
 
-    def begin(self, network: Network, recipe: Recipe, dataset: Dataset) -> None:
-        taught = self.view.teacher is not None and recipe.distillation is None
+    def begin(self, network: Network, config: TrainingConfig, dataset: Dataset) -> None:
+        taught = self.view.teacher is not None and config.distillation is None
         self.view = View(
             teacher=self.view.teacher if taught else None,
             sizes=network.spec.sizes,
-            epochs=recipe.epochs,
+            epochs=config.epochs,
         )
 
     def steps(self, epoch: int, done: int, total: int) -> None:
@@ -125,7 +125,7 @@ def widths(text: str, inputs: int, classes: int) -> tuple[int, ...]:
         found = (0,)
     if not all(width >= 1 for width in found):
         raise ArgumentError(f"Hidden layers are widths like 128, 64; {text!r} is not.")
-    weights = sum(i * o for i, o in Spec((inputs, *found, classes)).shapes)
+    weights = sum(i * o for i, o in NetworkSpec((inputs, *found, classes)).shapes)
     if weights > MAX_WEIGHTS:
         raise ArgumentError(
             f"{text} would be {weights / 1e6:,.0f} million weights: take at most "

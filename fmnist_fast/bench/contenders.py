@@ -24,8 +24,8 @@ from threadpoolctl import threadpool_limits
 
 from ..data.datasets import load_dataset
 from ..errors import UserError
-from ..kernels.interface import Data, Floats, Spec
-from ..nn.backend import NAMES, get_backend, unavailable
+from ..kernels.interface import Floats, NetworkSpec, TrainData
+from ..nn.backend import NAMES, get_backend, unavailable_reason
 from ..nn.network import PIXEL_SCALE
 from ..nn.schedules import Adam
 from ..training.loop import epoch_order
@@ -71,7 +71,7 @@ class _Worker:
     def __init__(self, peer: str, setting: Setting) -> None:
         if peer == "jax":
             peers.use_cores(setting.threads)
-        if peer in NAMES and (reason := unavailable(peer)):
+        if peer in NAMES and (reason := unavailable_reason(peer)):
             raise ImportError(reason)
         for module in peers.PACKAGES.get(peer, {}).values():
             import_module(module)
@@ -81,9 +81,9 @@ class _Worker:
         count = min(setting.rows or len(dataset.x_train), len(dataset.x_train))
         x_ni = np.ascontiguousarray(dataset.x_train[:count]).reshape(count, -1)
         labels_n = dataset.y_train[:count].astype(np.int32)
-        self.data = Data(x_ni, PIXEL_SCALE, labels_n, np.ones(count))
+        self.data = TrainData(x_ni, PIXEL_SCALE, labels_n, np.ones(count))
         self.rows_n = np.arange(count, dtype=np.int32)
-        self.spec = Spec((x_ni.shape[1], *HIDDEN, len(dataset.class_names)))
+        self.spec = NetworkSpec((x_ni.shape[1], *HIDDEN, len(dataset.class_names)))
         self.x_test = np.resize(dataset.x_test, (IMAGES, x_ni.shape[1]))
         self.dataset = dataset.name
         self.predictor: Peer | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..kernels.interface import Spec
+from ..kernels.interface import NetworkSpec
 from ..nn.backend import NAMES, get_backend
 from .contenders import CHECKED_STEPS, IMAGES, Contender, Form, Setting
 from .machine import machine_facts
@@ -113,7 +113,7 @@ class Report:
         return cls(**{**document, "entries": entries})
 
 
-def multiply_adds(spec: Spec) -> int:
+def multiply_adds(spec: NetworkSpec) -> int:
     """Of one sample forward and backward: three products a layer, of which the first layer's inputs
     need only two."""
     products = [i * o for i, o in spec.shapes]
@@ -230,7 +230,7 @@ def measure(
             if meter.missing is None:
                 meter("use", meter("instruction_sets")[0])
                 peaks.append(meter("peak"))
-        gflop = 2e-9 * multiply_adds(Spec(sizes)) * rows
+        gflop = 2e-9 * multiply_adds(NetworkSpec(sizes)) * rows
         numpy = next(one.entry.seconds for one in measured if one.entry.name == "numpy")
         for one in measured:
             one.finish(rows, gflop, max(peaks, default=None), numpy)

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.interface import Data, Floats, Spec
+from ..kernels.interface import Floats, NetworkSpec, TrainData
 from ..models.export import onnx_graph
-from ..models.export.network_data import Parts
+from ..models.export.network_data import NetworkData
 from ..nn.network import PIXEL_SCALE, Network
 from ..nn.schedules import Adam
 
@@ -50,8 +50,8 @@ PACKAGES = {
 class Task(NamedTuple):
     """What all of them are given. data : uint8 pixels."""
 
-    spec: Spec
-    data: Data
+    spec: NetworkSpec
+    data: TrainData
     batch: int
 
     def first_network(self, backend: str = "numpy", threads: int = 1) -> Network:
@@ -268,7 +268,7 @@ class OnnxRuntime:
         import onnxruntime
 
         network = task.first_network()
-        parts = Parts(network.params, task.spec, network.scale, ())
+        parts = NetworkData(network.params, task.spec, network.scale, ())
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session: Any = onnxruntime.InferenceSession(

@@ -7,15 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ..kernels.interface import PHASES, Data, State, Steps
-from ..nn.backend import Backend, name_of
+from ..kernels.interface import PHASES, StepSchedule, TrainData, TrainState
+from ..nn.backend import Backend, backend_name
 from ..nn.network import Network
 
 __all__ = ["phases_of_epoch"]
 
 
 def phases_of_epoch(
-    network: Network, state: State, data: Data, order_n: NDArray[np.int32], steps: Steps
+    network: Network,
+    state: TrainState,
+    data: TrainData,
+    order_n: NDArray[np.int32],
+    steps: StepSchedule,
 ) -> dict[str, float]:
     """Train one epoch, in place, and say where its time went.
 
@@ -24,7 +28,7 @@ def phases_of_epoch(
     is timed from here, operation by operation: it has other phases.
     """
     backend, count = network.backend, -(-len(order_n) // steps.batch_size)
-    if name_of(backend) == "numpy":
+    if backend_name(backend) == "numpy":
         return _operations(backend, network, state, data, order_n, steps)
     seconds_tp = np.zeros((network.threads, len(PHASES)))
     start = perf_counter()
@@ -39,10 +43,10 @@ def phases_of_epoch(
 def _operations(
     backend: Backend,
     network: Network,
-    state: State,
-    data: Data,
+    state: TrainState,
+    data: TrainData,
     order_n: NDArray[np.int32],
-    steps: Steps,
+    steps: StepSchedule,
 ) -> dict[str, float]:
     """train_steps of the numpy backend is these operations, one by one."""
     spec, seconds = (
@@ -63,18 +67,18 @@ def _operations(
             rows_b = order_n[first : first + steps.batch_size]
             if not room or len(rows_b) < len(room[0]):  # the last batch is smaller
                 room = cast(Any, backend).workspace(spec, len(rows_b))
-                delta_bk = np.empty_like(room[2][-1])
+                grad_logits_bk = np.empty_like(room[2][-1])
             x_bi, loss_b, layers, grads = room
             since = perf_counter()
-            backend.gather(data.x_ni, order_n, first, first + len(rows_b), data.scale, x_bi)
+            backend.gather_batch(data.x_ni, order_n, first, first + len(rows_b), data.scale, x_bi)
             weights_b = data.weights_n[rows_b].astype(spec.dtype)
             targets_b = data.targets_n[rows_b]
             lap("gather")
             backend.forward(state.params, x_bi, spec, layers)
             lap("forward")
-            backend.loss_delta(layers[-1], targets_b, weights_b, spec, loss_b, delta_bk)
+            backend.loss_and_grad(layers[-1], targets_b, weights_b, spec, loss_b, grad_logits_bk)
             lap("loss")
-            backend.backward(state.params, x_bi, layers, delta_bk, spec, grads)
+            backend.backward(state.params, x_bi, layers, grad_logits_bk, spec, grads)
             lap("backward")
             backend.update(state, grads, steps.numbers(step), spec)
             lap("update")

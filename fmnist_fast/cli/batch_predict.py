@@ -89,14 +89,14 @@ def score_into(asked: ManyInputs) -> int:
     from ..distributed.batch_predict.sources import Inputs
     from ..distributed.batch_predict.worker import Scoring
     from ..distributed.worker_pool import open_fleet
-    from ..vision.recognizer import Recogniser
+    from ..vision.recognizer import Recognizer
 
     out, begin = asked.out, monotonic()
     check_format(out)
     check_outputs({"answers": out}, *_files_of(asked))
     if out.exists() and not asked.force:
         raise UserError(f"{out} exists already: name another file, or replace it with --force")
-    model = Recogniser(asked.model, backend=asked.backend, threads=1).data_model
+    model = Recognizer(asked.model, backend=asked.backend, threads=1).data_model
     of_workers = workers_identity(model)
     prepare = model_to_workers(asked.model, of_workers["backend"])
     identity = _identity(asked, of_workers["backend"]) | of_workers

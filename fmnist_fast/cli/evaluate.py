@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..data.datasets import Dataset
     from ..models.load import Ensemble, Model
-    from ..nn.metrics import Evaluation, Sureness
+    from ..nn.metrics import Evaluation, SelectiveAccuracy
 
 __all__ = ["evaluate"]
 
@@ -58,12 +58,12 @@ def evaluate(
     they are shifted, turned, noisy, blurred, dark or inverted.
     """
     from ..data.datasets import NAMES, load_dataset
-    from ..models.load import SHIPPED, load_model
+    from ..models.load import PRETRAINED, load_model
     from ..nn.metrics import evaluate as measure
-    from ..nn.metrics import sureness
+    from ..nn.metrics import selective_accuracy
     from ..nn.network import check_labels
 
-    path = model or SHIPPED
+    path = model or PRETRAINED
     check_outputs({"plot": plot, "mistakes": mistakes}, path)
     loaded = load_model(path, backend, threads)
     if dataset is None and loaded.dataset_name not in NAMES:
@@ -80,7 +80,9 @@ def evaluate(
         path,
         data,
         measure(probability_nk, labels_n),
-        None if loaded.threshold is None else sureness(probability_nk, labels_n, loaded.threshold),
+        None
+        if loaded.threshold is None
+        else selective_accuracy(probability_nk, labels_n, loaded.threshold),
         list(_when_corrupted(loaded, data, labels_n)),
     )
     if plot:
@@ -118,7 +120,7 @@ class _Measured:
     path: Path
     data: "Dataset"
     evaluation: "Evaluation"
-    sureness: "Sureness | None"
+    selective_accuracy: "SelectiveAccuracy | None"
     corrupted: list[tuple[str, str, float]]
 
     def show(self) -> None:
@@ -133,11 +135,11 @@ class _Measured:
         if self.corrupted:
             console.print(corruption_table(self.corrupted, evaluation.accuracy))
             console.print()
-        if self.sureness:
+        if self.selective_accuracy:
             console.print(
-                f"sure of {percent(self.sureness.coverage)} of the answers, those of a probability "
-                f"of {percent(self.sureness.threshold)} and more: "
-                f"{percent(self.sureness.accuracy)} of them are right"
+                f"confident in {percent(self.selective_accuracy.coverage)} of the predictions "
+                f"(probability at least {percent(self.selective_accuracy.threshold)}): "
+                f"{percent(self.selective_accuracy.accuracy)} of them are correct"
             )
         console.print(
             f"{self.path} on the {len(self.data.x_test):,} test rows of {self.data.name}: "
@@ -149,12 +151,12 @@ class _Measured:
         """For programs."""
         return {
             **_evaluation_json(self.evaluation, self.path, self.data),
-            "sure": None
-            if self.sureness is None
+            "selective_accuracy": None
+            if self.selective_accuracy is None
             else {
-                "threshold": self.sureness.threshold,
-                "coverage": self.sureness.coverage,
-                "accuracy": number_or_none(self.sureness.accuracy),
+                "threshold": self.selective_accuracy.threshold,
+                "coverage": self.selective_accuracy.coverage,
+                "accuracy": number_or_none(self.selective_accuracy.accuracy),
             },
             "corruptions": [
                 {"kind": kind, "level": level, "accuracy": accuracy}

@@ -36,15 +36,15 @@ def export(model: Path | None, to: str, out: Path | None, force: bool) -> None:
       fmnist-fast export model.safetensors --to c --out shoes.c
       fmnist-fast export --to python && python -c "import fashion_mnist as m; print(m.CLASSES)"
     """
-    from ..models.ensemble import single
+    from ..models.ensemble import single_member
     from ..models.export.formats import default_name
     from ..models.export.formats import export as write
-    from ..models.load import SHIPPED, load_model
+    from ..models.load import PRETRAINED, load_model
 
-    path = model or SHIPPED
+    path = model or PRETRAINED
     out = out or Path(default_name(path, to))
     check_outputs({"export": out}, path)
-    loaded = single(load_model(path), path, "export")
+    loaded = single_member(load_model(path), path, "export")
     network, spec = loaded.network, loaded.network.spec
     write(
         out,

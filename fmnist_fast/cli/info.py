@@ -38,17 +38,17 @@ def info(model: Path | None, presets: bool, as_json: bool) -> None:
 
 
 def _show_presets(as_json: bool) -> None:
-    from ..training.presets import PRESETS, measured
+    from ..training.presets import PRESETS, measured_results
 
-    results = measured()
+    results = measured_results()
     if as_json:
         entries = {
             name: {
-                "recipe": recipe.to_dict(),
+                "config": config.to_dict(),
                 "test_accuracy": results[name].accuracy if name in results else None,
                 "measured": asdict(results[name]) if name in results else None,
             }
-            for name, recipe in PRESETS.items()
+            for name, config in PRESETS.items()
         }
         click.echo(json.dumps(entries))
         return
@@ -65,7 +65,7 @@ def _installation_facts() -> dict[str, Any]:
 
     from .._cpu import usable_cores
     from ..data.fashion_mnist import find_folder
-    from ..nn.backend import NAMES, unavailable
+    from ..nn.backend import NAMES, unavailable_reason
 
     config: Any = np.show_config(mode="dicts")
     features = config["SIMD Extensions"]
@@ -74,7 +74,7 @@ def _installation_facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "blas": " ".join(str(config["Build Dependencies"]["blas"][k]) for k in ("name", "version")),
-        "backends": {name: unavailable(name) or "available" for name in NAMES},
+        "backends": {name: unavailable_reason(name) or "available" for name in NAMES},
         "instruction set": _instruction_set(),
         "machine": platform.machine(),
         "cpu features": [*features["baseline"], *features["found"]],

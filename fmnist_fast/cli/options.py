@@ -160,4 +160,4 @@ BATCH_SIZE = click.option(
     show_default=True,
     help="Rows that one step learns from.",
 )
-DATASETS = "auto, fashion-mnist, garments, a folder of four IDX files, or an .npz file"
+DATASETS = "auto, fashion-mnist, synthetic, a folder of four IDX files, or an .npz file"

@@ -49,9 +49,9 @@ def check_model_room(out: Path, data: "Dataset", hidden: tuple[int, ...]) -> Non
     from math import prod
 
     from .._files import check_room
-    from ..kernels.interface import Spec
+    from ..kernels.interface import NetworkSpec
 
-    spec = Spec((prod(data.x_train.shape[1:]), *hidden, len(data.class_names)))
+    spec = NetworkSpec((prod(data.x_train.shape[1:]), *hidden, len(data.class_names)))
     weights = sum((i + 1) * o for i, o in spec.shapes)
     check_room(out, 4 * weights + _DESCRIPTION_BYTES, "model")
 

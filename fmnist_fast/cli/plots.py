@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..training.lr_finder import FoundRates
+    from ..training.lr_finder import LRFinderResult
 
 __all__ = [
     "FORMATS",
@@ -45,7 +45,7 @@ def plot_curves(result: TrainingResult, path: Path) -> None:
     loss, accuracy = figure.subplots(1, 2)
     epochs = [record.epoch for record in result.history]
     loss.plot(epochs, [r.train_loss for r in result.history], "o-", ms=3, label="training")
-    if result.recipe.validation:
+    if result.config.validation:
         loss.plot(
             epochs, [r.validation_loss or 0 for r in result.history], "o-", ms=3, label="validation"
         )
@@ -122,7 +122,7 @@ def plot_mistakes(
     _save(figure, path)
 
 
-def plot_learning_rates(found: "FoundRates", path: Path) -> None:
+def plot_learning_rates(found: "LRFinderResult", path: Path) -> None:
     """Loss over the learning rates that were tried, and the one advised. Raises: UserError."""
     figure = _figure(7, 4)
     axes = figure.subplots()

@@ -22,7 +22,7 @@ from .options import BACKEND, FILE, JSON, THREADS, Address, Workers, check_worke
 from .terminal import console_of
 
 if TYPE_CHECKING:
-    from ..vision.recognizer import Recogniser
+    from ..vision.recognizer import Recognizer
 
 __all__ = ["predict"]
 
@@ -159,12 +159,12 @@ def _print_answers(
 ) -> int:
     """Answers to standard output; returns the exit code. how : cutout and invert."""
     from .._cpu import usable_cores
-    from ..vision.recognizer import Recogniser
+    from ..vision.recognizer import Recognizer
     from ..vision.segmentation import WITHOUT_OPENCV
 
     if sys.stdout is None:
         raise UserError("standard output is closed, and the answers would be lost")
-    recogniser = Recogniser(model, backend=backend, threads=1)
+    recogniser = Recognizer(model, backend=backend, threads=1)
     named = chain(images, paths_in(listed) if listed else ())
     paths = list(chain.from_iterable(map(_files, named)))
     failed = plain = 0
@@ -194,7 +194,7 @@ def _files(path: str) -> list[str]:
 
 
 def _answers(
-    recogniser: "Recogniser", paths: list[str], how: tuple[str, bool], threads: int
+    recogniser: "Recognizer", paths: list[str], how: tuple[str, bool], threads: int
 ) -> Iterator[dict[str, Any]]:
     """In the order of the paths, a few at once: memory does not grow with their number."""
     pool = ThreadPoolExecutor(threads)
@@ -210,14 +210,14 @@ def _answers(
         pool.shutdown(cancel_futures=True)
 
 
-def _answer(recogniser: "Recogniser", path: str, how: tuple[str, bool]) -> dict[str, Any]:
+def _answer(recogniser: "Recognizer", path: str, how: tuple[str, bool]) -> dict[str, Any]:
     """One entry of the output."""
     from ..errors import DataError
     from ..vision.image_io import read_picture
 
     try:
         picture = read_picture(Path(path), longest=512, accepted=recogniser.size)
-        answer = recogniser.recognise(picture, *how)
+        answer = recogniser.recognize(picture, *how)
     except DataError as error:
         return {"path": path, "error": str(error)}
     top = [{"label": label, "name": name, "p": p} for label, name, p in answer.top()]
@@ -227,7 +227,7 @@ def _answer(recogniser: "Recogniser", path: str, how: tuple[str, bool]) -> dict[
         "name": top[0]["name"],
         "probability": top[0]["p"],
         "top": top,
-        "sure": answer.sure,
+        "confident": answer.is_confident,
         "model": answer.model_name,
         "cutout": answer.prepared.method,
         "notes": list(answer.prepared.notes),
@@ -273,7 +273,7 @@ def _line(answer: dict[str, Any]) -> str:
 
     top = ", ".join(f"{entry['name']} {percent(entry['p'])}" for entry in answer["top"])
     notes = "".join(f" ({note})" for note in answer["notes"])
-    doubt = "not sure: " if answer["sure"] is False else ""
+    doubt = "not sure: " if answer["confident"] is False else ""
     return f"{_printable(answer['path'])}: {doubt}{top}{notes}"
 
 

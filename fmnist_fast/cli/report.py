@@ -17,11 +17,11 @@ from rich.text import Text
 
 from ..data.datasets import Dataset
 from ..errors import UserError
-from ..nn.backend import name_of
+from ..nn.backend import backend_name
 from ..nn.metrics import Evaluation
-from ..training.config import Recipe
+from ..training.config import TrainingConfig
 from ..training.loop import Epoch, Progress
-from ..training.presets import PRESETS, Measured
+from ..training.presets import PRESETS, PresetResult
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -91,11 +91,11 @@ class TrainingReport(Progress):
     def teacher(self, number: int, of: int) -> None:
         self._role = f"teacher {number} of {of}: "
 
-    def begin(self, network: "Network", recipe: Recipe, dataset: Dataset) -> None:
+    def begin(self, network: "Network", config: TrainingConfig, dataset: Dataset) -> None:
         sizes = self._role + "-".join(map(str, network.spec.sizes))
         self._role = ""
-        held_back = recipe.validation or 0
-        self._epochs = None if recipe.time_budget else recipe.epochs
+        held_back = config.validation or 0
+        self._epochs = None if config.time_budget else config.epochs
         self._show(
             self._console.print,
             f"{sizes} on {dataset.name}: {len(dataset.x_train) - held_back:,} rows to train on, "
@@ -103,16 +103,16 @@ class TrainingReport(Progress):
         )
         self._show(
             self._console.print,
-            f"backend {name_of(network.backend)}, threads {network.threads}, "
-            f"batch {recipe.batch_size}, {recipe.schedule} to {recipe.lr:g}, l2 {recipe.l2:g}, "
-            + f"weight decay {recipe.weight_decay:g}, " * bool(recipe.weight_decay)
-            + f"label smoothing {recipe.label_smoothing:g}, " * bool(recipe.label_smoothing)
-            + f"dropout {recipe.dropout:g}, " * bool(recipe.dropout)
-            + "flips, " * bool(recipe.flips)
-            + f"seed {recipe.seed}",
+            f"backend {backend_name(network.backend)}, threads {network.threads}, "
+            f"batch {config.batch_size}, {config.schedule} to {config.lr:g}, l2 {config.l2:g}, "
+            + f"weight decay {config.weight_decay:g}, " * bool(config.weight_decay)
+            + f"label smoothing {config.label_smoothing:g}, " * bool(config.label_smoothing)
+            + f"dropout {config.dropout:g}, " * bool(config.dropout)
+            + "flips, " * bool(config.hflip)
+            + f"seed {config.seed}",
         )
-        if recipe.given_teacher:
-            self._show(self._console.print, f"taught by {recipe.given_teacher}")
+        if config.external_teacher:
+            self._show(self._console.print, f"taught by {config.external_teacher}")
         self._show(self._console.print, self.HEAD, style="bold")
         self._show(self._bars.start)
         if self._task is not None:
@@ -190,14 +190,14 @@ class MetricsLog(Progress):
         self.path = path
         self.error: OSError | None = None
 
-    def begin(self, network: "Network", recipe: Recipe, dataset: Dataset) -> None:
+    def begin(self, network: "Network", config: TrainingConfig, dataset: Dataset) -> None:
         self.write(
             event="start",
             dataset=dataset.name,
             checksum=dataset.checksum,
-            backend=name_of(network.backend),
+            backend=backend_name(network.backend),
             threads=network.threads,
-            **recipe.to_dict(),
+            **config.to_dict(),
         )
 
     def teacher(self, number: int, of: int) -> None:
@@ -229,9 +229,9 @@ class Several(Progress):
         for other in self._others:
             other.teacher(number, of)
 
-    def begin(self, network: "Network", recipe: Recipe, dataset: Dataset) -> None:
+    def begin(self, network: "Network", config: TrainingConfig, dataset: Dataset) -> None:
         for other in self._others:
-            other.begin(network, recipe, dataset)
+            other.begin(network, config, dataset)
 
     def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
         for other in self._others:
@@ -272,7 +272,7 @@ def corruption_table(accuracies: Sequence[tuple[str, str, float]], plain: float)
     return table
 
 
-def preset_table(results: Mapping[str, Measured]) -> Table:
+def preset_table(results: Mapping[str, PresetResult]) -> Table:
     """What each preset is and was measured to reach."""
     table = Table(box=None, pad_edge=False)
     for title, justify in (
@@ -285,12 +285,12 @@ def preset_table(results: Mapping[str, Measured]) -> Table:
         ("on", "left"),
     ):
         table.add_column(title, justify="right" if justify == "right" else "left")
-    for name, recipe in PRESETS.items():
-        network = "-".join(map(str, recipe.hidden))
-        taught = recipe.distillation
-        if taught and isinstance(taught.teacher, Recipe):
+    for name, config in PRESETS.items():
+        network = "-".join(map(str, config.hidden))
+        taught = config.distillation
+        if taught and isinstance(taught.teacher, TrainingConfig):
             teacher = "-".join(map(str, taught.teacher.hidden))
-            network += f", taught by {taught.teachers} of {teacher}"
+            network += f", taught by {taught.n_teachers} of {teacher}"
         result = results.get(name)
         figures = (
             (
@@ -302,7 +302,7 @@ def preset_table(results: Mapping[str, Measured]) -> Table:
             if result
             else ("-", "-", "-", "-")
         )
-        table.add_row(name, network, str(recipe.epochs), *figures)
+        table.add_row(name, network, str(config.epochs), *figures)
     return table
 
 

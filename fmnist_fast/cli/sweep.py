@@ -215,7 +215,7 @@ def sweep(
     from ..distributed.sweep.trial import METRICS
     from ..distributed.worker_pool import open_fleet
     from ..models.load import check_replaceable
-    from ..training.presets import preset as preset_recipe
+    from ..training.presets import preset as preset_config
     from .sweep_plots import check_pictures
     from .sweep_view import SweepView
 
@@ -231,7 +231,7 @@ def sweep(
         for path in outs.values():
             check_replaceable(path, data.name, data.checksum)
         check_pictures(pictures)
-    plan = Plan(data, preset_recipe(preset), read, **choices).checked()
+    plan = Plan(data, preset_config(preset), read, **choices).checked()
     check_model_room(out, data, _widest(plan))
     console = console_of(stderr=as_json)
     deadline = float("inf") if time_budget is None else start + time_budget

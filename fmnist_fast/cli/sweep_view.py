@@ -15,7 +15,7 @@ from ..distributed.sweep.results import Ranked
 from ..distributed.sweep.scheduler import Status, View
 from ..distributed.sweep.trial import Result
 from ..nn.network import Network
-from ..training.config import Recipe
+from ..training.config import TrainingConfig
 from ..training.loop import Progress
 from .report import percent
 
@@ -196,8 +196,8 @@ class FinalProgress(Progress):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def begin(self, network: Network, recipe: Recipe, dataset: Dataset) -> None:
-        self._epochs = recipe.epochs
+    def begin(self, network: Network, config: TrainingConfig, dataset: Dataset) -> None:
+        self._epochs = config.epochs
 
     def steps(self, epoch: int, done: int, total: int) -> None:
         if self._terminal:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..data.datasets import Dataset
     from ..models.load import Ensemble, Model
-    from ..training.config import Recipe
+    from ..training.config import TrainingConfig
     from ..training.trainer import TrainingInterrupted, TrainingResult
 
 __all__ = ["train"]
@@ -85,7 +85,7 @@ def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
     "0.2; wants more epochs.",
 )
 @click.option(
-    "--flips/--no-flips",
+    "--hflip/--no-hflip",
     default=None,
     help="Show half of the images in the mirror.  [default: for clothes, not for data of your own]",
 )
@@ -119,12 +119,12 @@ def _of_recipe(name: str, **settings: Any) -> Callable[[FC], FC]:
     help="Stop after so many epochs without a better validation accuracy.",
 )
 @_of_recipe(
-    "--average",
+    "--ema-epochs",
     type=click.IntRange(1),
     help="Save the mean of the weights over so many epochs; wants --schedule constant.",
 )
 @_of_recipe(
-    "--sure",
+    "--target-precision",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of the answers called sure that must be right, on the validation rows.",
 )
@@ -207,7 +207,7 @@ def train(
     start = perf_counter() - process_time()  # of the program, near enough: it has waited little
     from ..data.datasets import load_dataset
     from ..models.load import check_replaceable
-    from ..training.presets import preset as preset_recipe
+    from ..training.presets import preset as preset_config
     from ..training.trainer import TrainingDiverged, TrainingInterrupted
     from ..training.trainer import train as train_network
     from .report import MetricsLog, Several, TrainingReport
@@ -215,8 +215,8 @@ def train(
     changes = {name: value for name, value in options.items() if value is not None}
     _check_combination(context, checkpoint, resume, changes)
     if find_lr:
-        recipe = preset_recipe(preset, **changes)
-        return _find_lr(load_dataset(dataset, data_dir), recipe, backend, threads, plot, as_json)
+        config = preset_config(preset, **changes)
+        return _find_lr(load_dataset(dataset, data_dir), config, backend, threads, plot, as_json)
     notes = {"dataset": dataset, "data_dir": data_dir, "out": out, "teacher": teacher}
     if resume:
         dataset, data_dir, out, teacher = _as_started(context, resume, notes)
@@ -227,7 +227,7 @@ def train(
     data = load_dataset(dataset, data_dir)
     if not force:
         check_replaceable(out, data.name, data.checksum)
-    hidden = changes.get("hidden", preset_recipe(preset).hidden)
+    hidden = changes.get("hidden", preset_config(preset).hidden)
     check_model_room(out, data, hidden)
 
     console = console_of(stderr=as_json)
@@ -290,7 +290,7 @@ def train(
 
 def _find_lr(
     data: "Dataset",
-    recipe: "Recipe",
+    config: "TrainingConfig",
     backend: str,
     threads: int | None,
     plot: Path | None,
@@ -300,7 +300,7 @@ def _find_lr(
     from ..training.lr_finder import find_learning_rate
 
     check_outputs({"plot": plot})
-    found = find_learning_rate(data, recipe, backend, threads)
+    found = find_learning_rate(data, config, backend, threads)
     if plot:
         from .plots import plot_learning_rates
 
@@ -383,7 +383,7 @@ def _how_to_go_on(interruption: "TrainingInterrupted", out: Path, notes: dict[st
     if folder is None:
         folder = free_name(out.with_name(f"{out.stem}.unfinished"))
         try:
-            if not interruption.keep_in(folder, notes):
+            if not interruption.save_checkpoint(folder, notes):
                 return "it cannot go on"
         except (OSError, UserError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
@@ -411,11 +411,11 @@ def _last_line(result: "TrainingResult", place: Path) -> str:
 
 
 def _training_json(result: "TrainingResult", preset: str | None, place: Path) -> dict[str, Any]:
-    from ..nn.backend import name_of
+    from ..nn.backend import backend_name
 
     history, model = result.history, result.model
     return {
-        "backend": name_of(model.network.backend),
+        "backend": backend_name(model.network.backend),
         "dataset": model.dataset_name,
         "sizes": list(model.network.spec.sizes),
         "preset": preset,
@@ -432,7 +432,7 @@ def _training_json(result: "TrainingResult", preset: str | None, place: Path) ->
             name: number_or_none(share)
             for name, share in zip(model.class_names, result.test.recall_k)
         },
-        "seed": result.recipe.seed,
+        "seed": result.config.seed,
         "threads": model.network.threads,
         "model": str(place),
     }

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from ..nn.network import FLIPS, random_stream
 
-__all__ = ["NewEveryEpoch", "mirrored", "with_flips"]
+__all__ = ["EpochPrefetcher", "hflip", "flip_rows"]
 
 
-def mirrored(images: NDArray) -> NDArray:
+def hflip(images: NDArray) -> NDArray:
     """The images (n, height, width), then all of them with left and right exchanged."""
     return np.concatenate([images, images[:, :, ::-1]])
 
 
-def with_flips(order_n: NDArray[np.int32], rows: int, seed: int, epoch: int) -> NDArray[np.int32]:
+def flip_rows(order_n: NDArray[np.int32], rows: int, seed: int, epoch: int) -> NDArray[np.int32]:
     """An order in which every second row, by chance, is replaced by its mirror image.
 
     rows : how many true images there are, where the mirror images begin. The chance is that of the
@@ -31,7 +31,7 @@ def with_flips(order_n: NDArray[np.int32], rows: int, seed: int, epoch: int) -> 
     return order_n + rows * flipped_n[order_n]
 
 
-class NewEveryEpoch:
+class EpochPrefetcher:
     """Images that are another in every epoch; those of the next are begun when one's are asked for.
 
     make : images (n, i) of an epoch, a pure function of its number. last : the last epoch there is,
@@ -43,7 +43,7 @@ class NewEveryEpoch:
         self._pool = ThreadPoolExecutor(1)
         self._begun: dict[int, Future[NDArray]] = {}
 
-    def of(self, epoch: int) -> NDArray:
+    def get(self, epoch: int) -> NDArray:
         """The images of this epoch."""
         begun = self._begun.pop(epoch, None) or self._pool.submit(self._make, epoch)
         if self._last is None or epoch < self._last:

@@ -15,7 +15,7 @@ from .cache import Arrays, cached, checksum_of, make_read_only
 
 __all__ = ["NAMES", "Dataset", "load_dataset"]
 
-NAMES = ("auto", "fashion-mnist", "garments")
+NAMES = ("auto", "fashion-mnist", "synthetic")
 
 MAX_CLASSES = 256
 
@@ -27,9 +27,9 @@ class Dataset:
     x_train, x_test : uint8 pixels, float32 or float64; (n, height, width) or (n, i); read-only.
     y_train, y_test : integers (n,), each in 0..k-1. class_names : k of them.
     checksum : sha256 of the contents; it tells data sets apart whatever their names.
-    alike_in_the_mirror : whether an image shows the same thing when left and right change places,
-    as clothes do and digits do not.
-    both_ways : x_train and then its mirror images, if somebody made them for many trainings.
+    hflip_invariant : whether a horizontal flip keeps the class, as it does for clothes and not for
+    digits.
+    x_train_with_flips : x_train followed by its horizontal flips, if they were computed already.
     """
 
     name: str
@@ -39,8 +39,8 @@ class Dataset:
     y_test: NDArray[np.integer]
     class_names: tuple[str, ...]
     checksum: str
-    alike_in_the_mirror: bool = False
-    both_ways: NDArray | None = None
+    hflip_invariant: bool = False
+    x_train_with_flips: NDArray | None = None
 
 
 def load_dataset(
@@ -48,7 +48,7 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set.
 
-    name : "fashion-mnist"; "garments", drawn by this package; "auto", the first if it is to be
+    name : "fashion-mnist"; "synthetic", drawn by this package; "auto", the first if it is to be
         had, else the second, with a warning; a folder of the four IDX files (gzip or plain, any
         image size, up to 256 classes); or an .npz with x_train, y_train, x_test, y_test.
     data_dir : where to look first for the files of Fashion-MNIST; then come $FMNIST_FAST_DATA,
@@ -60,8 +60,8 @@ def load_dataset(
     match str(name):
         case "fashion-mnist":
             return _fashion_mnist(folder, download)
-        case "garments":
-            return _garments()
+        case "synthetic":
+            return _synthetic()
         case "auto":
             return _auto(folder, download)
     path = Path(name)
@@ -80,11 +80,11 @@ def _auto(data_dir: Path | None, download: bool) -> Dataset:
         return _fashion_mnist(data_dir, download)
     except fashion_mnist.Unreachable as error:
         warnings.warn(
-            f"{error}. Going on with garments, a set drawn by this package, whose accuracies say "
-            "nothing about Fashion-MNIST",
+            f"{error}. Falling back to synthetic, a data set drawn by this package, whose "
+            "accuracies say nothing about Fashion-MNIST",
             stacklevel=3,
         )
-        return _garments()
+        return _synthetic()
 
 
 def _fashion_mnist(data_dir: Path | None, download: bool) -> Dataset:
@@ -93,15 +93,15 @@ def _fashion_mnist(data_dir: Path | None, download: bool) -> Dataset:
     return Dataset("fashion-mnist", *arrays, names, fashion_mnist.CHECKSUM, True)
 
 
-def _garments() -> Dataset:
+def _synthetic() -> Dataset:
     import PIL
 
-    from . import synthetic as garments
+    from . import synthetic
 
     # NumPy draws the random numbers and Pillow the shapes: a new version may change the bits.
-    key = f"garments-{garments.VERSION}-pillow-{PIL.__version__}-numpy-{np.__version__}"
-    arrays, checksum = cached(key, lambda: Arrays(*garments.draw_garments()))
-    return Dataset("garments", *arrays, fashion_mnist.CLASS_NAMES, checksum, True)
+    key = f"synthetic-{synthetic.VERSION}-pillow-{PIL.__version__}-numpy-{np.__version__}"
+    arrays, checksum = cached(key, lambda: Arrays(*synthetic.draw_synthetic()))
+    return Dataset("synthetic", *arrays, fashion_mnist.CLASS_NAMES, checksum, True)
 
 
 def _read_npz(path: Path) -> Arrays:

@@ -3,7 +3,8 @@
 The photographs that people take differ from the data set's product pictures: sleeves and legs are
 spread, shoes come in pairs and from above, the camera is tilted, the cut-out has lost a piece or
 kept some carpet, the light falls from one side. A network that saw such images knows the garment
-all the same. And it must know what it does not know: `strangers` are no garment of the ten.
+all the same. `simulate_ood_images` makes out-of-distribution images: garments of none of the ten
+classes.
 
 Everything is a pure function of (seed, epoch, row). Distances are in pixels, angles in radians.
 How much of each change there is was chosen with photographs, which were never trained on.
@@ -35,7 +36,7 @@ from .image_ops import (
 )
 from .synthetic_shapes import hats, pairs_from_above, pieces, short_legs, skirts
 
-__all__ = ["imitated", "strangers"]
+__all__ = ["simulate_photos", "simulate_ood_images"]
 
 # Labels of Fashion-MNIST whose photographs differ in a way of their own.
 TOPS, TROUSERS, DRESS, SHOES = (0, 2, 3, 4, 6), 1, 3, (5, 7, 9)
@@ -48,7 +49,7 @@ FROM_ABOVE, PAIRS, BEHIND = 0.4, 0.2, 0.4
 ROWS = 128
 
 
-def imitated(images: Images, labels_n: NDArray[np.integer], seed: int, epoch: int) -> Images:
+def simulate_photos(images: Images, labels_n: NDArray[np.integer], seed: int, epoch: int) -> Images:
     """Another image for every one of these, uint8 (n, 28, 28), that shows the same kind of thing.
 
     images : uint8 (n, 28, 28), garments bright on black. labels_n : (n,), Fashion-MNIST's.
@@ -61,7 +62,7 @@ def imitated(images: Images, labels_n: NDArray[np.integer], seed: int, epoch: in
     return _in_parts(make, len(images), seed, IMITATION, epoch)
 
 
-def strangers(
+def simulate_ood_images(
     images: Images, labels_n: NDArray[np.integer], count: int, seed: int, epoch: int
 ) -> Images:
     """What is none of the ten classes, made of these images: uint8 (count, 28, 28).

@@ -31,7 +31,7 @@ Number = float | Array
 Range = tuple[float, float]
 Point = tuple[Number, Number]
 # From back to front: points (n or 1, k, 2) and tones (n,); a tone below 0 is not drawn, 0 erases.
-Layers = list[tuple[Array, Number]]
+ShapeLayers = list[tuple[Array, Number]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def symmetric(right: Array) -> Array:
     return np.concatenate([right, (right * (-1.0, 1.0))[:, ::-1]], axis=1)
 
 
-def pair(points: Array, tone: Number) -> Layers:
+def pair(points: Array, tone: Number) -> ShapeLayers:
     """A part and its mirror image at the other side of x = 0."""
     return [(points, tone), (points * (-1.0, 1.0), tone)]
 
@@ -102,7 +102,7 @@ def box(x: Number, y: Number, width: Number, height: Number) -> Array:
     return path((left, y), (right, y), (right, y + height), (left, y + height))
 
 
-def rungs(start: Point, step: Point, rung: Point, width: float, tone: Number) -> Layers:
+def rungs(start: Point, step: Point, rung: Point, width: float, tone: Number) -> ShapeLayers:
     """Three equal parallel lines, `step` apart: laces, stripes, buttons."""
     first = stroke(path(start, (start[0] + rung[0], start[1] + rung[1])), width)
     return [(first + i * path(step), tone) for i in range(3)]
@@ -113,7 +113,7 @@ def rungs(start: Point, step: Point, rung: Point, width: float, tone: Number) ->
 # fmt: off
 
 
-def upper_body(d: Dice, collar: Number = -1, opening: Number = -1, **sizes: Number) -> Layers:
+def upper_body(d: Dice, collar: Number = -1, opening: Number = -1, **sizes: Number) -> ShapeLayers:
     """Whatever hangs from two shoulders: a long-sleeved top, but for the sizes given.
 
     shoulder, chest and hem are half widths, depth is that of the neckline, sleeve the drop from
@@ -153,7 +153,7 @@ def upper_body(d: Dice, collar: Number = -1, opening: Number = -1, **sizes: Numb
     ]
 
 
-def t_shirt(d: Dice) -> Layers:
+def t_shirt(d: Dice) -> ShapeLayers:
     tank, long, chest = d.chance(0.14), d.chance(0.06), d.between(5.8, 7.4)
     return upper_body(
         d, shoulder=d.either(tank, (3.8, 5.2), (6.0, 7.4)), chest=chest,
@@ -164,13 +164,13 @@ def t_shirt(d: Dice) -> Layers:
     )
 
 
-def pullover(d: Dice) -> Layers:
+def pullover(d: Dice) -> ShapeLayers:
     roll_neck = box(0.0, -1.5, d.between(4, 6), d.between(2, 3.2))
     layers = upper_body(d, collar=d.tone(0.7, 1.2, 0.05), opening=d.tone(0.3, 0.9, 0.06))
     return [*layers, (roll_neck, d.tone(0.7, 1.2, 0.22))]
 
 
-def coat(d: Dice) -> Layers:
+def coat(d: Dice) -> ShapeLayers:
     zip_tone = np.where(d.chance(0.5), d.tone(0.1, 0.5, 0.85), d.tone(1.3, 1.55, 0.8))
     layers = upper_body(
         d, length=d.either(d.chance(0.3), (28, 36), (24, 28)), sleeve=d.between(21, 25),
@@ -186,7 +186,7 @@ def coat(d: Dice) -> Layers:
     ]
 
 
-def shirt(d: Dice) -> Layers:
+def shirt(d: Dice) -> ShapeLayers:
     short, length = d.chance(0.32), d.between(23, 28)
     layers = upper_body(
         d, length=length, hem=d.between(5.8, 7.8), depth=d.between(1.2, 4.6),
@@ -199,7 +199,7 @@ def shirt(d: Dice) -> Layers:
     return [*layers, *buttons, (pocket, d.tone(0.75, 1.25, 0.25))]
 
 
-def dress(d: Dice) -> Layers:
+def dress(d: Dice) -> ShapeLayers:
     long, bare, wide = d.chance(0.22), d.chance(0.45), d.chance(0.65)
     chest, length = d.between(4.8, 6.6), d.between(28, 41)
     belt = box(0.0, length * d.between(0.35, 0.5), 2 * chest - 1.6, d.between(0.8, 2))
@@ -213,7 +213,7 @@ def dress(d: Dice) -> Layers:
     return [*layers, (belt, d.tone(0.4, 1.4, 0.35))]
 
 
-def trouser(d: Dice) -> Layers:
+def trouser(d: Dice) -> ShapeLayers:
     waist, hip, crotch = d.between(4.4, 5.8), d.between(5.0, 6.6), d.between(8, 11)
     length = d.either(d.chance(0.04), (16, 24), (29, 36))
     gap = d.between(0.8, 3.0)
@@ -232,7 +232,7 @@ def trouser(d: Dice) -> Layers:
     ]
 
 
-def bag(d: Dice) -> Layers:
+def bag(d: Dice) -> ShapeLayers:
     wide, high, corner = d.between(9, 14), d.between(10, 20), d.between(0.2, 3.5)
     top = wide * d.either(d.chance(0.35), (0.55, 0.86), (0.86, 1.06))
     body = symmetric(path(
@@ -251,7 +251,7 @@ def bag(d: Dice) -> Layers:
     ]
 
 
-def sneaker(d: Dice) -> Layers:
+def sneaker(d: Dice) -> ShapeLayers:
     toe, peak, thick = d.between(3.4, 5.4), d.between(14, 18), d.between(1.4, 3.0)
     high = d.chance(0.2)
     tongue = d.either(high, (13, 20), (8.5, 13.5))
@@ -283,7 +283,7 @@ def heel_block(back: Number, lift: Number, width: Number) -> Array:
     return path((left - 1.5, top), (back, top), (back - 0.3, 0.0), (left, 0.0))
 
 
-def ankle_boot(d: Dice) -> Layers:
+def ankle_boot(d: Dice) -> ShapeLayers:
     lift = d.either(d.chance(0.35), (4, 10), (1.2, 3.5))
     tall = lift + d.either(d.chance(0.4), (15, 23), (9.5, 15))
     front, back, toe = d.between(11, 15), d.between(25.6, 27.5), d.between(3.2, 5.2)
@@ -305,7 +305,7 @@ def ankle_boot(d: Dice) -> Layers:
     ]
 
 
-def sandal(d: Dice) -> Layers:
+def sandal(d: Dice) -> ShapeLayers:
     heeled, wedged, closed = d.chance(0.5), d.chance(0.4), d.chance(0.65)
     lift, thick = d.either(heeled, (5, 15), (0.4, 2.5)), d.either(heeled, (1.2, 4), (1.3, 3.2))
     ankle, instep = lift + thick + d.between(4, 9), d.between(3.5, 6.5) + thick
@@ -339,7 +339,7 @@ def sandal(d: Dice) -> Layers:
 class Kind(NamedTuple):
     """How one class is drawn and coloured."""
 
-    draw: Callable[[Dice], Layers]
+    draw: Callable[[Dice], ShapeLayers]
     colour: Range  # brightness, 0..1
     patterns: tuple[float, ...]  # shares: stripes across, along, plaid, print all over, on chest
 
@@ -362,7 +362,7 @@ KINDS = (
 # From polygons to pixels.
 
 
-def fitted(layers: Layers, d: Dice) -> Layers:
+def fitted(layers: ShapeLayers, d: Dice) -> ShapeLayers:
     """Scale each drawing until its longer side fills the frame, as the real set does, and centre.
 
     A little play in size and place remains; what sticks out is cut off by the frame.
@@ -378,7 +378,7 @@ def fitted(layers: Layers, d: Dice) -> Layers:
     return [(points * scale[:, None, None] + move[:, None], tone) for points, tone in layers]
 
 
-def filled(layers: Layers, n: int) -> Images:
+def filled(layers: ShapeLayers, n: int) -> Images:
     """Tones (n, 28, 28) of the drawings. All share one tall canvas: one reduction does for all."""
     cell = SIDE * ZOOM
     canvas = Image.new("L", (cell, cell * n))
@@ -447,7 +447,7 @@ def draw_split(seed: int, split: int, n: int) -> tuple[Bytes, Bytes]:
     return images, labels
 
 
-def draw_garments(
+def draw_synthetic(
     seed: int = 0, train: int = 12_000, test: int = 2_000
 ) -> tuple[Bytes, Bytes, Bytes, Bytes]:
     """Draw a training and a test set, independent of each other.

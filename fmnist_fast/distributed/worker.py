@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..data import fashion_mnist
-from ..data.augment import mirrored
+from ..data.augment import hflip
 from ..data.cache import Arrays, cached, find_cached
 from ..data.datasets import Dataset
 from ..errors import DataError
-from ..nn.backend import get_backend, instruction_set_of, unavailable
+from ..nn.backend import get_backend, instruction_set_of, unavailable_reason
 
 __all__ = ["DataKey", "arrays_of", "dataset_of", "describe", "has_data", "receive"]
 
@@ -37,11 +37,11 @@ class DataKey:
     name: str
     checksum: str
     class_names: tuple[str, ...]
-    alike_in_the_mirror: bool
+    hflip_invariant: bool
 
     @classmethod
     def of(cls, dataset: Dataset) -> "DataKey":
-        return cls(dataset.name, dataset.checksum, dataset.class_names, dataset.alike_in_the_mirror)
+        return cls(dataset.name, dataset.checksum, dataset.class_names, dataset.hflip_invariant)
 
     @property
     def cache_key(self) -> str:
@@ -56,7 +56,7 @@ def describe(backend: str) -> dict[str, Any]:
     """
     from .. import __version__
 
-    why_not = unavailable(backend)
+    why_not = unavailable_reason(backend)
     return {
         "fmnist_fast": __version__,
         "backend": backend if why_not is None else f"no {backend}: it {why_not}",
@@ -91,24 +91,26 @@ def arrays_of(dataset: Dataset) -> Arrays:
     return Arrays(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
 
 
-def dataset_of(key: DataKey, *, both_ways: bool) -> Dataset:
-    """The data set, memory-mapped where that can be. both_ways : with its mirror images, which are
-    made once for all processes of this machine. Raises: DataError if it is not here.
+def dataset_of(key: DataKey, *, x_train_with_flips: bool) -> Dataset:
+    """The data set, memory-mapped where that can be.
+
+    x_train_with_flips : with its horizontal flips, which are made once for all processes of this
+    machine. Raises: DataError if it is not here.
     """
     dataset = _found(key)
     if dataset is None:
         raise DataError(f"the data set {key.name} is no longer on {socket.gethostname()}")
-    if both_ways and dataset.both_ways is None:
+    if x_train_with_flips and dataset.x_train_with_hflip is None:
         one_way = arrays_of(dataset)
         arrays, _ = cached(f"both-ways-{key.checksum[:32]}", lambda: _with_mirror_images(one_way))
-        dataset = replace(dataset, both_ways=arrays.x_train)
+        dataset = replace(dataset, x_train_with_flips=arrays.x_train)
         _DATASETS[key.checksum] = dataset
     return dataset
 
 
 def _with_mirror_images(arrays: Arrays) -> Arrays:
     y_train = np.concatenate([arrays.y_train, arrays.y_train])
-    return arrays._replace(x_train=mirrored(arrays.x_train), y_train=y_train)
+    return arrays._replace(x_train=hflip(arrays.x_train), y_train=y_train)
 
 
 def _found(key: DataKey) -> Dataset | None:
@@ -126,6 +128,6 @@ def _found(key: DataKey) -> Dataset | None:
 
 
 def _keep(key: DataKey, arrays: Arrays) -> Dataset:
-    dataset = Dataset(key.name, *arrays, key.class_names, key.checksum, key.alike_in_the_mirror)
+    dataset = Dataset(key.name, *arrays, key.class_names, key.checksum, key.hflip_invariant)
     _DATASETS[key.checksum] = dataset
     return dataset

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import MissingExtra
-from ..kernels.interface import Data, Floats, Layers, Spec
+from ..kernels.interface import Floats, NetworkSpec, Params, TrainData
 from ..models.export.formats import export, format_of
-from ..nn.backend import NAMES, name_of
-from ..nn.labels import distinct, numbered, smoothed
+from ..nn.backend import NAMES, backend_name
+from ..nn.labels import distinct, encode_labels, smooth_labels
 from ..nn.network import Network
 from ..nn.schedules import SCHEDULES
-from ..training.budget import Clock, StepPace, TimePace
-from .lbfgs import minimise
-from .predict_cache import ShortWay
+from ..training.budget import Clock, StepBudget, TimeBudget
+from .lbfgs import minimize_lbfgs
+from .predict_cache import PredictCache
 from .solvers import AdamSolver, Epochs, SgdSolver, Solver
 
 try:
@@ -410,10 +410,10 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         if y.ndim > 1 and (self._is_multiclass() or self._is_binary()):
             raise ValueError("The object was not fitted with multilabel input.")
         if self._is_multiclass():
-            labels_n = numbered(y, self.classes_)
+            labels_n = encode_labels(y, self.classes_)
             if not smoothing:
                 return labels_n
-            return smoothed(labels_n, k, smoothing, dtype)
+            return smooth_labels(labels_n, k, smoothing, dtype)
         if self._is_binary():
             yes_nk = (y == self.classes_[-1])[:, None] & (k > 1)
         else:
@@ -458,7 +458,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         Source: Glorot & Bengio (2010), equation 16; for the logistic function a third of its
         variance.
         """
-        self._short_way = ShortWay()
+        self._short_way = PredictCache()
         self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(sizes)
         self.out_activation_ = "softmax" if self._is_multiclass() else "logistic"
         coefs, intercepts = [], []
@@ -498,11 +498,11 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             raise ValueError(
                 f"coefs_[-1] has {sizes[-1]} columns, and there are {self.n_outputs_} outputs."
             )
-        spec = Spec(
+        spec = NetworkSpec(
             sizes,
             self.activation,
             "softmax" if self.out_activation_ == "softmax" else "sigmoid",
-            self._optimizer.rule if epochs else "adam",
+            self._optimizer.optimizer if epochs else "adam",
             dtype.name,
             self.dropout if epochs else 0.0,
             "csr" if sparse.issparse(x_ni) else "dense",
@@ -510,9 +510,9 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         )
         if epochs:
             self.coefs_, self.intercepts_ = coefs, intercepts
-        params = Layers(tuple(coefs), tuple(intercepts))
+        params = Params(tuple(coefs), tuple(intercepts))
         rows = 1 if x_ni is None else x_ni.shape[0]
-        return Network.of(
+        return Network.from_params(
             *(spec, params, 1.0, self.backend, self.n_threads),
             *(batch_size or rows, rows * max(1, epochs)),
         )
@@ -534,8 +534,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         network = self._network(x_ni, dtype=np.float64)
         if targets_n.ndim == 2:
             targets_n = targets_n.astype(np.float64)
-        self.backend_ = name_of(network.backend)
-        data = Data(x_ni, 1.0, targets_n, _or_ones(weights_n, x_ni))
+        self.backend_ = backend_name(network.backend)
+        data = TrainData(x_ni, 1.0, targets_n, _or_ones(weights_n, x_ni))
 
         self.coefs_, self.intercepts_ = list(network.params[0]), list(network.params[1])
         clock = Clock()
@@ -547,7 +547,9 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                 return True
             return context is not None and self._callbacks_stop(context)
 
-        result = minimise(network, data, self.alpha, self.tol, self.max_iter, self.max_fun, report)
+        result = minimize_lbfgs(
+            network, data, self.alpha, self.tol, self.max_iter, self.max_fun, report
+        )
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         self.loss_ = float(result.fun)
         self.coefs_ = [w.astype(dtype, copy=False) for w in network.params.weights]
@@ -575,7 +577,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         self.n_iter_ = 0
         ahead = self._epochs_ahead(incremental, validation, context)
         network = self._network(x_ni, batch_size, ahead)
-        self.backend_ = name_of(network.backend)
+        self.backend_ = backend_name(network.backend)
         epochs = self._plan(network, x_ni, targets_n, weights_n, batch_size)
         try:
             self._run(epochs, incremental, validation, context)
@@ -599,10 +601,10 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             self.t_,
         )
         if self.time_budget is not None:
-            epochs.pace = TimePace(self.schedule, 1.0, 0.0, self.time_budget, Clock())
+            epochs.budget = TimeBudget(self.schedule, 1.0, 0.0, self.time_budget, Clock())
         elif self.schedule != "constant":
             steps = self.max_iter * epochs.steps_of_epoch
-            epochs.pace = StepPace(self.schedule, 1.0, steps)
+            epochs.budget = StepBudget(self.schedule, 1.0, steps)
         if self.dropout:
             epochs.dropout_seed = self._random_state.randint(2**31 - 1)
         return epochs
@@ -846,14 +848,14 @@ def _kept_dtypes(X: Any) -> Any:
     return (np.float64, np.float32)
 
 
-def _with_both_classes(params: Layers, spec: Spec) -> tuple[Layers, Spec]:
+def _with_both_classes(params: Params, spec: NetworkSpec) -> tuple[Params, NetworkSpec]:
     """A network that says how probable each of two classes is: sigmoid(z) = softmax(0, z)[1]."""
     *weights, last_i1 = params.weights
     *biases, last_1 = params.biases
     both_i2 = np.ascontiguousarray(np.hstack([np.zeros_like(last_i1), last_i1]))
     both_2 = np.concatenate([np.zeros_like(last_1), last_1])
     return (
-        Layers((*weights, both_i2), (*biases, both_2)),
+        Params((*weights, both_i2), (*biases, both_2)),
         replace(spec, sizes=(*spec.sizes[:-1], 2), loss="softmax"),
     )
 

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.interface import Data, Floats, Layers, Spec
+from ..kernels.interface import Floats, NetworkSpec, Params, TrainData
 from ..nn.network import Network
 
-__all__ = ["loss_and_gradient", "minimise"]
+__all__ = ["loss_and_gradient", "minimize_lbfgs"]
 
 # Rows of one block of a gradient over the whole data set.
 BLOCK = 4096
 
 
-def loss_and_gradient(network: Network, data: Data, alpha: float) -> tuple[float, Layers]:
+def loss_and_gradient(network: Network, data: TrainData, alpha: float) -> tuple[float, Params]:
     """Of all rows at once, penalty included: the loss, and its gradient for every parameter.
 
     Source: `reference.batch_loss` with l2 = alpha / sum of weights; blocks of rows are added in
@@ -29,12 +29,14 @@ def loss_and_gradient(network: Network, data: Data, alpha: float) -> tuple[float
         last = min(first + BLOCK, rows)
         x_bi, weights_b = _rows(network, data, order_n, first, last), data.weights_n[first:last]
         layers = tuple(np.empty((last - first, o), spec.dtype) for _, o in spec.shapes)
-        loss_b, delta_bk = np.empty(last - first, spec.dtype), np.empty_like(layers[-1])
+        loss_b, grad_logits_bk = np.empty(last - first, spec.dtype), np.empty_like(layers[-1])
         part = _zeros(spec)
         backend.forward(network.params, x_bi, spec, layers)
         weights = weights_b.astype(spec.dtype)
-        backend.loss_delta(layers[-1], data.targets_n[first:last], weights, spec, loss_b, delta_bk)
-        backend.backward(network.params, x_bi, layers, delta_bk, spec, part)
+        backend.loss_and_grad(
+            layers[-1], data.targets_n[first:last], weights, spec, loss_b, grad_logits_bk
+        )
+        backend.backward(network.params, x_bi, layers, grad_logits_bk, spec, part)
         share = float(weights_b.sum()) / total
         loss += float(np.dot(weights_b, loss_b)) / total
         for sums, arrays in zip(gradient, part):
@@ -47,26 +49,26 @@ def loss_and_gradient(network: Network, data: Data, alpha: float) -> tuple[float
     return loss, gradient
 
 
-def _rows(network: Network, data: Data, order_n: NDArray, first: int, last: int) -> Floats:
+def _rows(network: Network, data: TrainData, order_n: NDArray, first: int, last: int) -> Floats:
     """Neighbouring rows, scaled, in the network's dtype."""
-    if network.spec.inputs == "csr":
+    if network.spec.input_format == "csr":
         sparse: Floats = (data.x_ni[first:last] * data.scale).astype(network.spec.dtype)
         return sparse
     x_bi = np.empty((last - first, network.spec.sizes[0]), network.spec.dtype)
-    network.backend.gather(data.x_ni, order_n, first, last, data.scale, x_bi)
+    network.backend.gather_batch(data.x_ni, order_n, first, last, data.scale, x_bi)
     return x_bi
 
 
-def _zeros(spec: Spec) -> Layers:
-    return Layers(
+def _zeros(spec: NetworkSpec) -> Params:
+    return Params(
         tuple(np.zeros((i, o), spec.dtype) for i, o in spec.shapes),
         tuple(np.zeros(o, spec.dtype) for _, o in spec.shapes),
     )
 
 
-def minimise(
+def minimize_lbfgs(
     network: Network,
-    data: Data,
+    data: TrainData,
     alpha: float,
     tol: float,
     max_iter: int,

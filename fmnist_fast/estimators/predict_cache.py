@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..kernels.interface import Floats, Layers, Spec
+from ..kernels.interface import Floats, NetworkSpec, Params
 from ..nn.network import Network
 
-__all__ = ["ShortWay"]
+__all__ = ["PredictCache"]
 
 # More rows than this are worth a full check, and threads.
 MOST = 64
@@ -20,13 +20,13 @@ class _Known(NamedTuple):
 
     settings: tuple
     arrays: tuple[Floats, ...]
-    params: Layers
-    spec: Spec
+    params: Params
+    spec: NetworkSpec
     dtype: np.dtype
     predict: Callable[..., None]
 
 
-class ShortWay:
+class PredictCache:
     """From rows straight to the kernel, where the network is still that of an earlier call.
 
     That takes a C-contiguous array of the network's own dtype. Copies and pickles begin anew.
@@ -36,7 +36,7 @@ class ShortWay:
         self._known: _Known | None = None
 
     def __reduce__(self) -> tuple:
-        return ShortWay, ()
+        return PredictCache, ()
 
     def remember(self, network: Network, settings: tuple) -> None:
         """The next calls may go to this network."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.interface import Data, Layers, State, Steps
-from ..nn.network import Network, work_of
-from ..training.budget import Clock, Pace, StepPace
+from ..kernels.interface import Params, StepSchedule, TrainData, TrainState
+from ..nn.network import Network, estimate_work
+from ..training.budget import Budget, Clock, StepBudget
 
 __all__ = ["AdamSolver", "Epochs", "SgdSolver", "Solver"]
 
@@ -35,14 +35,14 @@ class Solver(ABC):
     learning_rate : of the next batches. t : steps done.
     """
 
-    rule: str
+    optimizer: str
 
     def __init__(self, learning_rate: float) -> None:
         self.learning_rate = float(learning_rate)
         self.t = 0
-        self.moments: tuple[Layers, Layers] | None = None
+        self.moments: tuple[Params, Params] | None = None
 
-    def state(self, network: Network) -> State:
+    def state(self, network: Network) -> TrainState:
         """The network's parameters, to be trained, and the moments so far."""
         if self.moments is None:
             self.moments = network.fresh_state()[1:]
@@ -51,14 +51,16 @@ class Solver(ABC):
             raise ValueError("coefs_ have other shapes than in the last call: use fit.")
         if self.moments[0].weights[0].dtype != dtype:
             m, v = (
-                Layers(*(tuple(a.astype(dtype) for a in arrays) for arrays in moment))
+                Params(*(tuple(a.astype(dtype) for a in arrays) for arrays in moment))
                 for moment in self.moments
             )
             self.moments = (m, v)
-        return State(network.params, *self.moments)
+        return TrainState(network.params, *self.moments)
 
     @abstractmethod
-    def steps(self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]) -> Steps:
+    def steps(
+        self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
+    ) -> StepSchedule:
         """The numbers of the next steps. lr_t : the learning rate of each."""
 
     @abstractmethod
@@ -73,19 +75,21 @@ class Solver(ABC):
 class AdamSolver(Solver):
     """Kingma & Ba (2015), with the epsilon as it is."""
 
-    rule = "adam"
+    optimizer = "adam"
 
     def __init__(self, learning_rate: float, beta_1: float, beta_2: float, epsilon: float) -> None:
         super().__init__(learning_rate)
         self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
 
-    def steps(self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]) -> Steps:
+    def steps(
+        self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
+    ) -> StepSchedule:
         count = len(lr_t)
         t = np.arange(self.t + 1, self.t + 1 + count, dtype=np.float64)
         self.t += count
         with np.errstate(divide="ignore", invalid="ignore"):  # a beta of 1 is allowed
             size_t = np.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
-        return Steps(
+        return StepSchedule(
             batch_size,
             step_size_t=lr_t * size_t,
             epsilon_t=np.full(count, self.epsilon),
@@ -111,15 +115,19 @@ class SgdSolver(Solver):
         power_t: float,
     ) -> None:
         super().__init__(learning_rate)
-        self.rule = "nesterov" if nesterov else "sgd"
+        self.optimizer = "nesterov" if nesterov else "sgd"
         self.initial, self.schedule = self.learning_rate, schedule
         self.momentum, self.power_t = float(momentum), power_t
 
-    def steps(self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]) -> Steps:
+    def steps(
+        self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
+    ) -> StepSchedule:
         count = len(lr_t)
         self.t += count
         nothing = np.zeros(count)
-        return Steps(batch_size, lr_t, nothing, l2_t, nothing, beta1=self.momentum, beta2=0.0)
+        return StepSchedule(
+            batch_size, lr_t, nothing, l2_t, nothing, beta1=self.momentum, beta2=0.0
+        )
 
     def epoch_ends(self, seen: int) -> None:
         if self.schedule == "invscaling":
@@ -146,13 +154,13 @@ class Epochs:
     best : what keep() copied last.
     """
 
-    best: Layers | None = None
+    best: Params | None = None
 
     def __init__(
         self,
         network: Network,
         solver: Solver,
-        data: Data,
+        data: TrainData,
         batch_size: int,
         alpha: float,
         random_state: np.random.RandomState | None,
@@ -174,7 +182,7 @@ class Epochs:
         self.rows_t = rows_t
         # Where all rows count alike, whatever their order, it is the same in every epoch.
         self.l2_t = self._l2(rows_t) if (data.weights_n == 1).all() else None
-        self.pace: Pace | None = None
+        self.budget: Budget | None = None
         self.dropout_seed = 0
         self.done = 0
 
@@ -183,8 +191,8 @@ class Epochs:
 
         Returns: the mean loss of the batches of each epoch; none if time is over.
         """
-        if self.pace is not None:
-            return self._paced_epoch(self.pace)
+        if self.budget is not None:
+            return self._paced_epoch(self.budget)
         epochs = self._epochs_at_once(at_most)
         order_en = np.empty((epochs, self.count), np.int32)
         lr_et, l2_et = np.empty((2, epochs, self.steps_of_epoch))
@@ -202,23 +210,23 @@ class Epochs:
         """How many epochs one call may train."""
         if self.network.spec.dropout:  # it has another key in every epoch
             return 1
-        work = work_of(self.network.spec, self.count)
+        work = estimate_work(self.network.spec, self.count)
         return max(1, min(at_most, WORK_AT_ONCE // work, STEPS_AT_ONCE // self.steps_of_epoch))
 
-    def _paced_epoch(self, pace: Pace) -> list[float]:
+    def _paced_epoch(self, budget: Budget) -> list[float]:
         l2_t = self._shuffle()
         total, first = 0.0, 0
         while first < self.steps_of_epoch:
             left = self.steps_of_epoch - first
-            at_most = left if isinstance(pace, StepPace) else min(left, STEPS_BETWEEN_LOOKS)
-            rates_t, clock = pace.rates(self.done, at_most), Clock()
+            at_most = left if isinstance(budget, StepBudget) else min(left, STEPS_BETWEEN_LOOKS)
+            rates_t, clock = budget.rates(self.done, at_most), Clock()
             if not len(rates_t):
                 break
             last = first + len(rates_t)
             order_n = self.order_n[first * self.batch_size : last * self.batch_size]
             lr_t = self.solver.learning_rate * rates_t
             losses_t = self._train(order_n, self._numbers(lr_t, l2_t[first:last]))
-            pace.took(last - first, clock())
+            budget.observe(last - first, clock())
             total += float(losses_t @ self.rows_t[first:last])
             first = last
         self._epoch_ends()
@@ -243,7 +251,7 @@ class Epochs:
         nothing = np.zeros_like(weights_t)
         return np.divide(self.alpha, weights_t, out=nothing, where=weights_t > 0)
 
-    def _numbers(self, lr_t: NDArray[np.float64], l2_t: NDArray[np.float64]) -> Steps:
+    def _numbers(self, lr_t: NDArray[np.float64], l2_t: NDArray[np.float64]) -> StepSchedule:
         """Of the next steps, with these learning rates."""
         key: Any = 0
         if self.network.spec.dropout:
@@ -252,7 +260,7 @@ class Epochs:
         steps = self.solver.steps(lr_t, self.batch_size, l2_t)
         return steps._replace(dropout_key=int(key))
 
-    def _train(self, order_n: NDArray[np.int32], steps: Steps) -> NDArray[np.float64]:
+    def _train(self, order_n: NDArray[np.int32], steps: StepSchedule) -> NDArray[np.float64]:
         """Returns: the loss of each step."""
         count = len(steps.l2_t)
         self.done += count
@@ -260,4 +268,4 @@ class Epochs:
 
     def keep(self) -> None:
         """These weights are the best so far."""
-        self.best = Layers(*(tuple(a.copy() for a in arrays) for arrays in self.network.params))
+        self.best = Params(*(tuple(a.copy() for a in arrays) for arrays in self.network.params))

@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ArgumentError
 from ..kernels.interface import Floats
-from ..nn.calibration import SURE, sure_threshold
+from ..nn.calibration import TARGET_PRECISION, confidence_threshold
 from ..nn.network import check_labels
 from .model import FORMAT_VERSION as MODEL_VERSION
 from .model import Model
-from .safetensors_io import packed, replace_model
+from .safetensors_io import replace_model, serialize
 
-__all__ = ["FORMAT_VERSION", "Ensemble", "members_of", "single"]
+__all__ = ["FORMAT_VERSION", "Ensemble", "members_of", "single_member"]
 
 # Above that of single models, so that what knows no ensembles says that their files are newer.
 FORMAT_VERSION = 3
@@ -63,7 +63,7 @@ class Ensemble:
                     )
 
     @classmethod
-    def of(
+    def from_state(
         cls,
         description: Mapping[str, Any],
         tensors: Mapping[str, NDArray],
@@ -87,7 +87,7 @@ class Ensemble:
         for number, (entry, arrays) in enumerate(zip(entries, own), start=1):
             if entry["format_version"] != MODEL_VERSION:
                 raise ValueError(f"member {number} has format version {entry['format_version']}")
-            members.append(Model.of(entry, arrays, backend, threads))
+            members.append(Model.from_state(entry, arrays, backend, threads))
         threshold = None if threshold is None else float(threshold)
         ensemble = cls(tuple(members), threshold, dict(description["metrics"]))
         said = ensemble.describe()
@@ -137,14 +137,21 @@ class Ensemble:
         labels_n: NDArray[np.int64] = self.predict_proba(x).argmax(axis=1)
         return labels_n
 
-    def with_threshold(self, x: ArrayLike, labels: ArrayLike, sure: float = SURE) -> "Ensemble":
-        """The same, sure of the answers of which `sure` are right, as rows say that no member has
-        learned from: x as for predict_proba, labels (n,), each in 0..k-1.
+    def with_threshold(
+        self, x: ArrayLike, labels: ArrayLike, target_precision: float = TARGET_PRECISION
+    ) -> "Ensemble":
+        """The same ensemble with a confidence threshold fitted on held-out rows.
+
+        x : as for predict_proba. labels : (n,), each in 0..k-1. target_precision : fraction of the
+        confident predictions that must be correct.
         """
         probability_nk = self.predict_proba(x)
         labels_n = check_labels(labels, len(probability_nk), len(self.class_names), name="labels")
         hit_n = probability_nk.argmax(axis=1) == labels_n
-        return replace(self, threshold=sure_threshold(probability_nk.max(axis=1), hit_n, sure))
+        return replace(
+            self,
+            threshold=confidence_threshold(probability_nk.max(axis=1), hit_n, target_precision),
+        )
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the file of the ensemble, as Model.save writes that of a model."""
@@ -153,7 +160,7 @@ class Ensemble:
 
     def to_bytes(self) -> bytes:
         """The content of the file."""
-        return packed(self.describe(), self.tensors())
+        return serialize(self.describe(), self.tensors())
 
     def tensors(self) -> dict[str, Floats]:
         """The weights of all members under the names that they have in the file."""
@@ -181,7 +188,7 @@ def members_of(model: Model | Ensemble) -> tuple[Model, ...]:
     return model.members if isinstance(model, Ensemble) else (model,)
 
 
-def single(model: Model | Ensemble, name: str | Path, what: str) -> Model:
+def single_member(model: Model | Ensemble, name: str | Path, what: str) -> Model:
     """The only model of what a file holds. name : of the file. what : needs one network.
 
     Raises: ArgumentError if there are several.

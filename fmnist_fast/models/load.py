@@ -5,15 +5,22 @@ from pathlib import Path
 from ..errors import BackendUnavailable, ModelFileError
 from .ensemble import FORMAT_VERSION, Ensemble
 from .model import Model
-from .safetensors_io import check_replaceable, read, reason
+from .safetensors_io import check_replaceable, error_text, read
 
-__all__ = ["SHIPPED", "SHIPPED_PHOTOS", "Ensemble", "Model", "check_replaceable", "load_model"]
+__all__ = [
+    "PRETRAINED",
+    "PRETRAINED_PHOTOS",
+    "Ensemble",
+    "Model",
+    "check_replaceable",
+    "load_model",
+]
 
 # The model in the box: preset best, trained on Fashion-MNIST; models/MODEL_CARD.md describes it.
-SHIPPED = Path(__file__).parent / "pretrained" / "fashion-mnist.safetensors"
+PRETRAINED = Path(__file__).parent / "pretrained" / "fashion-mnist.safetensors"
 
 # The one for photographs: preset photos.
-SHIPPED_PHOTOS = SHIPPED.with_name("photos.safetensors")
+PRETRAINED_PHOTOS = PRETRAINED.with_name("photos.safetensors")
 
 
 def load_model(
@@ -25,7 +32,7 @@ def load_model(
     Raises: ModelFileError, one line, if it is missing, damaged, foreign or of a newer format;
     BackendUnavailable if the backend cannot run it.
     """
-    path = SHIPPED if path is None else Path(path)
+    path = PRETRAINED if path is None else Path(path)
     description, tensors = read(path)
     version = description.get("format_version")
     if type(version) is not int or version < 1:
@@ -37,8 +44,8 @@ def load_model(
         )
     kind = Ensemble if version == FORMAT_VERSION else Model
     try:
-        return kind.of(description, tensors, backend, threads)
+        return kind.from_state(description, tensors, backend, threads)
     except BackendUnavailable:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise ModelFileError(f"{path} is damaged: {reason(error)}") from error
+        raise ModelFileError(f"{path} is damaged: {error_text(error)}") from error

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..kernels.interface import Floats, Layers, Spec
-from ..nn.calibration import calibrated
+from ..kernels.interface import Floats, NetworkSpec, Params
+from ..nn.calibration import scale_logits
 from ..nn.network import Network
-from .safetensors_io import packed, replace_model
+from .safetensors_io import replace_model, serialize
 
 __all__ = ["FORMAT_VERSION", "Model"]
 
@@ -45,7 +45,7 @@ class Model:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(
+    def from_state(
         cls,
         description: Mapping[str, Any],
         tensors: Mapping[str, NDArray],
@@ -61,7 +61,7 @@ class Model:
         sizes = tuple(architecture["sizes"])
         if len(sizes) < 2 or not all(type(s) is int and 0 < s <= _MAX_WIDTH for s in sizes):
             raise ValueError(f"layer sizes {sizes}")
-        spec = Spec(
+        spec = NetworkSpec(
             sizes,
             activation=architecture["activation"],
             loss=architecture["loss"],
@@ -77,7 +77,7 @@ class Model:
             raise ValueError(f"input scale {scale}")
         temperature, threshold = _calibration(description)
         return cls(
-            Network.of(spec, _parameters(spec, tensors), scale, backend, threads),
+            Network.from_params(spec, _parameters(spec, tensors), scale, backend, threads),
             class_names,
             shape,
             str(description["dataset"]["name"]),
@@ -97,7 +97,7 @@ class Model:
     @cached_property
     def calibrated_network(self) -> Network:
         """The network whose last layer already gives the logits divided by the temperature."""
-        return replace(self.network, params=calibrated(self.network.params, self.temperature))
+        return replace(self.network, params=scale_logits(self.network.params, self.temperature))
 
     def predict(self, x: ArrayLike) -> NDArray[np.int64]:
         """The most probable class of every row, (n,); `class_names` has their names."""
@@ -115,7 +115,7 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """The content of the model file."""
-        return packed(self.describe(), self.tensors())
+        return serialize(self.describe(), self.tensors())
 
     def tensors(self) -> dict[str, Floats]:
         """The weights under the names that they have in the file."""
@@ -159,7 +159,7 @@ def _calibration(description: Mapping[str, Any]) -> tuple[float, float | None]:
     return temperature, None if threshold is None else float(threshold)
 
 
-def _parameters(spec: Spec, tensors: Mapping[str, NDArray]) -> Layers:
+def _parameters(spec: NetworkSpec, tensors: Mapping[str, NDArray]) -> Params:
     shapes: dict[str, tuple[int, ...]] = {}
     for depth, (i, o) in enumerate(spec.shapes):
         shapes |= {f"layers.{depth}.weight": (i, o), f"layers.{depth}.bias": (o,)}
@@ -174,7 +174,7 @@ def _parameters(spec: Spec, tensors: Mapping[str, NDArray]) -> Layers:
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinite values")
     depths = range(len(spec.shapes))
-    return Layers(
+    return Params(
         tuple(tensors[f"layers.{depth}.weight"] for depth in depths),
         tuple(tensors[f"layers.{depth}.bias"] for depth in depths),
     )

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from .._files import write_atomically
 from ..errors import ModelFileError
 
-__all__ = ["check_replaceable", "packed", "read", "reason", "replace_model"]
+__all__ = ["check_replaceable", "serialize", "read", "error_text", "replace_model"]
 
 # safetensors writes its metadata keys in random order, so all of it is one key with sorted JSON.
 _KEY = "fmnist_fast"
 
 
-def packed(description: Mapping[str, Any], tensors: Mapping[str, NDArray]) -> bytes:
+def serialize(description: Mapping[str, Any], tensors: Mapping[str, NDArray]) -> bytes:
     """The content of the file: the same bytes for the same tensors and description."""
     from safetensors.numpy import save
 
@@ -83,10 +83,10 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
                 "kept; an MLPClassifier has export()"
             ) from error
         raise ModelFileError(
-            f"{path} is damaged or not a safetensors file: {reason(error)}"
+            f"{path} is damaged or not a safetensors file: {error_text(error)}"
         ) from error
     except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {reason(error)}") from error
+        raise ModelFileError(f"{path} cannot be read: {error_text(error)}") from error
     if not isinstance(description, dict):
         raise ModelFileError(f"{path} is damaged: its description is not an object")
     return description, tensors
@@ -100,7 +100,7 @@ def _is_pickle(path: Path) -> bool:
     return begin[:1] == b"\x80" and any(begin[3:])
 
 
-def reason(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """The error's text on one line."""
     if isinstance(error, KeyError):
         return f"it has no {error.args[0]!r}"

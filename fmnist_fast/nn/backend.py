@@ -4,9 +4,16 @@ from importlib import import_module
 from typing import Any, cast
 
 from ..errors import ArgumentError, BackendUnavailable
-from ..kernels.interface import Backend, Spec
+from ..kernels.interface import Backend, NetworkSpec
 
-__all__ = ["NAMES", "Backend", "get_backend", "instruction_set_of", "name_of", "unavailable"]
+__all__ = [
+    "NAMES",
+    "Backend",
+    "get_backend",
+    "instruction_set_of",
+    "backend_name",
+    "unavailable_reason",
+]
 
 _PACKAGE = "fmnist_fast.kernels."
 
@@ -25,7 +32,7 @@ _HINT = {
 }
 
 
-def get_backend(name: str = "auto", spec: Spec | None = None) -> Backend:
+def get_backend(name: str = "auto", spec: NetworkSpec | None = None) -> Backend:
     """The kernel module called `name`; "auto" takes the fastest that loads and has the spec.
 
     spec : what the backend must have; None asks for nothing.
@@ -33,17 +40,17 @@ def get_backend(name: str = "auto", spec: Spec | None = None) -> Backend:
     by another.
     """
     if name == "auto":
-        fitting = (known for known in NAMES if unavailable(known, spec) is None)
+        fitting = (known for known in NAMES if unavailable_reason(known, spec) is None)
         name = next(fitting, NAMES[-1])  # whose error says what none of them has
     if name not in _MODULES:
         raise BackendUnavailable(f"unknown backend {name!r}: choose from auto, {', '.join(NAMES)}")
-    reason = unavailable(name, spec)
+    reason = unavailable_reason(name, spec)
     if reason is not None:
         raise BackendUnavailable(f"backend {name!r} {reason}")
     return _load(name)
 
 
-def unavailable(name: str, spec: Spec | None = None) -> str | None:
+def unavailable_reason(name: str, spec: NetworkSpec | None = None) -> str | None:
     """Why the backend cannot be loaded, or what it lacks of the spec; None if it can be used."""
     if name not in _MODULES:
         return "this version does not have"
@@ -61,7 +68,7 @@ def unavailable(name: str, spec: Spec | None = None) -> str | None:
     return None
 
 
-def name_of(backend: Backend) -> str:
+def backend_name(backend: Backend) -> str:
     """The name that get_backend knows this kernel module by."""
     module = cast(Any, backend).__name__.removeprefix(_PACKAGE)
     return next(name for name, known in _MODULES.items() if known == module)

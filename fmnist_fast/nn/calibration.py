@@ -6,12 +6,18 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.interface import Floats, Layers
+from ..kernels.interface import Floats, Params
 
-__all__ = ["SURE", "calibrated", "fit_temperature", "sure_threshold", "tempered"]
+__all__ = [
+    "TARGET_PRECISION",
+    "scale_logits",
+    "fit_temperature",
+    "confidence_threshold",
+    "apply_temperature",
+]
 
 # Share of the answers called sure that must be right.
-SURE = 0.97
+TARGET_PRECISION = 0.97
 
 # Probability with which that may fail on other rows of the same kind.
 DOUBT = 0.001
@@ -20,7 +26,7 @@ DOUBT = 0.001
 COLDEST, HOTTEST = 1 / 16, 16.0
 
 
-def tempered(probability_nk: Floats, temperature: float) -> NDArray[np.float64]:
+def apply_temperature(probability_nk: Floats, temperature: float) -> NDArray[np.float64]:
     """softmax(logits / temperature), from probability = softmax(logits).
 
     A probability that underflowed to 0 counts as the smallest float32.
@@ -31,12 +37,12 @@ def tempered(probability_nk: Floats, temperature: float) -> NDArray[np.float64]:
     return p_nk
 
 
-def calibrated(params: Layers, temperature: float) -> Layers:
+def scale_logits(params: Params, temperature: float) -> Params:
     """Parameters whose logits are those of params / temperature: the last layer divided by it."""
     if temperature == 1:
         return params
     weights, biases = params
-    return Layers(
+    return Params(
         (*weights[:-1], (weights[-1] / temperature).astype(weights[-1].dtype)),
         (*biases[:-1], (biases[-1] / temperature).astype(biases[-1].dtype)),
     )
@@ -78,10 +84,12 @@ def fit_temperature(probability_nk: Floats, labels_n: NDArray[np.integer]) -> fl
     return float(np.exp((low + high) / 2))
 
 
-def sure_threshold(
-    confidence_n: NDArray[np.floating], hit_n: NDArray[np.bool_], sure: float = SURE
+def confidence_threshold(
+    confidence_n: NDArray[np.floating],
+    hit_n: NDArray[np.bool_],
+    target_precision: float = TARGET_PRECISION,
 ) -> float | None:
-    """A probability from which answers are right at least `sure` of the time, as low as can be.
+    """The lowest threshold on the top probability with the target precision above it.
 
     confidence_n : probability of each row's top class, from rows that were not trained on; hit_n :
     whether it is right. Bisection, where not the share of right answers counts but what it is at
@@ -98,7 +106,7 @@ def sure_threshold(
     while low <= high:
         middle = (low + high) // 2
         last = int(np.flatnonzero(confidence_n == confidence_n[middle])[-1])  # equals stay together
-        if _at_least(int(hits_n[last]), last + 1, deviate) >= sure:
+        if _at_least(int(hits_n[last]), last + 1, deviate) >= target_precision:
             found, low = float(confidence_n[middle]), last + 1
         else:
             high = middle - 1

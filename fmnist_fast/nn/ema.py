@@ -2,18 +2,18 @@
 
 import numpy as np
 
-from ..kernels.interface import Layers
+from ..kernels.interface import Params
 
-__all__ = ["copied", "move_towards"]
+__all__ = ["copy_params", "update_average"]
 
 
-def copied(params: Layers) -> Layers:
+def copy_params(params: Params) -> Params:
     """The same numbers in arrays of their own."""
     weights, biases = params
-    return Layers(tuple(w.copy() for w in weights), tuple(b.copy() for b in biases))
+    return Params(tuple(w.copy() for w in weights), tuple(b.copy() for b in biases))
 
 
-def move_towards(mean: Layers, params: Layers, epoch: int, over: int) -> None:
+def update_average(mean: Params, params: Params, epoch: int, over: int) -> None:
     """Take the weights after an epoch into the mean of those before, in place.
 
     epoch : at least 2; the mean after the first is its weights. Up to `over` epochs it is the mean

@@ -5,13 +5,15 @@ from numpy.typing import NDArray
 
 from ..kernels.interface import Floats
 
-__all__ = ["blended", "distinct", "numbered", "smoothed"]
+__all__ = ["mix_targets", "unique_labels", "encode_labels", "smooth_labels"]
 
 # Labels in so small a range are counted in a table, which is ten times as fast as sorting them.
 TABLE = 1 << 16
 
 
-def smoothed(labels_n: NDArray[np.int32], classes: int, smoothing: float, dtype: str) -> Floats:
+def smooth_labels(
+    labels_n: NDArray[np.int32], classes: int, smoothing: float, dtype: str
+) -> Floats:
     """(n, k): 1 - smoothing for the label, and `smoothing` shared by all classes alike.
 
     Source: Szegedy et al. (2016), section 7.
@@ -21,12 +23,12 @@ def smoothed(labels_n: NDArray[np.int32], classes: int, smoothing: float, dtype:
     return soft_nk
 
 
-def blended(taught_nk: Floats, asked_nk: Floats, share: float) -> Floats:
+def mix_targets(taught_nk: Floats, asked_nk: Floats, share: float) -> Floats:
     """share * what teachers say + (1 - share) * what the labels say, in the dtype of the latter."""
     return (share * taught_nk + (1 - share) * asked_nk).astype(asked_nk.dtype)
 
 
-def distinct(labels_n: NDArray) -> NDArray:
+def unique_labels(labels_n: NDArray) -> NDArray:
     """The labels that there are, ascending, each once: np.unique, faster where they are numbers."""
     places = _places(labels_n)
     if places is None:
@@ -36,7 +38,7 @@ def distinct(labels_n: NDArray) -> NDArray:
     return found
 
 
-def numbered(labels_n: NDArray, classes_k: NDArray) -> NDArray[np.int32]:
+def encode_labels(labels_n: NDArray, classes_k: NDArray) -> NDArray[np.int32]:
     """(n,): where each label is among the classes, which are ascending and have all of them."""
     if labels_n.dtype.kind in "iu" and classes_k.dtype.kind in "iu":
         labels_n = labels_n.astype(classes_k.dtype, copy=False)

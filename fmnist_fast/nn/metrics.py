@@ -7,7 +7,15 @@ from numpy.typing import NDArray
 
 from ..kernels.interface import Floats
 
-__all__ = ["Bin", "Evaluation", "Sureness", "cross_entropy", "evaluate", "reliability", "sureness"]
+__all__ = [
+    "ReliabilityBin",
+    "Evaluation",
+    "SelectiveAccuracy",
+    "cross_entropy",
+    "evaluate",
+    "reliability",
+    "selective_accuracy",
+]
 
 # Bins of the calibration error. Guo et al. (2017) use 15.
 CALIBRATION_BINS = 15
@@ -53,7 +61,7 @@ def evaluate(probability_nk: Floats, labels_n: NDArray[np.integer]) -> Evaluatio
 
 
 @dataclass(frozen=True)
-class Sureness:
+class SelectiveAccuracy:
     """What a threshold on the top probability does. coverage : share of the rows that are answered
     surely; accuracy : the share of those answers that is right, NaN if there are none.
     """
@@ -63,12 +71,14 @@ class Sureness:
     accuracy: float
 
 
-def sureness(probability_nk: Floats, labels_n: NDArray[np.integer], threshold: float) -> Sureness:
+def selective_accuracy(
+    probability_nk: Floats, labels_n: NDArray[np.integer], threshold: float
+) -> SelectiveAccuracy:
     """How often the answers at least as probable as the threshold come, and are right."""
     sure_n = probability_nk.max(axis=1) >= threshold
     hit_n = probability_nk.argmax(axis=1) == labels_n
     accuracy = float(hit_n[sure_n].mean()) if sure_n.any() else float("nan")
-    return Sureness(threshold, float(sure_n.mean()), accuracy)
+    return SelectiveAccuracy(threshold, float(sure_n.mean()), accuracy)
 
 
 def cross_entropy(probability_nk: Floats, labels_n: NDArray[np.integer]) -> float:
@@ -83,7 +93,7 @@ def cross_entropy(probability_nk: Floats, labels_n: NDArray[np.integer]) -> floa
 
 
 @dataclass(frozen=True)
-class Bin:
+class ReliabilityBin:
     """The rows whose top class has a probability of about `confidence`, their mean; accuracy :
     share of them that is right.
     """
@@ -93,7 +103,7 @@ class Bin:
     accuracy: float
 
 
-def reliability(probability_nk: Floats, hit_n: NDArray[np.bool_]) -> list[Bin]:
+def reliability(probability_nk: Floats, hit_n: NDArray[np.bool_]) -> list[ReliabilityBin]:
     """How often answers of a confidence are right: the bins that hold any rows, least sure first.
 
     hit_n : whether the top class of each row is right. No bins if there is a NaN.
@@ -106,7 +116,11 @@ def reliability(probability_nk: Floats, hit_n: NDArray[np.bool_]) -> list[Bin]:
         np.bincount(bin_n, weights=what_n, minlength=CALIBRATION_BINS)
         for what_n in (np.ones(len(hit_n)), confidence_n, hit_n)
     )
-    return [Bin(int(n), float(c / n), float(h / n)) for n, c, h in zip(rows, confidence, hits) if n]
+    return [
+        ReliabilityBin(int(n), float(c / n), float(h / n))
+        for n, c, h in zip(rows, confidence, hits)
+        if n
+    ]
 
 
 def calibration_error(probability_nk: Floats, hit_n: NDArray[np.bool_]) -> float:

@@ -12,17 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._cpu import usable_cores
 from ..errors import ArgumentError
-from ..kernels.interface import Data, Floats, Layers, Spec, State, Steps
+from ..kernels.interface import Floats, NetworkSpec, Params, StepSchedule, TrainData, TrainState
 from .backend import Backend, get_backend
 
-__all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "random_stream", "work_of"]
+__all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "random_stream", "estimate_work"]
 
 # uint8 pixels 0..255 become floats 0..1.
 PIXEL_SCALE = 1 / 255
 
 # Share of entries that are not zero from which skipping zeros costs more than it saves: a product
 # takes 1.8 ns for each of 64 weights that it does not skip, and 1.25 ns where it looks for none.
-DENSE = 0.7
+DENSE_FRACTION = 0.7
 
 # Rows that are looked at for it, at equal distances: counting all of a table takes longer than the
 # choice can save in an epoch.
@@ -51,24 +51,24 @@ CALL_PER_THREAD = 3 << 24
 
 
 # A layer of fewer outputs takes as long: kernels compute so many at once.
-LEAST_OUTPUTS = 16
+MIN_OUTPUTS = 16
 
 # More of them only wait for each other: even 16 threads on 2 cores take three times as long as 2.
 THREADS_PER_CORE = 8
 
 
-def work_of(spec: Spec, rows: int) -> int:
+def estimate_work(spec: NetworkSpec, rows: int) -> int:
     """What a pass over so many rows costs, in weights of float32 times rows."""
-    weights = sum(i * max(o, LEAST_OUTPUTS) for i, o in spec.shapes)
+    weights = sum(i * max(o, MIN_OUTPUTS) for i, o in spec.shapes)
     each: int = np.dtype(spec.dtype).itemsize // 4  # float64 takes twice as long
     return weights * each * rows
 
 
-def worthwhile_threads(spec: Spec, batch_size: int, rows: int | None, cores: int) -> int:
+def worthwhile_threads(spec: NetworkSpec, batch_size: int, rows: int | None, cores: int) -> int:
     """Threads that so many rows of a call are worth, in batches; at most so many cores."""
-    threads = min(cores, work_of(spec, batch_size) // WORK_PER_THREAD)
+    threads = min(cores, estimate_work(spec, batch_size) // WORK_PER_THREAD)
     if rows is not None:
-        threads = min(threads, work_of(spec, rows) // CALL_PER_THREAD)
+        threads = min(threads, estimate_work(spec, rows) // CALL_PER_THREAD)
     return max(1, threads)
 
 
@@ -86,15 +86,20 @@ class Network:
     threads : how many the backend uses.
     """
 
-    spec: Spec
-    params: Layers
+    spec: NetworkSpec
+    params: Params
     scale: float
     backend: Backend
     threads: int
 
     @classmethod
     def random(
-        cls, spec: Spec, seed: int, scale: float, backend: str = "auto", threads: int | None = None
+        cls,
+        spec: NetworkSpec,
+        seed: int,
+        scale: float,
+        backend: str = "auto",
+        threads: int | None = None,
     ) -> "Network":
         """Fresh weights: normal with variance 2/i, which keeps a ReLU layer's scale; biases 0.
 
@@ -106,13 +111,13 @@ class Network:
             for i, o in spec.shapes
         )
         biases = tuple(np.zeros(o, spec.dtype) for _, o in spec.shapes)
-        return cls.of(spec, Layers(weights, biases), scale, backend, threads)
+        return cls.from_params(spec, Params(weights, biases), scale, backend, threads)
 
     @classmethod
-    def of(
+    def from_params(
         cls,
-        spec: Spec,
-        params: Layers,
+        spec: NetworkSpec,
+        params: Params,
         scale: float,
         backend: str = "auto",
         threads: int | None = None,
@@ -152,31 +157,37 @@ class Network:
         return out_nk
 
     def train_steps(
-        self, state: State, data: Data, order_n: NDArray, steps: Steps, first: int, last: int
+        self,
+        state: TrainState,
+        data: TrainData,
+        order_n: NDArray,
+        steps: StepSchedule,
+        first: int,
+        last: int,
     ) -> NDArray[np.float64]:
         """Steps first..last-1 of an epoch, in place; the loss of each. See kernels/reference.py."""
         return self.backend.train_steps(
             state, data, order_n, steps, self.spec, first, last, self.threads
         )
 
-    def fresh_state(self) -> State:
+    def fresh_state(self) -> TrainState:
         """This network's own parameters, to be trained, and moments of zero."""
 
-        def zeros() -> Layers:
+        def zeros() -> Params:
             weights, biases = self.params
-            return Layers(
+            return Params(
                 tuple(np.zeros_like(w) for w in weights), tuple(np.zeros_like(b) for b in biases)
             )
 
-        return State(self.params, zeros(), zeros())
+        return TrainState(self.params, zeros(), zeros())
 
-    def data(self, x_ni: NDArray, targets_n: NDArray, weights_n: NDArray[np.float64]) -> Data:
+    def data(self, x_ni: NDArray, targets_n: NDArray, weights_n: NDArray[np.float64]) -> TrainData:
         """Checked rows, labels and weights, as the kernels learn from them."""
-        dense = False
-        if self.spec.inputs == "dense":
+        skip_zeros = True
+        if self.spec.input_format == "dense":
             sample_ni = x_ni[:: len(x_ni) // SAMPLED_ROWS or 1]
-            dense = bool(np.count_nonzero(sample_ni) > DENSE * sample_ni.size)
-        return Data(x_ni, self.scale_of(x_ni), targets_n, weights_n, dense)
+            skip_zeros = bool(np.count_nonzero(sample_ni) <= DENSE_FRACTION * sample_ni.size)
+        return TrainData(x_ni, self.scale_of(x_ni), targets_n, weights_n, skip_zeros)
 
     def scale_of(self, x_ni: NDArray) -> float:
         """What the kernels multiply x by."""

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..kernels.interface import Steps
+from ..kernels.interface import StepSchedule
 
-__all__ = ["SCHEDULES", "Adam", "learning_rates", "rates_at"]
+__all__ = ["SCHEDULES", "Adam", "learning_rates", "lr_at"]
 
 # One-cycle, as fractions of the run and of the peak: a quarter of the steps to warm up from
 # peak/25, then down to peak/100,000 (the shape of Smith & Topin 2018, cosine in both parts).
@@ -39,7 +39,7 @@ def _constant(done: NDArray[np.float64]) -> NDArray[np.float64]:
 SCHEDULES = {"onecycle": _onecycle, "cosine": _cosine, "constant": _constant}
 
 
-def rates_at(schedule: str, peak: float, done: NDArray[np.float64]) -> NDArray[np.float64]:
+def lr_at(schedule: str, peak: float, done: NDArray[np.float64]) -> NDArray[np.float64]:
     """Learning rates where these shares of a run, 0 <= done < 1, are done; the largest is `peak`.
 
     Raises: ArgumentError for an unknown schedule.
@@ -51,7 +51,7 @@ def rates_at(schedule: str, peak: float, done: NDArray[np.float64]) -> NDArray[n
 
 def learning_rates(schedule: str, peak: float, steps: int) -> NDArray[np.float64]:
     """The learning rate of every step of a run, float64 (steps,)."""
-    return rates_at(schedule, peak, np.arange(steps) / steps)
+    return lr_at(schedule, peak, np.arange(steps) / steps)
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ class Adam:
         batch_size: int,
         l2: float,
         decay: float | NDArray[np.float64] = 0.0,
-    ) -> Steps:
+    ) -> StepSchedule:
         """The steps of one epoch whose learning rates are lr_t, after `first` earlier steps.
 
         decay : the share of the weights that every step takes away, or one for each step.
         """
         t = np.arange(first + 1, first + 1 + len(lr_t), dtype=np.float64)
         root_t = np.sqrt(1 - self.beta2**t)
-        return Steps(
+        return StepSchedule(
             batch_size,
             step_size_t=lr_t * root_t / (1 - self.beta1**t),
             epsilon_t=self.epsilon * root_t,

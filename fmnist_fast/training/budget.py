@@ -6,12 +6,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..nn.schedules import learning_rates, rates_at
+from ..nn.schedules import learning_rates, lr_at
 
-__all__ = ["Clock", "Pace", "StepPace", "TimePace"]
+__all__ = ["Clock", "Budget", "StepBudget", "TimeBudget"]
 
 # How much of the speed known so far a new range of steps may change.
-NEWS = 0.5
+SPEED_EMA_WEIGHT = 0.5
 
 
 class Clock:
@@ -23,22 +23,22 @@ class Clock:
     def __call__(self) -> float:
         return perf_counter() - self._start
 
-    def catch_up(self, spent: float) -> None:
+    def advance_to(self, spent: float) -> None:
         """At least so many seconds had been spent when the run was interrupted."""
         self._start -= max(0.0, spent - self())
 
 
-class Pace(Protocol):
+class Budget(Protocol):
     """Says at which learning rates to go on."""
 
     def rates(self, done: int, at_most: int) -> NDArray[np.float64]:
         """Of the next steps, at most so many, after `done` of them; none when the run is over."""
 
-    def took(self, steps: int, seconds: float) -> None:
+    def observe(self, steps: int, seconds: float) -> None:
         """So many steps were trained in so many seconds."""
 
 
-class StepPace:
+class StepBudget:
     """A run of so many steps, known beforehand."""
 
     def __init__(self, schedule: str, peak: float, steps: int) -> None:
@@ -47,11 +47,11 @@ class StepPace:
     def rates(self, done: int, at_most: int) -> NDArray[np.float64]:
         return self._lr_t[done : done + at_most]
 
-    def took(self, steps: int, seconds: float) -> None:
+    def observe(self, steps: int, seconds: float) -> None:
         """The clock decides nothing."""
 
 
-class TimePace:
+class TimeBudget:
     """A run from one reading of the clock to another.
 
     The learning rate follows the clock, so that a machine that slows down makes fewer steps but not
@@ -69,18 +69,18 @@ class TimePace:
         left = self._end - now
         if self._step_seconds is None:  # one step at least, whatever the time
             share = np.array([min(max((now - self._begin) / whole, 0.0), 1 - 1e-9)])
-            return rates_at(self._schedule, self._peak, share)
+            return lr_at(self._schedule, self._peak, share)
         steps_left = int(left / self._step_seconds)
         if steps_left < 1:
             return np.empty(0)
         count = min(at_most, steps_left)
         share = 1 - left / whole * (1 - np.arange(count) / steps_left)
-        return rates_at(self._schedule, self._peak, share)
+        return lr_at(self._schedule, self._peak, share)
 
-    def took(self, steps: int, seconds: float) -> None:
+    def observe(self, steps: int, seconds: float) -> None:
         self._ranges += 1
         if self._ranges == 1:  # kernels were loaded, memory touched: it says nothing of the next
             return
         new = seconds / steps
         known = self._step_seconds
-        self._step_seconds = new if known is None else known + NEWS * (new - known)
+        self._step_seconds = new if known is None else known + SPEED_EMA_WEIGHT * (new - known)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..nn.calibration import SURE
+from ..nn.calibration import TARGET_PRECISION
 from ..nn.schedules import SCHEDULES
 
-__all__ = ["AUGMENTATIONS", "Distillation", "Recipe"]
+__all__ = ["AUGMENTATIONS", "Distillation", "TrainingConfig"]
 
 # photos: every epoch sees other images, such as photographs of clothes give when they are cut out.
 AUGMENTATIONS = ("photos",)
@@ -21,8 +21,8 @@ AUGMENTATIONS = ("photos",)
 MOST = 2**31 - 1
 
 # Fields that hold whole numbers, and the least that each may be.
-_WHOLE = {"epochs": 1, "batch_size": 1, "average": 1, "seed": 0}
-_NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing", "dropout", "sure")
+_WHOLE = {"epochs": 1, "batch_size": 1, "ema_epochs": 1, "seed": 0}
+_NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing", "dropout", "target_precision")
 
 
 # How a teacher that is given is called.
@@ -45,10 +45,10 @@ class Distillation:
     + (1 - share) * the label.  Source: Hinton, Vinyals, Dean (2015), section 2.
     """
 
-    teacher: "Recipe | str"
-    teachers: int = 4
+    teacher: "TrainingConfig | str"
+    n_teachers: int = 4
     temperature: float = 2.0
-    share: float = 0.7
+    alpha: float = 0.7
 
     def check(self, rows: int, classes: int) -> None:
         """Raise ArgumentError, naming the field, if nobody can be taught like that."""
@@ -60,18 +60,20 @@ class Distillation:
                 )
         elif self.teacher.distillation:
             raise ArgumentError("distillation: a teacher with teachers of its own is not supported")
-        if not (isinstance(self.teachers, int) and self.teachers >= 1):
-            raise ArgumentError(f"teachers is {self.teachers!r}: give a whole number, at least 1")
+        if not (isinstance(self.n_teachers, int) and self.n_teachers >= 1):
+            raise ArgumentError(
+                f"n_teachers is {self.n_teachers!r}: give a whole number, at least 1"
+            )
         if not 0 < self.temperature < float("inf"):
             raise ArgumentError(f"temperature is {self.temperature!r}: give a number above 0")
-        if not 0 <= self.share <= 1:
-            raise ArgumentError(f"share is {self.share!r}: give a number from 0 to 1")
+        if not 0 <= self.alpha <= 1:
+            raise ArgumentError(f"alpha is {self.alpha!r}: give a number from 0 to 1")
         if not isinstance(self.teacher, str):
             self.teacher.check(rows, classes)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingConfig:
     """What decides the weights, apart from the data: same recipe, same machine, same bits.
 
     hidden : widths of the hidden layers. lr : the largest learning rate of the schedule.
@@ -102,13 +104,13 @@ class Recipe:
     weight_decay: float = 0.01
     label_smoothing: float = 0.05
     dropout: float = 0.0
-    flips: bool | None = None
+    hflip: bool | None = None
     augment: str | None = None
     class_weight: tuple[tuple[int, float], ...] | str | None = None
     validation: int | None = None
     patience: int | None = None
-    average: int = 1
-    sure: float = SURE
+    ema_epochs: int = 1
+    target_precision: float = TARGET_PRECISION
     time_budget: float | None = None
     seed: int = 0
     dtype: str = "float32"
@@ -128,7 +130,7 @@ class Recipe:
             object.__setattr__(self, "class_weight", tuple(sorted(pairs)))
 
     @classmethod
-    def from_dict(cls, entries: Mapping[str, Any]) -> "Recipe":
+    def from_dict(cls, entries: Mapping[str, Any]) -> "TrainingConfig":
         """The recipe that to_dict() made the entries of. Raises: TypeError."""
         entries = dict(entries)
         if entries.get("distillation"):
@@ -144,24 +146,24 @@ class Recipe:
         """Every field, as JSON has it."""
         entries = asdict(self)
         entries["hidden"] = list(self.hidden)
-        if self.distillation and isinstance(self.distillation.teacher, Recipe):
+        if self.distillation and isinstance(self.distillation.teacher, TrainingConfig):
             entries["distillation"]["teacher"] = self.distillation.teacher.to_dict()
         if isinstance(self.class_weight, tuple):
             entries["class_weight"] = [list(pair) for pair in self.class_weight]
         return entries
 
-    def difference(self, other: "Recipe") -> str | None:
+    def difference(self, other: "TrainingConfig") -> str | None:
         """The first field in which the two differ."""
         mine = (field.name for field in fields(self))
         return next((name for name in mine if getattr(self, name) != getattr(other, name)), None)
 
-    def taught_by(self, teacher: str) -> "Recipe":
+    def with_teacher(self, teacher: str) -> "TrainingConfig":
         """The same with a teacher that is given, in place of those it may have."""
         how = self.distillation or Distillation(teacher)
-        return replace(self, distillation=replace(how, teacher=teacher, teachers=1))
+        return replace(self, distillation=replace(how, teacher=teacher, n_teachers=1))
 
     @property
-    def given_teacher(self) -> str | None:
+    def external_teacher(self) -> str | None:
         """What the teacher is called that must be given, if one must be."""
         teacher = self.distillation.teacher if self.distillation else None
         return teacher if isinstance(teacher, str) else None
@@ -216,8 +218,10 @@ class Recipe:
                 f"lr is {self.lr:g} and weight_decay is {self.weight_decay:g}: their product, the "
                 "share of the weights that a step takes away, must be less than 1"
             )
-        if self.sure >= 1:
-            raise ArgumentError(f"sure is {self.sure:g}: give a share below 1, like 0.97")
+        if self.target_precision >= 1:
+            raise ArgumentError(
+                f"target_precision is {self.target_precision:g}: give a share below 1, like 0.97"
+            )
         for name in ("label_smoothing", "dropout"):
             if getattr(self, name) >= 1:
                 raise ArgumentError(f"{name} is {getattr(self, name)}: give less than 1")
@@ -228,13 +232,13 @@ class Recipe:
             raise ArgumentError(f"time_budget is {seconds!r}: give seconds, more than 0")
 
     def _check_choices(self, classes: int) -> None:
-        if not isinstance(self.flips, bool | None):
-            raise ArgumentError(f"flips is {self.flips!r}: give True, False or None")
+        if not isinstance(self.hflip, bool | None):
+            raise ArgumentError(f"hflip is {self.hflip!r}: give True, False or None")
         if self.augment is not None and self.augment not in AUGMENTATIONS:
             choices = ", ".join(AUGMENTATIONS)
             raise ArgumentError(f"unknown augment {self.augment!r}: choose from {choices}")
         teacher = self.distillation.teacher if self.distillation else None
-        if isinstance(teacher, Recipe) and self.augment != teacher.augment:
+        if isinstance(teacher, TrainingConfig) and self.augment != teacher.augment:
             raise ArgumentError(
                 f"augment is {self.augment!r}, and {teacher.augment!r} for the teachers, who must "
                 "have seen such images: leave it out, or give both the same"

@@ -13,12 +13,12 @@ from ..errors import ArgumentError
 from ..kernels.interface import Floats
 from ..models.ensemble import members_of
 from ..models.load import Ensemble, Model
-from ..nn.calibration import tempered
-from ..nn.labels import blended
+from ..nn.calibration import apply_temperature
+from ..nn.labels import mix_targets
 from ..nn.network import Network
-from .config import Distillation, Recipe
+from .config import Distillation, TrainingConfig
 
-__all__ = ["Teachers", "check_teacher", "name_of_teacher"]
+__all__ = ["Teachers", "check_teacher", "teacher_id"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Teachers:
         other kernels would give its targets other last bits.
         """
         calibrated = (member.calibrated_network for member in members_of(teacher))
-        networks = (Network.of(n.spec, n.params, n.scale, backend, threads) for n in calibrated)
+        networks = (
+            Network.from_params(n.spec, n.params, n.scale, backend, threads) for n in calibrated
+        )
         return cls(tuple(networks), how)
 
     def say(self, x_ni: NDArray) -> NDArray[np.float64]:
@@ -45,20 +47,20 @@ class Teachers:
         said_nk = np.zeros((len(x_ni), self.networks[0].spec.sizes[-1]))
         for network in self.networks:
             probability_nk = network.predict_proba(x_ni)
-            said_nk += tempered(probability_nk, self.how.temperature) / len(self.networks)
+            said_nk += apply_temperature(probability_nk, self.how.temperature) / len(self.networks)
         return said_nk
 
     def targets(self, x_ni: NDArray, asked_nk: Floats) -> Floats:
         """What the student is asked to say of these rows. asked_nk : by the labels alone."""
-        return blended(self.say(x_ni), asked_nk, self.how.share)
+        return mix_targets(self.say(x_ni), asked_nk, self.how.alpha)
 
 
-def name_of_teacher(teacher: Model | Ensemble) -> str:
+def teacher_id(teacher: Model | Ensemble) -> str:
     """What recipes call it: "sha256:" and that of its file."""
     return f"sha256:{sha256(teacher.to_bytes()).hexdigest()}"
 
 
-def check_teacher(teacher: Model | Ensemble, recipe: Recipe, dataset: Dataset) -> None:
+def check_teacher(teacher: Model | Ensemble, config: TrainingConfig, dataset: Dataset) -> None:
     """Raise ArgumentError if it cannot teach about this data set; warn if what it learned from
     makes what its student is judged by doubtful. recipe : the student's, resolved.
     """
@@ -73,15 +75,15 @@ def check_teacher(teacher: Model | Ensemble, recipe: Recipe, dataset: Dataset) -
         _warn(f"the teacher was trained on another data set ({teacher.dataset_name})")
         return
     trained = [member.training for member in members_of(teacher)]
-    augments = {how["augment"] for how in trained if "augment" in how} - {recipe.augment}
+    augments = {how["augment"] for how in trained if "augment" in how} - {config.augment}
     if augments:
         _warn(
             f"the teacher learned with augment {augments.pop()!r}, and its student learns with "
-            f"{recipe.augment!r}: it has not seen such images"
+            f"{config.augment!r}: it has not seen such images"
         )
     # Rows are held back in one order (run.split): who holds back fewer learns from the rest.
     held_back = [how["validation"] for how in trained if isinstance(how.get("validation"), int)]
-    judged_on = recipe.held_back(len(dataset.x_train))
+    judged_on = config.held_back(len(dataset.x_train))
     known = judged_on - min(held_back, default=judged_on)
     if known > 0:
         _warn(

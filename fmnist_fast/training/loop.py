@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.augment import NewEveryEpoch, mirrored, with_flips
+from ..data.augment import EpochPrefetcher, flip_rows, hflip
 from ..data.datasets import Dataset
-from ..data.photo_augment import PhotoLike, check_imitable
+from ..data.photo_augment import PhotoAugmentation, check_photo_augmentation
 from ..errors import ArgumentError, CheckpointError
-from ..kernels.interface import Data, Layers, Spec
-from ..nn.ema import copied, move_towards
-from ..nn.labels import smoothed
+from ..kernels.interface import NetworkSpec, Params, TrainData
+from ..nn.ema import copy_params, update_average
+from ..nn.labels import smooth_labels
 from ..nn.metrics import Evaluation, evaluate
 from ..nn.network import (
     DROPOUT,
@@ -29,9 +29,9 @@ from ..nn.network import (
     random_stream,
 )
 from ..nn.schedules import Adam
-from .budget import Clock, Pace, StepPace, TimePace
+from .budget import Budget, Clock, StepBudget, TimeBudget
 from .checkpoint import Checkpoints, Snapshot
-from .config import Recipe
+from .config import TrainingConfig
 from .distillation import Teachers
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
     "StopRequested",
     "dropout_key",
     "epoch_order",
-    "resolved",
+    "resolve_config",
     "split",
 ]
 
@@ -82,7 +82,7 @@ class EpochState:
     history: tuple[Epoch, ...]
     best_epoch: int
     network: Network
-    recipe: Recipe
+    config: TrainingConfig
 
 
 class Progress:
@@ -91,7 +91,7 @@ class Progress:
     def teacher(self, number: int, of: int) -> None:
         """The network that begins next is one of the teachers; number counts from 1."""
 
-    def begin(self, network: Network, recipe: Recipe, dataset: Dataset) -> None:
+    def begin(self, network: Network, config: TrainingConfig, dataset: Dataset) -> None:
         """Before the first step; recipe.validation is the number of rows held back."""
 
     def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
@@ -112,24 +112,24 @@ class Diverged(Exception):
     """The loss or the weights exploded; the message names the step and says what to do."""
 
 
-def resolved(recipe: Recipe, dataset: Dataset) -> Recipe:
+def resolve_config(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
     """The recipe with what it left to the data set filled in, and checked.
 
     Raises: ArgumentError.
     """
     rows = len(dataset.x_train)
-    recipe.check(rows, len(dataset.class_names))
-    flips = dataset.alike_in_the_mirror if recipe.flips is None else recipe.flips
-    if recipe.augment:
-        flips = False  # which is among what is done to the images
-        check_imitable(dataset)
-    if flips and dataset.x_train.ndim != 3:
-        raise ArgumentError("flips are for images: this data set has rows of numbers")
-    recipe = replace(recipe, validation=recipe.held_back(rows), flips=flips)
-    if recipe.distillation and isinstance(recipe.distillation.teacher, Recipe):
-        teacher = resolved(recipe.distillation.teacher, dataset)
-        recipe = replace(recipe, distillation=replace(recipe.distillation, teacher=teacher))
-    return recipe
+    config.check(rows, len(dataset.class_names))
+    hflip = dataset.hflip_invariant if config.hflip is None else config.hflip
+    if config.augment:
+        hflip = False  # which is among what is done to the images
+        check_photo_augmentation(dataset)
+    if hflip and dataset.x_train.ndim != 3:
+        raise ArgumentError("hflip needs images: this data set has rows of features")
+    config = replace(config, validation=config.held_back(rows), hflip=hflip)
+    if config.distillation and isinstance(config.distillation.teacher, TrainingConfig):
+        teacher = resolve_config(config.distillation.teacher, dataset)
+        config = replace(config, distillation=replace(config.distillation, teacher=teacher))
+    return config
 
 
 def split(
@@ -171,7 +171,7 @@ class Run:
     def __init__(
         self,
         dataset: Dataset,
-        recipe: Recipe,
+        config: TrainingConfig,
         backend: str,
         threads: int | None,
         sample_weight: ArrayLike | None,
@@ -181,30 +181,30 @@ class Run:
     ) -> None:
         rows, inputs = len(dataset.x_train), prod(dataset.x_train.shape[1:])
         classes = len(dataset.class_names)
-        self.dataset, self.recipe = dataset, recipe
-        sizes = (inputs, *recipe.hidden, classes)
-        spec = Spec(sizes, dtype=recipe.dtype, dropout=recipe.dropout)
+        self.dataset, self.config = dataset, config
+        sizes = (inputs, *config.hidden, classes)
+        spec = NetworkSpec(sizes, dtype=config.dtype, dropout=config.dropout)
         scale = PIXEL_SCALE if _holds_images(dataset) else 1.0
-        self.network = Network.random(spec, recipe.seed, scale, backend, threads)
+        self.network = Network.random(spec, config.seed, scale, backend, threads)
         self.state = self.network.fresh_state()
-        self.mean: Layers | None = None  # of the weights after epochs, once there is one
+        self.mean: Params | None = None  # of the weights after epochs, once there is one
 
         x_ni = check_rows(dataset.x_train, inputs, unit_range=False, name="x_train")
         y_n = check_labels(dataset.y_train, rows, classes, name="y_train")
-        self.train_rows, self.held_back = split(rows, recipe.held_back(rows), fold)
+        self.train_rows, self.held_back = split(rows, config.held_back(rows), fold)
         self.x_validation, self.y_validation = x_ni[self.held_back], y_n[self.held_back]
-        self.x_strangers = x_ni[:0]
+        self.x_ood = x_ni[:0]
         weights_n = _check_weights(sample_weight, rows) * self._class_weights(y_n, classes)[y_n]
         self.data = self._learned_from(x_ni, y_n, weights_n)
-        self.images: NewEveryEpoch | None = None
-        if recipe.augment:
+        self.images: EpochPrefetcher | None = None
+        if config.augment:
             self._learn_from_imitations(dataset.x_train, y_n)
         self.teachers, self.asked_n = teachers, self.data.targets_n
         if teachers and not self.images:
             self._listen()
 
-        self.batches = ceil(len(self.train_rows) / recipe.batch_size)
-        self.pace: Pace = StepPace(recipe.schedule, recipe.lr, self.batches * recipe.epochs)
+        self.batches = ceil(len(self.train_rows) / config.batch_size)
+        self.budget: Budget = StepBudget(config.schedule, config.lr, self.batches * config.epochs)
         self.clock = clock or Clock()
         self.range_seconds = RANGE_SECONDS
 
@@ -212,16 +212,16 @@ class Run:
         self.losses_t = np.zeros(self.batches)
         self.first_loss = float("nan")  # of the run, before any step
         self.history: list[Epoch] = []
-        self.best: tuple[int, float | None, Layers] | None = None
+        self.best: tuple[int, float | None, Params] | None = None
         self.ended = False
 
     def _class_weights(self, y_n: NDArray[np.int32], classes: int) -> NDArray[np.float64]:
         weight_k = np.ones(classes)
-        if self.recipe.class_weight == "balanced":
+        if self.config.class_weight == "balanced":
             count_k = np.bincount(y_n[self.train_rows], minlength=classes)
             weight_k = len(self.train_rows) / (classes * np.maximum(count_k, 1))
-        elif isinstance(self.recipe.class_weight, tuple):
-            for label, weight in self.recipe.class_weight:
+        elif isinstance(self.config.class_weight, tuple):
+            for label, weight in self.config.class_weight:
                 weight_k[label] = weight
         return weight_k
 
@@ -230,16 +230,16 @@ class Run:
         x_ni: NDArray,
         y_n: NDArray[np.int32],
         weights_n: NDArray[np.float64],
-    ) -> Data:
+    ) -> TrainData:
         """What the recipe makes of the training set."""
-        recipe, spec = self.recipe, self.network.spec
+        config, spec = self.config, self.network.spec
         targets_n: NDArray = y_n
-        if recipe.label_smoothing or recipe.distillation:
-            targets_n = smoothed(y_n, spec.sizes[-1], recipe.label_smoothing, spec.dtype)
-        if recipe.flips:
-            both = self.dataset.both_ways
+        if config.label_smoothing or config.distillation:
+            targets_n = smooth_labels(y_n, spec.sizes[-1], config.label_smoothing, spec.dtype)
+        if config.hflip:
+            both = self.dataset.x_train_with_flips
             if both is None:
-                both = mirrored(self.dataset.x_train)
+                both = hflip(self.dataset.x_train)
             x_ni = both.reshape(-1, spec.sizes[0])
             targets_n = np.concatenate([targets_n, targets_n])
             weights_n = np.concatenate([weights_n, weights_n])
@@ -247,13 +247,13 @@ class Run:
 
     def _learn_from_imitations(self, images: NDArray, y_n: NDArray[np.int32]) -> None:
         """Replace rows, images and what the network is judged on."""
-        recipe, spec = self.recipe, self.network.spec
-        made = PhotoLike(images, y_n, self.train_rows, self.held_back, recipe.seed)
-        last = None if recipe.time_budget else recipe.epochs
-        self.images = NewEveryEpoch(made.images_of, last)
+        config, spec = self.config, self.network.spec
+        made = PhotoAugmentation(images, y_n, self.train_rows, self.held_back, config.seed)
+        last = None if config.time_budget else config.epochs
+        self.images = EpochPrefetcher(made.images_of, last)
         self.data = made.extended(self.data, spec.sizes[-1], spec.dtype)
         self.train_rows = made.rows_n
-        self.x_validation, self.x_strangers = made.x_validation, made.x_strangers
+        self.x_validation, self.x_ood = made.x_validation, made.x_ood
 
     def _listen(self) -> None:
         """Learn from what the teachers say of the images as they are now."""
@@ -263,7 +263,7 @@ class Run:
 
     def limit_time(self, begin: float, end: float) -> None:
         """Plan the run by the clock: from one reading of it to the other."""
-        self.pace = TimePace(self.recipe.schedule, self.recipe.lr, begin, end, self.clock)
+        self.budget = TimeBudget(self.config.schedule, self.config.lr, begin, end, self.clock)
         self.range_seconds = min(RANGE_SECONDS, (end - begin) / LOOKS)
 
     @property
@@ -311,11 +311,11 @@ class Run:
         checkpoints: Checkpoints | None,
     ) -> None:
         """The steps that are left of an epoch, or of the run, in ranges of range_seconds."""
-        order_n = epoch_order(self.train_rows, self.recipe.seed, self.number)
-        if self.recipe.flips:
-            order_n = with_flips(order_n, len(self.dataset.x_train), self.recipe.seed, self.number)
+        order_n = epoch_order(self.train_rows, self.config.seed, self.number)
+        if self.config.hflip:
+            order_n = flip_rows(order_n, len(self.dataset.x_train), self.config.seed, self.number)
         if self.images:
-            self.data = self.data._replace(x_ni=self.images.of(self.number))
+            self.data = self.data._replace(x_ni=self.images.get(self.number))
             if self.teachers:
                 self._listen()
         stride = 1
@@ -323,7 +323,7 @@ class Run:
             if should_stop():
                 raise StopRequested
             first = self.first
-            rates = self.pace.rates(self.steps_done, min(stride, self.batches - first))
+            rates = self.budget.rates(self.steps_done, min(stride, self.batches - first))
             if not len(rates):
                 self.ended = True
                 return
@@ -339,12 +339,12 @@ class Run:
         self, order_n: NDArray[np.int32], rates: NDArray[np.float64], first: int, last: int
     ) -> float:
         """Steps first..last-1 of the epoch; returns the seconds they took."""
-        recipe, lr_t = self.recipe, np.zeros(self.batches)
+        config, lr_t = self.config, np.zeros(self.batches)
         lr_t[first:last] = rates
         before = (self.number - 1) * self.batches
-        steps = Adam().steps(lr_t, before, recipe.batch_size, recipe.l2, recipe.weight_decay * lr_t)
-        if recipe.dropout:
-            steps = steps._replace(dropout_key=dropout_key(recipe.seed, self.number))
+        steps = Adam().steps(lr_t, before, config.batch_size, config.l2, config.weight_decay * lr_t)
+        if config.dropout:
+            steps = steps._replace(dropout_key=dropout_key(config.seed, self.number))
         start = perf_counter()
         self.losses_t[first:last] = self.network.train_steps(
             self.state, self.data, order_n, steps, first, last
@@ -352,7 +352,7 @@ class Run:
         seconds = perf_counter() - start
         if self.steps_done == 0:
             self.first_loss = float(self.losses_t[0])
-        self.pace.took(last - first, seconds)
+        self.budget.observe(last - first, seconds)
         return seconds
 
     def _record(self) -> Epoch | None:
@@ -363,7 +363,7 @@ class Run:
         self._check_finite(losses_t)
         self._average()
         validation = self._validate()
-        rows = min(self.first * self.recipe.batch_size, len(self.train_rows))
+        rows = min(self.first * self.config.batch_size, len(self.train_rows))
         record = Epoch(
             self.number,
             float(losses_t.mean()),
@@ -381,32 +381,32 @@ class Run:
 
     def _average(self) -> None:
         """Take the weights of now into their mean over epochs, where the recipe wants one."""
-        if self.recipe.average == 1:
+        if self.config.ema_epochs == 1:
             return
         if self.mean is None:
-            self.mean = copied(self.state.params)
+            self.mean = copy_params(self.state.params)
         else:
             epoch = len(self.history) + 1
-            move_towards(self.mean, self.state.params, epoch, self.recipe.average)
+            update_average(self.mean, self.state.params, epoch, self.config.ema_epochs)
 
     def _end_if_asked(
         self, record: Epoch, callbacks: Sequence[Callable[[EpochState], object]]
     ) -> None:
         """By the recipe, for want of patience or by a callback; all callbacks are asked."""
         assert self.best is not None
-        best_epoch, patience = self.best[0], self.recipe.patience
-        state = EpochState(record, tuple(self.history), best_epoch, self.network, self.recipe)
+        best_epoch, patience = self.best[0], self.config.patience
+        state = EpochState(record, tuple(self.history), best_epoch, self.network, self.config)
         asked = [bool(callback(state)) for callback in callbacks]
-        over = not len(self.pace.rates(self.steps_done, 1))
+        over = not len(self.budget.rates(self.steps_done, 1))
         out_of_patience = patience is not None and record.epoch - best_epoch >= patience
         self.ended = self.ended or over or out_of_patience or any(asked)
 
     def keep_if_best(self, number: int, accuracy: float | None) -> None:
         """Copy the weights if no epoch before had a better validation accuracy."""
         if self.best is None or accuracy is None or accuracy >= (self.best[1] or 0):
-            self.best = number, accuracy, copied(self._judged())
+            self.best = number, accuracy, copy_params(self._judged())
 
-    def _judged(self) -> Layers:
+    def _judged(self) -> Params:
         """The weights that count: their mean over epochs, where there is one, or those of now."""
         return self.mean or self.state.params
 
@@ -447,9 +447,9 @@ class Run:
                 "was started with"
             )
         if facts["best"]:
-            self.best = facts["best"][0], facts["best"][1], copied(self.state.params)
+            self.best = facts["best"][0], facts["best"][1], copy_params(self.state.params)
         if "mean.0.weight" in tensors:
-            self.mean = copied(self.state.params)
+            self.mean = copy_params(self.state.params)
         for name, layers in self._layers().items():
             for depth, (w_io, b_o) in enumerate(zip(*layers)):
                 w_io[:] = tensors[f"{name}.{depth}.weight"]
@@ -459,9 +459,9 @@ class Run:
         self.seconds, self.ended = facts["seconds"], facts["ended"]
         self.first_loss = facts["first_loss"]
         self.history = [Epoch(**record) for record in facts["history"]]
-        self.clock.catch_up(facts["clock"])
+        self.clock.advance_to(facts["clock"])
 
-    def _layers(self) -> dict[str, Layers]:
+    def _layers(self) -> dict[str, Params]:
         """Everything of the network's that a checkpoint holds, by name."""
         kept = {"best": self.best[2]} if self.best else {}
         if self.mean:
@@ -490,7 +490,7 @@ class Run:
         why = "has exploded" if exploded else "is no longer finite"
         raise Diverged(
             f"training diverged at step {(self.number - 1) * self.batches + step + 1} (epoch "
-            f"{self.number}): the loss {why}; use a lower learning rate than {self.recipe.lr:g}"
+            f"{self.number}): the loss {why}; use a lower learning rate than {self.config.lr:g}"
         )
 
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from ..data.datasets import Dataset
 from ..nn.network import EPOCH_ORDER, random_stream
 from ..nn.schedules import Adam
-from .config import Recipe
-from .loop import Run, resolved
+from .config import TrainingConfig
+from .loop import Run, resolve_config
 
-__all__ = ["FoundRates", "find_learning_rate"]
+__all__ = ["LRFinderResult", "find_learning_rate"]
 
 LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 400
@@ -27,7 +27,7 @@ HOPELESS = 3.0
 
 
 @dataclass(frozen=True)
-class FoundRates:
+class LRFinderResult:
     """What was tried: float64 (t,) each, learning rates, losses, smoothed losses. advised : the
     peak for a one-cycle schedule.
     """
@@ -39,21 +39,21 @@ class FoundRates:
 
 
 def find_learning_rate(
-    dataset: Dataset, recipe: Recipe, backend: str = "auto", threads: int | None = None
-) -> FoundRates:
+    dataset: Dataset, config: TrainingConfig, backend: str = "auto", threads: int | None = None
+) -> LRFinderResult:
     """Try learning rates from 1e-6 to 1 on 400 batches, one each; stops when the loss explodes.
 
     The advice is a third of the rate at which the smoothed loss was least: at that rate training
     just still works, and a peak must hold for many epochs.
     Raises: ArgumentError; BackendUnavailable.
     """
-    tried_on = replace(resolved(recipe, dataset), distillation=None, augment=None)
+    tried_on = replace(resolve_config(config, dataset), distillation=None, augment=None)
     run = Run(dataset, tried_on, backend, threads, None)
     lr_t = np.geomspace(LOWEST, HIGHEST, STEPS)
-    rows = STEPS * recipe.batch_size
-    stream = random_stream(recipe.seed, EPOCH_ORDER)
+    rows = STEPS * config.batch_size
+    stream = random_stream(config.seed, EPOCH_ORDER)
     order_n = np.resize(stream.permutation(run.train_rows), rows).astype(np.int32)
-    steps = Adam().steps(lr_t, 0, recipe.batch_size, recipe.l2)
+    steps = Adam().steps(lr_t, 0, config.batch_size, config.l2)
     loss_t, smooth_t = np.empty(STEPS), np.empty(STEPS)
     mean, tried = 0.0, STEPS
     with np.errstate(over="ignore", invalid="ignore"):
@@ -69,4 +69,4 @@ def find_learning_rate(
                 tried = step + 1
                 break
     lr_t, loss_t, smooth_t = lr_t[:tried], loss_t[:tried], smooth_t[:tried]
-    return FoundRates(lr_t, loss_t, smooth_t, float(lr_t[smooth_t.argmin()] / 3))
+    return LRFinderResult(lr_t, loss_t, smooth_t, float(lr_t[smooth_t.argmin()] / 3))

@@ -11,15 +11,15 @@ from statistics import mean, stdev
 from typing import Any
 
 from ..errors import ArgumentError
-from .config import Distillation, Recipe
+from .config import Distillation, TrainingConfig
 
-__all__ = ["DEFAULT", "MEASURED", "PRESETS", "Measured", "measured", "preset"]
+__all__ = ["DEFAULT", "RESULTS_FILE", "PRESETS", "PresetResult", "measured_results", "preset"]
 
-MEASURED = Path(__file__).with_name("presets.json")
+RESULTS_FILE = Path(__file__).with_name("presets.json")
 
 DEFAULT = "standard"
 
-_STANDARD = Recipe()
+_STANDARD = TrainingConfig()
 
 # Teachers without label smoothing: what they say of the other classes is what they teach.
 _LARGE = replace(_STANDARD, batch_size=256, lr=1.5e-3, label_smoothing=0.0)
@@ -32,14 +32,14 @@ _WIDE = replace(
 # Chosen on the 5,000 validation rows of Fashion-MNIST; fast and standard have as many epochs as end
 # within one second and four on two slow cores.
 PRESETS = {
-    "fast": replace(_STANDARD, epochs=5, weight_decay=0.0, flips=False),
+    "fast": replace(_STANDARD, epochs=5, weight_decay=0.0, hflip=False),
     "standard": _STANDARD,
     "best": replace(
         _STANDARD,
         epochs=80,
         label_smoothing=0.0,
         distillation=Distillation(
-            replace(_LARGE, hidden=(1024, 512), epochs=16, weight_decay=0.1), teachers=4
+            replace(_LARGE, hidden=(1024, 512), epochs=16, weight_decay=0.1), n_teachers=4
         ),
     ),
     # Pullovers and shirts look like much else when their sleeves are spread, and few photographs
@@ -51,10 +51,10 @@ PRESETS = {
         weight_decay=0.0,
         augment="photos",
         class_weight=((2, 1.5), (6, 1.2), (8, 0.7)),
-        sure=0.68,
+        target_precision=0.68,
     ),
     "wide": replace(
-        _WIDE, epochs=60, distillation=Distillation(_WIDE, teachers=4, temperature=1.0, share=0.8)
+        _WIDE, epochs=60, distillation=Distillation(_WIDE, n_teachers=4, temperature=1.0, alpha=0.8)
     ),
 }
 
@@ -63,7 +63,7 @@ PRESETS = {
 ENOUGH = 0.6
 
 
-def preset(name: str | None = None, **changes: Any) -> Recipe:
+def preset(name: str | None = None, **changes: Any) -> TrainingConfig:
     """The recipe called `name`, None for the default, with some of its fields changed.
 
     A time budget without a name takes the best recipe for the default's network that was measured
@@ -81,7 +81,7 @@ def _fitting(budget: float) -> str:
     """The preset that takes the longest of those for which there is time enough."""
     seconds = {
         name: max(result.seconds)
-        for name, result in measured().items()
+        for name, result in measured_results().items()
         if PRESETS[name].hidden == PRESETS[DEFAULT].hidden and not PRESETS[name].augment
     }
     fitting = [name for name in seconds if ENOUGH * seconds[name] <= budget]
@@ -89,13 +89,13 @@ def _fitting(budget: float) -> str:
 
 
 @dataclass(frozen=True)
-class Measured:
+class PresetResult:
     """What a preset reached, one entry a seed. seconds : of training, teachers included.
 
     recipe : Recipe.to_dict() of what was measured. where : backend, processor, threads.
     """
 
-    recipe: Mapping[str, Any]
+    config: Mapping[str, Any]
     test_accuracy: tuple[float, ...]
     seconds: tuple[float, ...]
     date: str
@@ -112,12 +112,12 @@ class Measured:
         return stdev(self.test_accuracy) if len(self.test_accuracy) > 1 else 0.0
 
 
-def measured() -> dict[str, Measured]:
+def measured_results() -> dict[str, PresetResult]:
     """What each preset reached on Fashion-MNIST, by name."""
-    entries = json.loads(MEASURED.read_text(encoding="utf-8"))
+    entries = json.loads(RESULTS_FILE.read_text(encoding="utf-8"))
     return {
-        name: Measured(
-            entry["recipe"],
+        name: PresetResult(
+            entry["config"],
             tuple(entry["test_accuracy"]),
             tuple(entry["seconds"]),
             entry["date"],

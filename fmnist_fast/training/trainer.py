@@ -15,24 +15,24 @@ from numpy.typing import ArrayLike
 
 from ..data.datasets import Dataset
 from ..errors import ArgumentError, CheckpointError, UserError
-from ..kernels.interface import Spec
+from ..kernels.interface import NetworkSpec
 from ..models.load import Ensemble, Model
-from ..nn.backend import get_backend, instruction_set_of, name_of, unavailable
-from ..nn.calibration import fit_temperature, sure_threshold, tempered
+from ..nn.backend import backend_name, get_backend, instruction_set_of, unavailable_reason
+from ..nn.calibration import apply_temperature, confidence_threshold, fit_temperature
 from ..nn.metrics import Evaluation, evaluate
 from ..nn.network import Network, check_labels
 from .budget import Clock
 from .checkpoint import Checkpoints, RunFolder, Snapshot, read_identity
-from .config import Distillation, Recipe
-from .distillation import Teachers, check_teacher, name_of_teacher
-from .loop import Diverged, Epoch, EpochState, Progress, Run, StopRequested, resolved
-from .presets import preset as preset_recipe
+from .config import Distillation, TrainingConfig
+from .distillation import Teachers, check_teacher, teacher_id
+from .loop import Diverged, Epoch, EpochState, Progress, Run, StopRequested, resolve_config
+from .presets import preset as preset_config
 
 __all__ = [
     "Epoch",
     "EpochState",
     "Progress",
-    "Recipe",
+    "TrainingConfig",
     "TrainingDiverged",
     "TrainingInterrupted",
     "TrainingResult",
@@ -56,7 +56,7 @@ class TrainingResult:
     """
 
     model: Model
-    recipe: Recipe
+    config: TrainingConfig
     history: tuple[Epoch, ...]
     best_epoch: int
     test: Evaluation
@@ -80,7 +80,7 @@ class TrainingInterrupted(KeyboardInterrupt):
         super().__init__(f"training was interrupted after {epochs} epoch{'s' * (epochs != 1)}")
         self.result, self.folder, self._keep = result, folder, keep
 
-    def keep_in(self, folder: Path, notes: Mapping[str, Any]) -> bool:
+    def save_checkpoint(self, folder: Path, notes: Mapping[str, Any]) -> bool:
         """Keep the run in a new folder, to go on with; False if it was stopped within a step.
 
         Raises: OSError; CheckpointError.
@@ -115,12 +115,12 @@ def train(
     every: int | None = None,
     resume: bool = False,
     notes: Mapping[str, Any] | None = None,
-    **recipe: Any,
+    **config: Any,
 ) -> TrainingResult:
     """Train a multilayer perceptron and measure it on the test set.
 
     dataset : from load_dataset. preset : a recipe by name, None for "standard"; recipe : fields of
-    `Recipe` in its place, as keywords: epochs=5, hidden=(256, 128), lr=1e-3, ...
+    `TrainingConfig` in its place, as keywords: epochs=5, hidden=(256, 128), lr=1e-3, ...
     backend : auto or a name; threads : None means all usable cores.
     sample_weight : (rows of the training set,), >= 0, how much each row counts; None: all alike.
     teacher : whose answers the network learns from, in place of teachers that the recipe may have;
@@ -144,13 +144,13 @@ def train(
     training.callbacks = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
     training.should_stop = should_stop
     if checkpoint is None:
-        training.plan(preset_recipe(preset, **recipe))
+        training.plan(preset_config(preset, **config))
         return training.train()
     if resume:
-        training.go_on(Path(checkpoint), every, preset, recipe)
+        training.resume(Path(checkpoint), every, preset, config)
     else:
-        training.plan(preset_recipe(preset, **recipe))
-        training.keep_in(Path(checkpoint), every, notes or {})
+        training.plan(preset_config(preset, **config))
+        training.save_checkpoint(Path(checkpoint), every, notes or {})
     assert training.folder
     try:
         return training.train()
@@ -164,7 +164,7 @@ class _Training:
     progress: Progress
     callbacks: tuple[Callback, ...]
     should_stop: Callable[[], bool]
-    recipe: Recipe
+    config: TrainingConfig
 
     def __init__(
         self,
@@ -177,28 +177,30 @@ class _Training:
         self.clock = Clock()
         self.dataset, self.sample_weight = dataset, sample_weight
         self.backend, self.threads = backend, threads
-        self.teacher, self.taught_by = teacher, name_of_teacher(teacher) if teacher else None
+        self.teacher, self.taught_by = teacher, teacher_id(teacher) if teacher else None
         self.folder: RunFolder | None = None
         self.stages: dict[str, Snapshot] = {}  # networks that are done, by name
 
-    def plan(self, recipe: Recipe) -> None:
+    def plan(self, config: TrainingConfig) -> None:
         """Train by this recipe; the backend is chosen once, for all networks of the run."""
-        self.recipe = self._resolved(recipe)
+        self.config = self._resolved(config)
         if self.teacher:
-            check_teacher(self.teacher, self.recipe, self.dataset)
-        elif self.recipe.given_teacher:
+            check_teacher(self.teacher, self.config, self.dataset)
+        elif self.config.external_teacher:
             raise ArgumentError(
-                f"this recipe's teacher, {self.recipe.given_teacher[:15]}..., must be given: the "
-                "argument teacher of train()"
+                f"teacher {self.config.external_teacher[:15]}... of this configuration is missing: "
+                "pass it as the argument teacher of train()"
             )
         inputs = prod(self.dataset.x_train.shape[1:])
-        sizes = (inputs, *self.recipe.hidden, len(self.dataset.class_names))
-        self.backend = name_of(get_backend(self.backend, Spec(sizes, dtype=self.recipe.dtype)))
+        sizes = (inputs, *self.config.hidden, len(self.dataset.class_names))
+        self.backend = backend_name(
+            get_backend(self.backend, NetworkSpec(sizes, dtype=self.config.dtype))
+        )
 
-    def _resolved(self, recipe: Recipe) -> Recipe:
+    def _resolved(self, config: TrainingConfig) -> TrainingConfig:
         """With the teacher, if one is given, and what is left to the data set."""
-        return resolved(
-            recipe.taught_by(self.taught_by) if self.taught_by else recipe, self.dataset
+        return resolve_config(
+            config.taught_by(self.taught_by) if self.taught_by else config, self.dataset
         )
 
     def identity(self) -> dict[str, Any]:
@@ -206,27 +208,27 @@ class _Training:
         from .. import __version__
 
         return {
-            "recipe": self.recipe.to_dict(),
+            "config": self.config.to_dict(),
             "dataset": {"name": self.dataset.name, "checksum": self.dataset.checksum},
             "backend": self.backend,
             "instruction_set": instruction_set_of(get_backend(self.backend)),
             "fmnist_fast": __version__,
         }
 
-    def keep_in(self, folder: Path, every: int | None, notes: Mapping[str, Any]) -> None:
+    def save_checkpoint(self, folder: Path, every: int | None, notes: Mapping[str, Any]) -> None:
         """Keep the state of this new run in a folder. Raises: CheckpointError; OSError."""
         identity = {**self.identity(), "threads": self.threads, "notes": dict(notes)}
         self.folder = RunFolder.create(folder, identity, every)
 
-    def go_on(
+    def resume_from(
         self, folder: Path, every: int | None, preset: str | None, changes: Mapping[str, Any]
     ) -> None:
         """Go on with the run in a folder. Raises: CheckpointError, which says what differs."""
         stored = read_identity(folder)
-        recipe = Recipe.from_dict(stored["recipe"])
-        self._check_same_teacher(folder, recipe.given_teacher)
-        base = recipe if preset is None else preset_recipe(preset)
-        field = recipe.difference(self._resolved(replace(base, **changes)))
+        config = TrainingConfig.from_dict(stored["config"])
+        self._check_same_teacher(folder, config.external_teacher)
+        base = config if preset is None else preset_config(preset)
+        field = config.difference(self._resolved(replace(base, **changes)))
         if field:
             raise CheckpointError(
                 f"the run in {folder} has {field} {stored['recipe'][field]!r}: go on without "
@@ -240,13 +242,13 @@ class _Training:
         named = self.backend != "auto"
         if not named:
             self.backend = stored["backend"]
-            reason = unavailable(self.backend)
+            reason = unavailable_reason(self.backend)
             if reason:
                 raise CheckpointError(
                     f"the run in {folder} was started with the backend {self.backend}, which "
                     f"{reason}; to go on with another, whose last bits differ, name it (--backend)"
                 )
-        self.plan(recipe)
+        self.plan(config)
         now = self.identity()
         for what in ("instruction_set", "fmnist_fast"):
             if not named and now[what] != stored[what]:
@@ -276,30 +278,30 @@ class _Training:
 
     def train(self) -> TrainingResult:
         """The teachers first."""
-        recipe, how = self.recipe, self.recipe.distillation
-        shares = _shares_of_time(recipe, self.dataset)
+        config, how = self.config, self.config.distillation
+        shares = _shares_of_time(config, self.dataset)
         teachers = None
         if how and self.teacher:
             teachers = Teachers.given(self.teacher, how, self.backend, self.threads)
         elif how:
             teachers = Teachers(self._trained_teachers(how, shares), how)
-        return self._result(self._trained(recipe, teachers, "", shares[-1:], self.callbacks))
+        return self._result(self._trained(config, teachers, "", shares[-1:], self.callbacks))
 
     def _trained_teachers(self, how: Distillation, shares: Sequence[float]) -> tuple[Network, ...]:
         """Each from its own seed."""
-        assert isinstance(how.teacher, Recipe)
-        of, networks = how.teachers, []
+        assert isinstance(how.teacher, TrainingConfig)
+        of, networks = how.n_teachers, []
         for number in range(1, of + 1):
             self.progress.teacher(number, of)
-            seed = self.recipe.seed * of + number - 1
-            taught = replace(how.teacher, seed=seed, time_budget=self.recipe.time_budget)
+            seed = self.config.seed * of + number - 1
+            taught = replace(how.teacher, seed=seed, time_budget=self.config.time_budget)
             run = self._trained(taught, None, f"teacher-{number}", shares[number - 1 :])
             networks.append(run.best_network())
         return tuple(networks)
 
     def _trained(
         self,
-        recipe: Recipe,
+        config: TrainingConfig,
         teachers: Teachers | None,
         stage: str,
         shares: Sequence[float],
@@ -307,19 +309,19 @@ class _Training:
     ) -> Run:
         """One network, trained to the end. shares : of the time left, for it and those after it."""
         run = Run(
-            *(self.dataset, recipe, self.backend, self.threads, self.sample_weight),
+            *(self.dataset, config, self.backend, self.threads, self.sample_weight),
             teachers,
             self.clock,
         )
         checkpoints = self.folder.stage(stage) if self.folder else None
         snapshot = checkpoints.latest() if checkpoints else None
         if snapshot:
-            self.clock.catch_up(snapshot.facts["clock"])
-        if self.recipe.time_budget is not None:
+            self.clock.advance_to(snapshot.facts["clock"])
+        if self.config.time_budget is not None:
             begin = self.clock()
-            left = self.recipe.time_budget - begin - _seconds_to_finish(run, self.dataset)
+            left = self.config.time_budget - begin - _seconds_to_finish(run, self.dataset)
             run.limit_time(begin, begin + left * shares[0] / sum(shares))
-        self.progress.begin(run.network, recipe, self.dataset)
+        self.progress.begin(run.network, config, self.dataset)
         if snapshot:
             run.restore(snapshot)
             self.progress.resumed(run.steps_done, tuple(run.history))
@@ -351,7 +353,7 @@ class _Training:
 
     def _keep_stages(self, folder: Path, every: int | None, notes: Mapping[str, Any]) -> None:
         """Keep in a folder what was not kept in one so far."""
-        self.keep_in(folder, every, notes)
+        self.save_checkpoint(folder, every, notes)
         assert self.folder
         for stage, snapshot in self.stages.items():
             if not self.folder.stage(stage).save(snapshot):
@@ -373,8 +375,8 @@ class _Training:
             temperature,
             threshold,
             training={
-                **run.recipe.to_dict(),
-                "backend": name_of(network.backend),
+                **run.config.to_dict(),
+                "backend": backend_name(network.backend),
                 "instruction_set": instruction_set_of(network.backend),
             },
         )
@@ -390,7 +392,7 @@ class _Training:
         }
         model = replace(model, metrics=metrics)
         history = tuple(run.history)
-        return TrainingResult(model, run.recipe, history, best_epoch, test, self.clock())
+        return TrainingResult(model, run.config, history, best_epoch, test, self.clock())
 
 
 def _calibration(run: Run) -> tuple[float, float | None]:
@@ -403,25 +405,27 @@ def _calibration(run: Run) -> tuple[float, float | None]:
         return 1.0, None
     temperature = fit_temperature(raw_nk, labels_n)
     # No answer to a stranger is right.
-    labels_n = np.append(labels_n, np.full(len(run.x_strangers), -1))
-    raw_nk = np.concatenate([raw_nk, network.predict_proba(run.x_strangers)])
-    probability_nk = tempered(raw_nk, temperature)
+    labels_n = np.append(labels_n, np.full(len(run.x_ood), -1))
+    raw_nk = np.concatenate([raw_nk, network.predict_proba(run.x_ood)])
+    probability_nk = apply_temperature(raw_nk, temperature)
     hit_n = probability_nk.argmax(axis=1) == labels_n
-    return temperature, sure_threshold(probability_nk.max(axis=1), hit_n, run.recipe.sure)
+    return temperature, confidence_threshold(
+        probability_nk.max(axis=1), hit_n, run.config.target_precision
+    )
 
 
-def _shares_of_time(recipe: Recipe, dataset: Dataset) -> list[float]:
+def _shares_of_time(config: TrainingConfig, dataset: Dataset) -> list[float]:
     """What each network of a recipe costs, teachers to train first, in multiply-adds."""
     ends = prod(dataset.x_train.shape[1:]), len(dataset.class_names)
 
-    def cost(recipe: Recipe) -> float:
-        shapes = Spec((ends[0], *recipe.hidden, ends[1])).shapes
-        return float(recipe.epochs * sum(i * o for i, o in shapes))
+    def cost(config: TrainingConfig) -> float:
+        shapes = NetworkSpec((ends[0], *config.hidden, ends[1])).shapes
+        return float(config.epochs * sum(i * o for i, o in shapes))
 
-    taught = recipe.distillation
-    if taught and isinstance(taught.teacher, Recipe):
-        return [*[cost(taught.teacher)] * taught.teachers, cost(recipe)]
-    return [cost(recipe)]
+    taught = config.distillation
+    if taught and isinstance(taught.teacher, TrainingConfig):
+        return [*[cost(taught.teacher)] * taught.n_teachers, cost(config)]
+    return [cost(config)]
 
 
 def _seconds_to_finish(run: Run, dataset: Dataset) -> float:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .image_io import Picture
-from .segmentation import cut_out, symmetry
+from .segmentation import segment, symmetry
 
-__all__ = ["Prepared", "adjusted", "as_it_is", "prepared"]
+__all__ = ["PreprocessedImage", "edit_picture", "passthrough", "preprocess"]
 
 # Pixels of the longest side in which the garment is looked for: GrabCut takes a tenth of a second.
 WORKING_SIDE = 192
@@ -33,7 +33,7 @@ MEDIAN, EXTENT, DARKEST, BRIGHTEST = 170.0, 150.0, 60.0, 250.0
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreprocessedImage:
     """A photograph on its way to the network, stage by stage.
 
     rgb : uint8 (height, width, 3), as it was looked at. mask : bool (height, width), where the
@@ -52,7 +52,7 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-def adjusted(
+def edit_picture(
     picture: Picture,
     quarter_turns: int = 0,
     crop: tuple[float, float, float, float] = (0, 0, 1, 1),
@@ -74,7 +74,7 @@ def adjusted(
     return replace(picture, rgb=rgb, opaque=opaque, size=(int(size[0]), int(size[1])))
 
 
-def as_it_is(picture: Picture, invert: bool = False) -> Prepared:
+def passthrough(picture: Picture, invert: bool = False) -> PreprocessedImage:
     """A gray picture that has the size and the tones of the data set already.
 
     Raises: DataError if all of it is alike.
@@ -84,7 +84,7 @@ def as_it_is(picture: Picture, invert: bool = False) -> Prepared:
     everything = np.ones(pixels.shape, bool)
     if pixels.min() == pixels.max():
         raise DataError(NOTHING)
-    return Prepared(
+    return PreprocessedImage(
         rgb=picture.rgb,
         mask=everything,
         method="as it is",
@@ -96,9 +96,9 @@ def as_it_is(picture: Picture, invert: bool = False) -> Prepared:
     )
 
 
-def prepared(
+def preprocess(
     picture: Picture, cutout: str = "auto", invert: bool = False, side: int = 28
-) -> Prepared:
+) -> PreprocessedImage:
     """Find the garment, straighten, trim, even out its light, make it small.
 
     cutout : auto, or one of cutout.METHODS; a picture with transparency has been cut out already.
@@ -116,14 +116,14 @@ def prepared(
     elif float(rgb.std(axis=(0, 1)).max()) < FLAT:
         raise DataError(NOTHING)
     else:
-        mask, method = cut_out(rgb, cutout)
+        mask, method = segment(rgb, cutout)
     if mask.sum() < 20:
         raise DataError("no garment was found: photograph it whole, on a plain background")
     tilt = 0.0 if method == "none" else _tilt(mask)
     toned, cover = _trimmed(_toned(rgb, mask, invert), mask, tilt)
     cut = np.where(mask[..., None], rgb, 255).astype(np.uint8)
     pixels = _placed(toned, cover, side)
-    return Prepared(rgb, mask, method, cut, tilt, toned, pixels, picture.notes)
+    return PreprocessedImage(rgb, mask, method, cut, tilt, toned, pixels, picture.notes)
 
 
 def _tilt(mask: NDArray[np.bool_]) -> float:

@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..kernels.interface import Floats
-from ..models.load import SHIPPED, SHIPPED_PHOTOS, Ensemble, Model, load_model
+from ..models.load import PRETRAINED, PRETRAINED_PHOTOS, Ensemble, Model, load_model
 from .image_io import Picture
-from .preprocessing import Prepared, as_it_is, prepared
+from .preprocessing import PreprocessedImage, passthrough, preprocess
 
-__all__ = ["Answer", "Recogniser", "evidence"]
+__all__ = ["Prediction", "Recognizer", "grad_times_input"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """prepared : what the network saw, and how it came about. probability_k : (k,), of each class.
     model : that answered. model_name : its name, for people.
     """
 
-    prepared: Prepared
+    preprocess: PreprocessedImage
     probability_k: Floats
     model: Model | Ensemble
     model_name: str
@@ -34,7 +34,7 @@ class Answer:
         return int(self.probability_k.argmax())
 
     @property
-    def sure(self) -> bool | None:
+    def is_confident(self) -> bool | None:
         """Whether it is as probable as answers that can be relied on; None: nobody knows."""
         threshold = self.model.threshold
         return None if threshold is None else bool(self.probability_k.max() >= threshold)
@@ -46,7 +46,7 @@ class Answer:
         return [(int(k), names[k], float(self.probability_k[k])) for k in best]
 
 
-class Recogniser:
+class Recognizer:
     """Answers what is on pictures. Any number of threads may ask at once.
 
     model : a file, a model or an ensemble that answers everything; None: of the two in the box, one
@@ -73,11 +73,11 @@ class Recogniser:
 
     @cached_property
     def _for_data(self) -> tuple[Model | Ensemble, str]:
-        return self._own or (self._load(SHIPPED), SHIPPED.name)
+        return self._own or (self._load(PRETRAINED), PRETRAINED.name)
 
     @cached_property
     def _for_photographs(self) -> tuple[Model | Ensemble, str]:
-        return self._own or (self._load(SHIPPED_PHOTOS), SHIPPED_PHOTOS.name)
+        return self._own or (self._load(PRETRAINED_PHOTOS), PRETRAINED_PHOTOS.name)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -90,7 +90,7 @@ class Recogniser:
         """What answers for pictures that are like the data set's already."""
         return self._for_data[0]
 
-    def recognise(self, picture: Picture, cutout: str = "auto", invert: bool = False) -> Answer:
+    def recognize(self, picture: Picture, cutout: str = "auto", invert: bool = False) -> Prediction:
         """What is on it. cutout, invert : as for photo.prepared.
 
         A gray picture of just the model's size is taken as it is, if nothing is to be cut out.
@@ -99,16 +99,18 @@ class Recogniser:
         width, height = self.size
         if picture.gray and picture.size == self.size and cutout in ("auto", "none"):
             model, name = self._for_data
-            ready = as_it_is(picture, invert)
+            ready = passthrough(picture, invert)
         else:
             model, name = self._for_photographs
             if height != width:
                 raise DataError(f"this model takes only grayscale images of {width}x{height}")
-            ready = prepared(picture, cutout, invert, side=height)
-        return Answer(ready, model.predict_proba(ready.pixels[None])[0], model, name)
+            ready = preprocess(picture, cutout, invert, side=height)
+        return Prediction(ready, model.predict_proba(ready.pixels[None])[0], model, name)
 
 
-def evidence(model: Model | Ensemble, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float64]:
+def grad_times_input(
+    model: Model | Ensemble, pixels: NDArray[np.uint8], label: int
+) -> NDArray[np.float64]:
     """Which pixels speak for a class and which against it: gradient of its logit times the pixel.
 
     pixels : uint8, as the model takes them. Returns: of their shape; positive speaks for it. The
@@ -117,7 +119,7 @@ def evidence(model: Model | Ensemble, pixels: NDArray[np.uint8], label: int) -> 
     Source: Shrikumar, Greenside, Shcherbina, Kundaje (2016), section 2.
     """
     if isinstance(model, Ensemble):
-        said = [evidence(one, pixels, label) / one.temperature for one in model.members]
+        said = [grad_times_input(one, pixels, label) / one.temperature for one in model.members]
         mean: NDArray[np.float64] = np.mean(said, axis=0)
         return mean
     weights, biases = model.network.params

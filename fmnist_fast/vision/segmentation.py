@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 
-__all__ = ["METHODS", "WITHOUT_OPENCV", "best_method", "cut_out", "symmetry", "use_one_thread"]
+__all__ = ["METHODS", "WITHOUT_OPENCV", "best_method", "segment", "symmetry", "use_one_thread"]
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -59,7 +59,7 @@ def use_one_thread() -> None:
         cv2.setNumThreads(1)
 
 
-def cut_out(rgb: Rgb, method: str = "auto") -> tuple[Mask, str]:
+def segment(rgb: Rgb, method: str = "auto") -> tuple[Mask, str]:
     """The mask of what lies in the middle, and the method that found it.
 
     rgb : uint8 (height, width, 3), some 200 pixels to a side. method : auto, grabcut, plain, or

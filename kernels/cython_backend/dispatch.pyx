@@ -7,15 +7,15 @@ Each type has a module of its own, made from operations.pxi; here the spec's is 
 from fmnist_fast.kernels.cython_backend import float32, float64
 
 __all__ = ["SUPPORTS", "available_instruction_sets", "backward", "forward", "gather",
-           "instruction_set", "loss_delta", "multiply_add_peak", "predict",
+           "instruction_set", "loss_and_grad", "multiply_add_peak", "predict",
            "select_instruction_set", "train_steps", "update"]
 
 SUPPORTS = {
     "activation": ("relu", "tanh", "logistic", "identity"),
     "loss": ("softmax", "sigmoid"),
-    "rule": ("adam", "sgd", "nesterov"),
+    "optimizer": ("adam", "sgd", "nesterov"),
     "dtype": ("float32", "float64"),
-    "inputs": ("dense", "csr"),
+    "input_format": ("dense", "csr"),
 }
 
 _MODULES = {"float32": float32, "float64": float64}
@@ -45,16 +45,16 @@ def forward(params, x_bi, spec, out_layers, drop=None):
     _MODULES[spec.dtype].forward(params, x_bi, spec, out_layers, drop)
 
 
-def loss_delta(logits_bk, targets_b, weights_b, spec, out_loss_b, out_delta_bk):
-    """The loss of every row and its gradient: see reference.loss_delta."""
-    _MODULES[spec.dtype].loss_delta(
-        logits_bk, targets_b, weights_b, spec, out_loss_b, out_delta_bk
+def loss_and_grad(logits_bk, targets_b, weights_b, spec, out_loss_b, out_grad_logits_bk):
+    """The loss of every row and its gradient: see reference.loss_and_grad."""
+    _MODULES[spec.dtype].loss_and_grad(
+        logits_bk, targets_b, weights_b, spec, out_loss_b, out_grad_logits_bk
     )
 
 
-def backward(params, x_bi, layers, delta_bk, spec, out_grads, drop=None):
+def backward(params, x_bi, layers, grad_logits_bk, spec, out_grads, drop=None):
     """Gradients of all parameters: see reference.backward."""
-    _MODULES[spec.dtype].backward(params, x_bi, layers, delta_bk, spec, out_grads, drop)
+    _MODULES[spec.dtype].backward(params, x_bi, layers, grad_logits_bk, spec, out_grads, drop)
 
 
 def update(state, grads, numbers, spec):

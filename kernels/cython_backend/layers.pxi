@@ -254,7 +254,7 @@ cdef real loss_row(
     const real *z, real *delta, uint64_t *mask, long capacity, long classes, long s, long target,
     const real *soft, real share, bint independent, real most
 ) noexcept nogil:
-    """loss_delta for one row; share is its weight over the batch's. Fills the row's masks.
+    """loss_and_grad for one row; share is its weight over the batch's. Fills the row's masks.
 
     soft: the target distributions, in panels as z is; null: the target is a class.
     independent: the loss is sigmoid. most: no answer costs more.

@@ -46,7 +46,7 @@ cdef class _Network:
 
     def __cinit__(self, spec, long capacity):
         self.depth, self.capacity, self.read_from = len(spec.sizes) - 1, capacity, []
-        self.sparse = spec.inputs == "csr"
+        self.sparse = spec.input_format == "csr"
         self.layers = <Layer *>calloc(self.depth, sizeof(Layer))
         if self.layers == NULL:
             raise MemoryError

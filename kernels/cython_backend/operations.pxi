@@ -182,15 +182,15 @@ def train_steps(
     cdef long capacity = min(steps.batch_size, len(order_n)), depth, parts = 0
     cdef _Training training = _Training(spec, capacity)
     cdef Plan *plan = &training.plan
-    plan.rule, plan.independent = _RULE[spec.rule], spec.loss == "sigmoid"
-    plan.most_loss = spec.most_loss
+    plan.rule, plan.independent = _RULE[spec.optimizer], spec.loss == "sigmoid"
+    plan.max_loss = spec.max_loss
     training.load(state)
     plan.depth, plan.layers, plan.capacity = training.depth, training.layers, capacity
     plan.first, plan.last, plan.threads = first, last, threads
 
     if not training.sparse:
         plan.rows = _rows(data.x_ni)
-    plan.scale, plan.dense = data.scale, data.dense
+    plan.scale, plan.dense = data.scale, not data.skip_zeros
     cdef const int32_t[::1] targets
     cdef const real[:, ::1] soft
     if data.targets_n.ndim == 1:
@@ -298,11 +298,11 @@ def forward(params, x_bi, spec, out_layers, drop=None):
         _collect(layer.a, out_layers[depth], rows)
 
 
-def loss_delta(
+def loss_and_grad(
     const real[:, ::1] logits_bk, targets_b, const real[::1] weights_b, spec,
-    real[::1] out_loss_b, real[:, ::1] out_delta_bk
+    real[::1] out_loss_b, real[:, ::1] out_grad_logits_bk
 ):
-    """The loss of every row and its gradient: see reference.loss_delta."""
+    """The loss of every row and its gradient: see reference.loss_and_grad."""
     cdef long rows = logits_bk.shape[0], classes = logits_bk.shape[1], s
     cdef _Network network = _Network(spec, rows)
     cdef real *z = network.numbers(rows * padded(classes))
@@ -322,15 +322,15 @@ def loss_delta(
     for s in range(rows):
         out_loss_b[s] = loss_row(
             z, delta, mask, rows, classes, s, 0 if soft != NULL else targets[s], soft,
-            <real>(weights_b[s] / total) if total else 0, spec.loss == "sigmoid", spec.most_loss,
+            <real>(weights_b[s] / total) if total else 0, spec.loss == "sigmoid", spec.max_loss,
         )
-    _collect(delta, out_delta_bk, rows)
+    _collect(delta, out_grad_logits_bk, rows)
 
 
-def backward(params, x_bi, layers, const real[:, ::1] delta_bk, spec,
+def backward(params, x_bi, layers, const real[:, ::1] grad_logits_bk, spec,
              out_grads, drop=None):
     """Gradients of all parameters: see reference.backward."""
-    cdef long rows = x_bi.shape[0], depth, panel, block, width, classes = delta_bk.shape[1]
+    cdef long rows = x_bi.shape[0], depth, panel, block, width, classes = grad_logits_bk.shape[1]
     cdef _Network network = _Network(spec, rows)
     cdef Inputs inputs
     cdef const dropout *dropping = network.drop_rows(drop, spec)
@@ -347,7 +347,7 @@ def backward(params, x_bi, layers, const real[:, ::1] delta_bk, spec,
                 layer.a_mask + panel * rows, 0, rows, min(PANEL, layer.outputs - panel * PANEL),
             )
     layer = network.layers + network.depth - 1
-    _spread(delta_bk, layer.delta, rows)
+    _spread(grad_logits_bk, layer.delta, rows)
     for panel in range(panels_of(classes)):
         for block in range(rows):
             layer.delta_mask[panel * rows + block] = (
@@ -405,7 +405,7 @@ def update(state, grads, numbers, spec):
         numbers.step_size, numbers.epsilon, numbers.l2, numbers.decay, numbers.beta1, numbers.beta2
     )
     cdef step_numbers bias_numbers = weight_numbers
-    cdef int rule = _RULE[spec.rule]
+    cdef int rule = _RULE[spec.optimizer]
     cdef real[::1] p, m, v
     cdef const real[::1] g
     bias_numbers.l2, bias_numbers.keep = 0, 1

@@ -21,7 +21,7 @@ cdef struct Plan:
     long depth, capacity, first, last, threads
     int rule
     bint independent        # the loss is sigmoid
-    real most_loss
+    real max_loss
     Layer *layers
     Rows rows
     real scale
@@ -278,7 +278,7 @@ cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
         loss[s] = loss_row(
             top.a, top.delta, top.delta_mask, plan.capacity, top.outputs, s, targets[s],
             plan.batch_soft[step & 1], <real>(weights[s] / total) if total else 0,
-            plan.independent, plan.most_loss,
+            plan.independent, plan.max_loss,
         )
     for depth in range(plan.depth - 1, 0, -1):
         delta_rows(

@@ -30,7 +30,7 @@ enum { RELU, TANH, LOGISTIC, IDENTITY, ACTIVATIONS };
 enum { ADAM, SGD, NESTEROV, RULES };
 enum { BYTES, FLOATS, DOUBLES, ROW_TYPES };
 
-/* The numbers of one step, see StepNumbers in kernels/__init__.py. keep = 1 - decay, rest = 1 -
+/* The numbers of one step, see StepHyperparams in kernels/__init__.py. keep = 1 - decay, rest = 1 -
  * beta: taken in double, since 1 - 0.999f is off by 5e-5 of itself. */
 typedef struct {
     real step_size, epsilon, l2, keep, beta1, rest1, beta2, rest2;

@@ -25,7 +25,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from fmnist_fast.app.samples import SAMPLES, draw_sample
 from fmnist_fast.vision.image_io import read_picture
-from fmnist_fast.vision.recognizer import Recogniser
+from fmnist_fast.vision.recognizer import Recognizer
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium")
@@ -282,10 +282,10 @@ def test_a_cell_of_the_matrix_leads_to_its_images(opened, photograph):
 
 @pytest.mark.alone
 def test_twenty_people_at_once_get_their_own_answers(opened, address):
-    recogniser, names = Recogniser(threads=1), list(SAMPLES)
+    recogniser, names = Recognizer(threads=1), list(SAMPLES)
     expected = []
     for name in names:
-        _, label, p = recogniser.recognise(read_picture(io.BytesIO(draw_sample(name)))).top()[0]
+        _, label, p = recogniser.recognize(read_picture(io.BytesIO(draw_sample(name)))).top()[0]
         expected.append(f"{label}: {100 * p:.1f} %")
     pages = opened.several(MANY, height=300)
     for page in pages:

@@ -271,9 +271,9 @@ def test_more_pictures_than_fit_are_said(monkeypatch):
 def test_the_answers_as_a_table():
     from fmnist_fast.app import classify as module
     from fmnist_fast.vision.image_io import read_picture
-    from fmnist_fast.vision.recognizer import Recogniser
+    from fmnist_fast.vision.recognizer import Recognizer
 
-    answer = Recogniser().recognise(read_picture(io.BytesIO(shirt())))
+    answer = Recognizer().recognize(read_picture(io.BytesIO(shirt())))
     text = module._as_csv([("=cmd()", answer), ("b.png", "not an image")])
     head, first, second = csv.reader(io.StringIO(text))
     assert dict(zip(head, first))["file"] == "'=cmd()"
@@ -294,14 +294,14 @@ def test_nothing_of_an_upload_reaches_the_disk_or_other_sessions(monkeypatch, tm
 def test_twenty_at_once_get_the_right_answers():
     """What sessions share is the recogniser; test_browser.py opens twenty pages."""
     from fmnist_fast.vision.image_io import read_picture
-    from fmnist_fast.vision.recognizer import Recogniser
+    from fmnist_fast.vision.recognizer import Recognizer
 
-    recogniser = Recogniser(threads=1)
+    recogniser = Recognizer(threads=1)
     pictures = [read_picture(io.BytesIO(draw_sample(name))) for name in SAMPLES]
-    expected = [recogniser.recognise(picture).probability_k for picture in pictures]
-    shared = Recogniser(threads=1)  # loads its models while all ask
+    expected = [recogniser.recognize(picture).probability_k for picture in pictures]
+    shared = Recognizer(threads=1)  # loads its models while all ask
     with ThreadPoolExecutor(20) as pool:
-        found = list(pool.map(lambda n: shared.recognise(pictures[n % 5]), range(60)))
+        found = list(pool.map(lambda n: shared.recognize(pictures[n % 5]), range(60)))
     for number, answer in enumerate(found):
         np.testing.assert_array_equal(answer.probability_k, expected[number % 5])
 

@@ -15,12 +15,12 @@ from fmnist_fast.app import backend_race as contest
 from fmnist_fast.app import charts
 from fmnist_fast.app.backend_race import CHECKED_STEPS, Contest, difference
 from fmnist_fast.app.jobs import State
-from fmnist_fast.kernels.interface import Layers
-from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.kernels.interface import Params
+from fmnist_fast.nn.backend import NAMES, unavailable_reason
 from fmnist_fast.training.loop import StopRequested
 from fmnist_fast.training.trainer import train
 
-THERE = [name for name in NAMES if unavailable(name) is None]
+THERE = [name for name in NAMES if unavailable_reason(name) is None]
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def at_once(monkeypatch):
 
 @pytest.fixture
 def without_numba(monkeypatch):
-    known = contest.unavailable
+    known = contest.unavailable_reason
     missing = {"numba": "cannot be loaded: No module named 'numba'"}
     monkeypatch.setattr(contest, "unavailable", lambda name: missing.get(name) or known(name))
 
@@ -43,11 +43,11 @@ def ended(app):
 def test_all_train_the_same_network(small_dataset):
     race = Contest(small_dataset, epochs=2, threads=1, seed=3)
     assert race(lambda: False) is race
-    recipe = {"preset": "fast", "epochs": 2, "validation": 0, "seed": 3, "threads": 1}
+    config = {"preset": "fast", "epochs": 2, "validation": 0, "seed": 3, "threads": 1}
     for racer in race.racers:
         if racer.missing is not None:
             continue
-        alone = train(small_dataset, backend=racer.name, **recipe)
+        alone = train(small_dataset, backend=racer.name, **config)
         assert racer.accuracy == alone.test_accuracy
         assert len(racer.seconds) == 2
         assert racer.done == 1
@@ -64,7 +64,7 @@ def test_a_backend_that_computes_something_else_is_seen(small_dataset, monkeypat
         weights, biases = right(run)
         if contest.name_of(run.network.backend) == "cython":
             weights[0][5, 3] += 0.01
-        return Layers(weights, biases)
+        return Params(weights, biases)
 
     monkeypatch.setattr(contest, "first_steps", wrong)
     race = Contest(small_dataset, epochs=1, threads=1)
@@ -95,8 +95,8 @@ def test_a_race_stops_within_an_epoch(small_dataset):
 
 
 def test_difference_is_the_largest_of_any_weight_or_bias():
-    params = Layers((np.zeros((2, 3)), np.ones((3, 2))), (np.zeros(3), np.zeros(2)))
-    others = Layers((np.zeros((2, 3)), np.ones((3, 2))), (np.zeros(3), np.array([0, -0.5])))
+    params = Params((np.zeros((2, 3)), np.ones((3, 2))), (np.zeros(3), np.zeros(2)))
+    others = Params((np.zeros((2, 3)), np.ones((3, 2))), (np.zeros(3), np.array([0, -0.5])))
     assert difference(params, params) == 0
     assert difference(params, others) == 0.5
 

@@ -11,7 +11,7 @@ from app_pages import metrics, open_page, texts
 
 from fmnist_fast.app import charts, explore
 from fmnist_fast.models.load import Ensemble, load_model
-from fmnist_fast.nn.metrics import Bin, calibration_error, evaluate, reliability
+from fmnist_fast.nn.metrics import ReliabilityBin, calibration_error, evaluate, reliability
 from fmnist_fast.training.trainer import train
 
 
@@ -74,7 +74,7 @@ def test_the_boxes_lead_to_the_images_behind_a_cell(app_data, model):
     truth, answer = np.unravel_index(off_kk.argmax(), off_kk.shape)
     names = app_data.class_names
     box(app, "True class").set_value(names[truth]).run()
-    box(app, "Answer").set_value(names[answer]).run()
+    box(app, "Prediction").set_value(names[answer]).run()
     count = confusion_kk[truth, answer]
     assert count
     assert f"**{count} of class {names[truth]} were taken for {names[answer]}**" in texts(app)
@@ -82,7 +82,7 @@ def test_the_boxes_lead_to_the_images_behind_a_cell(app_data, model):
     assert len(behind) == min(count, explore.MOST_IMAGES)
     truth, answer = np.argwhere(confusion_kk == 0)[0]
     box(app, "True class").set_value(names[truth]).run()
-    box(app, "Answer").set_value(names[answer]).run()
+    box(app, "Prediction").set_value(names[answer]).run()
     assert f"No {names[truth]} was taken for {names[answer]}." in texts(app)
 
 
@@ -108,7 +108,7 @@ def test_a_model_without_mistakes_and_one_without_images(app_data, model, monkey
 
 
 @pytest.mark.filterwarnings("ignore:Fashion-MNIST is not on this machine")
-def test_without_the_real_data_set_it_says_so_and_downloads_nothing(app_garments):
+def test_without_the_real_data_set_it_says_so_and_downloads_nothing(app_synthetic):
     app = open_page("explore")
     assert "Fashion-MNIST is not on this machine" in app.warning[0].value
     assert metrics(app)["Accuracy"]
@@ -119,7 +119,7 @@ def test_reliability_bins_by_confidence():
     hit_n = np.array([True, False, True, True])
     bins = reliability(p_nk, hit_n)
     assert [b.rows for b in bins] == [1, 1, 2]
-    assert bins[-1] == Bin(2, pytest.approx(0.96), 0.5)
+    assert bins[-1] == ReliabilityBin(2, pytest.approx(0.96), 0.5)
     gaps = (0.45 + 0.2 + 2 * 0.46) / 4
     assert calibration_error(p_nk, hit_n) == pytest.approx(gaps)
     assert reliability(np.array([[np.nan, 1.0]]), hit_n[:1]) == []

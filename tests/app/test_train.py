@@ -194,8 +194,8 @@ def test_teachers_are_told_from_the_network_they_teach(small_dataset):
     seen = []
 
     class Noting(Watched):
-        def begin(self, network, recipe, dataset):
-            super().begin(network, recipe, dataset)
+        def begin(self, network, config, dataset):
+            super().begin(network, config, dataset)
             seen.append((self.view.teacher, self.view.sizes, self.view.epochs))
 
     choice = Choice("best", "numpy", 1, (8,), 1, 1e-3)
@@ -206,7 +206,7 @@ def test_teachers_are_told_from_the_network_they_teach(small_dataset):
 
 
 @pytest.mark.filterwarnings("ignore:Fashion-MNIST is not on this machine")
-def test_without_the_real_data_set_it_says_so(app_garments):
+def test_without_the_real_data_set_it_says_so(app_synthetic):
     app = open_page("train")
     assert "Fashion-MNIST is not on this machine" in texts(app)
     assert "`fmnist-fast data fetch` gets it" in texts(app)

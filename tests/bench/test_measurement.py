@@ -13,12 +13,12 @@ from fmnist_fast.bench.peers import LR, PACKAGES, OnnxRuntime, Ours, Task
 from fmnist_fast.bench.phases import phases_of_epoch
 from fmnist_fast.cli.main import main
 from fmnist_fast.cli.plots import plot_speeds
-from fmnist_fast.kernels.interface import PHASES, Data, Spec
-from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.kernels.interface import PHASES, NetworkSpec, TrainData
+from fmnist_fast.nn.backend import NAMES, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE
 from fmnist_fast.nn.schedules import Adam
 
-BUILT = [name for name in NAMES if unavailable(name) is None]
+BUILT = [name for name in NAMES if unavailable_reason(name) is None]
 QUICK = ["--rounds", "1", "--rows", "256", "--threads", "2"]
 
 
@@ -40,8 +40,8 @@ def run(capsys, monkeypatch, small_npz):
 def task(small_dataset):
     count = len(small_dataset.x_train)
     x_ni = np.ascontiguousarray(small_dataset.x_train).reshape(count, -1)
-    data = Data(x_ni, PIXEL_SCALE, small_dataset.y_train.astype(np.int32), np.ones(count))
-    return Task(Spec((784, 128, 64, 10)), data, 64)
+    data = TrainData(x_ni, PIXEL_SCALE, small_dataset.y_train.astype(np.int32), np.ones(count))
+    return Task(NetworkSpec((784, 128, 64, 10)), data, 64)
 
 
 def entry(name, seconds=(), **more):
@@ -76,7 +76,7 @@ def report():
         entry("jax", missing="No module named 'jax'"),
     ]
     return Report(
-        machine, "garments", 12_000, [784, 128, 64, 10], 64, 2, 3, 400.0, 5.4, 10_000, entries
+        machine, "synthetic", 12_000, [784, 128, 64, 10], 64, 2, 3, 400.0, 5.4, 10_000, entries
     )
 
 
@@ -186,7 +186,7 @@ def test_who_computes_another_network_is_not_timed():
 
 def test_an_epoch_is_27_gflop():
     """DESIGN's figure: 227,200 multiply-adds a sample, 60,000 samples."""
-    assert multiply_adds(Spec((784, 128, 64, 10))) == 227_200
+    assert multiply_adds(NetworkSpec((784, 128, 64, 10))) == 227_200
 
 
 @pytest.mark.parametrize("name", BUILT)

@@ -12,22 +12,22 @@ epsilon of the other convention): these move weights by more than 1e-3 lr.
 import numpy as np
 import pytest
 
-from fmnist_fast.kernels.interface import Data, Spec
+from fmnist_fast.kernels.interface import NetworkSpec, TrainData
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
 from fmnist_fast.nn.schedules import Adam
 
-SPEC = Spec((784, 32, 16, 10), dtype="float64")
+SPEC = NetworkSpec((784, 32, 16, 10), dtype="float64")
 STEPS, BATCH, LR, L2, EPSILON = 20, 64, 1e-3, 1e-2, 1e-8
 TOLERANCE = 1e-9 * LR
 MISTAKE = 1e-3 * LR
 
 
 @pytest.fixture
-def data(small_dataset) -> Data:
+def data(small_dataset) -> TrainData:
     """The first 600 garments: twenty steps are two epochs, each with a smaller last batch."""
     count = len(small_dataset.x_train)
     x_ni = np.ascontiguousarray(small_dataset.x_train).reshape(count, -1)
-    return Data(x_ni, PIXEL_SCALE, small_dataset.y_train.astype(np.int32), np.ones(count))
+    return TrainData(x_ni, PIXEL_SCALE, small_dataset.y_train.astype(np.int32), np.ones(count))
 
 
 def batches(data):

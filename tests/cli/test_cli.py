@@ -167,7 +167,7 @@ def test_predict_keeps_the_order_and_reports_what_it_cannot_read(run, trained, s
     assert answers[0]["label"] == p_k.argmax()
     assert answers[0]["name"] == str(p_k.argmax())
     assert answers[0]["probability"] == pytest.approx(float(p_k.max()))
-    assert answers[0]["sure"] is None
+    assert answers[0]["selective_accuracy"] is None
     assert [entry["label"] for entry in answers[0]["top"]] == p_k.argsort()[::-1][:3].tolist()
 
 
@@ -190,10 +190,10 @@ def test_an_ensemble_is_evaluated_as_a_model_is(run, trained, ensemble, small_np
     assert figures.keys() == json.loads(one[1]).keys()
     guess_n = load_model(ensemble).predict(small_dataset.x_test)
     assert figures["accuracy"] == (guess_n == small_dataset.y_test).mean()
-    assert figures["sure"] is None
+    assert figures["selective_accuracy"] is None
     replace(load_model(ensemble), threshold=0.2).save(ensemble)
     figures = json.loads(run("evaluate", ensemble, "--dataset", small_npz, "--json")[1])
-    assert figures["sure"]["threshold"] == 0.2
+    assert figures["selective_accuracy"]["threshold"] == 0.2
     code, out, err = run("evaluate", ensemble, "--dataset", small_npz)
     assert (code, err) == (0, "")
     assert "sure of " in out
@@ -372,8 +372,8 @@ def test_garments_is_what_a_machine_without_a_way_to_the_data_trains_on(folder):
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr.count("\n") == 1
     assert ran.stderr.startswith("fmnist-fast: warning: Fashion-MNIST could not be downloaded (")
-    assert "trained on garments" in ran.stdout.splitlines()[-1]
-    assert load_model("model.safetensors").dataset_name == "garments"
+    assert "trained on synthetic" in ran.stdout.splitlines()[-1]
+    assert load_model("model.safetensors").dataset_name == "synthetic"
     ran = subprocess.run(
         [*command, "--dataset", "fashion-mnist"], env=environment, capture_output=True, text=True
     )
@@ -551,11 +551,11 @@ def test_metrics_do_not_go_into_a_file_of_another_kind(run, trained, small_npz):
 
 
 def test_a_file_called_like_a_built_in_set_is_not_taken_for_it(folder, run, small_npz):
-    Path("garments.npz").write_bytes(small_npz.read_bytes())
-    assert run("train", "--dataset", "garments.npz", "--quiet", *FAST)[0] == 0
+    Path("synthetic.npz").write_bytes(small_npz.read_bytes())
+    assert run("train", "--dataset", "synthetic.npz", "--quiet", *FAST)[0] == 0
     code, out, err = run("evaluate", "model.safetensors")
     assert (code, out) == (2, "")
-    assert "was trained on garments, which is not a data set that this installation has" in err
+    assert "was trained on synthetic, which is not a data set that this installation has" in err
 
 
 def test_names_that_the_terminal_cannot_show_are_no_obstacle(folder, small_npz):

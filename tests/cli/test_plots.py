@@ -42,8 +42,8 @@ def test_learning_rates_are_tried_until_they_do_harm(small_dataset, tmp_path):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_advice_trains(small_dataset, seed):
     """Better than ten times less and than a hundred times more, whatever the seed."""
-    recipe = replace(PRESETS["fast"], seed=seed)
-    advised = find_learning_rate(small_dataset, recipe, "auto", 1).advised
+    config = replace(PRESETS["fast"], seed=seed)
+    advised = find_learning_rate(small_dataset, config, "auto", 1).advised
     options = {"preset": "fast", "epochs": 8, "threads": 1, "seed": seed}
     losses = [
         train(small_dataset, lr=lr, **options).history[-1].train_loss

@@ -17,9 +17,9 @@ from fmnist_fast.app.samples import SAMPLES, draw_sample
 from fmnist_fast.cli.main import main
 from fmnist_fast.cli.predict import AHEAD, _answers
 from fmnist_fast.errors import DataError
-from fmnist_fast.models.load import SHIPPED, SHIPPED_PHOTOS
+from fmnist_fast.models.load import PRETRAINED, PRETRAINED_PHOTOS
 from fmnist_fast.vision.image_io import read_picture
-from fmnist_fast.vision.recognizer import Recogniser, evidence
+from fmnist_fast.vision.recognizer import Recognizer, grad_times_input
 
 PHOTOS = Path(os.environ.get("FMNIST_FAST_DATA", "/nowhere")).resolve().parent / "photos"
 
@@ -54,7 +54,7 @@ def test_photographs_get_the_model_for_them_and_28x28_the_other(samples, tmp_pat
     code, out, _ = asked(capsys, "--json", shirt, gray)
     assert code == 0
     photograph, plain = json.loads(out)
-    assert (photograph["model"], plain["model"]) == (SHIPPED_PHOTOS.name, SHIPPED.name)
+    assert (photograph["model"], plain["model"]) == (PRETRAINED_PHOTOS.name, PRETRAINED.name)
     assert photograph["name"] == "T-shirt/top"
     assert photograph["cutout"] in ("grabcut", "plain")
     assert plain["cutout"] == "as it is"
@@ -195,7 +195,7 @@ def test_few_pictures_are_held_at_a_time(samples, monkeypatch):
 
     monkeypatch.setattr(predicting, "_answer", answer)
     paths = [str(number) for number in range(1000)]
-    for number, found in enumerate(_answers(Recogniser(), paths, ("auto", False), 2)):
+    for number, found in enumerate(_answers(Recognizer(), paths, ("auto", False), 2)):
         assert found["path"] == str(number)
         assert len(read) <= number + 2 + AHEAD * 2
 
@@ -209,13 +209,13 @@ def test_a_closed_pipe_ends_it(samples, tmp_path):
 
 def test_real_images_saved_and_read_back_are_answered_as_they_were(real_dataset, tmp_path):
     """Ten thousand of them, by the path that photographs take too."""
-    recogniser = Recogniser(threads=1)
+    recogniser = Recognizer(threads=1)
     labels = []
     for pixels in real_dataset.x_test:
         content = io.BytesIO()
         Image.fromarray(pixels).save(content, "PNG", compress_level=1)
         content.seek(0)
-        labels.append(recogniser.recognise(read_picture(content)).label)
+        labels.append(recogniser.recognize(read_picture(content)).label)
     plain = load_model().predict(real_dataset.x_test)
     accuracy = {
         name: (found == real_dataset.y_test).mean()
@@ -234,41 +234,41 @@ def test_models_that_take_no_images_are_refused(small_dataset):
     )
     model = train(table, epochs=1, hidden=(4,), threads=1).model
     with pytest.raises(DataError, match="not images"):
-        Recogniser(model)
+        Recognizer(model)
 
 
 def test_evidence_adds_up_to_the_logit(small_dataset):
     """ReLU is linear where it is not 0: without biases the sum is the logit itself."""
     from dataclasses import replace
 
-    from fmnist_fast.kernels.interface import Layers
+    from fmnist_fast.kernels.interface import Params
 
     model = load_model()
     weights, biases = model.network.params
-    no_bias = Layers(weights, tuple(np.zeros_like(b) for b in biases))
+    no_bias = Params(weights, tuple(np.zeros_like(b) for b in biases))
     bare = replace(model, network=replace(model.network, params=no_bias))
     pixels = small_dataset.x_test[3]
     h = pixels.reshape(-1) / 255
     for w_io in weights[:-1]:
         h = np.maximum(h @ w_io, 0)
     for label in (0, 7):
-        found = evidence(bare, pixels, label)
+        found = grad_times_input(bare, pixels, label)
         assert found.shape == (28, 28)
         assert found.sum() == pytest.approx(float(h @ weights[-1][:, label]), rel=1e-4)
         assert not found[pixels == 0].any()
 
 
 def test_the_model_for_photographs_was_trained_by_its_preset(real_dataset):
-    from fmnist_fast.training.config import Recipe
-    from fmnist_fast.training.loop import resolved
+    from fmnist_fast.training.config import TrainingConfig
+    from fmnist_fast.training.loop import resolve_config
     from fmnist_fast.training.presets import PRESETS
 
-    assert SHIPPED_PHOTOS.stat().st_size < 500_000
-    training = dict(load_model(SHIPPED_PHOTOS).training)
+    assert PRETRAINED_PHOTOS.stat().st_size < 500_000
+    training = dict(load_model(PRETRAINED_PHOTOS).training)
     assert training.pop("backend") == "cython"
     training.pop("instruction_set")
-    recipe = Recipe.from_dict(training)
-    assert recipe.difference(resolved(PRESETS["photos"], real_dataset)) is None
+    config = TrainingConfig.from_dict(training)
+    assert config.difference(resolve_config(PRESETS["photos"], real_dataset)) is None
 
 
 @pytest.mark.slow

@@ -20,8 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from idx_sets import NAMES, constants_for, idx_bytes, random_arrays, same, write_folder
 
-from fmnist_fast.data import fashion_mnist
-from fmnist_fast.data import synthetic as garments
+from fmnist_fast.data import fashion_mnist, synthetic
 from fmnist_fast.data.cache import (
     DRAFT_SECONDS,
     Arrays,
@@ -44,9 +43,9 @@ def no_network(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def few_garments(monkeypatch):
-    few = partial(garments.draw_garments, train=30, test=10)
-    monkeypatch.setattr(garments, "draw_garments", few)
+def few_synthetic(monkeypatch):
+    few = partial(synthetic.draw_synthetic, train=30, test=10)
+    monkeypatch.setattr(synthetic, "draw_synthetic", few)
 
 
 @pytest.fixture
@@ -92,15 +91,15 @@ def load_quietly(*arguments) -> Dataset:
 def test_unknown_name_is_refused_with_what_there_is(name):
     message = refusal(name)
     assert repr(name) in message
-    for choice in ("auto", "fashion-mnist", "garments", "folder", ".npz"):
+    for choice in ("auto", "fashion-mnist", "synthetic", "folder", ".npz"):
         assert choice in message
 
 
 def test_garments_are_those_drawn_and_the_same_from_the_cache(monkeypatch):
-    drawn = Arrays(*garments.draw_garments())
-    first = load_quietly("garments")
-    monkeypatch.setattr(garments, "draw_garments", lambda: pytest.fail("drawn again"))
-    second = load_quietly("garments")
+    drawn = Arrays(*synthetic.draw_synthetic())
+    first = load_quietly("synthetic")
+    monkeypatch.setattr(synthetic, "draw_synthetic", lambda: pytest.fail("drawn again"))
+    second = load_quietly("synthetic")
     assert same(drawn, arrays_of(first))
     assert same(drawn, arrays_of(second))
     assert first.checksum == second.checksum == checksum_of(drawn)
@@ -108,15 +107,15 @@ def test_garments_are_those_drawn_and_the_same_from_the_cache(monkeypatch):
 
 
 def test_garments_of_another_version_do_not_come_from_the_cache(monkeypatch):
-    load_dataset("garments")
+    load_dataset("synthetic")
     other = random_arrays()
-    monkeypatch.setattr(garments, "VERSION", garments.VERSION + 1)
-    monkeypatch.setattr(garments, "draw_garments", lambda: other)
-    assert same(arrays_of(load_dataset("garments")), other)
+    monkeypatch.setattr(synthetic, "VERSION", synthetic.VERSION + 1)
+    monkeypatch.setattr(synthetic, "draw_synthetic", lambda: other)
+    assert same(arrays_of(load_dataset("synthetic")), other)
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["first use", "later use"])
-@pytest.mark.parametrize("kind", ["garments", "fashion-mnist", "folder", "npz"])
+@pytest.mark.parametrize("kind", ["synthetic", "fashion-mnist", "folder", "npz"])
 def test_arrays_are_read_only(kind, again, stand_in, small_npz):
     name = {"folder": stand_in, "npz": small_npz}.get(kind, kind)
     if again:
@@ -129,7 +128,7 @@ def test_arrays_are_read_only(kind, again, stand_in, small_npz):
 
 @pytest.mark.filterwarnings("ignore:the decoded data set could not be kept")
 def test_arrays_are_read_only_without_a_cache_too(unwritable_cache):
-    assert not any(a.flags.writeable for a in arrays_of(load_dataset("garments")))
+    assert not any(a.flags.writeable for a in arrays_of(load_dataset("synthetic")))
 
 
 # Folders
@@ -432,14 +431,14 @@ def test_auto_goes_on_with_garments_and_says_so_in_one_warning():
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         dataset = load_dataset("auto")
-    assert dataset.name == "garments"
+    assert dataset.name == "synthetic"
     (warning,) = seen
     assert warning.category is UserWarning
     assert warning.filename == __file__
     message = str(warning.message)
     assert "\n" not in message
     assert "Fashion-MNIST could not be downloaded (127.0.0.1: no connection" in message
-    assert "Going on with garments" in message
+    assert "Falling back to synthetic" in message
 
 
 @pytest.fixture
@@ -475,8 +474,8 @@ def test_without_a_download_nothing_is_fetched_to_complete_a_folder(stand_in, ne
     (cache / NAMES[0]).write_bytes((stand_in / NAMES[0]).read_bytes())
     with pytest.raises(DataError, match="'fmnist-fast data fetch' gets it"):
         load_dataset("fashion-mnist", download=False)
-    with pytest.warns(UserWarning, match="not on this machine.*Going on with garments"):
-        assert load_dataset("auto", download=False).name == "garments"
+    with pytest.warns(UserWarning, match="not on this machine.*Falling back to synthetic"):
+        assert load_dataset("auto", download=False).name == "synthetic"
 
 
 # Files and copies that are not what they should be

@@ -25,7 +25,7 @@ class Source(ThreadingHTTPServer):
     manner = "whole"
 
     def __init__(self, files: dict[str, bytes]):
-        super().__init__(("127.0.0.1", 0), Answer)
+        super().__init__(("127.0.0.1", 0), Prediction)
         self.files = files
         self.asked: list[str] = []
         self.over = threading.Event()
@@ -35,7 +35,7 @@ class Source(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/"
 
 
-class Answer(BaseHTTPRequestHandler):
+class Prediction(BaseHTTPRequestHandler):
     server: Source
 
     def do_GET(self):

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 
 from fmnist_fast import train
-from fmnist_fast.data.augment import NewEveryEpoch
+from fmnist_fast.data.augment import EpochPrefetcher
 from fmnist_fast.data.fashion_mnist import CLASS_NAMES
 from fmnist_fast.data.image_ops import box, cropped, sampled
-from fmnist_fast.data.photo_augment import SHARE, PhotoLike
-from fmnist_fast.data.photo_simulation import ROWS, imitated, strangers
+from fmnist_fast.data.photo_augment import SHARE, PhotoAugmentation
+from fmnist_fast.data.photo_simulation import ROWS, simulate_ood_images, simulate_photos
 from fmnist_fast.data.synthetic_shapes import pairs_from_above
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.kernels.interface import Layers
-from fmnist_fast.nn.backend import NAMES, unavailable
-from fmnist_fast.nn.calibration import tempered
-from fmnist_fast.nn.labels import blended
-from fmnist_fast.training.config import Distillation, Recipe
+from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.calibration import apply_temperature
+from fmnist_fast.nn.labels import mix_targets
+from fmnist_fast.training.config import Distillation, TrainingConfig
 from fmnist_fast.training.distillation import Teachers
-from fmnist_fast.training.loop import Progress, Run, resolved, split
+from fmnist_fast.training.loop import Progress, Run, resolve_config, split
 
-BACKENDS = [name for name in NAMES if unavailable(name) is None]
+BACKENDS = [name for name in NAMES if unavailable_reason(name) is None]
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def clothes(small_dataset):
 
 
 def made(images, labels, seed=0, epoch=1):
-    return imitated(images, labels, seed, epoch)
+    return simulate_photos(images, labels, seed, epoch)
 
 
 def test_imitations_are_a_function_of_seed_epoch_and_row(clothes):
@@ -66,12 +66,12 @@ def test_an_imitation_is_still_of_its_class(clothes):
 
 
 def test_strangers_are_other_things(clothes):
-    drawn = strangers(clothes.x_train, clothes.y_train, 203, 0, 1)
+    drawn = simulate_ood_images(clothes.x_train, clothes.y_train, 203, 0, 1)
     assert drawn.shape == (203, 28, 28)
-    assert np.array_equal(drawn, strangers(clothes.x_train, clothes.y_train, 203, 0, 1))
+    assert np.array_equal(drawn, simulate_ood_images(clothes.x_train, clothes.y_train, 203, 0, 1))
     assert (drawn > 0).any(axis=(1, 2)).mean() > 0.95
     no_trousers = clothes.y_train != 1
-    few = strangers(clothes.x_train[no_trousers], clothes.y_train[no_trousers], 40, 0, 1)
+    few = simulate_ood_images(clothes.x_train[no_trousers], clothes.y_train[no_trousers], 40, 0, 1)
     assert not few[::4].any()  # nothing to make shorts of
     assert few[2::4].any()
 
@@ -120,43 +120,49 @@ def test_images_of_the_next_epoch_are_begun_and_none_after_the_last():
         asked.append(epoch)
         return np.full(1, epoch)
 
-    images = NewEveryEpoch(make, 3)
-    assert [int(images.of(epoch)[0]) for epoch in (1, 2, 3)] == [1, 2, 3]
+    images = EpochPrefetcher(make, 3)
+    assert [int(images.get(epoch)[0]) for epoch in (1, 2, 3)] == [1, 2, 3]
     assert sorted(asked) == [1, 2, 3]
-    jumped = NewEveryEpoch(make, None)
-    assert int(jumped.of(7)[0]) == 7
-    assert int(jumped.of(3)[0]) == 3
+    jumped = EpochPrefetcher(make, None)
+    assert int(jumped.get(7)[0]) == 7
+    assert int(jumped.get(3)[0]) == 3
     images.close()
     jumped.close()
 
 
 def test_strangers_are_asked_all_classes_alike_and_follow_the_rows(clothes):
-    recipe = resolved(Recipe(augment="photos", class_weight={1: 3.0}), clothes)
-    run = Run(clothes, recipe, "numpy", 1, None)
+    config = resolve_config(TrainingConfig(augment="photos", class_weight={1: 3.0}), clothes)
+    run = Run(clothes, config, "numpy", 1, None)
     count = len(run.data.targets_n) - 600
-    learned, held = split(600, recipe.validation)
+    learned, held = split(600, config.validation)
     assert count == int(SHARE * len(learned))
     assert np.array_equal(run.train_rows, np.append(learned, np.arange(600, 600 + count)))
     assert (run.data.targets_n[600:] == np.float32(0.1)).all()
     assert (run.data.weights_n[600:] == 1).all()
     assert set(run.data.weights_n[:600][clothes.y_train == 1]) == {3.0}
-    made = PhotoLike(clothes.x_train, clothes.y_train, learned, held, recipe.seed)
+    made = PhotoAugmentation(clothes.x_train, clothes.y_train, learned, held, config.seed)
     images = made.images_of(4)
     assert images.shape == (600 + count, 784)
     assert not images[held].any()  # never learned from
-    expected = imitated(clothes.x_train[learned], clothes.y_train[learned], 0, 4)
+    expected = simulate_photos(clothes.x_train[learned], clothes.y_train[learned], 0, 4)
     assert np.array_equal(images[learned], expected.reshape(-1, 784))
     assert np.array_equal(run.x_validation, made.x_validation)
-    assert len(run.x_strangers) == int(SHARE * len(held))
+    assert len(run.x_ood) == int(SHARE * len(held))
 
 
 def test_validation_is_the_same_for_every_seed_and_of_no_epoch(clothes):
     runs = [
-        Run(clothes, resolved(Recipe(augment="photos", seed=seed), clothes), "numpy", 1, None)
+        Run(
+            clothes,
+            resolve_config(TrainingConfig(augment="photos", seed=seed), clothes),
+            "numpy",
+            1,
+            None,
+        )
         for seed in (0, 1)
     ]
     assert np.array_equal(runs[0].x_validation, runs[1].x_validation)
-    assert not np.array_equal(runs[0].images.of(1), runs[1].images.of(1))
+    assert not np.array_equal(runs[0].images.get(1), runs[1].images.of(1))
 
 
 def test_no_row_need_be_held_back(clothes):
@@ -173,21 +179,25 @@ def test_training_by_imitations_is_the_same_for_any_cut_and_number_of_threads(cl
 
 
 def test_a_student_hears_what_its_teachers_say_of_every_epochs_images(clothes):
-    teacher = Recipe(augment="photos", hidden=(24,), epochs=1)
-    how = Distillation(teacher, teachers=2, temperature=3.0, share=0.6)
+    teacher = TrainingConfig(augment="photos", hidden=(24,), epochs=1)
+    how = Distillation(teacher, n_teachers=2, temperature=3.0, alpha=0.6)
     networks = tuple(
         train(clothes, **{**vars(teacher), "seed": seed}, threads=1).model.network
         for seed in (1, 2)
     )
-    recipe = resolved(Recipe(augment="photos", distillation=how, hidden=(16,), epochs=3), clothes)
-    run = Run(clothes, recipe, "numpy", 1, None, Teachers(networks, how))
+    config = resolve_config(
+        TrainingConfig(augment="photos", distillation=how, hidden=(16,), epochs=3), clothes
+    )
+    run = Run(clothes, config, "numpy", 1, None, Teachers(networks, how))
     asked_nk, heard = run.asked_n, []
 
     class Listening(Progress):
         def epoch(self, record):
             rows_n = run.train_rows
-            said_nk = sum(tempered(n.predict_proba(run.data.x_ni), 3.0) / 2 for n in networks)
-            expected_nk = blended(said_nk, asked_nk, 0.6)
+            said_nk = sum(
+                apply_temperature(n.predict_proba(run.data.x_ni), 3.0) / 2 for n in networks
+            )
+            expected_nk = mix_targets(said_nk, asked_nk, 0.6)
             assert np.array_equal(run.data.targets_n[rows_n], expected_nk[rows_n])
             heard.append(expected_nk)
 
@@ -206,15 +216,15 @@ def test_what_cannot_be_imitated_is_refused(small_dataset, clothes):
         train(clothes, augment="mixup")
     with pytest.raises(ArgumentError, match="who must have seen such images"):
         train(clothes, preset="best", augment="photos")
-    with pytest.raises(ArgumentError, match="sure is 1: give a share below 1"):
-        train(clothes, sure=1)
+    with pytest.raises(ArgumentError, match="target_precision is 1: give a share below 1"):
+        train(clothes, target_precision=1)
 
 
 def test_a_learning_rate_is_found_on_the_images_as_they_are(clothes):
     from fmnist_fast.training.lr_finder import find_learning_rate
 
     with_, without = (
-        find_learning_rate(clothes, Recipe(augment=augment, flips=False), "auto", 1)
+        find_learning_rate(clothes, TrainingConfig(augment=augment, hflip=False), "auto", 1)
         for augment in ("photos", None)
     )
     assert np.array_equal(with_.loss_t, without.loss_t)
@@ -234,7 +244,7 @@ def epochs_of(dataset, **options):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_averaged_weights_are_the_mean_of_the_epochs(small_dataset, backend):
     options = {"schedule": "constant", "lr": 1e-2, "backend": backend}
-    seen, result = epochs_of(small_dataset, epochs=5, average=5, **options)
+    seen, result = epochs_of(small_dataset, epochs=5, ema_epochs=5, **options)
     mean = [np.mean(arrays, axis=0, dtype=np.float64) for arrays in zip(*seen)]
     found = [array for arrays in result.model.network.params for array in arrays]
     # Five roundings of numbers of that size, and of the differences to them.
@@ -245,7 +255,7 @@ def test_averaged_weights_are_the_mean_of_the_epochs(small_dataset, backend):
 
 
 def test_later_epochs_count_more_once_there_are_more_than_are_averaged(small_dataset):
-    seen, result = epochs_of(small_dataset, epochs=6, average=2, schedule="constant")
+    seen, result = epochs_of(small_dataset, epochs=6, ema_epochs=2, schedule="constant")
     expected = seen[0][0].astype(np.float64)
     for epoch, arrays in enumerate(seen[1:], start=2):
         expected += (arrays[0] - expected) / min(epoch, 2)
@@ -254,7 +264,7 @@ def test_later_epochs_count_more_once_there_are_more_than_are_averaged(small_dat
 
 
 def test_averaging_does_not_change_how_training_goes(small_dataset):
-    averaged, _ = epochs_of(small_dataset, epochs=3, average=3)
+    averaged, _ = epochs_of(small_dataset, epochs=3, ema_epochs=3)
     plain, _ = epochs_of(small_dataset, epochs=3)
     for ours, theirs in zip(averaged, plain):
         assert all(np.array_equal(a, b) for a, b in zip(ours, theirs))
@@ -262,10 +272,12 @@ def test_averaging_does_not_change_how_training_goes(small_dataset):
 
 def test_a_run_with_imitations_and_averages_goes_on_with_the_same_bytes(clothes):
     """From every epoch's end, through its snapshot."""
-    recipe = resolved(Recipe(augment="photos", average=3, epochs=4, hidden=(16,)), clothes)
+    config = resolve_config(
+        TrainingConfig(augment="photos", ema_epochs=3, epochs=4, hidden=(16,)), clothes
+    )
 
     def fresh():
-        return Run(clothes, recipe, "numpy", 1, None)
+        return Run(clothes, config, "numpy", 1, None)
 
     whole = fresh()
     whole.train(Progress(), lambda: False)

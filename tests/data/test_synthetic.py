@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from fmnist_fast.data.synthetic import KINDS, SIDE, draw_class, draw_garments
+from fmnist_fast.data.synthetic import KINDS, SIDE, draw_class, draw_synthetic
 
 SMALL = {"train": 1000, "test": 300}
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    return draw_garments(seed=3, **SMALL)
+    return draw_synthetic(seed=3, **SMALL)
 
 
 def digest(arrays):
@@ -23,28 +23,28 @@ def digest(arrays):
 
 def test_same_seed_gives_the_same_bits_in_this_process(drawn):
     np.random.seed(1)  # the global state must not matter
-    assert digest(draw_garments(seed=3, **SMALL)) == digest(drawn)
+    assert digest(draw_synthetic(seed=3, **SMALL)) == digest(drawn)
 
 
 def test_same_seed_gives_the_same_bits_in_another_process():
     code = (
-        "import hashlib; from fmnist_fast.data.synthetic import draw_garments;"
-        "drawn = b''.join(a.tobytes() for a in draw_garments(3, 200, 50));"
+        "import hashlib; from fmnist_fast.data.synthetic import draw_synthetic;"
+        "drawn = b''.join(a.tobytes() for a in draw_synthetic(3, 200, 50));"
         "print(hashlib.sha256(drawn).hexdigest())"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == digest(draw_garments(3, 200, 50))
+    assert ran.stdout.strip() == digest(draw_synthetic(3, 200, 50))
 
 
 def test_another_seed_gives_other_images(drawn):
-    other = draw_garments(seed=4, **SMALL)
+    other = draw_synthetic(seed=4, **SMALL)
     for ours, theirs in zip(drawn, other, strict=True):
         assert not np.array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("train", "test"), [(1000, 300), (10, 10), (1, 1), (7, 23)])
 def test_shapes_types_and_balance(train, test):
-    x, y, x_test, y_test = draw_garments(5, train, test)
+    x, y, x_test, y_test = draw_synthetic(5, train, test)
     for images, labels, n in ((x, y, train), (x_test, y_test, test)):
         assert images.shape == (n, SIDE, SIDE)
         assert labels.shape == (n,)
@@ -64,7 +64,7 @@ def test_labels_are_shuffled(drawn):
 @pytest.mark.parametrize("counts", [(0, 10), (10, 0), (-1, 10)])
 def test_counts_below_one_are_refused(counts):
     with pytest.raises(ValueError, match="at least 1"):
-        draw_garments(0, *counts)
+        draw_synthetic(0, *counts)
 
 
 def test_no_image_occurs_twice(drawn):

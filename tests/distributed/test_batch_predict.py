@@ -26,7 +26,7 @@ from clusters import dask_scheduler, dask_worker, wait_for_workers
 
 from fmnist_fast import load_model
 from fmnist_fast.cli.main import main
-from fmnist_fast.data.synthetic import draw_garments
+from fmnist_fast.data.synthetic import draw_synthetic
 from fmnist_fast.distributed.batch_predict import array_inputs as arrays
 from fmnist_fast.distributed.batch_predict.job import (
     model_name,
@@ -41,7 +41,7 @@ from fmnist_fast.distributed.batch_predict.sources import Inputs
 from fmnist_fast.distributed.batch_predict.worker import Scoring
 from fmnist_fast.distributed.worker_pool import open_fleet
 from fmnist_fast.errors import ArgumentError, DataError
-from fmnist_fast.nn.backend import name_of
+from fmnist_fast.nn.backend import backend_name
 
 ROWS = 500
 
@@ -61,7 +61,7 @@ class Unseen:
 
 @pytest.fixture(scope="module")
 def images():
-    return draw_garments(train=10, test=ROWS)[2]
+    return draw_synthetic(train=10, test=ROWS)[2]
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,9 @@ def test_every_kind_of_file_gives_what_the_model_says(kind, images, model, fleet
     assert found["label"].to_pylist() == label_n.tolist()
     assert found["name"].to_pylist() == [model.class_names[label] for label in label_n]
     assert np.array_equal(found["probability"].to_numpy(), probability_nk.max(axis=1))
-    assert found["sure"].to_pylist() == (probability_nk.max(axis=1) >= model.threshold).tolist()
+    assert (
+        found["confident"].to_pylist() == (probability_nk.max(axis=1) >= model.threshold).tolist()
+    )
     for label, name in enumerate(model.class_names):
         assert np.array_equal(found[f"p_{name}"].to_numpy(), probability_nk[:, label])
     assert set(found["error"].to_pylist()) == {None}
@@ -233,7 +235,7 @@ def test_rows_that_no_network_takes_have_a_reason(images, fleet, tmp_path):
     errors = found["error"].to_pylist()
     assert [n for n, why in enumerate(errors) if why] == [3, 7]
     assert errors[3] == "it holds numbers outside of 0..1"
-    for column in ("label", "name", "probability", "sure", "p_Dress"):
+    for column in ("label", "name", "probability", "confident", "p_Dress"):
         assert [n for n, value in enumerate(found[column].to_pylist()) if value is None] == [3, 7]
 
 
@@ -356,7 +358,7 @@ def test_another_backend_is_another_model_to_a_worker():
     for backend in ("numpy", "cython"):
         keep_model(model_name(None, backend), None, backend)
     asked = {name: _MODELS[name].data_model for name in list(_MODELS)[-2:]}
-    assert [name_of(m.network.backend) for m in asked.values()] == ["numpy", "cython"]
+    assert [backend_name(m.network.backend) for m in asked.values()] == ["numpy", "cython"]
 
 
 @pytest.mark.parametrize(
@@ -572,7 +574,7 @@ def test_the_command_killed_in_the_middle_goes_on(images, tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert "answers are there already" in ran.stderr
     lines = (tmp_path / "a.csv").read_text().splitlines()
-    assert lines[0] == '"path","row","label","name","probability","sure","error"'
+    assert lines[0] == '"path","row","label","name","probability","confident","error"'
     assert len(lines) == 6 * ROWS + 2
     assert lines[-1] == lines[1]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "f", "list.txt"]

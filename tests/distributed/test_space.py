@@ -8,7 +8,7 @@ import pytest
 
 from fmnist_fast.distributed.sweep.space import BUILT_IN, Choices, Range, read_space
 from fmnist_fast.errors import ArgumentError, UserError
-from fmnist_fast.training.config import Recipe
+from fmnist_fast.training.config import TrainingConfig
 from fmnist_fast.training.presets import preset
 
 pytest.importorskip("optuna", reason="Optuna is not installed")
@@ -42,19 +42,19 @@ def test_ranges_choices_and_fixed_values(tmp_path):
         lr = { low = 1e-4, high = 1, log = true }
         epochs = { low = 2, high = 9, step = 3 }
         hidden = { choices = [[128, 64], []] }
-        flips = false
+        hflip = false
         l2 = 0
         """,
         tmp_path,
     )
-    assert space.fixed == {"flips": False, "l2": 0.0}
+    assert space.fixed == {"hflip": False, "l2": 0.0}
     assert space.searched == {
         "epochs": Range(2, 8, False, 3),
         "hidden": Choices(((128, 64), ())),
         "lr": Range(1e-4, 1.0, True, None),
     }
     assert space.settings({"epochs": 5, "hidden": "none", "lr": 0.1}) == {
-        **{"flips": False, "l2": 0.0, "epochs": 5, "hidden": (), "lr": 0.1}
+        **{"hflip": False, "l2": 0.0, "epochs": 5, "hidden": (), "lr": 0.1}
     }
 
 
@@ -79,7 +79,7 @@ def test_ranges_choices_and_fixed_values(tmp_path):
         ("hidden = { choices = [128] }", "hidden: 128 is not a list of widths"),
         ("hidden = { low = 1, high = 3 }", "hidden has no range"),
         ("schedule = { choices = [3] }", "schedule: 3 is not a word"),
-        ("flips = { choices = ['no'] }", "flips: 'no' is not true or false"),
+        ("hflip = { choices = ['no'] }", "hflip: 'no' is not true or false"),
         ("learning_rate = 0.1", "unknown field 'learning_rate': choose from"),
         ("seed = { choices = [1, 2] }", "seed is not for a sweep to choose: give --seed"),
         ("time_budget = 3.0", "time_budget is not for a sweep to choose"),
@@ -107,7 +107,7 @@ def test_a_mistake_is_named_with_the_file_and_the_field(text, said, tmp_path):
 def test_values_that_no_recipe_can_have_are_found_before_anything_runs(text, said, tmp_path):
     space = space_of(text, tmp_path)
     with pytest.raises(ArgumentError, match=re.escape(said)):
-        space.check(Recipe(), 600, 10)
+        space.check(TrainingConfig(), 600, 10)
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -122,7 +122,7 @@ def test_every_part_of_a_distribution_is_reached_and_nothing_else(tmp_path):
         l2 = { low = 0.1, high = 0.3, step = 0.1 }
         dropout = { low = 0.25, high = 0.5 }
         epochs = { low = 3, high = 20 }
-        average = { low = 1, high = 50, log = true }
+        ema_epochs = { low = 1, high = 50, log = true }
         batch_size = { choices = [32, 64, 128] }
         """,
         tmp_path,
@@ -134,7 +134,7 @@ def test_every_part_of_a_distribution_is_reached_and_nothing_else(tmp_path):
     }
     assert set(drawn["epochs"]) == set(range(3, 21))
     assert set(np.bincount(drawn["epochs"])[3:]) <= {555, 556}
-    assert set(drawn["average"]) == set(range(1, 51))
+    assert set(drawn["ema_epochs"]) == set(range(1, 51))
     assert set(drawn["batch_size"]) == {32, 64, 128}
     assert np.allclose(np.unique(drawn["l2"].round(9)), [0.1, 0.2, 0.3])
     assert ((drawn["lr"] < 1e-3).mean(), (drawn["lr"] < 1e-2).mean()) == (
@@ -180,7 +180,7 @@ def test_quasi_random_points_are_evenly_spread():
 def test_the_example_is_a_space():
     example = Path(__file__).parents[2] / "examples" / "space.toml"
     space = read_space(example)
-    space.check(Recipe(), rows=60_000, classes=10)
+    space.check(TrainingConfig(), rows=60_000, classes=10)
     assert space.fixed["hidden"] == (128, 64)
 
 

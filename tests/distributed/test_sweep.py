@@ -51,7 +51,7 @@ from fmnist_fast.distributed.tasks import _result
 from fmnist_fast.distributed.worker import arrays_of
 from fmnist_fast.distributed.worker_pool import Fleet, open_fleet
 from fmnist_fast.errors import ClusterError, SweepError
-from fmnist_fast.training.config import Recipe
+from fmnist_fast.training.config import TrainingConfig
 
 SPACE = Space(
     {"hidden": Choices(((8,), (16, 8))), "lr": Range(1e-3, 1e-2, log=True)}, {"epochs": 2}
@@ -62,7 +62,7 @@ SLOW = Space({"lr": Range(1e-3, 1e-2, log=True)}, {"epochs": 60, "hidden": (64, 
 
 def plan_of(dataset, space=SPACE, trials=8, **options):
     options = {"sampler": "random", "pruner": "none", **options}
-    return Plan(dataset, Recipe(), space, trials, **options).checked()
+    return Plan(dataset, TrainingConfig(), space, trials, **options).checked()
 
 
 @contextmanager
@@ -199,7 +199,9 @@ def test_trials_that_are_behind_are_ended_early(small_dataset, fleet, tmp_path, 
 
 def test_trials_that_diverge_fail_and_no_other(small_dataset, fleet, tmp_path):
     space = Space({"lr": Choices((5e-3, 1e30))}, {"epochs": 1, "hidden": (8,)})
-    plan = replace(plan_of(small_dataset, trials=12), space=space, base=Recipe(weight_decay=0))
+    plan = replace(
+        plan_of(small_dataset, trials=12), space=space, base=TrainingConfig(weight_decay=0)
+    )
     with open_ledger(str(tmp_path / "s"), "x", plan.identity(), maximise=True) as ledger:
         assert run_sweep(plan, ledger, fleet, View(), lambda: False) is Ending.DONE
         counts = ledger.counts()
@@ -559,7 +561,7 @@ def test_another_question_is_not_mixed_into_a_study(small_dataset, fleet, tmp_pa
             "has another space: searched: l2 (none, now {'values': [0.0]})",
         ),
         (replace(plan, space=SLOW), "has another space: searched: hidden ("),
-        (replace(plan, base=Recipe(l2=0.5)), "has another recipe: l2 ("),
+        (replace(plan, base=TrainingConfig(l2=0.5)), "has another recipe: l2 ("),
         (replace(plan, backend="numpy"), "has another backend (cython, now numpy): the last bits"),
         (replace(plan, dataset=replace(small_dataset, name="b")), "another dataset (small, now b)"),
     ):
@@ -616,7 +618,7 @@ def test_trials_must_be_judged(small_dataset):
         small_dataset, x_train=small_dataset.x_train[:11], y_train=small_dataset.y_train[:11]
     )
     with pytest.raises(SweepError, match="of 11 rows none is held back"):
-        Plan(few, Recipe(batch_size=2), SPACE, 1).checked()
+        Plan(few, TrainingConfig(batch_size=2), SPACE, 1).checked()
 
 
 @pytest.mark.parametrize(
@@ -813,7 +815,7 @@ def test_what_a_terminal_shows_while_it_goes_on():
 def test_what_a_terminal_shows_while_the_best_are_trained():
     def show(console):
         with FinalProgress(console, "model 2 of 5") as progress:
-            progress.begin(None, Recipe(epochs=10), None)
+            progress.begin(None, TrainingConfig(epochs=10), None)
             progress.steps(4, 1, 2)
 
     assert seen(show)[-1] == "model 2 of 5: epoch 4 of 10"

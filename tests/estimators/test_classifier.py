@@ -29,7 +29,7 @@ from fmnist_fast.errors import ArgumentError, BackendUnavailable, UserError
 from fmnist_fast.estimators.lbfgs import loss_and_gradient
 from fmnist_fast.estimators.solvers import AdamSolver
 from fmnist_fast.kernels import reference
-from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.nn.backend import NAMES, unavailable_reason
 from fmnist_fast.nn.network import Network
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -88,7 +88,7 @@ def agree(theirs, ours, x_ni, bound=1e-6, loss_bound=1e-6):
 def backend_is_there(request):
     """A test of a backend that is missing is skipped, unless all were asked for: conftest.py."""
     params = request.node.callspec.params if hasattr(request.node, "callspec") else {}
-    reason = unavailable(params["backend"]) if "backend" in params else None
+    reason = unavailable_reason(params["backend"]) if "backend" in params else None
     if reason:
         pytest.skip(reason)
 
@@ -617,7 +617,7 @@ def test_weights_that_are_read_only_can_be_trained_on(digits):
 
 def test_it_says_which_backend_computed(digits):
     assert MLPClassifier((4,), max_iter=1, backend="numpy").fit(*digits).backend_ == "numpy"
-    if unavailable("numba") is None:
+    if unavailable_reason("numba") is None:
         rows = sparse.csr_array(digits[0])
         with pytest.raises(BackendUnavailable, match=r"no inputs 'csr'.*auto takes one that has"):
             MLPClassifier((4,), backend="numba").fit(rows, digits[1])

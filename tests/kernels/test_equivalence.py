@@ -24,7 +24,7 @@ from equivalence import (
     training_data,
 )
 
-from fmnist_fast.kernels.interface import PHASES, Steps
+from fmnist_fast.kernels.interface import PHASES, StepSchedule
 from fmnist_fast.nn.schedules import Adam
 
 SIZES = [
@@ -49,15 +49,15 @@ ACTIVATIONS = [
 OTHER_SIZES_AND_ROWS = [((63, 65, 7), 65), ((65, 129, 63, 10), 64), ((100, 16, 1, 5), 200)]
 MIXED = [
     {"activation": "tanh"},
-    {"activation": "logistic", "rule": "sgd"},
-    {"activation": "identity", "loss": "sigmoid", "rule": "nesterov"},
+    {"activation": "logistic", "optimizer": "sgd"},
+    {"activation": "identity", "loss": "sigmoid", "optimizer": "nesterov"},
     {"loss": "sigmoid"},
-    {"rule": "sgd"},
-    {"rule": "nesterov"},
+    {"optimizer": "sgd"},
+    {"optimizer": "nesterov"},
     {"dtype": "float64"},
     {"activation": "tanh", "loss": "sigmoid", "dtype": "float64"},
-    {"activation": "logistic", "rule": "nesterov", "dtype": "float64"},
-    {"activation": "identity", "rule": "sgd", "dtype": "float64"},
+    {"activation": "logistic", "optimizer": "nesterov", "dtype": "float64"},
+    {"activation": "identity", "optimizer": "sgd", "dtype": "float64"},
 ]
 
 
@@ -186,10 +186,12 @@ def test_loss_delta_of_other_specs(backend, classes, spread, dtype):
 def test_sigmoid_loss_of_nan_is_nan_in_its_answer(backend, dtype):
     case = case_of(backend, (3, 4), 2, loss="sigmoid", dtype=dtype)
     logits_bk = np.array([[0, np.nan, 1, 2], [0, 1, 2, 3]], dtype)
-    loss_b, delta_bk = np.zeros(2, dtype), np.zeros((2, 4), dtype)
-    backend.loss_delta(logits_bk, case.targets(), case.weights_b, case.spec, loss_b, delta_bk)
+    loss_b, grad_logits_bk = np.zeros(2, dtype), np.zeros((2, 4), dtype)
+    backend.loss_and_grad(
+        logits_bk, case.targets(), case.weights_b, case.spec, loss_b, grad_logits_bk
+    )
     assert np.array_equal(np.isnan(loss_b), [True, False])
-    assert np.array_equal(np.isnan(delta_bk), np.isnan(logits_bk))
+    assert np.array_equal(np.isnan(grad_logits_bk), np.isnan(logits_bk))
 
 
 @pytest.mark.parametrize(("loss", "classes"), [("softmax", 70), ("sigmoid", 1), ("sigmoid", 70)])
@@ -201,12 +203,12 @@ def test_no_answer_costs_more_than_the_most_and_the_gradient_does_not_know(backe
     targets = targets if loss == "sigmoid" else case.targets_b
     results = []
     for most in (np.inf, 3.0):
-        loss_b, delta_bk = np.full(9, np.nan, np.float32), np.full_like(logits_bk, np.nan)
-        spec = replace(case.spec, most_loss=most)
-        backend.loss_delta(logits_bk, targets, case.weights_b, spec, loss_b, delta_bk)
-        results.append((loss_b, delta_bk))
-    (whole_b, delta_bk), (capped_b, same_bk) = results
-    assert np.array_equal(delta_bk, same_bk, equal_nan=True)
+        loss_b, grad_logits_bk = np.full(9, np.nan, np.float32), np.full_like(logits_bk, np.nan)
+        spec = replace(case.spec, max_loss=most)
+        backend.loss_and_grad(logits_bk, targets, case.weights_b, spec, loss_b, grad_logits_bk)
+        results.append((loss_b, grad_logits_bk))
+    (whole_b, grad_logits_bk), (capped_b, same_bk) = results
+    assert np.array_equal(grad_logits_bk, same_bk, equal_nan=True)
     assert np.isnan(capped_b[0])
     assert (whole_b[1:] > 3).any()
     if classes == 1 or loss == "softmax":
@@ -222,11 +224,13 @@ def test_no_answer_costs_more_than_the_most_and_the_gradient_does_not_know(backe
 def test_loss_delta_of_nan_is_nan(backend):
     case = Case((3, 4), 2)
     logits_bk = np.array([[0, np.nan, 1, 2], [0, 1, 2, 3]], np.float32)
-    loss_b, delta_bk = np.zeros(2, np.float32), np.zeros((2, 4), np.float32)
-    backend.loss_delta(logits_bk, case.targets_b, case.weights_b, case.spec, loss_b, delta_bk)
+    loss_b, grad_logits_bk = np.zeros(2, np.float32), np.zeros((2, 4), np.float32)
+    backend.loss_and_grad(
+        logits_bk, case.targets_b, case.weights_b, case.spec, loss_b, grad_logits_bk
+    )
     assert np.isnan(loss_b[0])
     assert np.isfinite(loss_b[1])
-    assert np.isnan(delta_bk[0]).any()
+    assert np.isnan(grad_logits_bk[0]).any()
 
 
 @pytest.mark.parametrize(("sizes", "rows"), SIZES_AND_ROWS)
@@ -252,8 +256,8 @@ def test_update(backend, sizes):
 @pytest.mark.parametrize("sizes", [(1, 1), (65, 129, 63, 10)])
 @pytest.mark.parametrize("rule", ["adam", "sgd", "nesterov"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_update_by_other_rules(backend, sizes, rule, dtype):
-    check_update(backend, case_of(backend, sizes, 3, rule=rule, dtype=dtype))
+def test_update_by_other_rules(backend, sizes, optimizer, dtype):
+    check_update(backend, case_of(backend, sizes, 3, optimizer=optimizer, dtype=dtype))
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -287,7 +291,7 @@ def test_plain_steps_leave_alone_what_they_do_not_use(backend, choices):
     backend.train_steps(state, data, order_n, steps, case.spec, 0, count, 2)
     for got, before in zip((state.v, state.m), (case.state().v, case.state().m)):
         same = np.array_equal(flat([got]), flat([before]))
-        assert same == (got is state.v and case.spec.rule != "adam")
+        assert same == (got is state.v and case.spec.optimizer != "adam")
 
 
 @pytest.mark.parametrize("sizes", SIZES)
@@ -321,7 +325,7 @@ def test_bits_of_other_specs_do_not_depend_on_threads_or_on_cuts(
     check_threads_and_cuts(backend, case, data, steps)
 
 
-def check_threads_and_cuts(backend, case, data, steps: Steps):
+def check_threads_and_cuts(backend, case, data, steps: StepSchedule):
     """Five steps."""
     order_n = np.random.default_rng(0).permutation(case.rows).astype(np.int32)
     steps = steps._replace(dropout_key=case.drop.key)
@@ -347,7 +351,9 @@ def test_skipping_zeros_or_not_gives_the_same_numbers(backend, sizes, batch_size
     data, order_n, steps, count = epoch_of(case, batch_size)
     skipping, dense = case.state(), case.state()
     backend.train_steps(skipping, data, order_n, steps, case.spec, 0, count, 2)
-    backend.train_steps(dense, data._replace(dense=True), order_n, steps, case.spec, 0, count, 2)
+    backend.train_steps(
+        dense, data._replace(skip_zeros=False), order_n, steps, case.spec, 0, count, 2
+    )
     assert np.array_equal(flat(skipping), flat(dense))  # x + 0 * w is x: not even rounding differs
 
 

@@ -12,19 +12,21 @@ import pytest
 from equivalence import Case, training_data
 
 from fmnist_fast import train
-from fmnist_fast.kernels.interface import Layers, Spec, Steps
-from fmnist_fast.nn.backend import unavailable
+from fmnist_fast.kernels.interface import NetworkSpec, Params, StepSchedule
+from fmnist_fast.nn.backend import unavailable_reason
 
-pytestmark = pytest.mark.skipif(unavailable("numba") is not None, reason=str(unavailable("numba")))
+pytestmark = pytest.mark.skipif(
+    unavailable_reason("numba") is not None, reason=str(unavailable_reason("numba"))
+)
 
 # The kernel that takes the least time to compile.
 UPDATE = (
     "import numpy as np\n"
-    "from fmnist_fast.kernels import Layers, Spec, State, StepNumbers, jit\n"
+    "from fmnist_fast.kernels import Layers, Spec, State, StepHyperparams, jit\n"
     "def layers(value):\n"
     "    return Layers((np.full((2, 2), value, np.float32),), (np.full(2, value, np.float32),))\n"
     "state = State(layers(1), layers(0), layers(0))\n"
-    "numbers = StepNumbers(0.5, 0.0, 0.0, 0.0, 0.0, 0.0)\n"
+    "numbers = StepHyperparams(0.5, 0.0, 0.0, 0.0, 0.0, 0.0)\n"
     "jit.update(state, layers(1), numbers, Spec((2, 2), rule='sgd'))\n"
     "assert (state.params.weights[0] == 0.5).all()\n"
     "_, hits, misses = jit.step_all.stats\n"
@@ -148,13 +150,15 @@ def test_one_compilation_serves_all_that_a_spec_chooses_but_its_dtype(dtype):
 
     kernels = (jit.work, jit.step_all, jit.forward_batch, jit.step_all)
     compiled, order_n, one = [], np.arange(5, dtype=np.int32), np.ones(1)
-    for activation, loss, rule in product(*list(jit.SUPPORTS.values())[:3]):
-        case = Case((7, 5, 3), 5, activation=activation, loss=loss, rule=rule, dtype=dtype)
+    for activation, loss, optimizer in product(*list(jit.SUPPORTS.values())[:3]):
+        case = Case(
+            (7, 5, 3), 5, activation=activation, loss=loss, optimizer=optimizer, dtype=dtype
+        )
         state, data, spec = case.state(), training_data(case), case.spec
-        jit.train_steps(state, data, order_n, Steps(5, one, one, one, one), spec, 0, 1, 1)
+        jit.train_steps(state, data, order_n, StepSchedule(5, one, one, one, one), spec, 0, 1, 1)
         jit.predict(case.params, case.x_bi, 1.0, spec, 1, np.empty((5, 3), dtype))
         jit.forward(case.params, case.x_bi, spec, case.layers())
-        jit.update(state, case.grads(), Steps(5, one, one, one, one).numbers(0), spec)
+        jit.update(state, case.grads(), StepSchedule(5, one, one, one, one).numbers(0), spec)
         compiled.append([len(kernel.signatures) for kernel in kernels])
     assert compiled[1:] == compiled[:-1]
 
@@ -163,8 +167,8 @@ def test_nan_comes_through():
     from fmnist_fast.kernels import numba_backend as jit
 
     sizes = (3, 5, 2)
-    spec = Spec(sizes)
-    params = Layers(
+    spec = NetworkSpec(sizes)
+    params = Params(
         tuple(np.ones(shape, np.float32) for shape in spec.shapes),
         tuple(np.zeros(o, np.float32) for _, o in spec.shapes),
     )

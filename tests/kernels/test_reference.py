@@ -6,53 +6,61 @@ import numpy as np
 import pytest
 
 from fmnist_fast.kernels import reference
-from fmnist_fast.kernels.interface import Data, Drop, Layers, Spec, State, StepNumbers, Steps
+from fmnist_fast.kernels.interface import (
+    DropoutState,
+    NetworkSpec,
+    Params,
+    StepHyperparams,
+    StepSchedule,
+    TrainData,
+    TrainState,
+)
 from fmnist_fast.nn.schedules import Adam
 
 EPS64 = np.finfo(np.float64).eps
 
 
-def random_layers(spec: Spec, seed: int = 0) -> Layers:
+def random_layers(spec: NetworkSpec, seed: int = 0) -> Params:
     rng = np.random.default_rng(seed)
-    return Layers(
+    return Params(
         tuple(rng.normal(0, np.sqrt(2 / i), (i, o)).astype(spec.dtype) for i, o in spec.shapes),
         tuple(rng.normal(0, 0.3, o).astype(spec.dtype) for _, o in spec.shapes),
     )
 
 
-def zeros_like(layers: Layers) -> Layers:
-    return Layers(*(tuple(np.zeros_like(a) for a in arrays) for arrays in layers))
+def zeros_like(layers: Params) -> Params:
+    return Params(*(tuple(np.zeros_like(a) for a in arrays) for arrays in layers))
 
 
-def fresh_state(spec: Spec, seed: int = 0) -> State:
+def fresh_state(spec: NetworkSpec, seed: int = 0) -> TrainState:
     params = random_layers(spec, seed)
-    return State(params, zeros_like(params), zeros_like(params))
+    return TrainState(params, zeros_like(params), zeros_like(params))
 
 
-def random_data(spec: Spec, rows: int, seed: int = 1, weights=None) -> Data:
+def random_data(spec: NetworkSpec, rows: int, seed: int = 1, weights=None) -> TrainData:
     rng = np.random.default_rng(seed)
     x_ni = rng.integers(0, 256, (rows, spec.sizes[0]), dtype=np.uint8)
     x_ni[rng.random(x_ni.shape) < 0.5] = 0
     y_n = rng.integers(0, spec.sizes[-1], rows).astype(np.int32)
-    data = Data(x_ni, 1 / 255, y_n, np.ones(rows) if weights is None else weights)
+    data = TrainData(x_ni, 1 / 255, y_n, np.ones(rows) if weights is None else weights)
     for array in (data.x_ni, data.targets_n, data.weights_n):
         array.setflags(write=False)
     return data
 
 
-def constant_steps(count: int, batch_size: int, lr: float = 1e-3, l2: float = 0.0) -> Steps:
+def constant_steps(count: int, batch_size: int, lr: float = 1e-3, l2: float = 0.0) -> StepSchedule:
     return Adam().steps(np.full(count, lr), 0, batch_size, l2)
 
 
-def flat(layers: Layers) -> np.ndarray:
+def flat(layers: Params) -> np.ndarray:
     return np.concatenate([a.ravel() for arrays in layers for a in arrays])
 
 
-def drop_of(rows: int) -> Drop:
-    return Drop(np.arange(rows, dtype=np.int32), 7)
+def drop_of(rows: int) -> DropoutState:
+    return DropoutState(np.arange(rows, dtype=np.int32), 7)
 
 
-def factors(spec: Spec, rows: int) -> list:
+def factors(spec: NetworkSpec, rows: int) -> list:
     """What dropout multiplies every output of every hidden layer by: (b, o) each."""
     ends = np.cumsum((0, *spec.sizes[1:-1]))
     out = []
@@ -70,7 +78,7 @@ ACTIVATE = {
 }
 
 
-def batch_loss(params: Layers, x_bi, y_b, w_b, spec: Spec, l2: float) -> float:
+def batch_loss(params: Params, x_bi, y_b, w_b, spec: NetworkSpec, l2: float) -> float:
     """The loss of a batch, written a second time and the slow way."""
     total = 0.0
     kept = factors(spec, len(x_bi))
@@ -89,21 +97,21 @@ def batch_loss(params: Layers, x_bi, y_b, w_b, spec: Spec, l2: float) -> float:
     return total / sum(w_b) + l2 / 2 * sum((w_io**2).sum() for w_io in params.weights)
 
 
-def gradients(params: Layers, x_bi, y_b, w_b, spec: Spec) -> tuple[Layers, tuple]:
+def gradients(params: Params, x_bi, y_b, w_b, spec: NetworkSpec) -> tuple[Params, tuple]:
     _, loss_b, layers, grads = reference.workspace(spec, len(x_bi))
     for array in (*layers, *grads.weights, *grads.biases, loss_b):
         array.fill(np.nan)
-    delta_bk = np.full_like(layers[-1], np.nan)
+    grad_logits_bk = np.full_like(layers[-1], np.nan)
     reference.forward(params, x_bi, spec, layers, drop_of(len(x_bi)))
-    reference.loss_delta(layers[-1], y_b, w_b, spec, loss_b, delta_bk)
-    reference.backward(params, x_bi, layers, delta_bk, spec, grads, drop_of(len(x_bi)))
+    reference.loss_and_grad(layers[-1], y_b, w_b, spec, loss_b, grad_logits_bk)
+    reference.backward(params, x_bi, layers, grad_logits_bk, spec, grads, drop_of(len(x_bi)))
     return grads, layers
 
 
 def test_gather_picks_and_scales_rows():
     x_ni = np.arange(12, dtype=np.uint8).reshape(4, 3)
     out_bi = np.full((2, 3), np.nan, np.float32)
-    reference.gather(x_ni, np.array([3, 0, 2, 1], np.int32), 1, 3, 0.5, out_bi)
+    reference.gather_batch(x_ni, np.array([3, 0, 2, 1], np.int32), 1, 3, 0.5, out_bi)
     assert out_bi.tolist() == [[0, 0.5, 1], [3, 3.5, 4]]
 
 
@@ -111,13 +119,13 @@ def test_gather_picks_and_scales_rows():
 def test_gather_reads_every_input_dtype(dtype):
     x_ni = np.array([[0, 1], [128, 255]], dtype)
     out_bi = np.empty((2, 2), np.float32)
-    reference.gather(x_ni, np.array([0, 1], np.int32), 0, 2, 1 / 255, out_bi)
+    reference.gather_batch(x_ni, np.array([0, 1], np.int32), 0, 2, 1 / 255, out_bi)
     np.testing.assert_allclose(out_bi, np.array([[0, 1], [128, 255]]) / 255, rtol=1e-7)
 
 
 def test_forward_by_hand():
-    spec = Spec((2, 2, 1), dtype="float64")
-    params = Layers(
+    spec = NetworkSpec((2, 2, 1), dtype="float64")
+    params = Params(
         (np.array([[1.0, -1.0], [2.0, 1.0]]), np.array([[3.0], [4.0]])),
         (np.array([0.5, -0.5]), np.array([-1.0])),
     )
@@ -129,9 +137,9 @@ def test_forward_by_hand():
 
 
 def dropped_units(share: float, rows_b, key: int, units: int = 500) -> np.ndarray:
-    spec = Spec((1, units, 1), dtype="float64", dropout=share)
+    spec = NetworkSpec((1, units, 1), dtype="float64", dropout=share)
     a_bo = np.ones((len(rows_b), units))
-    reference.dropout(a_bo, spec, Drop(np.asarray(rows_b, np.int32), key), 0)
+    reference.dropout(a_bo, spec, DropoutState(np.asarray(rows_b, np.int32), key), 0)
     assert set(np.unique(a_bo)) <= {0, 1 / (1 - share)}
     return a_bo == 0
 
@@ -167,8 +175,8 @@ def test_dropout_is_of_the_row_and_not_of_its_place_in_the_batch():
 
 
 def test_the_second_hidden_layer_has_units_of_its_own():
-    spec = Spec((1, 40, 40, 1), dtype="float64", dropout=0.5)
-    ones = Layers(
+    spec = NetworkSpec((1, 40, 40, 1), dtype="float64", dropout=0.5)
+    ones = Params(
         tuple(np.zeros(shape) for shape in spec.shapes), tuple(np.ones(o) for _, o in spec.shapes)
     )
     layers = tuple(np.empty((9, o)) for _, o in spec.shapes)
@@ -178,8 +186,8 @@ def test_the_second_hidden_layer_has_units_of_its_own():
 
 
 def test_relu_lets_nan_through():
-    spec = Spec((1, 1, 1), dtype="float64")
-    params = Layers((np.ones((1, 1)), np.ones((1, 1))), (np.zeros(1), np.zeros(1)))
+    spec = NetworkSpec((1, 1, 1), dtype="float64")
+    params = Params((np.ones((1, 1)), np.ones((1, 1))), (np.zeros(1), np.zeros(1)))
     layers = (np.empty((1, 1)), np.empty((1, 1)))
     reference.forward(params, np.array([[np.nan]]), spec, layers)
     assert np.isnan(layers[-1]).all()
@@ -198,41 +206,43 @@ def test_softmax_of_huge_logits():
 
 
 def test_loss_and_delta_of_huge_logits_are_finite():
-    spec = Spec((1, 2), dtype="float32")
+    spec = NetworkSpec((1, 2), dtype="float32")
     logits_bk = np.array([[1000, -1000], [-1000, 1000]], np.float32)
-    loss_b, delta_bk = np.full(2, np.nan, np.float32), np.full((2, 2), np.nan, np.float32)
-    reference.loss_delta(
-        logits_bk, np.array([0, 0], np.int32), np.ones(2, np.float32), spec, loss_b, delta_bk
+    loss_b, grad_logits_bk = np.full(2, np.nan, np.float32), np.full((2, 2), np.nan, np.float32)
+    reference.loss_and_grad(
+        logits_bk, np.array([0, 0], np.int32), np.ones(2, np.float32), spec, loss_b, grad_logits_bk
     )
     assert loss_b.tolist() == [0.0, 2000.0]
-    assert delta_bk.tolist() == [[0.0, 0.0], [-0.5, 0.5]]
+    assert grad_logits_bk.tolist() == [[0.0, 0.0], [-0.5, 0.5]]
 
 
 def test_loss_and_delta_by_hand():
-    spec = Spec((1, 2), dtype="float64")
+    spec = NetworkSpec((1, 2), dtype="float64")
     logits_bk = np.log(np.array([[1.0, 3.0], [1.0, 1.0]]))  # softmax (1/4, 3/4), (1/2, 1/2)
-    loss_b, delta_bk = np.empty(2), np.empty((2, 2))
-    reference.loss_delta(
-        logits_bk, np.array([0, 1], np.int32), np.array([1.0, 3.0]), spec, loss_b, delta_bk
+    loss_b, grad_logits_bk = np.empty(2), np.empty((2, 2))
+    reference.loss_and_grad(
+        logits_bk, np.array([0, 1], np.int32), np.array([1.0, 3.0]), spec, loss_b, grad_logits_bk
     )
     np.testing.assert_allclose(loss_b, [np.log(4), np.log(2)], rtol=4 * EPS64)
     np.testing.assert_allclose(
-        delta_bk, [[-0.75 / 4, 0.75 / 4], [0.5 * 3 / 4, -0.5 * 3 / 4]], rtol=8 * EPS64
+        grad_logits_bk, [[-0.75 / 4, 0.75 / 4], [0.5 * 3 / 4, -0.5 * 3 / 4]], rtol=8 * EPS64
     )
 
 
 def test_loss_and_delta_of_soft_targets_by_hand():
-    spec = Spec((1, 2), dtype="float64")
+    spec = NetworkSpec((1, 2), dtype="float64")
     logits_bk = np.log(np.array([[1.0, 3.0], [1.0, 1.0]]))
-    loss_b, delta_bk = np.empty(2), np.empty((2, 2))
+    loss_b, grad_logits_bk = np.empty(2), np.empty((2, 2))
     soft_bk = np.array([[0.25, 0.75], [1.0, 0.0]])
-    reference.loss_delta(logits_bk, soft_bk, np.array([1.0, 3.0]), spec, loss_b, delta_bk)
+    reference.loss_and_grad(logits_bk, soft_bk, np.array([1.0, 3.0]), spec, loss_b, grad_logits_bk)
     np.testing.assert_allclose(loss_b, [np.log(4) - 0.75 * np.log(3), np.log(2)], rtol=4 * EPS64)
-    np.testing.assert_allclose(delta_bk, [[0, 0], [-0.5 * 3 / 4, 0.5 * 3 / 4]], atol=4 * EPS64)
+    np.testing.assert_allclose(
+        grad_logits_bk, [[0, 0], [-0.5 * 3 / 4, 0.5 * 3 / 4]], atol=4 * EPS64
+    )
 
 
 def test_rows_of_weight_zero_teach_nothing():
-    spec = Spec((5, 4, 3), dtype="float64")
+    spec = NetworkSpec((5, 4, 3), dtype="float64")
     params = random_layers(spec)
     rng = np.random.default_rng(3)
     x_bi, y_b = rng.random((6, 5)), rng.integers(0, 3, 6).astype(np.int32)
@@ -244,7 +254,7 @@ def test_rows_of_weight_zero_teach_nothing():
 
 
 def test_a_batch_of_weight_zero_changes_only_what_the_penalty_asks():
-    spec = Spec((5, 4, 3), dtype="float64")
+    spec = NetworkSpec((5, 4, 3), dtype="float64")
     data = random_data(spec, 4, weights=np.zeros(4))
     state = fresh_state(spec)
     before = flat(state.params).copy()
@@ -260,14 +270,14 @@ def test_a_batch_of_weight_zero_changes_only_what_the_penalty_asks():
 @pytest.mark.parametrize(("soft", "dropout"), [(False, 0.0), (True, 0.0), (False, 0.4)])
 @pytest.mark.parametrize("activation", ["relu", "tanh", "logistic", "identity"])
 def test_gradients_against_central_differences(sizes, rows, soft, dropout, activation):
-    check_gradients(Spec(sizes, activation, dtype="float64", dropout=dropout), rows, soft)
+    check_gradients(NetworkSpec(sizes, activation, dtype="float64", dropout=dropout), rows, soft)
 
 
 @pytest.mark.parametrize("sizes", [(7, 1), (6, 5, 4), (8, 7, 6, 1)])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_gradients_of_independent_answers(sizes, activation, dropout):
-    spec = Spec(sizes, activation, "sigmoid", dtype="float64", dropout=dropout)
+    spec = NetworkSpec(sizes, activation, "sigmoid", dtype="float64", dropout=dropout)
     check_gradients(spec, 9, soft=False)
 
 
@@ -292,7 +302,7 @@ def check_gradients(spec, rows, soft):
             continue
         direction = random_layers(spec, seed=1000 + draw)
         up, down = (
-            Layers(
+            Params(
                 *(
                     tuple(p + sign * step * d for p, d in zip(ps, ds))
                     for ps, ds in zip(params, direction)
@@ -312,7 +322,7 @@ def check_gradients(spec, rows, soft):
     pytest.fail("every draw was near a kink")
 
 
-def pre_activations(params: Layers, x_bi, spec: Spec) -> list:
+def pre_activations(params: Params, x_bi, spec: NetworkSpec) -> list:
     """What ReLU sees, in every hidden layer."""
     out, a_bi = [], x_bi
     for w_io, b_o, kept_bo in zip(*params, factors(spec, len(x_bi))):  # the last layer has no ReLU
@@ -323,7 +333,7 @@ def pre_activations(params: Layers, x_bi, spec: Spec) -> list:
 
 def test_a_unit_whose_output_is_zero_is_not_taken_for_one_left_out():
     """tanh(0) = 0, where its slope is 1: only what dropout left out may stop the gradient."""
-    spec = Spec((1, 50, 1), "tanh", "sigmoid", dtype="float64", dropout=0.5)
+    spec = NetworkSpec((1, 50, 1), "tanh", "sigmoid", dtype="float64", dropout=0.5)
     params = random_layers(spec)._replace(biases=(np.zeros(50), np.zeros(1)))
     y_b = np.ones((1, 1))
     grads, _ = gradients(params, np.zeros((1, 1)), y_b, np.ones(1), spec)
@@ -340,12 +350,14 @@ def test_sigmoid_of_huge_logits():
 
 
 def test_loss_of_independent_answers_by_hand():
-    spec = Spec((1, 2), loss="sigmoid", dtype="float64")
+    spec = NetworkSpec((1, 2), loss="sigmoid", dtype="float64")
     logits_bk = np.log(np.array([[1.0, 3.0]]))  # sigmoid 1/2 and 3/4
-    loss_b, delta_bk = np.empty(1), np.empty((1, 2))
-    reference.loss_delta(logits_bk, np.array([[1.0, 0.0]]), np.ones(1), spec, loss_b, delta_bk)
+    loss_b, grad_logits_bk = np.empty(1), np.empty((1, 2))
+    reference.loss_and_grad(
+        logits_bk, np.array([[1.0, 0.0]]), np.ones(1), spec, loss_b, grad_logits_bk
+    )
     np.testing.assert_allclose(loss_b, [np.log(2) + np.log(4)], rtol=4 * EPS64)
-    np.testing.assert_allclose(delta_bk, [[-0.5, 0.75]], rtol=4 * EPS64)
+    np.testing.assert_allclose(grad_logits_bk, [[-0.5, 0.75]], rtol=4 * EPS64)
 
 
 @pytest.mark.parametrize(
@@ -354,29 +366,29 @@ def test_loss_of_independent_answers_by_hand():
     # nesterov: 0.5 * -0.2 - 0.2, then 0 + 0.1.
     [("sgd", (0.8, 0.8)), ("nesterov", (0.7, 0.8))],
 )
-def test_momentum_by_hand(rule, places):
-    spec = Spec((1, 1), rule=rule, dtype="float64")
-    one = Layers((np.array([[1.0]]),), (np.array([1.0]),))
-    state = State(one, zeros_like(one), zeros_like(one))
+def test_momentum_by_hand(optimizer, places):
+    spec = NetworkSpec((1, 1), optimizer=optimizer, dtype="float64")
+    one = Params((np.array([[1.0]]),), (np.array([1.0]),))
+    state = TrainState(one, zeros_like(one), zeros_like(one))
     for gradient, place, velocity in zip((2.0, -1.0), places, (-0.2, 0.0)):
-        grads = Layers((np.array([[gradient]]),), (np.array([gradient]),))
-        reference.update(state, grads, StepNumbers(0.1, 0, 0, 0, 0.5, 0), spec)
+        grads = Params((np.array([[gradient]]),), (np.array([gradient]),))
+        reference.update(state, grads, StepHyperparams(0.1, 0, 0, 0, 0.5, 0), spec)
         np.testing.assert_allclose(state.params.weights[0], [[place]], rtol=1e-15)
         np.testing.assert_allclose(state.params.biases[0], [place], rtol=1e-15)
         np.testing.assert_allclose(state.m.biases[0], [velocity], atol=1e-16)
 
 
 def test_momentum_has_the_penalty_and_the_decay_of_weights_only():
-    spec = Spec((1, 1), rule="sgd", dtype="float64")
-    one = Layers((np.array([[2.0]]),), (np.array([2.0]),))
-    state = State(one, zeros_like(one), zeros_like(one))
-    reference.update(state, zeros_like(one), StepNumbers(0.1, 0, 0.5, 0.25, 0.9, 0), spec)
+    spec = NetworkSpec((1, 1), optimizer="sgd", dtype="float64")
+    one = Params((np.array([[2.0]]),), (np.array([2.0]),))
+    state = TrainState(one, zeros_like(one), zeros_like(one))
+    reference.update(state, zeros_like(one), StepHyperparams(0.1, 0, 0.5, 0.25, 0.9, 0), spec)
     np.testing.assert_allclose(state.params.weights[0], [[0.75 * 2 - 0.1 * 0.5 * 2]], rtol=1e-15)
     assert state.params.biases[0].tolist() == [2.0]
 
 
 def test_loss_of_a_step_has_the_weighted_mean_and_the_penalty():
-    spec = Spec((6, 5, 4), dtype="float64")
+    spec = NetworkSpec((6, 5, 4), dtype="float64")
     weights_n = np.array([1.0, 2, 0, 0.5, 1])
     data = random_data(spec, 5, weights=weights_n)
     state = fresh_state(spec)
@@ -388,12 +400,12 @@ def test_loss_of_a_step_has_the_weighted_mean_and_the_penalty():
 
 
 def test_penalty_pulls_weights_and_spares_biases():
-    spec = Spec((2, 2), dtype="float64")
+    spec = NetworkSpec((2, 2), dtype="float64")
     state = fresh_state(spec)
     grads = zeros_like(state.params)
     sign = np.sign(state.params.weights[0])
     before = flat(state.params).copy()
-    reference.update(state, grads, StepNumbers(0.1, 1e-12, 0.5, 0, 0.9, 0.999), spec)
+    reference.update(state, grads, StepHyperparams(0.1, 1e-12, 0.5, 0, 0.9, 0.999), spec)
     moved = state.params.weights[0] - before[:4].reshape(2, 2)
     # m / sqrt(v) = 0.1 g / (sqrt(0.001) |g|) = sign(g) sqrt(10)
     np.testing.assert_allclose(moved, -0.1 * np.sqrt(10) * sign, rtol=1e-9)
@@ -401,11 +413,11 @@ def test_penalty_pulls_weights_and_spares_biases():
 
 
 def test_decay_shrinks_weights_and_spares_biases():
-    spec = Spec((2, 2), dtype="float64")
+    spec = NetworkSpec((2, 2), dtype="float64")
     state = fresh_state(spec)
     before = flat(state.params).copy()
     reference.update(
-        state, zeros_like(state.params), StepNumbers(0.1, 1e-8, 0, 0.25, 0.9, 0.999), spec
+        state, zeros_like(state.params), StepHyperparams(0.1, 1e-8, 0, 0.25, 0.9, 0.999), spec
     )
     np.testing.assert_allclose(state.params.weights[0].ravel(), 0.75 * before[:4], rtol=2 * EPS64)
     assert np.array_equal(state.params.biases[0], before[4:])
@@ -417,13 +429,13 @@ def test_adam_by_hand():
     Step 1: m = 0.2, v = 0.004; corrected 2 and 4; p = 1 - 0.1 * 2 / (2 + 1e-8).
     Step 2: m = 0.08, v = 0.004996; corrected 0.08 / 0.19 and 0.004996 / 0.001999.
     """
-    spec = Spec((1, 1), dtype="float64")
-    one = Layers((np.array([[1.0]]),), (np.array([1.0]),))
-    state = State(one, zeros_like(one), zeros_like(one))
+    spec = NetworkSpec((1, 1), dtype="float64")
+    one = Params((np.array([[1.0]]),), (np.array([1.0]),))
+    state = TrainState(one, zeros_like(one), zeros_like(one))
     steps = Adam().steps(np.full(2, 0.1), 0, 1, 0.0)
     expected = 1.0
     for step, gradient, m, v in ((0, 2.0, 2.0, 4.0), (1, -1.0, 0.08 / 0.19, 0.004996 / 0.001999)):
-        grads = Layers((np.array([[gradient]]),), (np.array([gradient]),))
+        grads = Params((np.array([[gradient]]),), (np.array([gradient]),))
         reference.update(state, grads, steps.numbers(step), spec)
         expected -= 0.1 * m / (np.sqrt(v) + 1e-8)
         np.testing.assert_allclose(state.params.weights[0], [[expected]], rtol=1e-13)
@@ -433,7 +445,7 @@ def test_adam_by_hand():
 
 
 def test_adam_over_many_steps_against_algorithm_1():
-    spec = Spec((3, 2), dtype="float64")
+    spec = NetworkSpec((3, 2), dtype="float64")
     state = fresh_state(spec)
     count, rng = 500, np.random.default_rng(5)
     lr_t = 0.01 * rng.random(count)
@@ -441,7 +453,7 @@ def test_adam_over_many_steps_against_algorithm_1():
     theta, m, v = flat(state.params).copy(), np.zeros(8), np.zeros(8)
     for t in range(1, count + 1):
         g = rng.normal(size=8) * 10 ** rng.uniform(-6, 2)
-        grads = Layers((g[:6].reshape(3, 2).copy(),), (g[6:].copy(),))
+        grads = Params((g[:6].reshape(3, 2).copy(),), (g[6:].copy(),))
         reference.update(state, grads, steps.numbers(t - 1), spec)
         m = 0.9 * m + (1 - 0.9) * g
         v = 0.999 * v + (1 - 0.999) * g * g
@@ -455,7 +467,7 @@ def test_adam_over_many_steps_against_algorithm_1():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_train_steps_is_the_operations_one_by_one(dtype):
-    spec = Spec((20, 9, 7, 4), dtype=dtype)
+    spec = NetworkSpec((20, 9, 7, 4), dtype=dtype)
     data = random_data(spec, 23, weights=np.random.default_rng(0).random(23))
     order_n = np.random.default_rng(1).permutation(23).astype(np.int32)
     steps = constant_steps(3, 10, l2=0.01)  # batches of 10, 10 and 3
@@ -464,11 +476,13 @@ def test_train_steps_is_the_operations_one_by_one(dtype):
     for step, (first, last) in enumerate(((0, 10), (10, 20), (20, 23))):
         rows_b = order_n[first:last]
         x_bi = np.empty((last - first, 20), dtype)
-        reference.gather(data.x_ni, order_n, first, last, data.scale, x_bi)
+        reference.gather_batch(data.x_ni, order_n, first, last, data.scale, x_bi)
         w_b = data.weights_n[rows_b].astype(dtype)
         grads, layers = gradients(parts.params, x_bi, data.targets_n[rows_b], w_b, spec)
-        loss_b, delta_bk = np.empty(last - first, dtype), np.empty_like(layers[-1])
-        reference.loss_delta(layers[-1], data.targets_n[rows_b], w_b, spec, loss_b, delta_bk)
+        loss_b, grad_logits_bk = np.empty(last - first, dtype), np.empty_like(layers[-1])
+        reference.loss_and_grad(
+            layers[-1], data.targets_n[rows_b], w_b, spec, loss_b, grad_logits_bk
+        )
         assert losses[step] == reference.batch_loss(loss_b, w_b, parts.params, 0.01)
         reference.update(parts, grads, steps.numbers(step), spec)
     for one, other in zip(whole, parts):
@@ -477,7 +491,7 @@ def test_train_steps_is_the_operations_one_by_one(dtype):
 
 @pytest.mark.parametrize("cuts", [(0, 7), (0, 1, 7), (0, 3, 4, 6, 7), tuple(range(8))])
 def test_cutting_an_epoch_changes_no_bit(cuts):
-    spec = Spec((30, 8, 5))
+    spec = NetworkSpec((30, 8, 5))
     data = random_data(spec, 65)
     order_n = np.random.default_rng(2).permutation(65).astype(np.int32)
     steps = constant_steps(7, 10, l2=1e-3)
@@ -494,7 +508,7 @@ def test_cutting_an_epoch_changes_no_bit(cuts):
 
 @pytest.mark.parametrize("batch_size", [1, 3, 1000])
 def test_any_batch_size(batch_size):
-    spec = Spec((6, 5, 3))
+    spec = NetworkSpec((6, 5, 3))
     data = random_data(spec, 10)
     count = -(-10 // batch_size)
     losses = reference.train_steps(
@@ -513,10 +527,10 @@ def test_any_batch_size(batch_size):
 
 def test_a_network_of_zeros_learns_its_biases():
     """All weights zero: hidden units are dead, so only the last layer's biases can move."""
-    spec = Spec((4, 3, 2), dtype="float64")
+    spec = NetworkSpec((4, 3, 2), dtype="float64")
     zero = zeros_like(random_layers(spec))
-    state = State(zero, zeros_like(zero), zeros_like(zero))
-    data = Data(np.ones((8, 4), np.uint8), 1.0, np.zeros(8, np.int32), np.ones(8))
+    state = TrainState(zero, zeros_like(zero), zeros_like(zero))
+    data = TrainData(np.ones((8, 4), np.uint8), 1.0, np.zeros(8, np.int32), np.ones(8))
     losses = reference.train_steps(
         state, data, np.arange(8, dtype=np.int32), constant_steps(1, 8, 0.1), spec, 0, 1, 1
     )
@@ -527,7 +541,7 @@ def test_a_network_of_zeros_learns_its_biases():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_learns_a_tiny_set_to_zero_error(dtype):
-    spec = Spec((16, 32, 10), dtype=dtype)
+    spec = NetworkSpec((16, 32, 10), dtype=dtype)
     data = random_data(spec, 40)
     state = fresh_state(spec)
     for epoch in range(300):
@@ -542,7 +556,7 @@ def test_learns_a_tiny_set_to_zero_error(dtype):
 
 @pytest.mark.parametrize("rows", [0, 1, reference.BLOCK - 1, reference.BLOCK, reference.BLOCK + 1])
 def test_predict_is_softmax_of_forward_for_every_row(rows):
-    spec = Spec((12, 6, 4), dtype="float64")
+    spec = NetworkSpec((12, 6, 4), dtype="float64")
     params, data = random_layers(spec), random_data(spec, rows)
     out_nk = np.full((rows, 4), np.nan)
     reference.predict(params, data.x_ni, data.scale, spec, 1, out_nk)
@@ -554,9 +568,9 @@ def test_predict_is_softmax_of_forward_for_every_row(rows):
 
 def test_float32_stays_within_the_rounding_bound_of_float64():
     """|fl(x w + b) - (x w + b)| <= (i + 2) eps (|x| |w| + |b|), layer by layer (Higham, 3.1)."""
-    spec32, spec64 = Spec((65, 33, 10)), Spec((65, 33, 10), dtype="float64")
+    spec32, spec64 = NetworkSpec((65, 33, 10)), NetworkSpec((65, 33, 10), dtype="float64")
     p32 = random_layers(spec32)
-    p64 = Layers(*(tuple(a.astype(np.float64) for a in arrays) for arrays in p32))
+    p64 = Params(*(tuple(a.astype(np.float64) for a in arrays) for arrays in p32))
     x32 = np.random.default_rng(0).random((17, 65)).astype(np.float32)
     layers32 = reference.workspace(spec32, 17)[2]
     reference.forward(p32, x32, spec32, layers32)

@@ -20,7 +20,7 @@ from scipy import sparse
 from test_equivalence import DTYPES, MIXED, OTHER_SIZES_AND_ROWS, name_of
 
 from fmnist_fast.kernels import reference
-from fmnist_fast.kernels.interface import Data
+from fmnist_fast.kernels.interface import TrainData
 
 pytestmark = pytest.mark.parametrize(
     "backend",
@@ -32,7 +32,7 @@ SIZES_AND_ROWS = [((1, 1), 1), ((7, 3), 2), ((100, 130, 5), 7), *OTHER_SIZES_AND
 
 
 def case_of(sizes, rows, dense=False, dropout=0.0, **choices):
-    return Case(sizes, rows, dense, dropout, inputs="csr", **choices)
+    return Case(sizes, rows, dense, dropout, input_format="csr", **choices)
 
 
 @pytest.mark.parametrize(("sizes", "rows"), SIZES_AND_ROWS)
@@ -93,8 +93,8 @@ def test_epochs_of_one_call_are_those_of_several(backend, batch_size):
 
 
 @pytest.mark.parametrize("rule", ["sgd", "nesterov"])
-def test_plain_steps_leave_alone_what_they_do_not_use(backend, rule):
-    case = case_of((65, 129, 10), 75, rule=rule)
+def test_plain_steps_leave_alone_what_they_do_not_use(backend, optimizer):
+    case = case_of((65, 129, 10), 75, optimizer=optimizer)
     data, order_n, steps, count = epoch_of(case, 32)
     state = case.state()
     backend.train_steps(state, data, order_n, steps, case.spec, 0, count, 2)
@@ -131,9 +131,9 @@ def test_bits_do_not_depend_on_threads_or_on_cuts(backend, dropout, choices):
 
 
 @pytest.mark.parametrize("rule", ["adam", "sgd", "nesterov"])
-def test_many_steps_end_where_the_reference_ends(backend, rule):
+def test_many_steps_end_where_the_reference_ends(backend, optimizer):
     """In float64, where 40 steps do not make much of a rounding."""
-    case = case_of((500, 30, 4), 200, dtype="float64", activation="tanh", rule=rule)
+    case = case_of((500, 30, 4), 200, dtype="float64", activation="tanh", optimizer=optimizer)
     data, order_n, steps, count = epoch_of(case, 5)
     data, ends = data._replace(x_ni=rare(case, 3), scale=1.0), []
     for kernels in (reference, backend):
@@ -207,5 +207,5 @@ def test_nothing_to_do(backend):
     state = case.state()
     assert len(backend.train_steps(state, data, order_n, steps, case.spec, 0, 0, 2)) == 0
     assert np.array_equal(flat(state), flat(case.state()))
-    empty = Data(data.x_ni[:0], 1.0, data.targets_n[:0], data.weights_n[:0])
+    empty = TrainData(data.x_ni[:0], 1.0, data.targets_n[:0], data.weights_n[:0])
     backend.predict(case.params, empty.x_ni, 1.0, case.spec, 2, np.empty((0, 3), np.float32))

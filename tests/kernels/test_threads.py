@@ -10,12 +10,14 @@ import time
 import pytest
 
 from fmnist_fast import train
-from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.nn.backend import NAMES, unavailable_reason
 
 COMPILED = [
     pytest.param(
         name,
-        marks=pytest.mark.skipif(unavailable(name) is not None, reason=str(unavailable(name))),
+        marks=pytest.mark.skipif(
+            unavailable_reason(name) is not None, reason=str(unavailable_reason(name))
+        ),
     )
     for name in NAMES
     if name != "numpy"

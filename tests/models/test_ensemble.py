@@ -12,14 +12,14 @@ from safetensors.numpy import load, save
 
 from fmnist_fast import Ensemble, Model, load_model, train
 from fmnist_fast.errors import ArgumentError, BackendUnavailable, ModelFileError, UserError
-from fmnist_fast.models.ensemble import FORMAT_VERSION, members_of, single
+from fmnist_fast.models.ensemble import FORMAT_VERSION, members_of, single_member
 from fmnist_fast.models.load import check_replaceable
-from fmnist_fast.nn.backend import NAMES, unavailable
-from fmnist_fast.nn.calibration import sure_threshold
+from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.calibration import confidence_threshold
 from fmnist_fast.vision.image_io import Picture
-from fmnist_fast.vision.recognizer import Recogniser, evidence
+from fmnist_fast.vision.recognizer import Recognizer, grad_times_input
 
-BACKENDS = [name for name in NAMES if unavailable(name) is None]
+BACKENDS = [name for name in NAMES if unavailable_reason(name) is None]
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_a_threshold_is_found_on_rows_that_are_given(models, small_dataset):
     sure = bare.with_threshold(x, y, 0.5)
     probability_nk = bare.predict_proba(x)
     hit_n = probability_nk.argmax(axis=1) == y
-    assert sure.threshold == sure_threshold(probability_nk.max(axis=1), hit_n, 0.5)
+    assert sure.threshold == confidence_threshold(probability_nk.max(axis=1), hit_n, 0.5)
     assert sure.threshold is not None
     assert (sure.members, sure.metrics) == (models, {"a": 1})
     assert bare.threshold is None
@@ -298,27 +298,29 @@ def test_its_file_is_protected_as_a_models(ensemble, models, saved):
 
 def test_who_needs_one_network_says_what_to_do(ensemble, models):
     with pytest.raises(UserError) as caught:
-        single(ensemble, "e.safetensors", "export")
+        single_member(ensemble, "e.safetensors", "export")
     assert str(caught.value) == (
         "e.safetensors is an ensemble of 3 models, and export needs one network: "
         "distil it with 'fmnist-fast train --teacher e.safetensors'"
     )
-    assert single(models[0], "m", "export") is models[0]
-    assert single(Ensemble(models[:1]), "e", "export") is models[0]
+    assert single_member(models[0], "m", "export") is models[0]
+    assert single_member(Ensemble(models[:1]), "e", "export") is models[0]
 
 
 def test_pictures_are_answered_by_all_members(ensemble, small_dataset):
     pixels = small_dataset.x_test[0]
     picture = Picture(np.stack([pixels] * 3, axis=2), None, (28, 28), gray=True)
-    answer = Recogniser(ensemble).recognise(picture)
+    answer = Recognizer(ensemble).recognize(picture)
     expected_k = ensemble.predict_proba(pixels[None])[0]
     assert np.array_equal(answer.probability_k, expected_k)
-    assert answer.sure is bool(expected_k.max() >= 0.75)
+    assert answer.is_confident is bool(expected_k.max() >= 0.75)
 
 
 def test_evidence_is_the_mean_of_the_calibrated_logits(ensemble, models, small_dataset):
     pixels = small_dataset.x_test[3]
-    found = evidence(ensemble, pixels, 4)
-    expected = sum(evidence(m, pixels, 4) / m.temperature for m in models) / 3
+    found = grad_times_input(ensemble, pixels, 4)
+    expected = sum(grad_times_input(m, pixels, 4) / m.temperature for m in models) / 3
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert np.array_equal(evidence(Ensemble(models[2:]), pixels, 4), evidence(models[2], pixels, 4))
+    assert np.array_equal(
+        grad_times_input(Ensemble(models[2:]), pixels, 4), grad_times_input(models[2], pixels, 4)
+    )

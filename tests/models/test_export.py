@@ -21,9 +21,9 @@ import pytest
 
 from fmnist_fast import load_model
 from fmnist_fast.cli.main import main
-from fmnist_fast.data.synthetic import draw_garments
+from fmnist_fast.data.synthetic import draw_synthetic
 from fmnist_fast.errors import ArgumentError, UserError
-from fmnist_fast.kernels.interface import Layers, Spec
+from fmnist_fast.kernels.interface import NetworkSpec, Params
 from fmnist_fast.models.export.formats import FORMATS, export, identifier
 from fmnist_fast.models.load import Model
 from fmnist_fast.nn.backend import get_backend
@@ -34,7 +34,7 @@ REFERENCE = get_backend("numpy")
 CC = shutil.which("gcc") or shutil.which("cc")
 STRICT = ["-std=c99", "-O2", "-Wall", "-Wextra", "-pedantic", "-Werror"]
 SPECS = [
-    Spec(sizes, activation, loss, dtype=dtype)
+    NetworkSpec(sizes, activation, loss, dtype=dtype)
     for sizes, activation, loss, dtype in product(
         [(5, 3), (4, 7, 2), (6, 5, 9, 8, 3)],
         ["relu", "tanh", "logistic", "identity"],
@@ -42,8 +42,8 @@ SPECS = [
         ["float32", "float64"],
     )
 ]
-SPECS += [Spec((5, 4, 1), loss="sigmoid"), Spec((784, 128, 64, 10))]
-SMALL = Spec((4, 7, 3))
+SPECS += [NetworkSpec((5, 4, 1), loss="sigmoid"), NetworkSpec((784, 128, 64, 10))]
+SMALL = NetworkSpec((4, 7, 3))
 NASTY = ('a "quoted" \\ name', "??/ */ %d {} $name", "日本\n\x01é")
 
 
@@ -55,8 +55,8 @@ def by_onnx(path, x_ni, spec):
 def by_npz(path, x_ni, spec):
     with np.load(path, allow_pickle=False) as arrays:
         kinds, depths = ("weights", "biases"), range(len(spec.shapes))
-        params = Layers(*(tuple(arrays[f"{kind}_{d}"] for d in depths) for kind in kinds))
-        read = Spec(spec.sizes, str(arrays["activation"]), str(arrays["loss"]))
+        params = Params(*(tuple(arrays[f"{kind}_{d}"] for d in depths) for kind in kinds))
+        read = NetworkSpec(spec.sizes, str(arrays["activation"]), str(arrays["loss"]))
         assert len(arrays) == 2 * len(depths) + 4
         return reference(params, read, x_ni, float(arrays["scale"]))
 
@@ -94,9 +94,9 @@ def compiled(path):
 
 def reference(params, spec, x_ni, scale):
     """What the numpy backend gives in float64."""
-    wide = Layers(*(tuple(a.astype(np.float64) for a in part) for part in params))
+    wide = Params(*(tuple(a.astype(np.float64) for a in part) for part in params))
     out_nk = np.empty((len(x_ni), spec.sizes[-1]))
-    wide_spec = Spec(spec.sizes, spec.activation, spec.loss, dtype="float64")
+    wide_spec = NetworkSpec(spec.sizes, spec.activation, spec.loss, dtype="float64")
     REFERENCE.predict(wide, x_ni, scale, wide_spec, 1, out_nk)
     return out_nk
 
@@ -129,7 +129,7 @@ def bound(to, params, spec, x_ni, scale):
 def drawn(spec, pixels):
     """Parameters, 40 rows, and the scale."""
     rng = np.random.default_rng(spec.sizes)
-    params = Layers(
+    params = Params(
         tuple(rng.normal(0, 2 / np.sqrt(i), (i, o)).astype(spec.dtype) for i, o in spec.shapes),
         tuple(rng.normal(0, 0.5, o).astype(spec.dtype) for _, o in spec.shapes),
     )
@@ -197,7 +197,7 @@ def test_the_shipped_model_is_the_same_everywhere(to, tmp_path, monkeypatch, cap
     model = load_model(backend="numpy")
     assert model.temperature != 1
     spec, scale = model.network.spec, model.network.scale
-    x_ni = draw_garments(train=20, test=10)[0].reshape(20, -1)
+    x_ni = draw_synthetic(train=20, test=10)[0].reshape(20, -1)
     got_nk = RUN[to](tmp_path / name, x_ni, spec)
     params = calibrated(model.network.params, model.temperature)
     off_nk = np.abs(got_nk - reference(params, spec, x_ni, scale))
@@ -208,9 +208,9 @@ def test_the_shipped_model_is_the_same_everywhere(to, tmp_path, monkeypatch, cap
 @pytest.mark.parametrize("to", FORMATS)
 def test_large_logits_do_not_overflow(to, tmp_path):
     for number, loss in enumerate(("softmax", "sigmoid")):
-        spec = Spec((4, 7, 3), "logistic", loss)
+        spec = NetworkSpec((4, 7, 3), "logistic", loss)
         params, x_ni, scale = drawn(spec, pixels=False)
-        params = Layers(tuple(1e4 * w for w in params.weights), params.biases)
+        params = Params(tuple(1e4 * w for w in params.weights), params.biases)
         path = write(tmp_path, to, params, spec, f"network_{number}", scale=scale)
         got_nk = RUN[to](path, x_ni, spec)
         expected_nk = reference(params, spec, x_ni, scale)
@@ -247,7 +247,7 @@ def test_onnx_says_what_it_is(tmp_path):
     assert (out.name, out.type, out.shape) == ("probabilities", "tensor(float)", ["n", 3])
     for rows in (0, 1, 40):
         assert session.run(None, {"x": x_ni[:rows]})[0].shape == (rows, 3)
-    wide = Spec((4, 7, 3), dtype="float64")
+    wide = NetworkSpec((4, 7, 3), dtype="float64")
     model = onnx.load(write(tmp_path, "onnx", drawn(wide, pixels=False)[0], wide, "wide"))
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
 
@@ -280,7 +280,7 @@ def test_python_keeps_every_bit_and_needs_nothing(tmp_path):
 
 
 def test_python_predicts_yes_or_no_for_every_output_of_a_sigmoid(tmp_path):
-    spec = Spec((4, 7, 3), loss="sigmoid")
+    spec = NetworkSpec((4, 7, 3), loss="sigmoid")
     params, x_ni, _ = drawn(spec, pixels=False)
     module = imported(write(tmp_path, "python", params, spec))
     expected = [np.flatnonzero(p > 0.5).tolist() for p in reference(params, spec, x_ni, 1.0)]
@@ -289,7 +289,7 @@ def test_python_predicts_yes_or_no_for_every_output_of_a_sigmoid(tmp_path):
 
 
 def test_one_output_of_a_sigmoid_is_the_second_of_two_classes(tmp_path):
-    spec = Spec((5, 4, 1), loss="sigmoid")
+    spec = NetworkSpec((5, 4, 1), loss="sigmoid")
     params, x_ni, _ = drawn(spec, pixels=False)
     paths = [
         write(tmp_path, to, params, spec, f"net_{to}", class_names=["no", "yes"]) for to in FORMATS
@@ -330,7 +330,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path):
         export(tmp_path / "net", "pickle", params, SMALL, class_names=NASTY)
     with pytest.raises(ArgumentError, match="class_names has 2 names for 3 outputs"):
         export(tmp_path / "net", "npz", params, SMALL, class_names=NASTY[:2])
-    broken = Layers(params.weights, tuple(np.full_like(b, np.nan) for b in params.biases))
+    broken = Params(params.weights, tuple(np.full_like(b, np.nan) for b in params.biases))
     with pytest.raises(ArgumentError, match="holds NaN or infinite values"):
         export(tmp_path / "net", "npz", broken, SMALL, class_names=NASTY)
     with pytest.raises(UserError, match="is a folder: name a file in it"):

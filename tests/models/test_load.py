@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from fmnist_fast import train
 from fmnist_fast.errors import BackendUnavailable, ModelFileError
 from fmnist_fast.models.ensemble import FORMAT_VERSION as NEWEST
-from fmnist_fast.models.load import SHIPPED, SHIPPED_PHOTOS, Model, load_model
+from fmnist_fast.models.load import PRETRAINED, PRETRAINED_PHOTOS, Model, load_model
 from fmnist_fast.models.model import FORMAT_VERSION
 
 
@@ -54,7 +54,7 @@ def test_the_same_model_gives_the_same_bytes(model, saved):
     assert saved.read_bytes() == model.to_bytes() == load_model(saved).to_bytes()
 
 
-@pytest.mark.parametrize("path", [SHIPPED, SHIPPED_PHOTOS])
+@pytest.mark.parametrize("path", [PRETRAINED, PRETRAINED_PHOTOS])
 def test_models_are_written_as_those_in_the_box_were(path):
     assert load_model(path).to_bytes() == path.read_bytes()
 

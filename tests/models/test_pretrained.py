@@ -12,16 +12,16 @@ from PIL import Image
 from fmnist_fast import load_model
 from fmnist_fast.cli.main import main
 from fmnist_fast.data.fashion_mnist import CHECKSUM
-from fmnist_fast.models.load import SHIPPED
-from fmnist_fast.training.config import Recipe
-from fmnist_fast.training.loop import resolved
+from fmnist_fast.models.load import PRETRAINED
+from fmnist_fast.training.config import TrainingConfig
+from fmnist_fast.training.loop import resolve_config
 from fmnist_fast.training.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_it_is_small_and_knows_what_it_is(small_dataset):
-    assert SHIPPED.stat().st_size < 500_000
+    assert PRETRAINED.stat().st_size < 500_000
     model = load_model()
     assert model.network.spec.sizes == (784, 128, 64, 10)
     assert model.dataset_checksum == CHECKSUM
@@ -32,8 +32,8 @@ def test_it_was_trained_by_the_preset(real_dataset):
     training = dict(load_model().training)
     assert training.pop("backend") == "cython"
     training.pop("instruction_set")
-    recipe = Recipe.from_dict(training)
-    assert recipe.difference(resolved(PRESETS["best"], real_dataset)) is None
+    config = TrainingConfig.from_dict(training)
+    assert config.difference(resolve_config(PRESETS["best"], real_dataset)) is None
 
 
 def test_it_keeps_its_promises_and_its_card_says_what_it_does(
@@ -42,32 +42,32 @@ def test_it_keeps_its_promises_and_its_card_says_what_it_does(
     picture = tmp_path / "wrong.png"
     options = ["--json", "--data-dir", str(real_folder), "--mistakes", str(picture)]
     assert main(["evaluate", *options]) == 0
-    measured = json.loads(capsys.readouterr().out)
-    assert measured["accuracy"] >= 0.896
-    assert measured["calibration_error"] <= 0.015
-    assert measured["sure"]["accuracy"] >= 0.97
-    assert measured["sure"]["coverage"] > 0.7
+    measured_results = json.loads(capsys.readouterr().out)
+    assert measured_results["accuracy"] >= 0.896
+    assert measured_results["calibration_error"] <= 0.015
+    assert measured_results["sure"]["accuracy"] >= 0.97
+    assert measured_results["sure"]["coverage"] > 0.7
     assert picture.stat().st_size > 50_000
-    by_level = {(c["kind"], c["level"]): c["accuracy"] for c in measured["corruptions"]}
+    by_level = {(c["kind"], c["level"]): c["accuracy"] for c in measured_results["corruptions"]}
     assert len(by_level) == 16
     assert by_level["shift", "1 pixels"] > by_level["shift", "4 pixels"]
 
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     quote, card = (importlib.import_module(name) for name in ("quote", "model_card"))
     page = card.CARD.read_text(encoding="utf-8")
-    digest = sha256(SHIPPED.read_bytes()).hexdigest()
+    digest = sha256(PRETRAINED.read_bytes()).hexdigest()
     assert digest in page
     # Last bits differ between instruction sets, and with them an answer on the edge.
     shown = [float(word) for word in page.split("accuracy ")[1].split()[:1]]
-    assert shown[0] == pytest.approx(100 * measured["accuracy"], abs=0.03)
+    assert shown[0] == pytest.approx(100 * measured_results["accuracy"], abs=0.03)
     if load_model().training["instruction_set"] == instruction_set():
-        assert quote.replaced(page, card.block(load_model(), digest, measured)) == page
+        assert quote.replaced(page, card.block(load_model(), digest, measured_results)) == page
 
 
 def instruction_set():
-    from fmnist_fast.nn.backend import get_backend, instruction_set_of, unavailable
+    from fmnist_fast.nn.backend import get_backend, instruction_set_of, unavailable_reason
 
-    return None if unavailable("cython") else instruction_set_of(get_backend("cython"))
+    return None if unavailable_reason("cython") else instruction_set_of(get_backend("cython"))
 
 
 def test_predict_uses_it_and_says_whether_it_is_sure(real_dataset, tmp_path, capsys):
@@ -88,11 +88,13 @@ def test_predict_uses_it_and_says_whether_it_is_sure(real_dataset, tmp_path, cap
 
 
 def test_probabilities_are_those_of_the_weights_and_the_temperature(small_dataset):
-    from fmnist_fast.nn.calibration import tempered
+    from fmnist_fast.nn.calibration import apply_temperature
 
     model = load_model()
     raw_nk = model.network.predict_proba(small_dataset.x_test)
     assert 0.3 < model.temperature < 3
     np.testing.assert_allclose(
-        model.predict_proba(small_dataset.x_test), tempered(raw_nk, model.temperature), atol=2e-5
+        model.predict_proba(small_dataset.x_test),
+        apply_temperature(raw_nk, model.temperature),
+        atol=2e-5,
     )

@@ -9,9 +9,9 @@ import pytest
 
 from fmnist_fast.errors import BackendUnavailable
 from fmnist_fast.kernels import reference
-from fmnist_fast.kernels.interface import Spec
+from fmnist_fast.kernels.interface import NetworkSpec
 from fmnist_fast.nn import backend as switch
-from fmnist_fast.nn.backend import Backend, get_backend, name_of, unavailable
+from fmnist_fast.nn.backend import Backend, backend_name, get_backend, unavailable_reason
 
 
 def operations() -> dict:
@@ -31,15 +31,15 @@ def test_auto_takes_the_first_that_loads(monkeypatch):
 
 def test_auto_takes_one_that_has_the_spec(monkeypatch):
     for name in switch.NAMES[:-1]:
-        if unavailable(name) is None:
+        if unavailable_reason(name) is None:
             monkeypatch.setitem(get_backend(name).SUPPORTS, "dtype", ("float32",))
-    assert get_backend("auto", Spec((2, 3), dtype="float64")) is reference
+    assert get_backend("auto", NetworkSpec((2, 3), dtype="float64")) is reference
     with pytest.raises(BackendUnavailable, match="has no dtype 'float16'"):
-        get_backend("auto", Spec((2, 3), dtype="float16"))
+        get_backend("auto", NetworkSpec((2, 3), dtype="float16"))
 
 
 def test_every_backend_has_all_that_the_reference_has_but_numba_no_sparse_rows(backend):
-    lacks = {"inputs": ("dense",)} if name_of(backend) == "numba" else {}
+    lacks = {"input_format": ("dense",)} if backend_name(backend) == "numba" else {}
     assert {**reference.SUPPORTS, **lacks} == backend.SUPPORTS
 
 
@@ -61,7 +61,7 @@ def test_an_instruction_set_that_cannot_be_had_is_an_error_and_no_other_is_taken
 def test_a_named_backend_never_falls_back(monkeypatch):
     monkeypatch.setattr(switch, "_MODULES", {"fast": "not_built", "numpy": "reference"})
     monkeypatch.setattr(switch, "_HINT", {"fast": "Build it."})
-    assert "not_built" in (unavailable("fast") or "")
+    assert "not_built" in (unavailable_reason("fast") or "")
     with pytest.raises(BackendUnavailable, match=r"'fast' cannot be loaded: .*not_built.*Build it"):
         get_backend("fast")
 
@@ -75,10 +75,10 @@ def test_an_unknown_backend_is_told_the_known_ones():
 
 @pytest.mark.parametrize("name", switch.NAMES)
 def test_every_backend_has_the_operations_of_the_protocol_with_their_arguments(name):
-    if unavailable(name):
-        pytest.skip(f"{name} {unavailable(name)}")
+    if unavailable_reason(name):
+        pytest.skip(f"{name} {unavailable_reason(name)}")
     module = get_backend(name)
-    assert name_of(module) == name
+    assert backend_name(module) == name
     assert operations().keys() >= {"gather", "forward", "train_steps", "predict"}
     for operation, declared in operations().items():
         expected = [p for p in inspect.signature(declared).parameters if p != "self"]

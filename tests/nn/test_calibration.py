@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
-from fmnist_fast.nn.calibration import SURE, fit_temperature, sure_threshold, tempered
-from fmnist_fast.nn.metrics import calibration_error, sureness
+from fmnist_fast.nn.calibration import (
+    TARGET_PRECISION,
+    apply_temperature,
+    confidence_threshold,
+    fit_temperature,
+)
+from fmnist_fast.nn.metrics import calibration_error, selective_accuracy
 
 
 def softmax(logits_nk):
@@ -25,7 +30,7 @@ def test_tempered_is_softmax_of_the_logits_divided():
     logits_nk = np.random.default_rng(1).normal(size=(50, 7)) * 4
     for temperature in (0.3, 1.0, 2.5):
         np.testing.assert_allclose(
-            tempered(softmax(logits_nk), temperature),
+            apply_temperature(softmax(logits_nk), temperature),
             softmax(logits_nk / temperature),
             rtol=1e-12,
             atol=1e-15,
@@ -33,7 +38,7 @@ def test_tempered_is_softmax_of_the_logits_divided():
 
 
 def test_tempered_bears_probabilities_that_underflowed():
-    p_nk = tempered(np.array([[1.0, 0.0, 0.0]], np.float32), 2.0)
+    p_nk = apply_temperature(np.array([[1.0, 0.0, 0.0]], np.float32), 2.0)
     assert np.isfinite(p_nk).all()
     assert p_nk.sum() == pytest.approx(1)
 
@@ -50,7 +55,7 @@ def test_a_fitted_temperature_calibrates_other_rows():
     other_nk, other_n = draws(20_000, 2.0, seed=1)
     before, after = (
         calibration_error(q_nk, q_nk.argmax(axis=1) == other_n)
-        for q_nk in (other_nk, tempered(other_nk, temperature))
+        for q_nk in (other_nk, apply_temperature(other_nk, temperature))
     )
     assert before > 0.05
     assert after < 0.015
@@ -59,27 +64,27 @@ def test_a_fitted_temperature_calibrates_other_rows():
 @pytest.mark.parametrize("seed", range(10))
 def test_answers_above_the_threshold_keep_the_promise_on_other_rows(seed):
     p_nk, labels_n = draws(5000, 1.0, seed, size=8)
-    threshold = sure_threshold(p_nk.max(axis=1), p_nk.argmax(axis=1) == labels_n)
+    threshold = confidence_threshold(p_nk.max(axis=1), p_nk.argmax(axis=1) == labels_n)
     other_nk, other_n = draws(50_000, 1.0, seed + 100, size=8)
-    other = sureness(other_nk, other_n, threshold)
-    assert other.accuracy >= SURE
+    other = selective_accuracy(other_nk, other_n, threshold)
+    assert other.accuracy >= TARGET_PRECISION
     assert other.coverage > 0.2
 
 
 def test_thresholds_where_there_is_nothing_to_choose():
     confidence_n = np.linspace(0, 1, 1000)
-    assert sure_threshold(confidence_n, np.zeros(1000, bool)) is None
-    assert sure_threshold(confidence_n, np.ones(1000, bool)) == 0
-    assert sure_threshold(confidence_n[:3], np.ones(3, bool)) is None  # three say too little
+    assert confidence_threshold(confidence_n, np.zeros(1000, bool)) is None
+    assert confidence_threshold(confidence_n, np.ones(1000, bool)) == 0
+    assert confidence_threshold(confidence_n[:3], np.ones(3, bool)) is None  # three say too little
     equal_n = np.full(1000, 0.5)
-    assert sure_threshold(equal_n, np.ones(1000, bool)) == 0.5
-    assert sure_threshold(equal_n, np.arange(1000) % 10 > 0) is None
+    assert confidence_threshold(equal_n, np.ones(1000, bool)) == 0.5
+    assert confidence_threshold(equal_n, np.arange(1000) % 10 > 0) is None
 
 
 def test_sureness_counts_rows_at_the_threshold():
     p_nk = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.5, 0.5]])
-    found = sureness(p_nk, np.array([0, 1, 1, 0]), 0.8)
+    found = selective_accuracy(p_nk, np.array([0, 1, 1, 0]), 0.8)
     assert (found.coverage, found.accuracy) == (0.5, 1.0)
-    found = sureness(p_nk, np.array([0, 1, 1, 0]), 0.6)
+    found = selective_accuracy(p_nk, np.array([0, 1, 1, 0]), 0.6)
     assert (found.coverage, found.accuracy) == (0.75, pytest.approx(2 / 3))
-    assert np.isnan(sureness(p_nk, np.array([0, 1, 1, 0]), 0.95).accuracy)
+    assert np.isnan(selective_accuracy(p_nk, np.array([0, 1, 1, 0]), 0.95).accuracy)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fmnist_fast.nn.labels import TABLE, distinct, numbered
+from fmnist_fast.nn.labels import TABLE, encode_labels, unique_labels
 
 INT64 = np.iinfo(np.int64)
 
@@ -29,13 +29,15 @@ INT64 = np.iinfo(np.int64)
 )
 def test_labels_are_found_and_numbered_as_numpy_does(labels):
     classes, numbers = np.unique(labels, return_inverse=True)
-    found = distinct(labels)
+    found = unique_labels(labels)
     assert found.dtype == labels.dtype
     np.testing.assert_array_equal(found, classes)
-    numbered_n = numbered(labels, classes)
+    numbered_n = encode_labels(labels, classes)
     assert numbered_n.dtype == np.int32
     np.testing.assert_array_equal(numbered_n, numbers)
 
 
 def test_classes_may_have_more_than_the_labels():
-    np.testing.assert_array_equal(numbered(np.array([4, 9, 4]), np.array([1, 4, 5, 9])), [1, 3, 1])
+    np.testing.assert_array_equal(
+        encode_labels(np.array([4, 9, 4]), np.array([1, 4, 5, 9])), [1, 3, 1]
+    )

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from fmnist_fast.errors import ArgumentError, BackendUnavailable
-from fmnist_fast.kernels.interface import Spec
+from fmnist_fast.kernels.interface import NetworkSpec
 from fmnist_fast.nn.network import Network, check_labels, check_rows, random_stream
 
 
 @pytest.fixture
 def network() -> Network:
-    return Network.random(Spec((12, 5, 3)), 0, 1 / 255, "numpy", 1)
+    return Network.random(NetworkSpec((12, 5, 3)), 0, 1 / 255, "numpy", 1)
 
 
 def test_pixels_as_bytes_and_as_floats_are_the_same_image(network):
@@ -67,7 +67,7 @@ def test_what_is_wrong_with_x_is_said(network, x, message):
 
 
 def test_a_table_may_hold_any_finite_number():
-    network = Network.random(Spec((2, 3)), 0, 1.0, "numpy", 1)
+    network = Network.random(NetworkSpec((2, 3)), 0, 1.0, "numpy", 1)
     assert network.predict_proba(np.array([[-300.0, 1e6]])).shape == (1, 3)
 
 
@@ -91,7 +91,7 @@ def test_what_is_wrong_with_labels_is_said(y, message):
 
 
 def test_initial_weights_have_the_variance_that_keeps_relu_in_scale():
-    network = Network.random(Spec((500, 400, 10), dtype="float64"), 3, 1.0, "numpy", 1)
+    network = Network.random(NetworkSpec((500, 400, 10), dtype="float64"), 3, 1.0, "numpy", 1)
     for w_io, b_o in zip(*network.params):
         count = w_io.size
         # The variance of a sample variance of n normal draws is 2 sigma^4 / n: 5 sigma either way.
@@ -113,23 +113,23 @@ def test_streams_depend_on_seed_purpose_and_epoch_and_nothing_else():
 
 def test_threads_below_one_are_refused():
     with pytest.raises(ArgumentError, match="threads is 0"):
-        Network.random(Spec((2, 3)), 0, 1.0, "numpy", 0)
+        Network.random(NetworkSpec((2, 3)), 0, 1.0, "numpy", 0)
 
 
 def test_a_spec_that_the_backend_lacks_is_an_error_that_names_it():
     with pytest.raises(BackendUnavailable, match=r"'numpy' has no dtype 'float16': it has float32"):
-        Network.random(Spec((2, 3), dtype="float16"), 0, 1.0, "numpy")
+        Network.random(NetworkSpec((2, 3), dtype="float16"), 0, 1.0, "numpy")
 
 
 def test_a_small_network_is_not_worth_many_threads(monkeypatch):
     monkeypatch.setattr("fmnist_fast.nn.network.usable_cores", lambda: 8)
     threads = [
-        Network.random(Spec(sizes), 0, 1.0, "numpy").threads
+        Network.random(NetworkSpec(sizes), 0, 1.0, "numpy").threads
         for sizes in ((4, 8, 3), (784, 32, 10), (784, 128, 64, 10))
     ]
     assert threads == [1, 3, 8]
-    assert Network.random(Spec((4, 8, 3)), 0, 1.0, "numpy", threads=8).threads == 8
-    assert Network.random(Spec((4, 8, 3)), 0, 1.0, "numpy", threads=1000).threads == 64
+    assert Network.random(NetworkSpec((4, 8, 3)), 0, 1.0, "numpy", threads=8).threads == 8
+    assert Network.random(NetworkSpec((4, 8, 3)), 0, 1.0, "numpy", threads=1000).threads == 64
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_little_work_in_a_step_or_in_a_call_is_not_worth_many_threads(
     monkeypatch, dtype, batch_size, rows, threads
 ):
     monkeypatch.setattr("fmnist_fast.nn.network.usable_cores", lambda: 8)
-    spec = Spec((64, 100, 10), dtype=dtype)
+    spec = NetworkSpec((64, 100, 10), dtype=dtype)
     params = Network.random(spec, 0, 1.0, "numpy").params
-    network = Network.of(spec, params, 1.0, "numpy", batch_size=batch_size, rows=rows)
+    network = Network.from_params(spec, params, 1.0, "numpy", batch_size=batch_size, rows=rows)
     assert network.threads == threads

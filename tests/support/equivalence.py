@@ -14,7 +14,14 @@ import numpy as np
 from scipy import sparse
 
 from fmnist_fast.kernels import reference
-from fmnist_fast.kernels.interface import Data, Drop, Layers, Spec, State, StepNumbers
+from fmnist_fast.kernels.interface import (
+    DropoutState,
+    NetworkSpec,
+    Params,
+    StepHyperparams,
+    TrainData,
+    TrainState,
+)
 from fmnist_fast.nn.schedules import Adam
 
 # How much an activation enlarges an error of its argument, at most.
@@ -34,7 +41,7 @@ class Case:
 
     def __init__(self, sizes, rows, dense=False, dropout=0.0, **choices):
         rng = np.random.default_rng([*sizes, rows, 0])
-        self.spec, self.rows = Spec(sizes, dropout=dropout, **choices), rows
+        self.spec, self.rows = NetworkSpec(sizes, dropout=dropout, **choices), rows
         wide = "float64" if self.spec.dtype == "float32" else "longdouble"
         self.wide_spec = replace(self.spec, dtype=wide)
         self.dtype, self.wide_dtype = np.dtype(self.spec.dtype), np.dtype(wide)
@@ -43,8 +50,8 @@ class Case:
             self.eps *= 2
         # Rows of a large data set, and a key whose highest bit is set.
         rows_b = np.random.default_rng(rows).integers(0, 2**31, rows).astype(np.int32)
-        self.drop = Drop(rows_b, 2**64 - 12345)
-        self.params = Layers(
+        self.drop = DropoutState(rows_b, 2**64 - 12345)
+        self.params = Params(
             tuple(
                 rng.normal(0, np.sqrt(2 / i), (i, o)).astype(self.dtype)
                 for i, o in self.spec.shapes
@@ -55,7 +62,7 @@ class Case:
         self.pixels = (
             pixels if dense else pixels * (rng.random(pixels.shape) < 0.5).astype(np.uint8)
         )
-        if self.spec.inputs == "csr":
+        if self.spec.input_format == "csr":
             self.pixels[1::5] = 0
         self.x_bi = (self.pixels / self.dtype.type(255)).astype(self.dtype)
         self.given_bi = as_given(self.x_bi, self.spec)
@@ -78,7 +85,7 @@ class Case:
         rng = np.random.default_rng(5)
 
         def like(scale, lowest):
-            return Layers(
+            return Params(
                 *(
                     tuple(
                         np.maximum(rng.normal(0, scale, a.shape), lowest).astype(self.dtype)
@@ -88,8 +95,8 @@ class Case:
                 )
             )
 
-        params = Layers(*(tuple(a.copy() for a in arrays) for arrays in self.params))
-        return State(params, like(1e-2, -np.inf), like(1e-4, least_square))
+        params = Params(*(tuple(a.copy() for a in arrays) for arrays in self.params))
+        return TrainState(params, like(1e-2, -np.inf), like(1e-4, least_square))
 
     def targets(self, soft=False):
         """Classes; or soft, distributions over them, some of which put everything on one; for the
@@ -110,7 +117,7 @@ class Case:
         return tuple(np.full((self.rows, o), np.nan, self.dtype) for _, o in self.spec.shapes)
 
     def grads(self):
-        return Layers(
+        return Params(
             tuple(np.full((i, o), np.nan, self.dtype) for i, o in self.spec.shapes),
             tuple(np.full(o, np.nan, self.dtype) for _, o in self.spec.shapes),
         )
@@ -122,7 +129,7 @@ class Case:
 def as_given(x_ni, spec):
     """The rows as they are; or, if the spec says so, as no CSR array should be, and as it may be:
     columns in descending order, the last entry of a row as two that add up to it, zeros."""
-    if spec.inputs == "dense":
+    if spec.input_format == "dense":
         return x_ni
     values, columns, start = [], [], [0]
     for row in x_ni:
@@ -139,12 +146,12 @@ def as_given(x_ni, spec):
 
 def batch_of(kernels, case, data, order_n, first, last):
     """Rows of the data, scaled, as the kernels take them."""
-    if case.spec.inputs == "csr":
+    if case.spec.input_format == "csr":
         rows = data.x_ni[order_n[first:last]]  # SciPy's astype would add up what is there twice
         values = (rows.data * data.scale).astype(case.dtype)
         return sparse.csr_array((values, rows.indices, rows.indptr), rows.shape)
     x_bi = np.full((last - first, case.spec.sizes[0]), np.nan, case.dtype)
-    kernels.gather(data.x_ni, order_n, first, last, data.scale, x_bi)
+    kernels.gather_batch(data.x_ni, order_n, first, last, data.scale, x_bi)
     return x_bi
 
 
@@ -156,7 +163,7 @@ def training_data(case, dtype=np.uint8, soft=False):
     x_ni = case.pixels if dtype == np.uint8 else (case.pixels / 255).astype(dtype)
     scale = 1 / 255 if dtype == np.uint8 else 1.0
     x_ni = as_given(x_ni, case.spec)
-    return Data(x_ni, scale, case.targets(soft), case.weights_b.astype(np.float64))
+    return TrainData(x_ni, scale, case.targets(soft), case.weights_b.astype(np.float64))
 
 
 def epoch_of(case, batch_size, dtype=np.uint8, soft=False):
@@ -165,7 +172,7 @@ def epoch_of(case, batch_size, dtype=np.uint8, soft=False):
     count = -(-rows // batch_size)
     order_n = np.random.default_rng(0).permutation(rows).astype(np.int32)
     steps = Adam().steps(np.full(count, 1e-2), 0, batch_size, 1e-2, decay=1e-3)
-    if case.spec.rule != "adam":
+    if case.spec.optimizer != "adam":
         steps = steps._replace(step_size_t=np.full(count, 1e-2))
     steps = steps._replace(dropout_key=case.drop.key)
     return training_data(case, dtype, soft), order_n, steps, count
@@ -175,7 +182,7 @@ def check_gather(kernels, case, dtype=np.uint8):
     data = training_data(case, dtype)
     order_n = np.random.default_rng(1).permutation(case.rows).astype(np.int32)
     got_bi = np.full_like(case.x_bi, np.nan)
-    kernels.gather(data.x_ni, order_n, 0, case.rows, data.scale, got_bi)
+    kernels.gather_batch(data.x_ni, order_n, 0, case.rows, data.scale, got_bi)
     exact_bi = data.x_ni[order_n].astype(case.wide_dtype) * data.scale
     assert (np.abs(got_bi - exact_bi) <= case.eps * exact_bi).all()  # scale, product are rounded
 
@@ -211,7 +218,7 @@ def check_forward(kernels, case, drop=False):
 
 def check_activation(kernels, case, z_b):
     """Every unit of the hidden layer has the sum z, exactly; NaN stays NaN."""
-    ones = Layers(
+    ones = Params(
         tuple(map(np.ones_like, case.params[0])), tuple(map(np.zeros_like, case.params[1]))
     )
     layers = case.layers()
@@ -234,12 +241,12 @@ def check_loss_delta(kernels, case, spread=5, soft=False):
     rows, classes, eps = case.rows, case.spec.sizes[-1], case.eps
     logits_bk = (np.random.default_rng(1).normal(size=(rows, classes)) * spread).astype(case.dtype)
     logits_bk.setflags(write=False)
-    loss_b, delta_bk = np.full(rows, np.nan, case.dtype), np.full_like(logits_bk, np.nan)
+    loss_b, grad_logits_bk = np.full(rows, np.nan, case.dtype), np.full_like(logits_bk, np.nan)
     targets_b = case.targets(soft)
-    kernels.loss_delta(logits_bk, targets_b, case.weights_b, case.spec, loss_b, delta_bk)
+    kernels.loss_and_grad(logits_bk, targets_b, case.weights_b, case.spec, loss_b, grad_logits_bk)
     z_bk, weights_b = case.wide([logits_bk, case.weights_b])
     true_loss_b, true_delta_bk = np.empty_like(weights_b), np.empty_like(z_bk)
-    reference.loss_delta(
+    reference.loss_and_grad(
         z_bk,
         targets_b if targets_b.ndim == 1 else targets_b.astype(case.wide_dtype),
         weights_b,
@@ -267,7 +274,7 @@ def check_loss_delta(kernels, case, spread=5, soft=False):
         )
         if soft:  # a sum of k products more
             off_b += eps * (classes + 2) * np.abs(targets_b * z_bk).sum(axis=1)
-    assert (np.abs(delta_bk - true_delta_bk) <= share_b1 * (off_bk + 4 * eps)).all()
+    assert (np.abs(grad_logits_bk - true_delta_bk) <= share_b1 * (off_bk + 4 * eps)).all()
     assert (np.abs(loss_b - true_loss_b) <= off_b).all()
 
 
@@ -290,11 +297,16 @@ def check_backward(kernels, case):
     share, scale = case.spec.dropout, 1 / (1 - case.spec.dropout)
     layers, grads = case.layers(), case.grads()
     reference.forward(case.params, case.x_bi, case.spec, layers, case.drop)
-    delta_bk = np.random.default_rng(2).normal(size=(rows, sizes[-1])).astype(case.dtype)
-    for array in (*layers, delta_bk):
+    grad_logits_bk = np.random.default_rng(2).normal(size=(rows, sizes[-1])).astype(case.dtype)
+    for array in (*layers, grad_logits_bk):
         array.setflags(write=False)
-    kernels.backward(case.params, case.given_bi, layers, delta_bk, case.spec, grads, case.drop)
-    delta_bo, off_bo = delta_bk.astype(case.wide_dtype), np.zeros_like(delta_bk, case.wide_dtype)
+    kernels.backward(
+        case.params, case.given_bi, layers, grad_logits_bk, case.spec, grads, case.drop
+    )
+    delta_bo, off_bo = (
+        grad_logits_bk.astype(case.wide_dtype),
+        np.zeros_like(grad_logits_bk, case.wide_dtype),
+    )
     for depth in reversed(range(len(layers))):
         a_bi = (layers[depth - 1] if depth else case.x_bi).astype(case.wide_dtype)
         size_bo = np.abs(delta_bo) + off_bo
@@ -316,7 +328,7 @@ def check_backward(kernels, case):
 
 def check_update(kernels, case):
     state, eps = case.state(), case.eps
-    grads = Layers(
+    grads = Params(
         *(
             tuple(
                 np.random.default_rng(3).normal(0, 1e-2, a.shape).astype(case.dtype) for a in part
@@ -324,13 +336,13 @@ def check_update(kernels, case):
             for part in case.params
         )
     )
-    before = State(*(Layers(*(case.wide(arrays) for arrays in part)) for part in state))
-    true_state = State(
-        *(Layers(*(tuple(a.copy() for a in arrays) for arrays in part)) for part in before)
+    before = TrainState(*(Params(*(case.wide(arrays) for arrays in part)) for part in state))
+    true_state = TrainState(
+        *(Params(*(tuple(a.copy() for a in arrays) for arrays in part)) for part in before)
     )
-    numbers = StepNumbers(1e-3, 1e-8, 1e-4, 1e-2, 0.9, 0.999)
-    true_grads = Layers(*(tuple(a.astype(case.wide_dtype) for a in arrays) for arrays in grads))
-    used_up = Layers(*(tuple(a.copy() for a in arrays) for arrays in grads))
+    numbers = StepHyperparams(1e-3, 1e-8, 1e-4, 1e-2, 0.9, 0.999)
+    true_grads = Params(*(tuple(a.astype(case.wide_dtype) for a in arrays) for arrays in grads))
+    used_up = Params(*(tuple(a.copy() for a in arrays) for arrays in grads))
     kernels.update(state, used_up, numbers, case.spec)
     reference.update(true_state, true_grads, numbers, case.wide_spec)
     for kind in range(2):
@@ -340,7 +352,7 @@ def check_update(kernels, case):
             w, old_m, old_v = (part[kind][i] for part in before)
             # Each term is rounded at most four times, and the numbers of the step once.
             size_g = np.abs(g) + numbers.l2 * np.abs(w)
-            if case.spec.rule != "adam":
+            if case.spec.optimizer != "adam":
                 size_m = np.abs(old_m) + numbers.step_size * size_g
                 assert (np.abs(m - true_m) <= 8 * eps * size_m).all()
                 assert (v == old_v).all()
@@ -370,13 +382,13 @@ def check_train_steps(kernels, case, batch_size, soft=False, dtype=np.uint8):
         _, loss_b, layers, grads = reference.workspace(case.spec, last - first)
         weights_b = case.weights_b[rows_b]
         x_bi = batch_of(kernels, case, data, order_n, first, last)
-        drop = Drop(rows_b, steps.dropout_key)
+        drop = DropoutState(rows_b, steps.dropout_key)
         kernels.forward(parts.params, x_bi, case.spec, layers, drop)
-        delta_bk = np.empty_like(layers[-1])
-        kernels.loss_delta(
-            layers[-1], data.targets_n[rows_b], weights_b, case.spec, loss_b, delta_bk
+        grad_logits_bk = np.empty_like(layers[-1])
+        kernels.loss_and_grad(
+            layers[-1], data.targets_n[rows_b], weights_b, case.spec, loss_b, grad_logits_bk
         )
-        kernels.backward(parts.params, x_bi, layers, delta_bk, case.spec, grads, drop)
+        kernels.backward(parts.params, x_bi, layers, grad_logits_bk, case.spec, grads, drop)
         expected = reference.batch_loss(*case.wide([loss_b, weights_b]), parts.params, 1e-2)
         assert abs(losses[step] - expected) <= 1e3 * case.eps * (1 + abs(expected))
         kernels.update(parts, grads, steps.numbers(step), case.spec)

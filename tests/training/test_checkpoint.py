@@ -15,15 +15,15 @@ import pytest
 from fmnist_fast import Ensemble, load_dataset, load_model, train
 from fmnist_fast.data.fashion_mnist import CLASS_NAMES
 from fmnist_fast.errors import CheckpointError
-from fmnist_fast.nn.backend import NAMES, unavailable
+from fmnist_fast.nn.backend import NAMES, unavailable_reason
 from fmnist_fast.training.checkpoint import Checkpoints, RunFolder, Snapshot
-from fmnist_fast.training.config import Distillation, Recipe
+from fmnist_fast.training.config import Distillation, TrainingConfig
 from fmnist_fast.training.loop import Progress
 from fmnist_fast.training.presets import PRESETS
 from fmnist_fast.training.trainer import TrainingInterrupted
 
 FAST = {"epochs": 4, "hidden": (16,), "threads": 1}
-TAUGHT = Distillation(Recipe(hidden=(24,), epochs=2), teachers=2)
+TAUGHT = Distillation(TrainingConfig(hidden=(24,), epochs=2), n_teachers=2)
 PHOTOS = replace(TAUGHT.teacher, augment="photos")
 
 
@@ -63,7 +63,7 @@ def trained_in_pieces(dataset, folder, ranges, **options):
     "extra",
     [
         {"dropout": 0.3},
-        {"flips": True, "patience": 2},
+        {"hflip": True, "patience": 2},
         {"distillation": TAUGHT},
         {"distillation": replace(TAUGHT, teacher=PHOTOS), "augment": "photos"},
     ],
@@ -71,8 +71,8 @@ def trained_in_pieces(dataset, folder, ranges, **options):
 def test_interrupted_between_any_two_steps_it_ends_with_the_same_bytes(
     small_dataset, tmp_path, monkeypatch, name, extra
 ):
-    if unavailable(name):
-        pytest.skip(str(unavailable(name)))
+    if unavailable_reason(name):
+        pytest.skip(str(unavailable_reason(name)))
     monkeypatch.setattr(
         sys.modules["fmnist_fast.training.loop"], "RANGE_SECONDS", 0.0
     )  # ranges of one step
@@ -88,8 +88,8 @@ def test_interrupted_between_any_two_steps_it_ends_with_the_same_bytes(
     assert ours == theirs
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if unavailable(name) is None])
-@pytest.mark.parametrize("extra", [{"flips": True}, {"augment": "photos"}])
+@pytest.mark.parametrize("name", [name for name in NAMES if unavailable_reason(name) is None])
+@pytest.mark.parametrize("extra", [{"hflip": True}, {"augment": "photos"}])
 def test_taught_by_a_model_that_is_given_it_ends_with_the_same_bytes(
     small_dataset, tmp_path, monkeypatch, name, extra
 ):
@@ -247,7 +247,7 @@ def test_a_full_disk_costs_neither_the_training_nor_what_was_saved(
 
 
 def test_what_is_written_comes_back(tmp_path):
-    folder = RunFolder.create(tmp_path / "run", {"recipe": {}}, None)
+    folder = RunFolder.create(tmp_path / "run", {"config": {}}, None)
     states = folder.stage()
     assert states.latest() is None
     tensors = {"a": np.arange(6.0).reshape(2, 3)[:, ::-1], "b": np.array([np.nan], np.float32)}
@@ -373,9 +373,9 @@ def test_signals_save_and_say_how_to_go_on(small_npz, tmp_path, number):
 
 
 def test_every_preset_comes_back_from_json():
-    for recipe in PRESETS.values():
-        changed = replace(recipe, class_weight={3: 2.0, 1: 0.5}, time_budget=1, patience=2)
-        for one in (recipe, changed):
-            assert Recipe.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+    for config in PRESETS.values():
+        changed = replace(config, class_weight={3: 2.0, 1: 0.5}, time_budget=1, patience=2)
+        for one in (config, changed):
+            assert TrainingConfig.from_dict(json.loads(json.dumps(one.to_dict()))) == one
             assert one.difference(one) is None
     assert PRESETS["fast"].difference(PRESETS["standard"]) == "epochs"

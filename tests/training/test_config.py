@@ -11,25 +11,25 @@ import numpy as np
 import pytest
 
 from fmnist_fast import train
-from fmnist_fast.data.augment import mirrored
+from fmnist_fast.data.augment import hflip
 from fmnist_fast.errors import ArgumentError
-from fmnist_fast.kernels.interface import Spec
-from fmnist_fast.nn.backend import NAMES, unavailable
-from fmnist_fast.nn.calibration import tempered
-from fmnist_fast.nn.labels import blended, smoothed
-from fmnist_fast.training.budget import Clock, TimePace
-from fmnist_fast.training.config import Distillation, Recipe
+from fmnist_fast.kernels.interface import NetworkSpec
+from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.calibration import apply_temperature
+from fmnist_fast.nn.labels import mix_targets, smooth_labels
+from fmnist_fast.training.budget import Clock, TimeBudget
+from fmnist_fast.training.config import Distillation, TrainingConfig
 from fmnist_fast.training.distillation import Teachers
-from fmnist_fast.training.loop import Progress, Run, resolved
-from fmnist_fast.training.presets import DEFAULT, PRESETS, measured, preset
+from fmnist_fast.training.loop import Progress, Run, resolve_config
+from fmnist_fast.training.presets import DEFAULT, PRESETS, measured_results, preset
 from fmnist_fast.training.trainer import TrainingDiverged
 
 FAST = {"epochs": 2, "hidden": (16,), "threads": 1}
-BACKENDS = [name for name in NAMES if unavailable(name) is None]
+BACKENDS = [name for name in NAMES if unavailable_reason(name) is None]
 
 
 def test_a_preset_is_a_recipe_and_changes_override_it():
-    assert preset() == PRESETS[DEFAULT] == Recipe()
+    assert preset() == PRESETS[DEFAULT] == TrainingConfig()
     assert preset("fast", epochs=7) == replace(PRESETS["fast"], epochs=7)
     with pytest.raises(ArgumentError, match="unknown preset 'quick': choose from fast, standard"):
         preset("quick")
@@ -37,7 +37,7 @@ def test_a_preset_is_a_recipe_and_changes_override_it():
 
 def test_presets_are_the_networks_that_they_should_be():
     def weights(name):
-        spec = Spec((784, *PRESETS[name].hidden, 10))
+        spec = NetworkSpec((784, *PRESETS[name].hidden, 10))
         return sum((i + 1) * o for i, o in spec.shapes)
 
     assert all(PRESETS[name].hidden == (128, 64) for name in ("fast", "standard", "best"))
@@ -45,11 +45,11 @@ def test_presets_are_the_networks_that_they_should_be():
 
 
 def test_what_was_measured_is_what_the_presets_are(small_dataset):
-    clothes = replace(small_dataset, alike_in_the_mirror=True)
+    clothes = replace(small_dataset, hflip_invariant=True)
     # How good photos is, photographs say: benchmarks/photo_table.py.
-    assert measured().keys() == PRESETS.keys() - {"photos"}
-    for name, result in measured().items():
-        then, now = Recipe.from_dict(result.recipe), resolved(PRESETS[name], clothes)
+    assert measured_results().keys() == PRESETS.keys() - {"photos"}
+    for name, result in measured_results().items():
+        then, now = TrainingConfig.from_dict(result.config), resolve_config(PRESETS[name], clothes)
         then = replace(then, validation=now.validation)
         if then.distillation:
             taught = replace(then.distillation.teacher, validation=now.validation)
@@ -59,7 +59,7 @@ def test_what_was_measured_is_what_the_presets_are(small_dataset):
 
 
 def test_a_time_budget_alone_takes_the_best_recipe_that_fits():
-    seconds = {name: max(result.seconds) for name, result in measured().items()}
+    seconds = {name: max(result.seconds) for name, result in measured_results().items()}
     assert preset(time_budget=0.1).epochs == PRESETS["fast"].epochs
     assert preset(time_budget=1.1 * seconds["standard"]).epochs == PRESETS["standard"].epochs
     assert preset(time_budget=1.1 * seconds["best"]).distillation
@@ -68,29 +68,33 @@ def test_a_time_budget_alone_takes_the_best_recipe_that_fits():
 
 
 def test_clothes_are_flipped_and_other_images_are_not(small_dataset):
-    recipe = Recipe()
-    assert resolved(recipe, small_dataset).flips is False
-    assert resolved(recipe, replace(small_dataset, alike_in_the_mirror=True)).flips is True
-    assert resolved(replace(recipe, flips=True), small_dataset).flips is True
+    config = TrainingConfig()
+    assert resolve_config(config, small_dataset).hflip is False
+    assert resolve_config(config, replace(small_dataset, hflip_invariant=True)).hflip is True
+    assert resolve_config(replace(config, hflip=True), small_dataset).hflip is True
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_student_learns_what_its_teachers_say(small_dataset, name):
     """Two teachers by hand, blended by hand, give the bytes that distillation gives."""
-    taught_by = Distillation(Recipe(hidden=(24,), epochs=3), teachers=2, temperature=3.0, share=0.6)
-    options = {**FAST, "backend": name, "flips": True, "seed": 5}
+    taught_by = Distillation(
+        TrainingConfig(hidden=(24,), epochs=3), n_teachers=2, temperature=3.0, alpha=0.6
+    )
+    options = {**FAST, "backend": name, "hflip": True, "seed": 5}
     student = train(small_dataset, distillation=taught_by, **options)
     said_nk, networks = 0, []
     for seed in (10, 11):
         teacher = train(small_dataset, hidden=(24,), epochs=3, seed=seed, threads=1, backend=name)
         networks.append(teacher.model.network)
-        probability_nk = networks[-1].predict_proba(mirrored(small_dataset.x_train))
-        said_nk = said_nk + tempered(probability_nk, 3.0) / 2
-    asked_nk = smoothed(small_dataset.y_train.astype(np.int32), 10, 0.05, "float32")
-    expected_nk = blended(said_nk, np.concatenate([asked_nk, asked_nk]), 0.6)
-    recipe = resolved(Recipe(distillation=taught_by, **without_threads(options)), small_dataset)
+        probability_nk = networks[-1].predict_proba(hflip(small_dataset.x_train))
+        said_nk = said_nk + apply_temperature(probability_nk, 3.0) / 2
+    asked_nk = smooth_labels(small_dataset.y_train.astype(np.int32), 10, 0.05, "float32")
+    expected_nk = mix_targets(said_nk, np.concatenate([asked_nk, asked_nk]), 0.6)
+    config = resolve_config(
+        TrainingConfig(distillation=taught_by, **without_threads(options)), small_dataset
+    )
     teachers = Teachers(tuple(networks), taught_by)
-    by_hand = Run(small_dataset, recipe, name, 1, None, teachers)
+    by_hand = Run(small_dataset, config, name, 1, None, teachers)
     np.testing.assert_array_equal(by_hand.data.targets_n, expected_nk)
     by_hand.train(Progress(), lambda: False)
     for ours, theirs in zip(student.model.network.params, by_hand.best_network().params):
@@ -103,8 +107,8 @@ def without_threads(options):
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "numpy"])
 def test_distillation_gives_the_same_bits_for_any_number_of_threads(small_dataset, backend):
-    taught_by = Distillation(Recipe(hidden=(140,), epochs=1), teachers=2)
-    options = {"hidden": (130, 20), "epochs": 2, "flips": True, "backend": backend}
+    taught_by = Distillation(TrainingConfig(hidden=(140,), epochs=1), n_teachers=2)
+    options = {"hidden": (130, 20), "epochs": 2, "hflip": True, "backend": backend}
     one, three = (
         train(small_dataset, distillation=taught_by, threads=threads, **options)
         for threads in (1, 3)
@@ -126,7 +130,7 @@ def test_callbacks_see_every_epoch_and_can_end_the_run(small_dataset):
     def watch(state):
         seen.append((state.record.epoch, len(state.history), state.best_epoch))
         assert state.network.predict_proba(small_dataset.x_test[:2]).shape == (2, 10)
-        assert state.recipe.epochs == 50
+        assert state.config.epochs == 50
 
     def enough(state):
         return state.record.epoch == 4
@@ -152,10 +156,10 @@ def test_balanced_gives_every_class_the_same_weight(small_dataset):
     uneven = replace(
         small_dataset, x_train=small_dataset.x_train[keep], y_train=small_dataset.y_train[keep]
     )
-    recipe = resolved(
-        Recipe(class_weight="balanced", validation=0, **without_threads(FAST)), uneven
+    config = resolve_config(
+        TrainingConfig(class_weight="balanced", validation=0, **without_threads(FAST)), uneven
     )
-    run = Run(uneven, recipe, "numpy", 1, None)
+    run = Run(uneven, config, "numpy", 1, None)
     total_k = np.bincount(uneven.y_train, weights=run.data.weights_n, minlength=10)
     np.testing.assert_allclose(total_k, len(uneven.y_train) / 10)
 
@@ -171,10 +175,10 @@ def test_balanced_gives_every_class_the_same_weight(small_dataset):
         ({"patience": 0}, "patience is 0: give at least 1"),
         ({"patience": 2, "validation": 0}, "patience needs validation rows"),
         ({"preset": "nope"}, "unknown preset 'nope'"),
-        ({"distillation": Distillation(Recipe(epochs=0))}, "epochs is 0"),
-        ({"distillation": Distillation(Recipe(), teachers=0)}, "teachers is 0"),
-        ({"distillation": Distillation(Recipe(), temperature=0)}, "temperature is 0"),
-        ({"distillation": Distillation(Recipe(), share=1.1)}, "share is 1.1"),
+        ({"distillation": Distillation(TrainingConfig(epochs=0))}, "epochs is 0"),
+        ({"distillation": Distillation(TrainingConfig(), n_teachers=0)}, "n_teachers is 0"),
+        ({"distillation": Distillation(TrainingConfig(), temperature=0)}, "temperature is 0"),
+        ({"distillation": Distillation(TrainingConfig(), alpha=1.1)}, "alpha is 1.1"),
         ({"distillation": Distillation(PRESETS["best"])}, "a teacher with teachers"),
         ({"checkpoint": "x", "every": 0}, "every is 0"),
     ],
@@ -207,11 +211,11 @@ class Ticking(Clock):
 def test_a_run_by_the_clock_ends_in_time_at_an_annealed_rate(slower):
     """Also on a machine whose speed changes half-way."""
     clock = Ticking()
-    pace, done, rates = TimePace("onecycle", 1.0, 0.0, 10.0, clock), 0, []
+    pace, done, rates = TimeBudget("onecycle", 1.0, 0.0, 10.0, clock), 0, []
     while len(found := pace.rates(done, 40)):
         seconds = 0.001 * len(found) * (slower if clock.now > 5 else 1)
         clock.now += seconds
-        pace.took(len(found), seconds)
+        pace.observe(len(found), seconds)
         done += len(found)
         rates.extend(found)
     assert 9.9 < clock.now <= 10.0 + 0.1
@@ -227,10 +231,10 @@ def test_a_budget_is_for_teachers_and_student_together(small_dataset):
     class Watch(Progress):
         begun: ClassVar[list] = []
 
-        def begin(self, network, recipe, dataset):
+        def begin(self, network, config, dataset):
             self.begun.append((network.spec.sizes[1], time.perf_counter()))
 
-    taught_by = Distillation(Recipe(hidden=(24,), epochs=2), teachers=2)
+    taught_by = Distillation(TrainingConfig(hidden=(24,), epochs=2), n_teachers=2)
     start = time.perf_counter()
     result = train(
         small_dataset,

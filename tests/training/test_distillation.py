@@ -12,19 +12,19 @@ import pytest
 
 from fmnist_fast import Ensemble, load_dataset, load_model, train
 from fmnist_fast.cli.main import main
-from fmnist_fast.data.augment import mirrored
+from fmnist_fast.data.augment import hflip
 from fmnist_fast.data.fashion_mnist import CLASS_NAMES
 from fmnist_fast.errors import ArgumentError
-from fmnist_fast.nn.backend import NAMES, unavailable
-from fmnist_fast.nn.calibration import tempered
-from fmnist_fast.nn.labels import blended, smoothed
-from fmnist_fast.training.config import Distillation, Recipe
-from fmnist_fast.training.distillation import Teachers, name_of_teacher
-from fmnist_fast.training.loop import Progress, Run, resolved
+from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.calibration import apply_temperature
+from fmnist_fast.nn.labels import mix_targets, smooth_labels
+from fmnist_fast.training.config import Distillation, TrainingConfig
+from fmnist_fast.training.distillation import Teachers, teacher_id
+from fmnist_fast.training.loop import Progress, Run, resolve_config
 from fmnist_fast.training.presets import PRESETS, preset
 
 FAST = {"epochs": 2, "hidden": (16,), "threads": 1}
-BACKENDS = [name for name in NAMES if unavailable(name) is None]
+BACKENDS = [name for name in NAMES if unavailable_reason(name) is None]
 
 
 def same(ours, theirs):
@@ -42,15 +42,15 @@ def teacher(small_dataset) -> Ensemble:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_student_is_asked_for_what_its_teacher_answers(small_dataset, teacher, name):
     """Blended by hand, the bytes are the same."""
-    options = {"hidden": (16,), "epochs": 2, "flips": True, "seed": 5}
+    options = {"hidden": (16,), "epochs": 2, "hflip": True, "seed": 5}
     student = train(small_dataset, teacher=teacher, backend=name, threads=1, **options)
-    x = mirrored(small_dataset.x_train)
+    x = hflip(small_dataset.x_train)
     teachers = Teachers.given(teacher, Distillation(""), name, 1)
-    said_nk = sum(tempered(n.predict_proba(x), 2.0) / 2 for n in teachers.networks)
-    asked_nk = smoothed(small_dataset.y_train.astype(np.int32), 10, 0.05, "float32")
-    expected_nk = blended(said_nk, np.concatenate([asked_nk, asked_nk]), 0.7)
-    recipe = Recipe(**options).taught_by(name_of_teacher(teacher))
-    run = Run(small_dataset, resolved(recipe, small_dataset), name, 1, None, teachers)
+    said_nk = sum(apply_temperature(n.predict_proba(x), 2.0) / 2 for n in teachers.networks)
+    asked_nk = smooth_labels(small_dataset.y_train.astype(np.int32), 10, 0.05, "float32")
+    expected_nk = mix_targets(said_nk, np.concatenate([asked_nk, asked_nk]), 0.7)
+    config = TrainingConfig(**options).taught_by(teacher_id(teacher))
+    run = Run(small_dataset, resolve_config(config, small_dataset), name, 1, None, teachers)
     np.testing.assert_array_equal(run.data.targets_n, expected_nk)
     run.train(Progress(), lambda: False)
     assert same(run.best_network().params, student.model.network.params)
@@ -66,7 +66,9 @@ def test_at_temperature_1_a_teacher_says_what_it_answers(small_dataset, teacher)
 
 def test_teachers_kept_and_given_teach_as_those_trained_first(small_dataset):
     """So few rows are held back that they are not calibrated."""
-    taught_by = Distillation(Recipe(hidden=(24,), epochs=2), teachers=2, temperature=3.0, share=0.6)
+    taught_by = Distillation(
+        TrainingConfig(hidden=(24,), epochs=2), n_teachers=2, temperature=3.0, alpha=0.6
+    )
     options = {**FAST, "seed": 3}
     first = train(small_dataset, distillation=taught_by, **options).model
     kept = Ensemble(
@@ -82,7 +84,7 @@ def test_teachers_kept_and_given_teach_as_those_trained_first(small_dataset):
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "numpy"])
 def test_the_same_bits_for_any_number_of_threads(small_dataset, teacher, backend):
-    options = {"hidden": (130, 20), "epochs": 2, "flips": True, "backend": backend}
+    options = {"hidden": (130, 20), "epochs": 2, "hflip": True, "backend": backend}
     one, three = (
         train(small_dataset, teacher=teacher, threads=threads, **options) for threads in (1, 3)
     )
@@ -95,24 +97,24 @@ def test_the_model_says_who_taught_it(small_dataset, teacher, tmp_path):
     digest = sha256((tmp_path / "t.safetensors").read_bytes()).hexdigest()
     assert student.training["distillation"] == {
         "teacher": f"sha256:{digest}",
-        "teachers": 1,
+        "n_teachers": 1,
         "temperature": 2.0,
-        "share": 0.7,
+        "alpha": 0.7,
     }
     student.save(tmp_path / "s.safetensors")
     assert load_model(tmp_path / "s.safetensors").training == student.training
 
 
 def test_it_takes_the_place_of_a_presets_teachers(small_dataset, teacher):
-    name = name_of_teacher(teacher)
+    name = teacher_id(teacher)
     for key, how in (("best", (2.0, 0.7)), ("wide", (1.0, 0.8)), ("fast", (2.0, 0.7))):
-        recipe = preset(key).taught_by(name)
-        assert recipe.difference(PRESETS[key]) == "distillation"
-        assert recipe.distillation == Distillation(name, 1, *how)
-        assert recipe.given_teacher == name
-        assert recipe.taught_by(name) == recipe
-        assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
-    assert preset("best").given_teacher is preset("fast").given_teacher is None
+        config = preset(key).taught_by(name)
+        assert config.difference(PRESETS[key]) == "distillation"
+        assert config.distillation == Distillation(name, 1, *how)
+        assert config.external_teacher == name
+        assert config.taught_by(name) == config
+        assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert preset("best").external_teacher is preset("fast").external_teacher is None
 
     class Nobody(Progress):
         def teacher(self, number, of):
@@ -120,22 +122,24 @@ def test_it_takes_the_place_of_a_presets_teachers(small_dataset, teacher):
 
     options = {**FAST, "progress": Nobody()}
     result = train(small_dataset, preset="best", teacher=teacher, **options)
-    assert result.recipe.given_teacher == name
+    assert result.config.external_teacher == name
 
 
 def test_a_student_hears_what_is_said_of_every_epochs_images(small_dataset):
     clothes = replace(small_dataset, class_names=CLASS_NAMES)
     teacher = train(clothes, augment="photos", **FAST).model
-    how = Distillation(name_of_teacher(teacher), 1)
-    recipe = resolved(Recipe(augment="photos", distillation=how, hidden=(16,), epochs=2), clothes)
-    run = Run(clothes, recipe, "numpy", 1, None, Teachers.given(teacher, how, "numpy", 1))
+    how = Distillation(teacher_id(teacher), 1)
+    config = resolve_config(
+        TrainingConfig(augment="photos", distillation=how, hidden=(16,), epochs=2), clothes
+    )
+    run = Run(clothes, config, "numpy", 1, None, Teachers.given(teacher, how, "numpy", 1))
     asked_nk, heard = run.asked_n, []
 
     class Listening(Progress):
         def epoch(self, record):
             rows_n, networks = run.train_rows, run.teachers.networks
-            said_nk = tempered(networks[0].predict_proba(run.data.x_ni), 2.0)
-            expected_nk = blended(said_nk, asked_nk, 0.7)
+            said_nk = apply_temperature(networks[0].predict_proba(run.data.x_ni), 2.0)
+            expected_nk = mix_targets(said_nk, asked_nk, 0.7)
             assert np.array_equal(run.data.targets_n[rows_n], expected_nk[rows_n])
             heard.append(expected_nk)
 
@@ -206,7 +210,7 @@ def test_who_cannot_teach_is_refused(small_dataset, teacher):
         train(small_dataset, teacher="x.safetensors", **FAST)
     with pytest.raises(ArgumentError, match=r"'best': give a Recipe, or a trained model"):
         train(small_dataset, distillation=Distillation("best"), **FAST)
-    name = name_of_teacher(teacher)
+    name = teacher_id(teacher)
     with pytest.raises(ArgumentError, match=r"sha256:\w{8}\.\.\., must be given"):
         train(small_dataset, distillation=Distillation(name), **FAST)
 

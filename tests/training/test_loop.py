@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fmnist_fast.kernels import reference
-from fmnist_fast.kernels.interface import Data, Layers, Spec, State
+from fmnist_fast.kernels.interface import NetworkSpec, Params, TrainData, TrainState
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
 from fmnist_fast.nn.schedules import Adam, learning_rates
 from fmnist_fast.training.loop import epoch_order
@@ -19,8 +19,8 @@ TINY = np.finfo(np.float32).tiny  # what a kernel may flush to zero
 
 
 def copy_of(state, dtype):
-    return State(
-        *(Layers(*(tuple(a.astype(dtype) for a in arrays) for arrays in part)) for part in state)
+    return TrainState(
+        *(Params(*(tuple(a.astype(dtype) for a in arrays) for arrays in part)) for part in state)
     )
 
 
@@ -31,11 +31,11 @@ def run():
 
     from fmnist_fast.data.datasets import load_dataset
 
-    dataset = load_dataset(*(("fashion-mnist", REAL_FOLDER) if REAL_FOLDER else ("garments",)))
+    dataset = load_dataset(*(("fashion-mnist", REAL_FOLDER) if REAL_FOLDER else ("synthetic",)))
     count = len(dataset.x_train)
-    network = Network.random(Spec((784, 128, 64, 10)), 0, PIXEL_SCALE)
+    network = Network.random(NetworkSpec((784, 128, 64, 10)), 0, PIXEL_SCALE)
     x_ni = np.ascontiguousarray(dataset.x_train).reshape(count, -1)
-    data = Data(x_ni, PIXEL_SCALE, dataset.y_train.astype(np.int32), np.ones(count))
+    data = TrainData(x_ni, PIXEL_SCALE, dataset.y_train.astype(np.int32), np.ones(count))
     rows, total = np.arange(count, dtype=np.int32), STATES * STRIDE
     order_n = np.concatenate([epoch_order(rows, 0, e) for e in range(-(-total * BATCH // count))])
     steps = Adam().steps(learning_rates("onecycle", 2e-3, total), 0, BATCH, L2)

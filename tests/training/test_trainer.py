@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from fmnist_fast import train
-from fmnist_fast.data.augment import mirrored, with_flips
+from fmnist_fast.data.augment import flip_rows, hflip
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.models.load import load_model
-from fmnist_fast.nn.backend import NAMES, unavailable
-from fmnist_fast.nn.labels import smoothed
-from fmnist_fast.training.config import Recipe
-from fmnist_fast.training.loop import Progress, Run, dropout_key, epoch_order, resolved, split
+from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.labels import smooth_labels
+from fmnist_fast.training.config import TrainingConfig
+from fmnist_fast.training.loop import Progress, Run, dropout_key, epoch_order, resolve_config, split
 from fmnist_fast.training.trainer import TrainingDiverged, TrainingInterrupted
 
 FAST = {"epochs": 2, "hidden": (16,), "backend": "numpy", "threads": 1}
@@ -115,10 +115,10 @@ def test_it_learns(small_dataset):
 
 
 def test_small_sets_hold_back_a_twelfth():
-    assert Recipe().held_back(60_000) == 5000
-    assert Recipe().held_back(600) == 50
-    assert Recipe().held_back(3) == 0
-    assert Recipe(validation=7).held_back(600) == 7
+    assert TrainingConfig().held_back(60_000) == 5000
+    assert TrainingConfig().held_back(600) == 50
+    assert TrainingConfig().held_back(3) == 0
+    assert TrainingConfig(validation=7).held_back(600) == 7
 
 
 def test_a_set_of_two_rows(small_dataset):
@@ -207,7 +207,7 @@ def test_equal_sample_weights_change_nothing(small_dataset):
         ({"dropout": 1.0}, "dropout is 1.0: give less than 1"),
         ({"dropout": -0.1}, "dropout is -0.1: give 0 or more"),
         ({"dropout": "some"}, "dropout is 'some': give a number"),
-        ({"flips": 1}, "flips is 1: give True, False or None"),
+        ({"hflip": 1}, "hflip is 1: give True, False or None"),
     ],
 )
 def test_what_is_wrong_with_the_arguments_is_said(small_dataset, options, message):
@@ -304,8 +304,8 @@ def test_progress_is_told_everything_once(small_dataset):
         def __init__(self):
             self.seen, self.done, self.epochs = [], {}, []
 
-        def begin(self, network, recipe, dataset):
-            self.seen.append((recipe.validation, dataset.name))
+        def begin(self, network, config, dataset):
+            self.seen.append((config.validation, dataset.name))
 
         def steps(self, epoch, done, total):
             assert self.done.get(epoch, 0) < done <= total
@@ -336,13 +336,13 @@ def test_numbers_of_numpy_train_and_can_be_saved(small_dataset):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_whole_number_will_do_for_l2(small_dataset, name):
-    if unavailable(name):
-        pytest.skip(str(unavailable(name)))
+    if unavailable_reason(name):
+        pytest.skip(str(unavailable_reason(name)))
     train(small_dataset, backend=name, threads=1, epochs=1, hidden=(7,), l2=0)
 
 
 def test_label_smoothing_asks_for_a_little_of_every_class(small_dataset):
-    soft_nk = smoothed(np.array([2, 0], np.int32), 4, 0.1, "float64")
+    soft_nk = smooth_labels(np.array([2, 0], np.int32), 4, 0.1, "float64")
     np.testing.assert_allclose(
         soft_nk, [[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]]
     )
@@ -357,41 +357,41 @@ def test_label_smoothing_asks_for_a_little_of_every_class(small_dataset):
 
 def test_flips_show_half_of_the_rows_in_the_mirror():
     images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    both = mirrored(images)
+    both = hflip(images)
     assert np.array_equal(both[:2], images)
     assert np.array_equal(both[2:, :, ::-1], images)
     order_n = np.random.default_rng(0).permutation(1000).astype(np.int32)
-    flipped = with_flips(order_n, 1000, 0, 1)
+    flipped = flip_rows(order_n, 1000, 0, 1)
     assert flipped.dtype == np.int32
     assert np.array_equal(flipped % 1000, order_n)
     assert 400 < (flipped >= 1000).sum() < 600
     # What happens to a row does not depend on its place, but on seed and epoch.
-    again = with_flips(np.sort(order_n), 1000, 0, 1)
+    again = flip_rows(np.sort(order_n), 1000, 0, 1)
     assert set(again) == set(flipped)
-    assert set(with_flips(order_n, 1000, 0, 2)) != set(flipped)
-    assert set(with_flips(order_n, 1000, 1, 1)) != set(flipped)
+    assert set(flip_rows(order_n, 1000, 0, 2)) != set(flipped)
+    assert set(flip_rows(order_n, 1000, 1, 1)) != set(flipped)
 
 
-@pytest.mark.parametrize("backend", [name for name in NAMES if unavailable(name) is None])
+@pytest.mark.parametrize("backend", [name for name in NAMES if unavailable_reason(name) is None])
 def test_what_a_recipe_uses_in_every_backend(small_dataset, backend):
-    recipe = {
-        "flips": True,
+    config = {
+        "hflip": True,
         "label_smoothing": 0.1,
         "weight_decay": 20.0,
         "dropout": 0.3,
         "epochs": 3,
     }
-    result = train(small_dataset, backend=backend, threads=2, hidden=(32,), **recipe)
+    result = train(small_dataset, backend=backend, threads=2, hidden=(32,), **config)
     truth = train(
-        small_dataset, backend="numpy", threads=1, hidden=(32,), dtype="float64", **recipe
+        small_dataset, backend="numpy", threads=1, hidden=(32,), dtype="float64", **config
     )
     got, expected = (r.model.predict_proba(small_dataset.x_test) for r in (result, truth))
     # That options arrive, not how exact they are: leaving one out moves the loss by ten times as
     # much, as seen below, and test_equivalence.py has the bounds, from the arithmetic.
     assert (got.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.97
     assert result.history[-1].train_loss == pytest.approx(truth.history[-1].train_loss, rel=1e-3)
-    for option in ("flips", "label_smoothing", "weight_decay", "dropout"):
-        rest = {name: value for name, value in recipe.items() if name != option}
+    for option in ("hflip", "label_smoothing", "weight_decay", "dropout"):
+        rest = {name: value for name, value in config.items() if name != option}
         without = train(small_dataset, backend=backend, threads=2, hidden=(32,), **rest)
         assert without.history[-1].train_loss != pytest.approx(
             truth.history[-1].train_loss, rel=1e-2
@@ -421,8 +421,8 @@ def test_flips_are_for_images(small_dataset):
         x_train=small_dataset.x_train.reshape(600, -1),
         x_test=small_dataset.x_test.reshape(200, -1),
     )
-    with pytest.raises(ArgumentError, match="flips are for images"):
-        train(rows, flips=True, **FAST)
+    with pytest.raises(ArgumentError, match="hflip needs images"):
+        train(rows, hflip=True, **FAST)
 
 
 def test_folds_are_all_rows_once_each():
@@ -435,12 +435,12 @@ def test_folds_are_all_rows_once_each():
 
 
 def test_mirror_images_that_are_there_give_the_same_network(small_dataset):
-    recipe = resolved(Recipe(epochs=1, hidden=(8,), flips=True), small_dataset)
-    ready = replace(small_dataset, both_ways=mirrored(small_dataset.x_train))
+    config = resolve_config(TrainingConfig(epochs=1, hidden=(8,), hflip=True), small_dataset)
+    ready = replace(small_dataset, x_train_with_flips=hflip(small_dataset.x_train))
     losses = []
     for dataset in (small_dataset, ready):
-        run = Run(dataset, recipe, "numpy", 1, None)
+        run = Run(dataset, config, "numpy", 1, None)
         run.train(Progress(), lambda: False)
         losses.append(run.history[0].train_loss)
     assert losses[0] == losses[1]
-    assert np.shares_memory(run.data.x_ni, ready.both_ways)
+    assert np.shares_memory(run.data.x_ni, ready.x_train_with_flips)

@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from fmnist_fast.app.samples import SAMPLES, draw_sample
 from fmnist_fast.errors import ArgumentError, DataError
 from fmnist_fast.vision.image_io import Picture, read_picture
-from fmnist_fast.vision.preprocessing import adjusted, prepared
-from fmnist_fast.vision.segmentation import METHODS, _parts, best_method, cut_out, symmetry
+from fmnist_fast.vision.preprocessing import edit_picture, preprocess
+from fmnist_fast.vision.segmentation import METHODS, _parts, best_method, segment, symmetry
 
 METHODS_HERE = [name for name in METHODS if name not in ("none", "grabcut")]
 METHODS_HERE += ["grabcut"] * (best_method() == "grabcut")
@@ -42,7 +42,7 @@ def overlap(a, b) -> float:
 @pytest.mark.parametrize(("floor", "cloth"), [("tan", "navy"), ("firebrick", "white")])
 def test_the_garment_is_found(method, floor, cloth):
     picture, where = shirt(floor=floor, cloth=cloth)
-    found = prepared(picture, method)
+    found = preprocess(picture, method)
     small = np.asarray(Image.fromarray(where).resize(found.mask.shape[::-1]))
     assert found.method == method
     assert overlap(found.mask, small) > 0.95
@@ -52,15 +52,15 @@ def test_the_garment_is_found(method, floor, cloth):
 @pytest.mark.parametrize("tilt", [-15, -8, 8, 15])
 def test_a_tilted_garment_is_straightened(tilt):
     straight, turned = shirt()[0], shirt(turned=-tilt)[0]
-    assert prepared(straight).tilt == 0
-    found = prepared(turned)
+    assert preprocess(straight).tilt == 0
+    found = preprocess(turned)
     assert found.tilt == pytest.approx(tilt, abs=3)
-    expected = prepared(straight).pixels.astype(int)
+    expected = preprocess(straight).pixels.astype(int)
     assert np.abs(found.pixels - expected).mean() < 20
 
 
 def test_it_fills_the_frame_and_stands_in_the_middle_on_black():
-    pixels = prepared(shirt()[0]).pixels
+    pixels = preprocess(shirt()[0]).pixels
     assert pixels.dtype == np.uint8
     assert pixels.shape == (28, 28)
     rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
@@ -75,7 +75,7 @@ def test_dark_clothes_are_bright_and_inverting_exchanges_them():
     draw = ImageDraw.Draw(image)
     draw.rectangle((50, 40, 150, 160), fill="black")
     draw.rectangle((80, 60, 120, 100), fill="white")
-    pixels = {way: prepared(picture_of(image), "plain", way).pixels for way in (False, True)}
+    pixels = {way: preprocess(picture_of(image), "plain", way).pixels for way in (False, True)}
     print_, cloth = (slice(9, 14), slice(12, 16)), (slice(20, 26), slice(8, 20))
     assert pixels[False][print_].mean() < pixels[False][cloth].mean()
     assert pixels[True][print_].mean() > pixels[True][cloth].mean()
@@ -85,7 +85,7 @@ def test_what_is_transparent_was_cut_out_already():
     image = Image.new("RGB", (90, 120), "red")
     opaque = np.zeros((120, 90), bool)
     opaque[20:100, 30:60] = True
-    found = prepared(picture_of(image, opaque))
+    found = preprocess(picture_of(image, opaque))
     assert found.method == "transparency"
     assert np.array_equal(found.mask, opaque)
     assert found.toned.shape == (80, 30)
@@ -93,7 +93,7 @@ def test_what_is_transparent_was_cut_out_already():
 
 def test_none_takes_all_of_it():
     picture, _ = shirt()
-    found = prepared(picture, "none")
+    found = preprocess(picture, "none")
     assert found.mask.all()
     assert found.tilt == 0
 
@@ -101,27 +101,27 @@ def test_none_takes_all_of_it():
 @pytest.mark.parametrize("color", ["white", "black", "red"])
 def test_one_colour_is_nothing(color):
     with pytest.raises(DataError, match="all of one colour"):
-        prepared(picture_of(Image.new("RGB", (64, 64), color)))
+        preprocess(picture_of(Image.new("RGB", (64, 64), color)))
 
 
 @pytest.mark.parametrize("method", METHODS_HERE)
 def test_no_garment_is_said(method, monkeypatch):
     monkeypatch.setitem(METHODS, method, lambda rgb: np.zeros(rgb.shape[:2], bool))
     with pytest.raises(DataError, match="no garment was found: photograph it whole"):
-        prepared(shirt()[0], method)
+        preprocess(shirt()[0], method)
 
 
 def test_unknown_ways_are_refused_by_name():
     with pytest.raises(ArgumentError, match="unknown cut-out 'magic': choose from auto, grabcut"):
-        cut_out(np.zeros((20, 20, 3), np.uint8), "magic")
+        segment(np.zeros((20, 20, 3), np.uint8), "magic")
 
 
 def test_without_opencv_the_plain_way_serves_and_grabcut_says_what_to_install(monkeypatch):
     monkeypatch.setattr("fmnist_fast.vision.segmentation._has_opencv", lambda: False)
     picture, _ = shirt()
-    assert prepared(picture).method == "plain"
+    assert preprocess(picture).method == "plain"
     with pytest.raises(ArgumentError, match="pip install 'fmnist-fast\\[app\\]'"):
-        prepared(picture, "grabcut")
+        preprocess(picture, "grabcut")
 
 
 def test_parts_are_those_that_touch():
@@ -159,20 +159,20 @@ def test_symmetry_is_one_for_the_symmetric_and_less_for_others():
 
 def test_turning_and_cropping():
     picture, _ = shirt()
-    turned = adjusted(picture, 1)
+    turned = edit_picture(picture, 1)
     assert np.array_equal(turned.rgb, np.rot90(picture.rgb))
     assert turned.size == (400, 300)
-    cropped = adjusted(picture, 0, (0.5, 0, 1, 0.25))
+    cropped = edit_picture(picture, 0, (0.5, 0, 1, 0.25))
     assert np.array_equal(cropped.rgb, picture.rgb[:100, 150:])
     assert cropped.size == (150, 100)
-    assert np.array_equal(adjusted(picture).rgb, picture.rgb)
+    assert np.array_equal(edit_picture(picture).rgb, picture.rgb)
     with pytest.raises(DataError, match="crop less"):
-        adjusted(picture, 0, (0.5, 0, 0.5, 1))
+        edit_picture(picture, 0, (0.5, 0, 0.5, 1))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_samples_are_drawn_alike_every_time_and_can_be_cut_out(name):
     content = draw_sample(name)
     assert content == draw_sample(name)
-    found = prepared(read_picture(io.BytesIO(content)))
+    found = preprocess(read_picture(io.BytesIO(content)))
     assert 0.1 < found.mask.mean() < 0.6

@@ -11,7 +11,7 @@ from distributed.comm import CommClosedError
 from ...errors import ClusterError, DataError, UserError
 from ...models.ensemble import members_of
 from ...models.load import Ensemble, Model
-from ...nn.backend import name_of
+from ...nn.backend import backend_name
 from ...vision.segmentation import WITHOUT_OPENCV
 from ..tasks import Ended, Tasks
 from ..worker import describe
@@ -51,7 +51,7 @@ def model_name(model: Path | None, backend: str) -> str:
 
 def workers_identity(model: Model | Ensemble) -> dict[str, Any]:
     """What workers must be, to give the answers that would be given here."""
-    here = describe(name_of(members_of(model)[0].network.backend))
+    here = describe(backend_name(members_of(model)[0].network.backend))
     return {name: value for name, value in here.items() if name != "host"}
 
 

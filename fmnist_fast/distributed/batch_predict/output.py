@@ -67,7 +67,7 @@ def _schema(class_names: Sequence[str], probabilities: bool) -> pa.Schema:
         "label": pa.int32(),
         "name": pa.dictionary(pa.int32(), pa.string()),
         "probability": pa.float32(),
-        "sure": pa.bool_(),
+        "confident": pa.bool_(),
         "error": pa.string(),
     }
     if probabilities:

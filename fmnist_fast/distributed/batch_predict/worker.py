@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...errors import ArgumentError, DataError, UserError
 from ...models.ensemble import members_of
 from ...vision.image_io import read_picture
-from ...vision.recognizer import Recogniser
+from ...vision.recognizer import Recognizer
 from ...vision.segmentation import use_one_thread
 from .blocks import Block, Chunk, Encoded, FlawedRows
 from .readers import read
@@ -27,7 +27,7 @@ LONGEST = 512
 UNKNOWN = -1
 
 # Models that this process was given, by what they are called.
-_MODELS: dict[str, Recogniser] = {}
+_MODELS: dict[str, Recognizer] = {}
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ def keep_model(name: str, content: bytes | None, backend: str) -> None:
     if name in _MODELS:
         return
     if content is None:
-        _MODELS[name] = Recogniser(backend=backend, threads=1)
+        _MODELS[name] = Recognizer(backend=backend, threads=1)
         return
     with tempfile.TemporaryDirectory(prefix="fmnist-fast-") as folder:
         path = Path(folder) / "model.safetensors"
         path.write_bytes(content)
-        _MODELS[name] = Recogniser(path, backend=backend, threads=1)
+        _MODELS[name] = Recognizer(path, backend=backend, threads=1)
 
 
 def score(block: Block, chunks: Sequence[Chunk] | None, how: Scoring) -> Scored | Absent | Trouble:
@@ -116,7 +116,7 @@ class _Answers:
 
     rows: int = 0
     probability: list[NDArray] = field(default_factory=list)
-    sure: list[NDArray[np.int8]] = field(default_factory=list)
+    confident: list[NDArray[np.int8]] = field(default_factory=list)
     errors: dict[int, str] = field(default_factory=dict)
     plain: int = 0
 
@@ -125,15 +125,15 @@ class _Answers:
     ) -> None:
         """Of some more rows. threshold : of the model that answered. errors : by row of these."""
         if threshold is None:
-            self.sure.append(np.full(len(probability_nk), UNKNOWN, np.int8))
+            self.is_confident.append(np.full(len(probability_nk), UNKNOWN, np.int8))
         else:
-            self.sure.append((probability_nk.max(axis=1) >= threshold).astype(np.int8))
+            self.is_confident.append((probability_nk.max(axis=1) >= threshold).astype(np.int8))
         self.probability.append(probability_nk)
         self.errors |= {self.rows + n: why for n, why in errors.items()}
         self.rows += len(probability_nk)
 
     def packed(self, probabilities: bool) -> Scored:
-        probability_nk, sure_n = np.concatenate(self.probability), np.concatenate(self.sure)
+        probability_nk, sure_n = np.concatenate(self.probability), np.concatenate(self.is_confident)
         absent = np.zeros(self.rows, bool)
         absent[list(self.errors)] = True
         errors = pa.nulls(self.rows, pa.string())
@@ -142,7 +142,7 @@ class _Answers:
         columns = {
             "label": pa.array(probability_nk.argmax(axis=1).astype(np.int32), mask=absent),
             "probability": _floats(probability_nk.max(axis=1), absent),
-            "sure": pa.array(sure_n == 1, mask=absent | (sure_n == UNKNOWN)),
+            "confident": pa.array(sure_n == 1, mask=absent | (sure_n == UNKNOWN)),
             "error": errors,
         }
         if probabilities:
@@ -160,7 +160,7 @@ def _floats(numbers: NDArray, absent: NDArray) -> pa.Array:
 
 def _of_rows(
     rows: NDArray,
-    recogniser: Recogniser,
+    recogniser: Recognizer,
     how: Scoring,
     answers: _Answers,
     why_not: Mapping[int, str],
@@ -206,7 +206,7 @@ def _taken(rows: NDArray, unit_range: bool) -> tuple[NDArray, dict[int, str]]:
 
 
 def _of_pictures(
-    pictures: Iterable[Encoded], recogniser: Recogniser, how: Scoring, answers: _Answers
+    pictures: Iterable[Encoded], recogniser: Recognizer, how: Scoring, answers: _Answers
 ) -> None:
     """Of pictures; those that cannot be read have a reason in place of an answer."""
     for encoded in pictures:
@@ -215,7 +215,7 @@ def _of_pictures(
                 raise DataError(encoded.why_not)
             content = BytesIO(encoded.content)
             picture = read_picture(content, longest=LONGEST, accepted=recogniser.size)
-            answer = recogniser.recognise(picture, how.cutout, how.invert)
+            answer = recogniser.recognize(picture, how.cutout, how.invert)
         except DataError as error:
             nothing = np.zeros((1, len(recogniser.data_model.class_names)), np.float32)
             answers.add(nothing, None, {0: str(error)})

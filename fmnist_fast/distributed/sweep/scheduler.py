@@ -11,9 +11,9 @@ from distributed import Client
 
 from ...data.datasets import Dataset
 from ...errors import SweepError
-from ...kernels.interface import Spec
-from ...nn.backend import get_backend, instruction_set_of, name_of
-from ...training.config import Recipe
+from ...kernels.interface import NetworkSpec
+from ...nn.backend import backend_name, get_backend, instruction_set_of
+from ...training.config import TrainingConfig
 from ..tasks import Ended, Lost, Tasks
 from ..worker import DataKey, arrays_of, has_data, receive
 from ..worker_pool import Fleet, Prepare
@@ -39,7 +39,7 @@ class Plan:
     """
 
     dataset: Dataset
-    base: Recipe
+    base: TrainingConfig
     space: Space
     trials: int
     sampler: str = "tpe"
@@ -61,8 +61,8 @@ class Plan:
                 f"of {rows} rows none is held back to judge trials on: give --folds 2 or more"
             )
         sizes = (prod(self.dataset.x_train.shape[1:]), *self.base.hidden, classes)
-        backend = get_backend(self.backend, Spec(sizes, dtype=self.base.dtype))
-        return replace(self, backend=name_of(backend))
+        backend = get_backend(self.backend, NetworkSpec(sizes, dtype=self.base.dtype))
+        return replace(self, backend=backend_name(backend))
 
     def identity(self) -> dict[str, Any]:
         """What must not change when the sweep goes on, plain JSON."""
@@ -72,7 +72,7 @@ class Plan:
         del base["seed"]
         return {
             "dataset": {"name": self.dataset.name, "checksum": self.dataset.checksum},
-            "recipe": base,
+            "config": base,
             "space": self.space.to_dict(),
             **{
                 name: getattr(self, name)
@@ -89,9 +89,9 @@ class Plan:
 
     def task(self, asked: Asked) -> Task:
         """What a worker does of a trial."""
-        recipe = replace(self.base, **self.space.settings(asked.params))
+        config = replace(self.base, **self.space.settings(asked.params))
         seeds = tuple(range(self.seed, self.seed + self.seeds))
-        return Task(asked.number, recipe, seeds, self.folds, self.metric, self.backend)
+        return Task(asked.number, config, seeds, self.folds, self.metric, self.backend)
 
 
 class Ending(Enum):

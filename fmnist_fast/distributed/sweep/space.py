@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ...errors import ArgumentError, UserError
-from ...training.config import Recipe
+from ...training.config import TrainingConfig
 
 __all__ = ["BUILT_IN", "Choices", "Range", "Space", "read_space"]
 
 BUILT_IN = Path(__file__).with_name("space.toml")
 
 # What a sweep may change, and whether it is whole numbers, numbers, or only choices.
-_WHOLE = ("epochs", "batch_size", "average")
+_WHOLE = ("epochs", "batch_size", "ema_epochs")
 _NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing", "dropout")
-_CHOSEN = ("hidden", "schedule", "flips")
+_CHOSEN = ("hidden", "schedule", "hflip")
 _FIELDS = (*_WHOLE, *_NUMBERS, *_CHOSEN)
 
 # What is to be given of a field.
@@ -90,7 +90,7 @@ class Space:
             chosen[field] = part.called(value) if isinstance(part, Choices) else value
         return {**self.fixed, **chosen}
 
-    def check(self, base: Recipe, rows: int, classes: int) -> None:
+    def check(self, base: TrainingConfig, rows: int, classes: int) -> None:
         """Raise ArgumentError, naming the field, if any trial of this space could not be run."""
         try:
             self._check(base, rows, classes)
@@ -99,7 +99,7 @@ class Space:
                 raise
             raise ArgumentError(f"{self.source}: {error}") from error
 
-    def _check(self, base: Recipe, rows: int, classes: int) -> None:
+    def _check(self, base: TrainingConfig, rows: int, classes: int) -> None:
         base = replace(base, **self.fixed)
         base.check(rows, classes)
         for field, part in self.searched.items():
@@ -208,7 +208,7 @@ def _value(field: str, value: Any) -> Any:
         return float(value)
     if field == "schedule" and isinstance(value, str):
         return value
-    if field == "flips" and isinstance(value, bool):
+    if field == "hflip" and isinstance(value, bool):
         return value
     if field == "hidden" and isinstance(value, list) and all(type(w) is int for w in value):
         return tuple(value)
@@ -217,7 +217,7 @@ def _value(field: str, value: Any) -> Any:
         if field in _WHOLE
         else "a number"
         if field in _NUMBERS
-        else {"schedule": "a word", "flips": "true or false", "hidden": "a list of widths"}[field]
+        else {"schedule": "a word", "hflip": "true or false", "hidden": "a list of widths"}[field]
     )
     raise ArgumentError(f"{field}: {value!r} is not {kind}")
 

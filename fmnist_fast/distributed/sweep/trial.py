@@ -7,8 +7,8 @@ from time import perf_counter
 from typing import Any
 
 from ...data.datasets import Dataset
-from ...training.config import Recipe
-from ...training.loop import Epoch, EpochState, Progress, Run, resolved
+from ...training.config import TrainingConfig
+from ...training.loop import Epoch, EpochState, Progress, Run, resolve_config
 
 __all__ = ["METRICS", "RUNGS", "Result", "Task", "run_trial"]
 
@@ -28,7 +28,7 @@ class Task:
     """
 
     number: int
-    recipe: Recipe
+    config: TrainingConfig
     seeds: tuple[int, ...]
     folds: int
     metric: str
@@ -86,11 +86,11 @@ def run_trial(
     rungs = _Rungs(task, report, RUNGS if len(task.seeds) * folds > 1 else RUNGS - 1)
     for seed in task.seeds:
         for fold in range(folds):
-            recipe = replace(task.recipe, seed=seed)
+            config = replace(task.config, seed=seed)
             if task.folds:
-                recipe = replace(recipe, validation=len(dataset.x_train) // task.folds)
+                config = replace(config, validation=len(dataset.x_train) // task.folds)
             run = Run(
-                *(dataset, resolved(recipe, dataset), task.backend, 1, None),
+                *(dataset, resolve_config(config, dataset), task.backend, 1, None),
                 fold=(fold, task.folds) if task.folds else None,
             )
             callbacks = [] if judged else [rungs]
@@ -114,7 +114,7 @@ class _Rungs:
         self._rung = 0
 
     def __call__(self, state: EpochState) -> None:
-        rung = RUNGS * state.record.epoch // state.recipe.epochs
+        rung = RUNGS * state.record.epoch // state.config.epochs
         if self._rung < rung <= self._last:
             self._rung = rung
             self._report(rung, _metric(state.record, self._task.metric))

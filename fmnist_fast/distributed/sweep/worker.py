@@ -30,8 +30,8 @@ def work(task: Task, key: DataKey, topic: str | None) -> Result | Failure:
             worker.log_event(topic, (task.number, rung, value))
 
     try:
-        flips = task.recipe.flips or (task.recipe.flips is None and key.alike_in_the_mirror)
-        dataset = dataset_of(key, both_ways=flips and not task.recipe.augment)
+        hflip = task.config.hflip or (task.config.hflip is None and key.hflip_invariant)
+        dataset = dataset_of(key, x_train_with_flips=hflip and not task.config.augment)
         return run_trial(task, dataset, _cancelled(), report)
     except StopRequested:
         return Failure("it was stopped", diverged=False)  # which nobody waits for any more

@@ -12,7 +12,7 @@ import numpy as np
 
 from ... import __version__
 from ...kernels.interface import Floats
-from .network_data import Parts
+from .network_data import NetworkData
 
 __all__ = ["content"]
 
@@ -109,7 +109,7 @@ static void softmax($real *z, int count)
 _ROW = 6
 
 
-def content(parts: Parts, name: str) -> bytes:
+def content(parts: NetworkData, name: str) -> bytes:
     """The file. name : what the names of its functions begin with."""
     spec = parts.spec
     real, f = {"float32": ("float", "f"), "float64": ("double", "")}[spec.dtype]
@@ -142,14 +142,14 @@ def content(parts: Parts, name: str) -> bytes:
     return text.encode("ascii")
 
 
-def _constants(parts: Parts, kind: str, f: str) -> Iterator[str]:
+def _constants(parts: NetworkData, kind: str, f: str) -> Iterator[str]:
     """Definitions of all weights and biases."""
     for what, arrays in zip(("weights", "biases"), parts.params):
         for depth, array in enumerate(arrays):
             yield f"{kind} {what}_{depth}[{array.size}] = {{\n{_numbers(array, f)}}};\n\n"
 
 
-def _calls(parts: Parts, after: list[str]) -> Iterator[str]:
+def _calls(parts: NetworkData, after: list[str]) -> Iterator[str]:
     """The statements of every layer; after : what is made of its sums."""
     for depth, ((i, o), kind) in enumerate(zip(parts.spec.shapes, after)):
         a, z = ("even", "odd") if depth % 2 == 0 else ("odd", "even")

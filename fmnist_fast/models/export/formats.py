@@ -8,11 +8,11 @@ import numpy as np
 
 from ..._files import check_room, write_atomically
 from ...errors import ArgumentError, UserError
-from ...kernels.interface import Layers, Spec
-from ...nn.calibration import calibrated
+from ...kernels.interface import NetworkSpec, Params
+from ...nn.calibration import scale_logits
 from . import c_source, onnx_graph, python_source
 from . import npz as arrays
-from .network_data import Parts
+from .network_data import NetworkData
 
 __all__ = ["FORMATS", "default_name", "export", "format_of", "identifier"]
 
@@ -28,8 +28,8 @@ FORMATS = {
 def export(
     path: str | Path,
     to: str,
-    params: Layers,
-    spec: Spec,
+    params: Params,
+    spec: NetworkSpec,
     *,
     class_names: Sequence[str],
     scale: float = 1.0,
@@ -49,7 +49,7 @@ def export(
     path, names = Path(path), tuple(map(str, class_names))
     if to not in FORMATS:
         raise ArgumentError(f"to is {to!r}: choose from {', '.join(FORMATS)}")
-    parts = Parts(calibrated(params, temperature), spec, float(scale), names)
+    parts = NetworkData(scale_logits(params, temperature), spec, float(scale), names)
     if len(names) != spec.sizes[-1] and not (parts.is_binary and len(names) == 2):
         raise ArgumentError(f"class_names has {len(names)} names for {spec.sizes[-1]} outputs")
     if not all(np.isfinite(array).all() for part in parts.params for array in part):

@@ -11,20 +11,20 @@ network is called where the format gives it a name.
 
 from dataclasses import dataclass
 
-from ...kernels.interface import Layers, Spec
+from ...kernels.interface import NetworkSpec, Params
 
-__all__ = ["Parts"]
+__all__ = ["NetworkData"]
 
 
 @dataclass(frozen=True)
-class Parts:
+class NetworkData:
     """A network as a formula, with the words for what goes in and what comes out.
 
     scale : 1 for a network that takes floats as they are; others take bytes, multiplied by it.
     """
 
-    params: Layers
-    spec: Spec
+    params: Params
+    spec: NetworkSpec
     scale: float
     class_names: tuple[str, ...]
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from .network_data import Parts
+from .network_data import NetworkData
 
 __all__ = ["content"]
 
 
-def content(parts: Parts, name: str) -> bytes:
+def content(parts: NetworkData, name: str) -> bytes:
     """The file; this format has no place for a name."""
     arrays: dict[str, Any] = {
         "activation": np.array(parts.spec.activation),

@@ -12,7 +12,7 @@ import numpy as np
 
 from ... import __version__
 from ...errors import UserError
-from .network_data import Parts
+from .network_data import NetworkData
 
 __all__ = ["content"]
 
@@ -23,7 +23,7 @@ _ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "logistic": "Sigmoid", "identity
 _ENDS = {"softmax": "Softmax", "sigmoid": "Sigmoid"}
 
 
-def content(parts: Parts, name: str) -> bytes:
+def content(parts: NetworkData, name: str) -> bytes:
     """The file. name : of the graph. Raises: UserError where the package onnx is missing."""
     try:
         import onnx

@@ -7,7 +7,7 @@ import numpy as np
 
 from ... import __version__
 from ...kernels.interface import Floats
-from .network_data import Parts
+from .network_data import NetworkData
 
 __all__ = ["content"]
 
@@ -96,7 +96,7 @@ peak = max(z)
 }
 
 
-def content(parts: Parts, name: str) -> bytes:
+def content(parts: NetworkData, name: str) -> bytes:
     """The file. name : under which the module will be imported."""
     spec = parts.spec
     choice, answer = "p.index(max(p))", "the index of the most probable class"
