@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import MissingExtra
 from ..kernels.interface import Floats, NetworkSpec, Params, TrainData
 from ..models.export.formats import export, format_of
+from ..nn import labels
 from ..nn.backend import NAMES, backend_name
-from ..nn.labels import distinct, encode_labels, smooth_labels
+from ..nn.labels import encode_labels, smooth_labels
 from ..nn.network import Network
 from ..nn.schedules import SCHEDULES
 from ..training.budget import Clock, StepBudget, TimeBudget
@@ -381,15 +382,14 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         Raises: ValueError for labels that are none.
         """
         if isinstance(y, np.ndarray) and y.ndim == 1:
-            y = distinct(y)  # each label but once is all that LabelBinarizer needs
+            y = labels.unique_labels(y)  # each label but once is all that LabelBinarizer needs
             if y.dtype.kind in "iu":  # what it says of these, in no time
                 self._target_kind = "binary" if len(y) <= 2 else "multiclass"
-                labels: NDArray = y
-                return labels
+                classes: NDArray = y
+                return classes
         self._label_binarizer = LabelBinarizer().fit(y)
         self._target_kind = self._label_binarizer.y_type_
-        classes: NDArray = self._label_binarizer.classes_
-        return classes
+        return np.asarray(self._label_binarizer.classes_)
 
     def _outputs(self) -> int:
         """Of several labels a row there may be more classes than columns, in partial_fit."""

@@ -220,7 +220,7 @@ class _Training:
         identity = {**self.identity(), "threads": self.threads, "notes": dict(notes)}
         self.folder = RunFolder.create(folder, identity, every)
 
-    def resume_from(
+    def resume(
         self, folder: Path, every: int | None, preset: str | None, changes: Mapping[str, Any]
     ) -> None:
         """Go on with the run in a folder. Raises: CheckpointError, which says what differs."""

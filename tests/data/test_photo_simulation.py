@@ -13,7 +13,7 @@ from fmnist_fast.data.photo_augment import SHARE, PhotoAugmentation
 from fmnist_fast.data.photo_simulation import ROWS, simulate_ood_images, simulate_photos
 from fmnist_fast.data.synthetic_shapes import pairs_from_above
 from fmnist_fast.errors import ArgumentError
-from fmnist_fast.kernels.interface import Layers
+from fmnist_fast.kernels.interface import Params
 from fmnist_fast.nn.backend import NAMES, unavailable_reason
 from fmnist_fast.nn.calibration import apply_temperature
 from fmnist_fast.nn.labels import mix_targets
@@ -302,5 +302,5 @@ def test_a_run_with_imitations_and_averages_goes_on_with_the_same_bytes(clothes)
         assert same(rest.best_network().params, whole.best_network().params)
 
 
-def same(ours: Layers, theirs: Layers) -> bool:
+def same(ours: Params, theirs: Params) -> bool:
     return all(np.array_equal(a, b) for pair in zip(ours, theirs) for a, b in zip(*pair))

@@ -27,7 +27,7 @@ from fmnist_fast.kernels.interface import NetworkSpec, Params
 from fmnist_fast.models.export.formats import FORMATS, export, identifier
 from fmnist_fast.models.load import Model
 from fmnist_fast.nn.backend import get_backend
-from fmnist_fast.nn.calibration import calibrated
+from fmnist_fast.nn.calibration import scale_logits
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
 
 REFERENCE = get_backend("numpy")
@@ -199,7 +199,7 @@ def test_the_shipped_model_is_the_same_everywhere(to, tmp_path, monkeypatch, cap
     spec, scale = model.network.spec, model.network.scale
     x_ni = draw_synthetic(train=20, test=10)[0].reshape(20, -1)
     got_nk = RUN[to](tmp_path / name, x_ni, spec)
-    params = calibrated(model.network.params, model.temperature)
+    params = scale_logits(model.network.params, model.temperature)
     off_nk = np.abs(got_nk - reference(params, spec, x_ni, scale))
     assert (off_nk <= bound(to, params, spec, x_ni, scale)).all()
     np.testing.assert_allclose(got_nk, model.predict_proba(x_ni), rtol=0, atol=1e-5)
