@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from backend_variants import variants
+from real_data import REAL_FOLDER
 
 from fmnist_fast.data.datasets import Dataset, load_dataset
 from fmnist_fast.data.synthetic import draw_synthetic
 from fmnist_fast.nn.backend import NAMES, get_backend, unavailable_reason
-
-# Read before any test changes the environment; made absolute, since some tests run elsewhere.
-_REAL = os.environ.get("FMNIST_FAST_DATA")
-REAL_FOLDER = Path(_REAL).resolve() if _REAL else None
 
 
 def pytest_sessionstart():
@@ -23,19 +21,6 @@ def pytest_sessionstart():
             pytest.exit(
                 f"FMNIST_FAST_REQUIRE_COMPILED: {name} {unavailable_reason(name)}", returncode=1
             )
-
-
-def variants():
-    """(backend, instruction set) of everything on this machine but the reference."""
-    for name in NAMES:
-        if name == "numpy":
-            continue
-        if unavailable_reason(name):
-            yield pytest.param((name, ""), marks=pytest.mark.skip(reason=unavailable_reason(name)))
-            continue
-        sets = getattr(get_backend(name), "available_instruction_sets", lambda: ("",))()
-        for instruction_set in sets:
-            yield pytest.param((name, instruction_set), id=f"{name}-{instruction_set}".strip("-"))
 
 
 @pytest.fixture(params=list(variants()))

@@ -19,9 +19,9 @@ pytest.importorskip(
 )
 
 from app_server import served
-from conftest import REAL_FOLDER
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
+from real_data import REAL_FOLDER
 
 from fmnist_fast.app.samples import SAMPLES, draw_sample
 from fmnist_fast.vision.image_io import read_picture

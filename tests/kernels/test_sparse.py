@@ -3,7 +3,7 @@ reference specifies, whatever a CSR array may hold. See equivalence.py."""
 
 import numpy as np
 import pytest
-from conftest import variants
+from backend_variants import variants
 from equivalence import (
     Case,
     as_given,

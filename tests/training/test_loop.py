@@ -27,7 +27,7 @@ def copy_of(state, dtype):
 @pytest.fixture(scope="module")
 def run():
     """Data, order, steps and 20 states of a run of 3,000 steps, about three epochs."""
-    from conftest import REAL_FOLDER
+    from real_data import REAL_FOLDER
 
     from fmnist_fast.data.datasets import load_dataset
 

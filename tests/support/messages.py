@@ -1,0 +1,15 @@
+"""One way to assert messages: by their essential parts, not word by word."""
+
+
+def assert_one_line(text: str, *parts: str) -> None:
+    """The text is one line, and holds every part, in any order and case."""
+    line = text.strip()
+    assert "\n" not in line, text
+    assert_says(line, *parts)
+
+
+def assert_says(text: str, *parts: str) -> None:
+    """The text holds every part, in any order and case; line breaks count as spaces."""
+    folded = " ".join(text.split()).casefold()
+    missing = [part for part in parts if " ".join(part.split()).casefold() not in folded]
+    assert not missing, f"{missing} not in {text!r}"

@@ -1,0 +1,8 @@
+"""Where the real data set is, as FMNIST_FAST_DATA says."""
+
+import os
+from pathlib import Path
+
+# Read before any test changes the environment; made absolute, since some tests run elsewhere.
+_REAL = os.environ.get("FMNIST_FAST_DATA")
+REAL_FOLDER = Path(_REAL).resolve() if _REAL else None
