@@ -4,33 +4,12 @@ import socket
 from importlib.util import find_spec
 from typing import Any
 
-import click
-
 from ..errors import UserError
 
 __all__ = ["app"]
 
 
-@click.command()
-@click.option(
-    "--port", type=click.IntRange(1, 65535), help="Where to listen.  [default: 8501, or the next]"
-)
-@click.option("--address", help="Address to listen at; 0.0.0.0 for all.  [default: 127.0.0.1]")
-@click.option(
-    "--browser/--no-browser",
-    default=None,
-    help="Whether to open a browser.  [default: where there is a screen]",
-)
 def app(port: int | None, address: str | None, browser: bool | None) -> None:
-    """Show the app: classify images, train, race the backends, explore a model.
-
-    It needs no network, and only this machine can reach it unless --address says otherwise: then
-    anybody who can reach the address may use it, and train on this machine.
-
-      \b
-      fmnist-fast app
-      fmnist-fast app --port 8600 --no-browser
-    """
     if find_spec("streamlit") is None:
         raise UserError("the app needs Streamlit: pip install 'fmnist-fast[app]'")
     from ..app.settings import OPTIONS, SCRIPT, as_flags

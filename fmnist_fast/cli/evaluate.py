@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UserError
-from .options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, THREADS
 from .outputs import check_outputs
 from .terminal import console_of, number_or_none
 
@@ -25,19 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 
-@click.command()
-@click.argument("model", type=FILE, required=False)
-@click.option(
-    "--dataset", help=f"What to measure it on: {DATASETS}.  [default: what it was trained on]"
-)
-@DATA_DIR
-@BACKEND
-@THREADS
-@click.option("--plot", type=FILE, help="Draw the confusion matrix: a .png, .svg or .pdf file.")
-@click.option(
-    "--mistakes", type=FILE, help="Draw the surest of the wrong answers: a .png, .svg or .pdf file."
-)
-@JSON
 def evaluate(
     model: Path | None,
     dataset: str | None,
@@ -48,15 +34,6 @@ def evaluate(
     mistakes: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure MODEL, or else the model that comes with the package, on a test set.
-
-    MODEL is a file of one network or of an ensemble.
-
-    Accuracy; precision, recall and F1 of every class; the confusion matrix; the expected
-    calibration error, which is how far the model's confidence is from its accuracy; how many
-    answers are sure, and how many of those are right; and for images, how the accuracy falls when
-    they are shifted, turned, noisy, blurred, dark or inverted.
-    """
     from ..data.datasets import NAMES, load_dataset
     from ..models.load import PRETRAINED, load_model
     from ..nn.metrics import evaluate as measure

@@ -9,22 +9,15 @@ commands that use them.
 import sys
 import warnings
 from io import TextIOWrapper
+from time import monotonic, process_time
 from typing import Any
 
 import click
 
 from .. import __version__
 from ..errors import UserError
-from .app import app
-from .bench import bench
-from .data import data
-from .evaluate import evaluate
-from .export import export
-from .info import info
-from .predict import predict
-from .sweep import sweep
+from .lazy import LazyGroup
 from .terminal import INTERRUPTED, PROGRAM, fail, ignore_output
-from .train import train
 
 __all__ = ["main"]
 
@@ -36,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):  # names may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+        # Commands with a time budget count from the start of the process, loading included.
+        start = monotonic() - process_time()
+        code = _command.main(arguments, prog_name=PROGRAM, standalone_mode=False, obj=start)
         if sys.stdout:
             sys.stdout.flush()
         return code or 0
@@ -67,7 +62,15 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
         print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
 
 
-@click.group(name=PROGRAM, context_settings={"help_option_names": ["-h", "--help"]})
+COMMANDS = ("train", "sweep", "evaluate", "predict", "export", "info", "bench", "data", "app")
+
+
+@click.group(
+    name=PROGRAM,
+    cls=LazyGroup,
+    lazy_commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name=PROGRAM)
 def _command() -> None:
     """Train and use a multilayer perceptron for Fashion-MNIST.
@@ -80,7 +83,3 @@ def _command() -> None:
     fmnist-fast export --to onnx                 the model for other programs
     fmnist-fast app                              all of it in a browser
     """
-
-
-for _part in (train, sweep, evaluate, predict, export, info, bench, data, app):
-    _command.add_command(_part)

@@ -1,0 +1,51 @@
+"""Lazy loading of commands: `--help` loads click and nothing else.
+
+`commands/NAME.py` declares the options and the help of a command, and is loaded when NAME is given.
+`NAME.py` runs it, imports NumPy and all else at its top, and is loaded when the command is run.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from typing import Any
+
+import click
+
+__all__ = ["LazyGroup", "deferred"]
+
+
+class LazyGroup(click.Group):
+    """Group that loads `commands.NAME` when NAME is used (click's documentation, "Lazily Loading
+    Subcommands").
+    """
+
+    def __init__(self, *args: Any, lazy_commands: tuple[str, ...], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy_commands = lazy_commands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.lazy_commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lazy_commands:
+            return None
+        command: click.Command = getattr(_load(f"commands.{cmd_name}"), cmd_name)
+        return command
+
+
+def deferred(target: str) -> Callable[[Callable[[], None]], Callable[..., Any]]:
+    """Decorator: load and call `target`, "module:function" of this package, with the options."""
+    module, _, function = target.partition(":")
+
+    def decorate(declaration: Callable[[], None]) -> Callable[..., Any]:
+        @wraps(declaration)
+        def callback(**options: Any) -> Any:
+            return getattr(_load(module), function)(**options)
+
+        return callback
+
+    return decorate
+
+
+def _load(module: str) -> Any:
+    return import_module(f"{__package__}.{module}")
