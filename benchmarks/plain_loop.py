@@ -20,7 +20,7 @@ from fmnist_fast import load_dataset
 from fmnist_fast._cpu import usable_cores
 from fmnist_fast.kernels.interface import NetworkSpec, TrainData
 from fmnist_fast.kernels.reference import limit_blas
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
 from fmnist_fast.nn.schedules import Adam
 from fmnist_fast.training.loop import epoch_order
@@ -87,7 +87,7 @@ class Backend:
 def contenders(data, threads):
     """The plain loop and every backend that is built, all with the same first weights."""
     params = Network.random(SPEC, 0, PIXEL_SCALE, "numpy").params
-    built = [name for name in NAMES if unavailable_reason(name) is None]
+    built = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
     plain = PlainLoop(data.x_ni, data.targets_n, params)
     return {"plain loop": plain, **{name: Backend(name, data, threads) for name in built}}
 

@@ -39,7 +39,7 @@ def table(entries: list[Entry]) -> Iterator[str]:
 
 def phases(report: Report) -> Iterator[str]:
     """In Markdown: milliseconds of an epoch by phase."""
-    split = [entry for entry in report.entries if "waiting" in entry.phase_seconds]
+    split = [entry for entry in report.entries if "barrier" in entry.phase_seconds]
     names = list(split[0].phase_seconds) if split else []
     yield "| ms an epoch | " + " | ".join(names) + " |"
     yield "| --- |" + " ---: |" * len(names)

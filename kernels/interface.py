@@ -1,16 +1,14 @@
-"""The contract between the network and its backends: what passes, its shape, who owns it.
+"""The contract between the network and its backends: types, shapes, and who owns an array.
+
+A backend is a module without state that implements the `Backend` protocol. `reference.py` is the
+executable specification of its operations; the faster backends are tested against it.
 
 Shape letters, the same everywhere: n rows of the data set, b rows of a batch, i inputs of a layer,
-o outputs of a layer, k classes, t steps of an epoch.
+o outputs of a layer, k classes, t steps, p phases of a step.
 
-A backend is a module with seven operations and no state: `gather_batch`, `forward`,
-`loss_and_grad`, `backward`, `update`, `train_steps`, `predict`. `reference.py` specifies each of
-them, and `Backend` gives their signatures. Outputs come last and the caller allocates them; arrays
-are C-contiguous and were checked by `fmnist_fast.nn.network`, so kernels trust them.
-Backends never write to `TrainData`; `TrainState` is updated in place.
-
-The compiled backends can say where the time of `train_steps` goes: they take one more argument,
-`seconds_tp`, float64 (threads, len(PHASES)), and add to it what each thread spent in each phase.
+Outputs come last and the caller allocates them. All arrays are C-contiguous and were validated by
+`fmnist_fast.nn.network`: kernels state their preconditions and trust them. Backends never write to
+`TrainData`; they update `TrainState` in place.
 """
 
 from dataclasses import dataclass
@@ -25,36 +23,56 @@ Floats = NDArray[np.floating]
 
 __all__ = [
     "PHASES",
+    "SUPPORTS",
     "Backend",
-    "TrainData",
     "DropoutState",
     "Floats",
-    "Params",
     "NetworkSpec",
-    "TrainState",
+    "Params",
     "StepHyperparams",
     "StepSchedule",
+    "TimedBackend",
+    "TrainData",
+    "TrainState",
 ]
 
-# What a thread does in a step of a compiled backend: scales the rows of the next batch; the first
-# layer's sums; all other layers, the loss and the way back; gradients and Adam; waits for others.
-PHASES = ("gather", "first layer", "middle", "update", "waiting")
+# All options of the contract, by field of NetworkSpec. A backend that lacks some narrows its copy.
+SUPPORTS: dict[str, tuple[str, ...]] = {
+    "activation": ("relu", "tanh", "logistic", "identity"),
+    "loss": ("softmax", "sigmoid"),
+    "optimizer": ("adam", "sgd", "nesterov"),
+    "dtype": ("float32", "float64"),
+    "input_format": ("dense", "csr"),
+}
+
+# Phases of a step in the compiled backends: gather the batch; forward pass of the first layer;
+# remaining layers, loss and backward pass; weight gradients and optimizer; waiting at the barrier.
+PHASES = ("gather", "first layer", "hidden+backward", "update", "barrier")
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """What is computed, apart from the numbers: a backend may compile one kernel per spec.
+    """Structure of a network and of its training, without parameters or hyperparameters of steps.
 
-    sizes : widths of all layers, inputs first, classes last: (784, 128, 64, 10).
-    activation : of the hidden layers: relu, tanh, logistic, identity.
-    loss : softmax, one class of k; sigmoid, each of k yes or no by itself.
-    rule : adam, sgd (with momentum), nesterov (sgd with Nesterov's momentum).
-    dtype : of parameters and arithmetic: float32, float64.
-    max_loss : no answer costs more, of those that labels ask for: the loss that is reported ends
-    there, and the gradient does not know. scikit-learn's ends at -log(eps).
-    input_format : of the rows: dense, or csr (scipy.sparse), which is never made dense.
-    A backend lists what it has of each in its `SUPPORTS`.
-    dropout : share of every hidden layer's outputs that training leaves out, in [0, 1).
+    Parameters
+    ----------
+    sizes : tuple of int
+        Widths of all layers, inputs first, classes last: ``(784, 128, 64, 10)``.
+    activation : {"relu", "tanh", "logistic", "identity"}
+        Activation of the hidden layers.
+    loss : {"softmax", "sigmoid"}
+        Softmax cross-entropy over k exclusive classes, or the sum of k binary cross-entropies.
+    optimizer : {"adam", "sgd", "nesterov"}
+        Adam, or gradient descent with classical or Nesterov momentum.
+    dtype : {"float32", "float64"}
+        Type of the parameters and of the arithmetic.
+    dropout : float
+        Dropout rate of every hidden layer, in [0, 1).
+    input_format : {"dense", "csr"}
+        Format of the rows: ndarray, or SciPy CSR, which is never converted to dense.
+    max_loss : float
+        Per-class loss values are clipped to this when reported; the gradient is not clipped.
+        Soft targets of softmax are not clipped either. scikit-learn clips at ``-log(eps)``.
     """
 
     sizes: tuple[int, ...]
@@ -68,15 +86,18 @@ class NetworkSpec:
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
-        """(i, o) of every layer's weights."""
+        """Shape (i, o) of every layer's weights."""
         return tuple(pairwise(self.sizes))
 
 
 class Params(NamedTuple):
-    """One array pair per layer: parameters, their gradients, or their moments.
+    """Weights and biases of all layers; also their gradients, or a moment of the optimizer.
 
-    weights : (i, o) each, row-major: a row holds what one input sends to all outputs.
-    biases : (o,) each.
+    Attributes
+    ----------
+    weights : tuple of ndarray, shape (i, o) each
+        Row-major: a row holds the weights of one input.
+    biases : tuple of ndarray, shape (o,) each
     """
 
     weights: tuple[Floats, ...]
@@ -84,9 +105,14 @@ class Params(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that training changes: parameters, and Adam's two moments of their gradients.
+    """Everything that training changes.
 
-    With the rules sgd and nesterov m is the velocity, and v is there but not used.
+    Attributes
+    ----------
+    params : Params
+    m, v : Params
+        First and second moment of the gradients (Adam). For sgd and nesterov m is the velocity
+        and v is not used.
     """
 
     params: Params
@@ -95,15 +121,22 @@ class TrainState(NamedTuple):
 
 
 class TrainData(NamedTuple):
-    """The rows to learn from, never copied whole.
+    """Training rows with their targets and weights, read-only.
 
-    x_ni : uint8, float32 or float64 (n, i), an array or, if the spec says so, a scipy.sparse CSR
-    array. scale : x is multiplied by it (1/255 for pixels).
-    targets_n : int32 (n,), each in 0..k-1; or, in the spec's dtype, (n, k): how probable each class
-    should be; for softmax rows sum to 1, for sigmoid, which takes only these, each is in 0..1.
-    weights_n : float64 (n,), >= 0, weight of each row.
-    skip_zeros : whether x has so many zeros that looking for them is worth it. It is a property of
-    the whole data set, never of a slice; values do not depend on it.
+    Attributes
+    ----------
+    x_ni : ndarray of uint8, float32 or float64, shape (n, i), or scipy.sparse.csr_array
+        As `NetworkSpec.input_format` says.
+    scale : float
+        Factor of x: 1/255 for pixels.
+    targets_n : ndarray of int32, shape (n,), or of the spec's dtype, shape (n, k)
+        Class labels in ``0..k-1``, or soft targets: for softmax each row is a distribution, for
+        sigmoid (which takes soft targets only) each entry is in 0..1.
+    weights_n : ndarray of float64, shape (n,)
+        Sample weights, >= 0.
+    skip_zeros : bool
+        Whether x is sparse enough that testing entries for zero pays. A property of the whole data
+        set, never of a batch. Results do not depend on it.
     """
 
     x_ni: NDArray
@@ -114,9 +147,14 @@ class TrainData(NamedTuple):
 
 
 class DropoutState(NamedTuple):
-    """What decides which outputs dropout leaves out, apart from the network.
+    """Seed of a batch's dropout masks.
 
-    rows_b : int32 (b,), the batch's rows in the data set. key : of the epoch, in 0..2^64-1.
+    Attributes
+    ----------
+    rows_b : ndarray of int32, shape (b,)
+        Indices of the batch's rows in the data set.
+    key : int
+        Key of the epoch, in ``0..2**64-1``.
     """
 
     rows_b: NDArray[np.int32]
@@ -124,7 +162,7 @@ class DropoutState(NamedTuple):
 
 
 class StepHyperparams(NamedTuple):
-    """The numbers of one step; `reference.update` says what each does."""
+    """Hyperparameters of one optimizer step; `reference.update` has the formulas."""
 
     step_size: float
     epsilon: float
@@ -135,14 +173,23 @@ class StepHyperparams(NamedTuple):
 
 
 class StepSchedule(NamedTuple):
-    """The steps of an epoch, or of some epochs in turn.
+    """Batches and hyperparameters of the steps of one or more epochs.
 
-    A step trains on the next batch_size rows of the order; the last one of an epoch, on what is
-    left of it. epoch_rows : rows of an epoch, if the order holds several; 0: all of it is one.
-    step_size_t, epsilon_t, l2_t, decay_t : float64 (t,), one entry a step, so that schedules,
-    warm-up, bias correction and resuming need no code in a kernel. For sgd and nesterov step_size
-    is the learning rate and beta1 the momentum.
-    dropout_key : decides what dropout leaves out in these epochs, in 0..2^64-1.
+    One entry a step lets learning-rate schedules, warm-up, bias correction and resuming work
+    without code in the kernels.
+
+    Attributes
+    ----------
+    batch_size : int
+        Rows of a step. The last step of an epoch takes the rows that remain.
+    step_size_t, epsilon_t, l2_t, decay_t : ndarray of float64, shape (t,)
+        Hyperparameters of every step. For sgd and nesterov the step size is the learning rate.
+    beta1, beta2 : float
+        Decay rates of Adam's moments. For sgd and nesterov beta1 is the momentum.
+    dropout_key : int
+        Key of the dropout masks, in ``0..2**64-1``.
+    epoch_rows : int
+        Rows of an epoch if the order holds several epochs; 0 if it holds one.
     """
 
     batch_size: int
@@ -156,41 +203,77 @@ class StepSchedule(NamedTuple):
     epoch_rows: int = 0
 
     def starts(self, rows: int) -> NDArray[np.int64]:
-        """Where in an order of so many rows each step begins, and where the last one ends."""
+        """Return where each step begins in an order of `rows` rows, and where the last ends."""
         epoch_rows = self.epoch_rows or rows
         batches = np.arange(0, epoch_rows, self.batch_size)
         epochs = np.arange(0, rows, epoch_rows)
         return np.append((epochs[:, None] + batches).ravel(), rows)
 
-    def numbers(self, step: int) -> StepHyperparams:
-        """The numbers of one step as Python floats, which never widen a float32 array."""
+    def at(self, step: int) -> StepHyperparams:
+        """Return the hyperparameters of one step as Python floats, which keep float32 arrays so."""
         return StepHyperparams(
-            float(self.step_size_t[step]),
-            float(self.epsilon_t[step]),
-            float(self.l2_t[step]),
-            float(self.decay_t[step]),
-            self.beta1,
-            self.beta2,
+            step_size=float(self.step_size_t[step]),
+            epsilon=float(self.epsilon_t[step]),
+            l2=float(self.l2_t[step]),
+            decay=float(self.decay_t[step]),
+            beta1=self.beta1,
+            beta2=self.beta2,
         )
 
 
 class Backend(Protocol):
-    """The operations of a kernel module. `kernels/reference.py` specifies what each computes."""
+    """Operations of a kernel module. The formulas are in `kernels/reference.py`.
+
+    Attributes
+    ----------
+    SUPPORTS : dict of str to tuple of str
+        Values that the backend implements, for every option of `NetworkSpec`.
+    """
 
     SUPPORTS: dict[str, tuple[str, ...]]
 
     def gather_batch(
         self, x_ni: NDArray, order_n: NDArray, first: int, last: int, scale: float, out_bi: Floats
-    ) -> None: ...
+    ) -> None:
+        """Gather the rows of a batch and scale them.
+
+        Parameters
+        ----------
+        x_ni : ndarray of uint8, float32 or float64, shape (n, i)
+        order_n : ndarray of int32
+            Row indices, each in ``0..n-1``.
+        first, last : int
+            The batch is ``order_n[first:last]``.
+        scale : float
+        out_bi : ndarray of float32 or float64, shape (last - first, i)
+            Receives the rows times `scale`, rounded once.
+        """
 
     def forward(
         self,
         params: Params,
         x_bi: Floats,
         spec: NetworkSpec,
-        out_layers: tuple[Floats, ...],
-        drop: DropoutState | None = None,
-    ) -> None: ...
+        out_activations: tuple[Floats, ...],
+        dropout_state: DropoutState | None = None,
+    ) -> None:
+        """Compute the outputs of all layers.
+
+        Parameters
+        ----------
+        params : Params
+        x_bi : ndarray of the spec's dtype, shape (b, i), or scipy.sparse.csr_array
+        spec : NetworkSpec
+        out_activations : tuple of ndarray of the spec's dtype, shape (b, o) each
+            Receives the activations of the hidden layers, then the logits. NaN stays NaN.
+        dropout_state : DropoutState, optional
+            Given in training, if the spec has dropout. None: no dropout, as in prediction.
+
+        References
+        ----------
+        Goodfellow, Bengio, Courville (2016), section 6.4.
+        Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov (2014), for dropout.
+        """
 
     def loss_and_grad(
         self,
@@ -200,34 +283,116 @@ class Backend(Protocol):
         spec: NetworkSpec,
         out_loss_b: Floats,
         out_grad_logits_bk: Floats,
-    ) -> None: ...
+    ) -> None:
+        """Compute every row's cross-entropy, and the gradient of their weighted mean.
+
+        Parameters
+        ----------
+        logits_bk : ndarray of the spec's dtype, shape (b, k)
+        targets_b : ndarray of int32, shape (b,), or of the spec's dtype, shape (b, k)
+            Class labels or soft targets: see `TrainData`.
+        weights_b : ndarray of the spec's dtype, shape (b,)
+            Sample weights. If all are zero, the gradient is zero.
+        spec : NetworkSpec
+        out_loss_b : ndarray of the spec's dtype, shape (b,)
+            Receives the loss of every row in nats, without weight and penalty.
+        out_grad_logits_bk : ndarray of the spec's dtype, shape (b, k)
+            Receives the gradient with respect to the logits.
+
+        References
+        ----------
+        Goodfellow, Bengio, Courville (2016), sections 6.2.2.2 and 6.2.2.3.
+        """
 
     def backward(
         self,
         params: Params,
         x_bi: Floats,
-        layers: tuple[Floats, ...],
+        activations: tuple[Floats, ...],
         grad_logits_bk: Floats,
         spec: NetworkSpec,
         out_grads: Params,
-        drop: DropoutState | None = None,
-    ) -> None: ...
+        dropout_state: DropoutState | None = None,
+    ) -> None:
+        """Compute the gradient of the batch's loss with respect to every weight and bias.
+
+        Parameters
+        ----------
+        params : Params
+        x_bi : ndarray of the spec's dtype, shape (b, i), or scipy.sparse.csr_array
+            Inputs of `forward`.
+        activations : tuple of ndarray of the spec's dtype, shape (b, o) each
+            Outputs of `forward`.
+        grad_logits_bk : ndarray of the spec's dtype, shape (b, k)
+            Output of `loss_and_grad`.
+        spec : NetworkSpec
+        out_grads : Params
+            Receives the gradients, without penalty.
+        dropout_state : DropoutState, optional
+            Argument of `forward`.
+
+        References
+        ----------
+        Rumelhart, Hinton, Williams (1986).
+        """
 
     def update(
-        self, state: TrainState, grads: Params, numbers: StepHyperparams, spec: NetworkSpec
-    ) -> None: ...
+        self, state: TrainState, grads: Params, hyperparams: StepHyperparams, spec: NetworkSpec
+    ) -> None:
+        """Apply one optimizer step to all parameters, in place.
+
+        Parameters
+        ----------
+        state : TrainState
+            Updated in place.
+        grads : Params
+            Gradients, without penalty. A backend may overwrite them.
+        hyperparams : StepHyperparams
+        spec : NetworkSpec
+
+        References
+        ----------
+        Kingma, Ba (2015), Algorithm 1, for adam.
+        Loshchilov, Hutter (2019), for decoupled weight decay.
+        Polyak (1964), for sgd with momentum.
+        Sutskever, Martens, Dahl, Hinton (2013), for nesterov.
+        """
 
     def train_steps(
         self,
         state: TrainState,
         data: TrainData,
         order_n: NDArray,
-        steps: StepSchedule,
+        schedule: StepSchedule,
         spec: NetworkSpec,
         first: int,
         last: int,
         threads: int,
-    ) -> NDArray: ...
+    ) -> NDArray:
+        """Train on the batches of steps ``first..last-1``.
+
+        Splitting a range of steps over several calls changes no bit of the result. Neither does
+        the number of threads, except in the numpy backend, whose BLAS may depend on it.
+
+        Parameters
+        ----------
+        state : TrainState
+            Updated in place.
+        data : TrainData
+        order_n : ndarray of int32
+            Row indices in training order, each in ``0..n-1``.
+        schedule : StepSchedule
+        spec : NetworkSpec
+        first, last : int
+            Range of steps, ``0 <= first <= last <= t``.
+        threads : int
+
+        Returns
+        -------
+        ndarray of float64, shape (last - first,)
+            Loss of every step's batch before its update: weighted mean of the rows' losses plus
+            the penalty.
+        """
 
     def predict(
         self,
@@ -237,4 +402,43 @@ class Backend(Protocol):
         spec: NetworkSpec,
         threads: int,
         out_nk: Floats,
-    ) -> None: ...
+    ) -> None:
+        """Compute class probabilities: softmax or sigmoid of the logits.
+
+        In the compiled backends the bits of a row do not depend on the other rows.
+
+        Parameters
+        ----------
+        params : Params
+        x_ni : ndarray of uint8, float32 or float64, shape (n, i), or scipy.sparse.csr_array
+        scale : float
+            Factor of x.
+        spec : NetworkSpec
+        threads : int
+        out_nk : ndarray of the spec's dtype, shape (n, k)
+            Receives the probabilities.
+        """
+
+
+class TimedBackend(Backend, Protocol):
+    """A compiled backend, which can measure the phases of `train_steps`."""
+
+    def train_steps(
+        self,
+        state: TrainState,
+        data: TrainData,
+        order_n: NDArray,
+        schedule: StepSchedule,
+        spec: NetworkSpec,
+        first: int,
+        last: int,
+        threads: int,
+        seconds_tp: NDArray[np.float64] | None = None,
+    ) -> NDArray:
+        """Train as `Backend.train_steps` does, and time it.
+
+        Parameters
+        ----------
+        seconds_tp : ndarray of float64, shape (threads, len(PHASES)), optional
+            The seconds that each thread spent in each phase are added to it.
+        """

@@ -43,6 +43,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 from numpy.typing import NDArray
 
+from . import interface
 from .interface import (
     PHASES,
     DropoutState,
@@ -67,13 +68,7 @@ __all__ = [
     "update",
 ]
 
-SUPPORTS = {
-    "activation": ("relu", "tanh", "logistic", "identity"),
-    "loss": ("softmax", "sigmoid"),
-    "optimizer": ("adam", "sgd", "nesterov"),
-    "dtype": ("float32", "float64"),
-    "input_format": ("dense",),
-}
+SUPPORTS = interface.SUPPORTS | {"input_format": ("dense",)}
 
 PANEL = 64  # columns of a panel: a 64 x 64 block of weights is 16 KiB, half of the smallest L1
 GROUP = 16  # outputs of a part of the update: a cache line of weights
@@ -1769,7 +1764,7 @@ def train_steps(
     state: TrainState,
     data: TrainData,
     order_n: NDArray[np.int32],
-    steps: StepSchedule,
+    schedule: StepSchedule,
     spec: NetworkSpec,
     first: int,
     last: int,
@@ -1782,7 +1777,7 @@ def train_steps(
     """
     if first >= last:
         return np.empty(0)
-    rows = min(steps.batch_size, len(order_n))
+    rows = min(schedule.batch_size, len(order_n))
     network = _Network(spec, rows, train=True, threads=threads, drop=True)
     for kinds, arrays in zip(STATE, state):
         network.write_all(kinds, arrays)
@@ -1790,13 +1785,13 @@ def train_steps(
     pixels, numbers = _pixels_and_numbers(data.x_ni, spec)
     numbers_t = np.zeros((last, 8), spec.dtype)
     for step in range(first, last):
-        numbers_t[step] = _numbers(steps.numbers(step), spec)
+        numbers_t[step] = _numbers(schedule.at(step), spec)
     plan = Plan(
         first,
         last,
         threads,
         SPINS if have_cores(threads) else 0,
-        _signed(steps.dropout_key),
+        _signed(schedule.dropout_key),
         CACHE_LINE // network.floats.itemsize,
         network.x[0],
         network.x[1] - network.x[0],
@@ -1811,7 +1806,7 @@ def train_steps(
         pixels,
         numbers,
         _fixed(order_n),
-        _fixed(steps.starts(len(order_n))),
+        _fixed(schedule.starts(len(order_n))),
         *_classes_and_soft(data.targets_n, spec),
         _fixed(data.weights_n),
         numbers_t,
@@ -1830,7 +1825,7 @@ def train_steps(
         raise
     for kinds, arrays in zip(STATE, state):
         network.read_all(kinds, arrays)
-    losses_t: NDArray[np.float64] = plan.losses_t + steps.l2_t[first:last] / 2 * plan.squares_t
+    losses_t: NDArray[np.float64] = plan.losses_t + schedule.l2_t[first:last] / 2 * plan.squares_t
     return losses_t
 
 
@@ -1846,12 +1841,12 @@ def forward(
     params: Params,
     x_bi: Floats,
     spec: NetworkSpec,
-    out_layers: tuple[Floats, ...],
-    drop: DropoutState | None = None,
+    out_activations: tuple[Floats, ...],
+    dropout_state: DropoutState | None = None,
 ) -> None:
     """What every layer makes of the batch: see reference.forward."""
-    network = _Network(spec, len(x_bi), drop=drop is not None)
-    rows_b, key = drop or (np.empty(0, np.int32), 0)
+    network = _Network(spec, len(x_bi), drop=dropout_state is not None)
+    rows_b, key = dropout_state or (np.empty(0, np.int32), 0)
     network.write_all((W, B), params)
     _run(
         forward_batch,
@@ -1863,7 +1858,7 @@ def forward(
         _fixed(rows_b),
         _signed(key),
     )
-    for row, out_bo in zip(network.layers, out_layers):
+    for row, out_bo in zip(network.layers, out_activations):
         network.read(int(row[A]), out_bo, network.capacity)
 
 
@@ -1893,17 +1888,17 @@ def loss_and_grad(
 def backward(
     params: Params,
     x_bi: Floats,
-    layers: tuple[Floats, ...],
+    activations: tuple[Floats, ...],
     grad_logits_bk: Floats,
     spec: NetworkSpec,
     out_grads: Params,
-    drop: DropoutState | None = None,
+    dropout_state: DropoutState | None = None,
 ) -> None:
     """Gradients of all parameters: see reference.backward."""
-    network = _Network(spec, len(x_bi), threads=1, drop=drop is not None)
-    rows_b, key = drop or (np.empty(0, np.int32), 0)
+    network = _Network(spec, len(x_bi), threads=1, drop=dropout_state is not None)
+    rows_b, key = dropout_state or (np.empty(0, np.int32), 0)
     network.write_turned(params)
-    for row, a_bo in zip(network.layers[:-1], layers):
+    for row, a_bo in zip(network.layers[:-1], activations):
         network.write(int(row[A]), a_bo, network.capacity)
     network.write(int(network.layers[-1, DELTA]), grad_logits_bk, network.capacity)
     _run(
@@ -1921,9 +1916,11 @@ def backward(
     network.read_all((W, B), out_grads)
 
 
-def update(state: TrainState, grads: Params, numbers: StepHyperparams, spec: NetworkSpec) -> None:
+def update(
+    state: TrainState, grads: Params, hyperparams: StepHyperparams, spec: NetworkSpec
+) -> None:
     """One step of the spec's rule: see reference.update."""
-    rounded = np.array(_numbers(numbers, spec), spec.dtype)
+    rounded = np.array(_numbers(hyperparams, spec), spec.dtype)
     for kind in range(2):
         for arrays in zip(*(part[kind] for part in (*state, grads))):
             size, count = arrays[0].size, _up(arrays[0].size, GROUP)

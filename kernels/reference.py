@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from .interface import (
+    SUPPORTS,
     DropoutState,
     Floats,
     NetworkSpec,
@@ -35,13 +36,16 @@ from .interface import (
     TrainState,
 )
 
-SUPPORTS = {
-    "activation": ("relu", "tanh", "logistic", "identity"),
-    "loss": ("softmax", "sigmoid"),
-    "optimizer": ("adam", "sgd", "nesterov"),
-    "dtype": ("float32", "float64"),
-    "input_format": ("dense", "csr"),
-}
+__all__ = [
+    "SUPPORTS",
+    "backward",
+    "forward",
+    "gather_batch",
+    "loss_and_grad",
+    "predict",
+    "train_steps",
+    "update",
+]
 
 # Rows that predict() scales at a time: 1024 x 784 float32 are 3 MB, which stay in the cache.
 BLOCK = 1024
@@ -74,24 +78,23 @@ def forward(
     params: Params,
     x_bi: Floats,
     spec: NetworkSpec,
-    out_layers: tuple[Floats, ...],
-    drop: DropoutState | None = None,
+    out_activations: tuple[Floats, ...],
+    dropout_state: DropoutState | None = None,
 ) -> None:
-    """What every layer makes of the batch; the last entry of out_layers holds the logits.
+    """What every layer makes of the batch; the last entry of out_activations holds the logits.
 
     A layer computes  z[b, o] = bias[o] + sum_i a[b, i] w[i, o].
     Hidden layers pass on  a = max(0, z)  (ReLU; NaN stays NaN) or another activation of z, the last
     passes on z itself.
-    drop : in training, where the spec has dropout; None: nothing is left out, as in prediction.
     """
     a_bi, first_unit = x_bi, 0
-    for w_io, b_o, a_bo in zip(params.weights, params.biases, out_layers, strict=True):
+    for w_io, b_o, a_bo in zip(params.weights, params.biases, out_activations, strict=True):
         product(a_bi, w_io, a_bo)
         a_bo += b_o
-        if a_bo is not out_layers[-1]:
+        if a_bo is not out_activations[-1]:
             activate(a_bo, spec)
-            if drop and spec.dropout:
-                dropout(a_bo, spec, drop, first_unit)
+            if dropout_state and spec.dropout:
+                dropout(a_bo, spec, dropout_state, first_unit)
                 first_unit += len(b_o)
         a_bi = a_bo
 
@@ -245,11 +248,11 @@ def loss_and_grad(
 def backward(
     params: Params,
     x_bi: Floats,
-    layers: tuple[Floats, ...],
+    activations: tuple[Floats, ...],
     grad_logits_bk: Floats,
     spec: NetworkSpec,
     out_grads: Params,
-    drop: DropoutState | None = None,
+    dropout_state: DropoutState | None = None,
 ) -> None:
     """The gradient of the batch's loss for every weight and bias: the chain rule, backwards.
 
@@ -260,26 +263,30 @@ def backward(
         delta[b, i] = sum_o delta[b, o] w[i, o] * slope[b, i].
     ReLU lets pass what was positive and stops the rest.
     What dropout left out stops, too; what it kept is divided by (1 - share) here as in forward.
-    drop : what forward was given.
+    dropout_state : what forward was given.
     Source: Rumelhart, Hinton, Williams (1986).
     """
     delta_bo, first_unit = grad_logits_bk, sum(spec.sizes[1:-1])
     for depth in reversed(range(len(params.weights))):
-        a_bi = layers[depth - 1] if depth else x_bi
+        a_bi = activations[depth - 1] if depth else x_bi
         product(a_bi.T, delta_bo, out_grads.weights[depth])
         np.sum(delta_bo, axis=0, out=out_grads.biases[depth])
         if depth:
             delta_bo = delta_bo @ params.weights[depth].T
-            if drop and spec.dropout:
+            if dropout_state and spec.dropout:
                 units, share = a_bi.shape[1], spec.dropout
                 first_unit -= units
-                delta_bo *= slope(a_bi * (1 - share), spec) * kept(units, spec, drop, first_unit)
+                delta_bo *= slope(a_bi * (1 - share), spec) * kept(
+                    units, spec, dropout_state, first_unit
+                )
                 delta_bo *= 1 / (1 - share)
             else:
                 delta_bo *= slope(a_bi, spec)
 
 
-def update(state: TrainState, grads: Params, numbers: StepHyperparams, spec: NetworkSpec) -> None:
+def update(
+    state: TrainState, grads: Params, hyperparams: StepHyperparams, spec: NetworkSpec
+) -> None:
     """One step on every parameter p with gradient g, in place; the gradients are used up.
 
         g = g + l2 p                          from the penalty l2/2 sum p^2; weights only
@@ -302,12 +309,12 @@ def update(state: TrainState, grads: Params, numbers: StepHyperparams, spec: Net
     step = adam if spec.optimizer == "adam" else momentum
     params, means, squares = state
     for w, m, v, g in zip(params.weights, means.weights, squares.weights, grads.weights):
-        g += numbers.l2 * w
-        if numbers.decay:
-            w *= 1 - numbers.decay
-        step(w, m, v, g, numbers, spec)
+        g += hyperparams.l2 * w
+        if hyperparams.decay:
+            w *= 1 - hyperparams.decay
+        step(w, m, v, g, hyperparams, spec)
     for b, m, v, g in zip(params.biases, means.biases, squares.biases, grads.biases):
-        step(b, m, v, g, numbers, spec)
+        step(b, m, v, g, hyperparams, spec)
 
 
 def adam(
@@ -348,7 +355,7 @@ def train_steps(
     state: TrainState,
     data: TrainData,
     order_n: NDArray[np.int32],
-    steps: StepSchedule,
+    schedule: StepSchedule,
     spec: NetworkSpec,
     first: int,
     last: int,
@@ -361,28 +368,32 @@ def train_steps(
     Cutting the steps into other ranges changes no bit. threads : how many of them BLAS may use.
     """
     losses_t = np.empty(last - first)
-    starts = steps.starts(len(order_n))
-    room_bi, loss_b, layers, grads = workspace(spec, min(steps.batch_size, len(order_n)))
-    grad_logits_bk = np.empty_like(layers[-1])
+    starts = schedule.starts(len(order_n))
+    room_bi, loss_b, activations, grads = workspace(spec, min(schedule.batch_size, len(order_n)))
+    grad_logits_bk = np.empty_like(activations[-1])
     with limit_blas(threads):
         for step in range(first, last):
             start, stop = starts[step : step + 2]
             rows_b = order_n[start:stop]
             weights_b = data.weights_n[rows_b].astype(spec.dtype)
             targets_b = data.targets_n[rows_b]
-            drop = DropoutState(rows_b, steps.dropout_key)
-            numbers = steps.numbers(step)
+            dropout_state = DropoutState(rows_b, schedule.dropout_key)
+            hyperparams = schedule.at(step)
             used = slice(len(rows_b))  # of the room, which the last batch of an epoch may not fill
-            layers_bo = tuple(a_bo[used] for a_bo in layers)
+            activations_bo = tuple(a_bo[used] for a_bo in activations)
 
             x_bi = rows_of(data.x_ni, order_n, start, stop, data.scale, spec, room_bi[used])
-            forward(state.params, x_bi, spec, layers_bo, drop)
+            forward(state.params, x_bi, spec, activations_bo, dropout_state)
             loss_and_grad(
-                layers_bo[-1], targets_b, weights_b, spec, loss_b[used], grad_logits_bk[used]
+                activations_bo[-1], targets_b, weights_b, spec, loss_b[used], grad_logits_bk[used]
             )
-            backward(state.params, x_bi, layers_bo, grad_logits_bk[used], spec, grads, drop)
-            losses_t[step - first] = batch_loss(loss_b[used], weights_b, state.params, numbers.l2)
-            update(state, grads, numbers, spec)
+            backward(
+                state.params, x_bi, activations_bo, grad_logits_bk[used], spec, grads, dropout_state
+            )
+            losses_t[step - first] = batch_loss(
+                loss_b[used], weights_b, state.params, hyperparams.l2
+            )
+            update(state, grads, hyperparams, spec)
     return losses_t
 
 

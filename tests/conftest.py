@@ -11,12 +11,12 @@ from real_data import REAL_FOLDER
 
 from fmnist_fast.data.datasets import Dataset, load_dataset
 from fmnist_fast.data.synthetic import draw_synthetic
-from fmnist_fast.nn.backend import NAMES, get_backend, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, get_backend, unavailable_reason
 
 
 def pytest_sessionstart():
     """Tests of a missing backend are skipped, but not where all were asked for, as in CI."""
-    for name in NAMES if "FMNIST_FAST_REQUIRE_COMPILED" in os.environ else ():
+    for name in BACKEND_NAMES if "FMNIST_FAST_REQUIRE_COMPILED" in os.environ else ():
         if unavailable_reason(name):
             pytest.exit(
                 f"FMNIST_FAST_REQUIRE_COMPILED: {name} {unavailable_reason(name)}", returncode=1

@@ -7,13 +7,13 @@ import numpy as np
 from fmnist_fast import load_dataset
 from fmnist_fast.data.fashion_mnist import find_folder
 from fmnist_fast.kernels.interface import NetworkSpec, Params, TrainData, TrainState
-from fmnist_fast.nn.backend import NAMES, get_backend, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, get_backend, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
 from fmnist_fast.nn.schedules import Adam
 
 __all__ = ["BACKENDS", "DATASET", "OPERATIONS", "Batch", "dataset", "skip_if_missing", "training"]
 
-BACKENDS = list(NAMES)
+BACKENDS = list(BACKEND_NAMES)
 SPEC = NetworkSpec((784, 128, 64, 10))
 LR, L2 = 1e-3, 1e-4
 
@@ -95,7 +95,7 @@ class Batch:
         self.kernels.backward(self.params, self.x_bi, self.layers, self.delta_bk, SPEC, self.grads)
 
     def update(self):
-        self.kernels.update(self.updated, self.grads, self.steps.numbers(0), SPEC)
+        self.kernels.update(self.updated, self.grads, self.steps.at(0), SPEC)
 
     def train_steps(self):
         """One step, copying the weights in and out included."""

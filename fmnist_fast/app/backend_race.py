@@ -17,7 +17,7 @@ from fmnist_fast.bench.measurement import multiply_adds
 from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.kernels.interface import Floats, NetworkSpec, Params
 from fmnist_fast.nn.backend import (
-    NAMES,
+    BACKEND_NAMES,
     backend_name,
     get_backend,
     instruction_set_of,
@@ -80,7 +80,7 @@ class Contest:
 
     def __post_init__(self) -> None:
         self.rows = len(self.dataset.x_train)
-        self.racers = tuple(Racer(name, missing=unavailable_reason(name)) for name in NAMES)
+        self.racers = tuple(Racer(name, missing=unavailable_reason(name)) for name in BACKEND_NAMES)
 
     def __call__(self, should_stop: Callable[[], bool]) -> "Contest":
         """Race. Raises: UserError; KeyboardInterrupt if it was stopped."""

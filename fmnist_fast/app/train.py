@@ -5,7 +5,7 @@ import streamlit as st
 from fmnist_fast._cpu import usable_cores
 from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.errors import UserError
-from fmnist_fast.nn.backend import NAMES, backend_name, get_backend, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, backend_name, get_backend, unavailable_reason
 from fmnist_fast.training.presets import DEFAULT, PRESETS, measured_results
 
 from . import charts, session
@@ -96,7 +96,7 @@ def _choose(dataset: Dataset) -> Choice | None:
     preset = left.selectbox(
         "Preset", list(PRESETS), list(PRESETS).index(DEFAULT), help=_about_presets()
     )
-    there = [name for name in NAMES if unavailable_reason(name) is None]
+    there = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
     fastest = backend_name(get_backend())
     backend = right.selectbox(
         "Backend",

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from ..data.datasets import load_dataset
 from ..errors import UserError
 from ..kernels.interface import Floats, NetworkSpec, TrainData
-from ..nn.backend import NAMES, get_backend, unavailable_reason
+from ..nn.backend import BACKEND_NAMES, get_backend, unavailable_reason
 from ..nn.network import PIXEL_SCALE
 from ..nn.schedules import Adam
 from ..training.loop import epoch_order
@@ -71,7 +71,7 @@ class _Worker:
     def __init__(self, peer: str, setting: Setting) -> None:
         if peer == "jax":
             peers.use_cores(setting.threads)
-        if peer in NAMES and (reason := unavailable_reason(peer)):
+        if peer in BACKEND_NAMES and (reason := unavailable_reason(peer)):
             raise ImportError(reason)
         for module in peers.PACKAGES.get(peer, {}).values():
             import_module(module)
@@ -106,7 +106,7 @@ class _Worker:
     def makers(self, batch: int, threads: int) -> list[Callable[[], Peer]]:
         """The forms of this contender; the fastest of them is the one that is timed."""
         task = self.task(batch)
-        if self.peer in NAMES:
+        if self.peer in BACKEND_NAMES:
             return [lambda: peers.Ours(task, threads, self.peer)]
         if self.peer == "scikit-learn":
             return [lambda: peers.ScikitLearn(task, threads)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..kernels.interface import NetworkSpec
-from ..nn.backend import NAMES, get_backend
+from ..nn.backend import BACKEND_NAMES, get_backend
 from .contenders import CHECKED_STEPS, IMAGES, Contender, Form, Setting
 from .machine import machine_facts
 from .peers import LR, PACKAGES
@@ -199,10 +199,10 @@ def measure(
     packages = ("numpy", "numba", *(name for names in PACKAGES.values() for name in names))
     machine = machine_facts(packages if with_peers else packages[:2])
     for name in backends or ():
-        if name not in NAMES:
-            raise UserError(f"unknown backend {name!r}: choose from {', '.join(NAMES)}")
+        if name not in BACKEND_NAMES:
+            raise UserError(f"unknown backend {name!r}: choose from {', '.join(BACKEND_NAMES)}")
         get_backend(name)
-    ours = [name for name in NAMES if not backends or name in (*backends, "numpy")]
+    ours = [name for name in BACKEND_NAMES if not backends or name in (*backends, "numpy")]
     others = [*TRAINERS, PREDICTOR] if with_peers else []
     with ExitStack() as stack:
         contenders = {}

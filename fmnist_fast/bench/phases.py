@@ -80,6 +80,6 @@ def _operations(
             lap("loss")
             backend.backward(state.params, x_bi, layers, grad_logits_bk, spec, grads)
             lap("backward")
-            backend.update(state, grads, steps.numbers(step), spec)
+            backend.update(state, grads, steps.at(step), spec)
             lap("update")
     return seconds

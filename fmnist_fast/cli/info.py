@@ -54,7 +54,7 @@ def _installation_facts() -> dict[str, Any]:
 
     from .._cpu import usable_cores
     from ..data.fashion_mnist import find_folder
-    from ..nn.backend import NAMES, unavailable_reason
+    from ..nn.backend import BACKEND_NAMES, unavailable_reason
 
     config: Any = np.show_config(mode="dicts")
     features = config["SIMD Extensions"]
@@ -63,7 +63,7 @@ def _installation_facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "blas": " ".join(str(config["Build Dependencies"]["blas"][k]) for k in ("name", "version")),
-        "backends": {name: unavailable_reason(name) or "available" for name in NAMES},
+        "backends": {name: unavailable_reason(name) or "available" for name in BACKEND_NAMES},
         "instruction set": _instruction_set(),
         "machine": platform.machine(),
         "cpu features": [*features["baseline"], *features["found"]],

@@ -145,7 +145,7 @@ def plot_speeds(report: Report, path: Path) -> None:
     """Seconds of an epoch of all contenders, and where ours spend them. Raises: UserError."""
     timed = [entry for entry in report.entries if entry.seconds]
     timed.sort(key=lambda entry: entry.seconds_median or 0, reverse=True)
-    split = [entry for entry in timed if "waiting" in entry.phase_seconds]
+    split = [entry for entry in timed if "barrier" in entry.phase_seconds]
     figure = _figure(10, 1.9 + 0.34 * len(timed))
     doubts = "".join(f"\nin doubt: {doubt}" for doubt in report.doubts())
     axes, where = figure.subplots(1, 2, width_ratios=(3, 2))
@@ -194,7 +194,7 @@ def _draw_phases(axes: "Axes", split: Sequence[Entry]) -> None:
     left = np.zeros(len(split))
     for n, phase in enumerate(split[0].phase_seconds if split else ()):
         seconds = np.array([entry.phase_seconds[phase] for entry in split])
-        color = "0.8" if phase in ("waiting", "packing") else f"C{n}"
+        color = "0.8" if phase in ("barrier", "packing") else f"C{n}"
         hatch = "//" if phase == "packing" else None
         axes.barh(range(len(split)), seconds, left=left, label=phase, color=color, hatch=hatch)
         left += seconds

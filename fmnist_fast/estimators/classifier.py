@@ -19,7 +19,7 @@ from ..errors import MissingExtra
 from ..kernels.interface import Floats, NetworkSpec, Params, TrainData
 from ..models.export.formats import export, format_of
 from ..nn import labels
-from ..nn.backend import NAMES, backend_name
+from ..nn.backend import BACKEND_NAMES, backend_name
 from ..nn.labels import encode_labels, smooth_labels
 from ..nn.network import Network
 from ..nn.schedules import SCHEDULES
@@ -136,7 +136,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             Options(Real, {np.inf}),
         ],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
-        "backend": [StrOptions({"auto", *NAMES})],
+        "backend": [StrOptions({"auto", *BACKEND_NAMES})],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "dtype": [StrOptions({"auto", "float32", "float64"})],
         "class_weight": [dict, list, StrOptions({"balanced"}), None],

@@ -7,7 +7,7 @@ from ..errors import ArgumentError, BackendUnavailable
 from ..kernels.interface import Backend, NetworkSpec
 
 __all__ = [
-    "NAMES",
+    "BACKEND_NAMES",
     "Backend",
     "get_backend",
     "instruction_set_of",
@@ -23,7 +23,7 @@ _MODULES = {
     "numba": "numba_backend",
     "numpy": "reference",
 }
-NAMES = tuple(_MODULES)
+BACKEND_NAMES = tuple(_MODULES)
 
 _HINT = {
     "cython": "Install a C compiler and Python's headers, then reinstall fmnist-fast.",
@@ -40,10 +40,12 @@ def get_backend(name: str = "auto", spec: NetworkSpec | None = None) -> Backend:
     by another.
     """
     if name == "auto":
-        fitting = (known for known in NAMES if unavailable_reason(known, spec) is None)
-        name = next(fitting, NAMES[-1])  # whose error says what none of them has
+        fitting = (known for known in BACKEND_NAMES if unavailable_reason(known, spec) is None)
+        name = next(fitting, BACKEND_NAMES[-1])  # whose error says what none of them has
     if name not in _MODULES:
-        raise BackendUnavailable(f"unknown backend {name!r}: choose from auto, {', '.join(NAMES)}")
+        raise BackendUnavailable(
+            f"unknown backend {name!r}: choose from auto, {', '.join(BACKEND_NAMES)}"
+        )
     reason = unavailable_reason(name, spec)
     if reason is not None:
         raise BackendUnavailable(f"backend {name!r} {reason}")

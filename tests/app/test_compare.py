@@ -16,11 +16,11 @@ from fmnist_fast.app import charts
 from fmnist_fast.app.backend_race import CHECKED_STEPS, Contest, difference
 from fmnist_fast.app.jobs import State
 from fmnist_fast.kernels.interface import Params
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.training.loop import StopRequested
 from fmnist_fast.training.trainer import train
 
-THERE = [name for name in NAMES if unavailable_reason(name) is None]
+THERE = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 
 
 @pytest.fixture(autouse=True)

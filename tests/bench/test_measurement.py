@@ -14,11 +14,11 @@ from fmnist_fast.bench.phases import phases_of_epoch
 from fmnist_fast.cli.main import main
 from fmnist_fast.cli.plots import plot_speeds
 from fmnist_fast.kernels.interface import PHASES, NetworkSpec, TrainData
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE
 from fmnist_fast.nn.schedules import Adam
 
-BUILT = [name for name in NAMES if unavailable_reason(name) is None]
+BUILT = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 QUICK = ["--rounds", "1", "--rows", "256", "--threads", "2"]
 
 
@@ -47,7 +47,7 @@ def task(small_dataset):
 def entry(name, seconds=(), **more):
     """What a measurement would make of such seconds."""
     figures = {"seconds_median": seconds[0], "seconds_least": min(seconds)} if seconds else {}
-    return Entry(name, name in NAMES, seconds=list(seconds), **{**figures, **more})
+    return Entry(name, name in BACKEND_NAMES, seconds=list(seconds), **{**figures, **more})
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_timing_the_phases_trains_as_always(task, name):
     phases = phases_of_epoch(timed.network, timed.state, task.data, order_n, steps)
     for got, expected in zip(timed.weights(), plain.weights()):
         assert np.array_equal(got, expected)
-    assert all(seconds > 0 for phase, seconds in phases.items() if phase != "waiting")
+    assert all(seconds > 0 for phase, seconds in phases.items() if phase != "barrier")
     if name != "numpy":
         assert tuple(phases) == (*PHASES, "packing")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmnist_fast.nn.backend import NAMES, Backend, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, Backend, unavailable_reason
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -41,7 +41,9 @@ def test_every_operation_of_the_protocol_has_a_benchmark(suite):
     assert set(suite("cases").OPERATIONS) == set(operations())
 
 
-@pytest.mark.parametrize("backend", [name for name in NAMES if unavailable_reason(name) is None])
+@pytest.mark.parametrize(
+    "backend", [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
+)
 def test_a_batch_runs_every_operation(suite, backend):
     batch = suite("cases").Batch(backend, 64)
     for operation in operations():

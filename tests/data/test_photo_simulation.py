@@ -14,14 +14,14 @@ from fmnist_fast.data.photo_simulation import ROWS, simulate_ood_images, simulat
 from fmnist_fast.data.synthetic_shapes import pairs_from_above
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.kernels.interface import Params
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.calibration import apply_temperature
 from fmnist_fast.nn.labels import mix_targets
 from fmnist_fast.training.config import Distillation, TrainingConfig
 from fmnist_fast.training.distillation import Teachers
 from fmnist_fast.training.loop import Progress, Run, resolve_config, split
 
-BACKENDS = [name for name in NAMES if unavailable_reason(name) is None]
+BACKENDS = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from fmnist_fast.errors import ArgumentError, BackendUnavailable, UserError
 from fmnist_fast.estimators.lbfgs import loss_and_gradient
 from fmnist_fast.estimators.solvers import AdamSolver
 from fmnist_fast.kernels import reference
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.network import Network
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -110,7 +110,7 @@ def backend_is_there(request):
     ],
     ids=lambda parameters: "-".join(map(str, parameters.values())),
 )
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
 def test_agrees_with_scikit_learn(kind, parameters, backend, digits):
     agree(*both(kind, digits, backend=backend, **parameters), digits[0])
 
@@ -345,7 +345,7 @@ def test_validation_rows_of_the_users_own(digits):
         model.fit(x_ni, y_n, X_val=x_ni[:2], y_val=[1, 99])
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
 @pytest.mark.parametrize("kind", ["multiclass", "binary"])
 def test_other_targets_than_before_are_refused(kind, backend, digits):
     x_ni, y_n = digits
@@ -396,7 +396,7 @@ def test_several_labels_and_their_classes_in_partial_fits(columns, classes, digi
     assert theirs.loss_ == pytest.approx(ours.loss_, rel=1e-9)
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -507,7 +507,7 @@ def spoilt(model, how):
     return model
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
 @pytest.mark.parametrize(
     "how", ["fewer layers", "fewer biases", "fewer inputs", "other hidden", "other outputs"]
 )
@@ -554,7 +554,7 @@ def test_refitting_while_others_predict_is_no_crash(digits):
     assert unexpected == []
 
 
-@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
 @pytest.mark.parametrize("kind", ["multiclass", "binary", "multilabel"])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_agrees_where_answers_are_surely_wrong(kind, solver, backend):

@@ -254,7 +254,7 @@ def test_update(backend, sizes):
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (65, 129, 63, 10)])
-@pytest.mark.parametrize("rule", ["adam", "sgd", "nesterov"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "nesterov"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_update_by_other_rules(backend, sizes, optimizer, dtype):
     check_update(backend, case_of(backend, sizes, 3, optimizer=optimizer, dtype=dtype))

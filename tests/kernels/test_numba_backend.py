@@ -158,7 +158,7 @@ def test_one_compilation_serves_all_that_a_spec_chooses_but_its_dtype(dtype):
         jit.train_steps(state, data, order_n, StepSchedule(5, one, one, one, one), spec, 0, 1, 1)
         jit.predict(case.params, case.x_bi, 1.0, spec, 1, np.empty((5, 3), dtype))
         jit.forward(case.params, case.x_bi, spec, case.layers())
-        jit.update(state, case.grads(), StepSchedule(5, one, one, one, one).numbers(0), spec)
+        jit.update(state, case.grads(), StepSchedule(5, one, one, one, one).at(0), spec)
         compiled.append([len(kernel.signatures) for kernel in kernels])
     assert compiled[1:] == compiled[:-1]
 

@@ -361,7 +361,7 @@ def test_loss_of_independent_answers_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("rule", "places"),
+    ("optimizer", "places"),
     # Gradients 2, then -1, rate 0.1, momentum 0.5. Velocities -0.2, then -0.1 + 0.1 = 0.
     # nesterov: 0.5 * -0.2 - 0.2, then 0 + 0.1.
     [("sgd", (0.8, 0.8)), ("nesterov", (0.7, 0.8))],
@@ -436,7 +436,7 @@ def test_adam_by_hand():
     expected = 1.0
     for step, gradient, m, v in ((0, 2.0, 2.0, 4.0), (1, -1.0, 0.08 / 0.19, 0.004996 / 0.001999)):
         grads = Params((np.array([[gradient]]),), (np.array([gradient]),))
-        reference.update(state, grads, steps.numbers(step), spec)
+        reference.update(state, grads, steps.at(step), spec)
         expected -= 0.1 * m / (np.sqrt(v) + 1e-8)
         np.testing.assert_allclose(state.params.weights[0], [[expected]], rtol=1e-13)
         np.testing.assert_allclose(state.params.biases[0], [expected], rtol=1e-13)
@@ -454,7 +454,7 @@ def test_adam_over_many_steps_against_algorithm_1():
     for t in range(1, count + 1):
         g = rng.normal(size=8) * 10 ** rng.uniform(-6, 2)
         grads = Params((g[:6].reshape(3, 2).copy(),), (g[6:].copy(),))
-        reference.update(state, grads, steps.numbers(t - 1), spec)
+        reference.update(state, grads, steps.at(t - 1), spec)
         m = 0.9 * m + (1 - 0.9) * g
         v = 0.999 * v + (1 - 0.999) * g * g
         theta = theta - lr_t[t - 1] * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
@@ -484,7 +484,7 @@ def test_train_steps_is_the_operations_one_by_one(dtype):
             layers[-1], data.targets_n[rows_b], w_b, spec, loss_b, grad_logits_bk
         )
         assert losses[step] == reference.batch_loss(loss_b, w_b, parts.params, 0.01)
-        reference.update(parts, grads, steps.numbers(step), spec)
+        reference.update(parts, grads, steps.at(step), spec)
     for one, other in zip(whole, parts):
         assert np.array_equal(flat(one), flat(other))
 

@@ -92,7 +92,7 @@ def test_epochs_of_one_call_are_those_of_several(backend, batch_size):
     check_epochs_at_once(backend, case_of((200, 20, 10), 75), batch_size)
 
 
-@pytest.mark.parametrize("rule", ["sgd", "nesterov"])
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov"])
 def test_plain_steps_leave_alone_what_they_do_not_use(backend, optimizer):
     case = case_of((65, 129, 10), 75, optimizer=optimizer)
     data, order_n, steps, count = epoch_of(case, 32)
@@ -130,7 +130,7 @@ def test_bits_do_not_depend_on_threads_or_on_cuts(backend, dropout, choices):
     )
 
 
-@pytest.mark.parametrize("rule", ["adam", "sgd", "nesterov"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "nesterov"])
 def test_many_steps_end_where_the_reference_ends(backend, optimizer):
     """In float64, where 40 steps do not make much of a rounding."""
     case = case_of((500, 30, 4), 200, dtype="float64", activation="tanh", optimizer=optimizer)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from fmnist_fast import train
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 
 COMPILED = [
     pytest.param(
@@ -19,7 +19,7 @@ COMPILED = [
             unavailable_reason(name) is not None, reason=str(unavailable_reason(name))
         ),
     )
-    for name in NAMES
+    for name in BACKEND_NAMES
     if name != "numpy"
 ]
 OPTIONS = {"epochs": 2, "hidden": (130, 20)}

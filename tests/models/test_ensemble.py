@@ -14,12 +14,12 @@ from fmnist_fast import Ensemble, Model, load_model, train
 from fmnist_fast.errors import ArgumentError, BackendUnavailable, ModelFileError, UserError
 from fmnist_fast.models.ensemble import FORMAT_VERSION, members_of, single_member
 from fmnist_fast.models.load import check_replaceable
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.calibration import confidence_threshold
 from fmnist_fast.vision.image_io import Picture
 from fmnist_fast.vision.recognizer import Recognizer, grad_times_input
 
-BACKENDS = [name for name in NAMES if unavailable_reason(name) is None]
+BACKENDS = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 
 
 @pytest.fixture(scope="module")

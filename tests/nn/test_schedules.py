@@ -58,4 +58,4 @@ def test_bias_correction_by_hand():
         steps.step_size_t, [0.1 * np.sqrt(0.001) / 0.1, 0.1 * np.sqrt(0.001999) / 0.19], rtol=1e-12
     )
     np.testing.assert_allclose(steps.epsilon_t, 1e-8 * np.sqrt([0.001, 0.001999]), rtol=1e-12)
-    assert steps.numbers(1)[2:] == (0.5, 0.25, 0.9, 0.999)
+    assert steps.at(1)[2:] == (0.5, 0.25, 0.9, 0.999)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from fmnist_fast.nn.backend import NAMES, get_backend, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, get_backend, unavailable_reason
 
 
 def variants():
     """(backend, instruction set) of everything on this machine but the reference."""
-    for name in NAMES:
+    for name in BACKEND_NAMES:
         if name == "numpy":
             continue
         if unavailable_reason(name):

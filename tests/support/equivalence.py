@@ -391,7 +391,7 @@ def check_train_steps(kernels, case, batch_size, soft=False, dtype=np.uint8):
         kernels.backward(parts.params, x_bi, layers, grad_logits_bk, case.spec, grads, drop)
         expected = reference.batch_loss(*case.wide([loss_b, weights_b]), parts.params, 1e-2)
         assert abs(losses[step] - expected) <= 1e3 * case.eps * (1 + abs(expected))
-        kernels.update(parts, grads, steps.numbers(step), case.spec)
+        kernels.update(parts, grads, steps.at(step), case.spec)
     assert np.isfinite(losses).all()
     assert np.array_equal(flat(whole), flat(parts))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fmnist_fast import train
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 
 SEEDS = range(5)
 NEARNESS = 0.003  # of the mean test accuracy of five runs; one run's spread over seeds is as large
@@ -11,7 +11,7 @@ NEARNESS = 0.003  # of the mean test accuracy of five runs; one run's spread ove
 
 @pytest.mark.slow
 def test_the_backends_reach_the_same_accuracy(real_dataset, capsys):
-    built = [name for name in NAMES if unavailable_reason(name) is None]
+    built = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
     means = {}
     for name in built:
         accuracies = [

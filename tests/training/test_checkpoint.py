@@ -15,7 +15,7 @@ import pytest
 from fmnist_fast import Ensemble, load_dataset, load_model, train
 from fmnist_fast.data.fashion_mnist import CLASS_NAMES
 from fmnist_fast.errors import CheckpointError
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.training.checkpoint import Checkpoints, RunFolder, Snapshot
 from fmnist_fast.training.config import Distillation, TrainingConfig
 from fmnist_fast.training.loop import Progress
@@ -58,7 +58,7 @@ def trained_in_pieces(dataset, folder, ranges, **options):
             return result, pieces
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BACKEND_NAMES)
 @pytest.mark.parametrize(
     "extra",
     [
@@ -88,7 +88,9 @@ def test_interrupted_between_any_two_steps_it_ends_with_the_same_bytes(
     assert ours == theirs
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if unavailable_reason(name) is None])
+@pytest.mark.parametrize(
+    "name", [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
+)
 @pytest.mark.parametrize("extra", [{"hflip": True}, {"augment": "photos"}])
 def test_taught_by_a_model_that_is_given_it_ends_with_the_same_bytes(
     small_dataset, tmp_path, monkeypatch, name, extra

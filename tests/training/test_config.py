@@ -14,7 +14,7 @@ from fmnist_fast import train
 from fmnist_fast.data.augment import hflip
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.kernels.interface import NetworkSpec
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.calibration import apply_temperature
 from fmnist_fast.nn.labels import mix_targets, smooth_labels
 from fmnist_fast.training.budget import Clock, TimeBudget
@@ -25,7 +25,7 @@ from fmnist_fast.training.presets import DEFAULT, PRESETS, measured_results, pre
 from fmnist_fast.training.trainer import TrainingDiverged
 
 FAST = {"epochs": 2, "hidden": (16,), "threads": 1}
-BACKENDS = [name for name in NAMES if unavailable_reason(name) is None]
+BACKENDS = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 
 
 def test_a_preset_is_a_recipe_and_changes_override_it():

@@ -15,7 +15,7 @@ from fmnist_fast.cli.main import main
 from fmnist_fast.data.augment import hflip
 from fmnist_fast.data.fashion_mnist import CLASS_NAMES
 from fmnist_fast.errors import ArgumentError
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.calibration import apply_temperature
 from fmnist_fast.nn.labels import mix_targets, smooth_labels
 from fmnist_fast.training.config import Distillation, TrainingConfig
@@ -24,7 +24,7 @@ from fmnist_fast.training.loop import Progress, Run, resolve_config
 from fmnist_fast.training.presets import PRESETS, preset
 
 FAST = {"epochs": 2, "hidden": (16,), "threads": 1}
-BACKENDS = [name for name in NAMES if unavailable_reason(name) is None]
+BACKENDS = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 
 
 def same(ours, theirs):

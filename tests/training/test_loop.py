@@ -106,7 +106,7 @@ def check_step(kernels, run, number, trained_on=None):
     """One step of these kernels, on the rows in `trained_on` if they are not those of the run."""
     spec, data, order_n, steps, states = run
     step = number * STRIDE
-    numbers = steps.numbers(step)
+    numbers = steps.at(step)
     got = copy_of(states[number], np.float32)
     visited_n = order_n if trained_on is None else trained_on
     kernels.train_steps(got, data, visited_n, steps, spec, step, step + 1, 2)

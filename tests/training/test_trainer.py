@@ -9,7 +9,7 @@ from fmnist_fast import train
 from fmnist_fast.data.augment import flip_rows, hflip
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.models.load import load_model
-from fmnist_fast.nn.backend import NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.labels import smooth_labels
 from fmnist_fast.training.config import TrainingConfig
 from fmnist_fast.training.loop import Progress, Run, dropout_key, epoch_order, resolve_config, split
@@ -334,7 +334,7 @@ def test_numbers_of_numpy_train_and_can_be_saved(small_dataset):
     assert numpys.model.to_bytes() == plain.model.to_bytes()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BACKEND_NAMES)
 def test_a_whole_number_will_do_for_l2(small_dataset, name):
     if unavailable_reason(name):
         pytest.skip(str(unavailable_reason(name)))
@@ -372,7 +372,9 @@ def test_flips_show_half_of_the_rows_in_the_mirror():
     assert set(flip_rows(order_n, 1000, 1, 1)) != set(flipped)
 
 
-@pytest.mark.parametrize("backend", [name for name in NAMES if unavailable_reason(name) is None])
+@pytest.mark.parametrize(
+    "backend", [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
+)
 def test_what_a_recipe_uses_in_every_backend(small_dataset, backend):
     config = {
         "hflip": True,
