@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NOTHING_NAMED", "ManyInputs", "paths_in", "score_into"]
 
-NOTHING_NAMED = "give images or folders, or a list of them with --list"
+NOTHING_NAMED = "give images or folders, or a list of them with --inputs-from"
 
 # Where lines are not replaced by newer ones, seconds between two of them.
 LINE_SECONDS = 10
@@ -38,20 +38,20 @@ LINE_SECONDS = 10
 @dataclass(frozen=True)
 class ManyInputs:
     """What `predict` was asked for, by the names of its options. images : files and folders.
-    listed : a file that names more of them.
+    inputs_from : a file that names more of them.
     """
 
     images: Sequence[str]
-    listed: Path | None
+    inputs_from: Path | None
     model: Path | None
-    cutout: str
+    segmentation: str
     invert: bool
     backend: str
     as_json: bool
     out: Path
     workers: int | None
     scheduler: str | None
-    field: str | None
+    column: str | None
     probabilities: bool
     force: bool
     quiet: bool
@@ -59,16 +59,16 @@ class ManyInputs:
     def inputs(self) -> Iterator[str]:
         """Files and folders, in their order."""
         yield from self.images
-        if self.listed:
-            yield from paths_in(self.listed)
+        if self.inputs_from:
+            yield from paths_in(self.inputs_from)
 
 
-def paths_in(listed: Path) -> Iterator[str]:
+def paths_in(inputs_from: Path) -> Iterator[str]:
     """The paths in a file that has one a line, which may be any bytes that a path can have.
 
     Raises: UserError if a line has others.
     """
-    with open(listed, "rb") as file:
+    with open(inputs_from, "rb") as file:
         for number, line in enumerate(file):
             path = line.rstrip(b"\r\n")
             if b"\0" in path:
@@ -107,7 +107,7 @@ def score_into(asked: ManyInputs) -> int:
         open_partial(
             partial_path(out),
             identity | {"inputs": inputs.digest()},
-            inputs.blocks(model.input_shape, asked.field),
+            inputs.blocks(model.input_shape, asked.column),
             force=asked.force,
         ) as partial,
         stoppable() as stop,  # before, there is nothing yet to put in order
@@ -118,7 +118,11 @@ def score_into(asked: ManyInputs) -> int:
         before = partial.done
         view.begin(partial)
         how = Scoring(
-            identity["model"], identity["folder"], asked.cutout, asked.invert, asked.probabilities
+            identity["model"],
+            identity["folder"],
+            asked.segmentation,
+            asked.invert,
+            asked.probabilities,
         )
         try:
             if partial.done < partial.rows:
@@ -147,7 +151,7 @@ def score_into(asked: ManyInputs) -> int:
 def _files_of(asked: ManyInputs) -> Iterator[Path]:
     """What must not be written over."""
     yield from map(Path, asked.images)
-    yield from filter(None, (asked.model, asked.listed))
+    yield from filter(None, (asked.model, asked.inputs_from))
 
 
 def _load_engines() -> None:
@@ -167,7 +171,10 @@ def _identity(asked: ManyInputs, backend: str) -> dict[str, Any]:
     return {
         "folder": os.getcwd(),
         "model": model_name(asked.model, backend),
-        **{name: getattr(asked, name) for name in ("field", "probabilities", "cutout", "invert")},
+        **{
+            name: getattr(asked, name)
+            for name in ("column", "probabilities", "segmentation", "invert")
+        },
     }
 
 

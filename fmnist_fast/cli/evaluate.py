@@ -31,7 +31,7 @@ def evaluate(
     backend: str,
     threads: int | None,
     plot: Path | None,
-    mistakes: Path | None,
+    misclassified: Path | None,
     as_json: bool,
 ) -> None:
     from ..data.datasets import NAMES, load_dataset
@@ -41,7 +41,7 @@ def evaluate(
     from ..nn.network import check_labels
 
     path = model or PRETRAINED
-    check_outputs({"plot": plot, "mistakes": mistakes}, path)
+    check_outputs({"plot": plot, "misclassified": misclassified}, path)
     loaded = load_model(path, backend, threads)
     if dataset is None and loaded.dataset_name not in NAMES:
         raise _unknown_data(loaded, path)
@@ -49,8 +49,8 @@ def evaluate(
     if dataset is None and data.checksum != loaded.dataset_checksum:
         raise _unknown_data(loaded, path)
     _check_fits(loaded, path, data)
-    if mistakes and data.x_test.ndim != 3:
-        raise UserError(f"--mistakes draws images, and {data.name} has rows of numbers")
+    if misclassified and data.x_test.ndim != 3:
+        raise UserError(f"--misclassified draws images, and {data.name} has rows of numbers")
     labels_n = check_labels(data.y_test, len(data.x_test), len(data.class_names), "y_test")
     probability_nk = loaded.predict_proba(data.x_test)
     result = _Measured(
@@ -66,10 +66,10 @@ def evaluate(
         from .plots import plot_confusion
 
         plot_confusion(result.evaluation, data.class_names, plot)
-    if mistakes:
-        from .plots import plot_mistakes
+    if misclassified:
+        from .plots import plot_misclassified
 
-        plot_mistakes(data.x_test, probability_nk, labels_n, data.class_names, mistakes)
+        plot_misclassified(data.x_test, probability_nk, labels_n, data.class_names, misclassified)
     if as_json:
         click.echo(json.dumps(result.to_json()))
     else:

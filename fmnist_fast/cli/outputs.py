@@ -20,13 +20,13 @@ _DESCRIPTION_BYTES = 64 << 10
 def check_outputs(outputs: Mapping[str, Path | None], *inputs: Path) -> None:
     """Find out before the work, not after it, that a result could not or must not be written.
 
-    outputs : what each is (model, metrics, plot or mistakes) and its path.
+    outputs : what each is (model, metrics, plot or misclassified) and its path.
     """
     from .._files import check_room
     from .plots import check_plot_path
     from .report import check_metrics_path
 
-    for what in ("plot", "mistakes"):
+    for what in ("plot", "misclassified"):
         picture = outputs.get(what)
         if picture:
             check_plot_path(picture)

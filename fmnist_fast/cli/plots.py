@@ -26,7 +26,7 @@ __all__ = [
     "plot_confusion",
     "plot_curves",
     "plot_learning_rates",
-    "plot_mistakes",
+    "plot_misclassified",
     "plot_speeds",
 ]
 
@@ -94,7 +94,7 @@ def plot_confusion(evaluation: Evaluation, class_names: Sequence[str], path: Pat
     _save(figure, path)
 
 
-def plot_mistakes(
+def plot_misclassified(
     images: NDArray,
     probability_nk: Floats,
     labels_n: NDArray[np.integer],

@@ -33,41 +33,45 @@ AHEAD = 4
 def predict(
     model: Path | None,
     images: tuple[str, ...],
-    listed: Path | None,
-    cutout: str,
+    inputs_from: Path | None,
+    segmentation: str,
     invert: bool,
     backend: str,
     threads: int | None,
     as_json: bool,
     **many: Any,
 ) -> int:
-    with _readable_list(listed) as listed:
-        if not images and listed is None:
+    with _readable_list(inputs_from) as inputs_from:
+        if not images and inputs_from is None:
             raise UserError(NOTHING_NAMED)
         if many["out"]:
             if threads:
                 raise UserError("--threads and --out do not go together: give --workers")
             check_workers(many["workers"], bool(many["workers"]), many["scheduler"])
             return score_into(
-                ManyInputs(images, listed, model, cutout, invert, backend, as_json, **many)
+                ManyInputs(
+                    images, inputs_from, model, segmentation, invert, backend, as_json, **many
+                )
             )
-        for option in ("workers", "scheduler", "field", "probabilities", "force", "quiet"):
+        for option in ("workers", "scheduler", "column", "probabilities", "force", "quiet"):
             if many[option]:
                 raise UserError(f"--{option} is for --out: say where the answers go")
-        return _print_answers(images, listed, model, (cutout, invert), backend, threads, as_json)
+        return _print_answers(
+            images, inputs_from, model, (segmentation, invert), backend, threads, as_json
+        )
 
 
 @contextmanager
-def _readable_list(listed: Path | None) -> Iterator[Path | None]:
+def _readable_list(inputs_from: Path | None) -> Iterator[Path | None]:
     """The list as a file that can be read more than once."""
-    if listed is None or (listed != Path("-") and listed.is_file()):
-        yield listed
+    if inputs_from is None or (inputs_from != Path("-") and inputs_from.is_file()):
+        yield inputs_from
         return
-    if listed == Path("-") and sys.stdin is None:
-        raise UserError("standard input is closed: give --list a file")
+    if inputs_from == Path("-") and sys.stdin is None:
+        raise UserError("standard input is closed: give --inputs-from a file")
     with (
         tempfile.NamedTemporaryFile(prefix="fmnist-fast-") as file,
-        click.open_file(str(listed), "rb") as pipe,  # - or one of the shell's, <(find .)
+        click.open_file(str(inputs_from), "rb") as pipe,  # - or one of the shell's, <(find .)
     ):
         shutil.copyfileobj(pipe, file)
         file.flush()
@@ -76,14 +80,14 @@ def _readable_list(listed: Path | None) -> Iterator[Path | None]:
 
 def _print_answers(
     images: tuple[str, ...],
-    listed: Path | None,
+    inputs_from: Path | None,
     model: Path | None,
     how: tuple[str, bool],
     backend: str,
     threads: int | None,
     as_json: bool,
 ) -> int:
-    """Answers to standard output; returns the exit code. how : cutout and invert."""
+    """Answers to standard output; returns the exit code. how : segmentation and invert."""
     from .._cpu import usable_cores
     from ..vision.recognizer import Recognizer
     from ..vision.segmentation import WITHOUT_OPENCV
@@ -91,7 +95,7 @@ def _print_answers(
     if sys.stdout is None:
         raise UserError("standard output is closed, and the answers would be lost")
     recogniser = Recognizer(model, backend=backend, threads=1)
-    named = chain(images, paths_in(listed) if listed else ())
+    named = chain(images, paths_in(inputs_from) if inputs_from else ())
     paths = list(chain.from_iterable(map(_files, named)))
     failed = plain = 0
     if not paths:
@@ -99,7 +103,7 @@ def _print_answers(
     with _Output(len(paths), as_json) as output:
         for answer in _answers(recogniser, paths, how, threads or usable_cores()):
             failed += "error" in answer
-            plain += answer.get("cutout") == "plain"
+            plain += answer.get("segmentation") == "plain"
             output.show(answer)
     if plain and how[0] == "auto":
         warnings.warn(WITHOUT_OPENCV, stacklevel=1)
@@ -155,7 +159,7 @@ def _answer(recogniser: "Recognizer", path: str, how: tuple[str, bool]) -> dict[
         "top": top,
         "confident": answer.is_confident,
         "model": answer.model_name,
-        "cutout": answer.prepared.method,
+        "segmentation": answer.prepared.method,
         "notes": list(answer.prepared.notes),
     }
 

@@ -41,7 +41,7 @@ def train(
     backend: str,
     threads: int | None,
     preset: str | None,
-    every: int | None,
+    checkpoint_every: int | None,
     **options: Any,
 ) -> int:
     context = click.get_current_context()
@@ -88,7 +88,7 @@ def train(
                     progress=Several(*parts),
                     should_stop=lambda: bool(stop),
                     checkpoint=resume or checkpoint,
-                    every=every,
+                    every=checkpoint_every,
                     resume=bool(resume),
                     notes=notes,
                     **changes,
@@ -168,8 +168,10 @@ def _check_combination(
         raise UserError(
             "--checkpoint begins a run and --resume goes on with one: give only one of the two"
         )
-    if context.params["every"] and not (checkpoint or resume):
-        raise UserError("--every says how often to write checkpoints: name a folder, --checkpoint")
+    if context.params["checkpoint_every"] and not (checkpoint or resume):
+        raise UserError(
+            "--checkpoint-every says how often to write checkpoints: name a folder, --checkpoint"
+        )
     if "epochs" in changes and "time_budget" in changes:
         raise UserError("--epochs and --time-budget both say when to end: give only one of the two")
 

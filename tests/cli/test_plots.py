@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fmnist_fast import train
-from fmnist_fast.cli.plots import plot_learning_rates, plot_mistakes
+from fmnist_fast.cli.plots import plot_learning_rates, plot_misclassified
 from fmnist_fast.training.lr_finder import HIGHEST, LOWEST, find_learning_rate
 from fmnist_fast.training.presets import PRESETS
 
@@ -19,7 +19,7 @@ def test_mistakes(tmp_path, wrong):
     probability_nk = np.full((50, 2), 0.5)
     probability_nk[:wrong] = 0.2, 0.8
     path = tmp_path / "mistakes.png"
-    plot_mistakes(images, probability_nk, labels_n, ("a $x", "Ankle boot"), path)
+    plot_misclassified(images, probability_nk, labels_n, ("a $x", "Ankle boot"), path)
     with Image.open(path) as picture:
         assert picture.size[0] > 1000
         rows = max(1, -(-min(wrong, 30) // 6))

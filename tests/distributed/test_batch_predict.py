@@ -467,7 +467,7 @@ def test_a_file_that_changes_meanwhile_ends_it(images, fleet, tmp_path):
         (lambda path, x: np.savez(path.open("wb"), a=x, b=x), "several, a, b: name it with"),
         (lambda path, x: np.savez(path.open("wb"), a=x[:, 1:]), "none of a"),
         (lambda path, x: table(path, a=[1, 2]), "it has 1 of numbers"),
-        (lambda path, x: table(path, a=[b"x"], b=[b"y"]), "a, b: name one with --field"),
+        (lambda path, x: table(path, a=[b"x"], b=[b"y"]), "a, b: name one with --column"),
         (lambda path, x: path.write_bytes(b"PAR1 and more"), "no Parquet file that can be read"),
         (lambda path, x: path.mkdir(), "is a folder without images"),
     ],
@@ -560,7 +560,7 @@ def command(*arguments):
 def test_the_command_killed_in_the_middle_goes_on(images, tmp_path):
     write("folder", tmp_path / "f", np.concatenate([images] * 6))
     (tmp_path / "list.txt").write_text("f\n\nf/0000.png\n")
-    arguments = command("--list", "list.txt", "--out", "a.csv", "--backend", "cython")
+    arguments = command("--inputs-from", "list.txt", "--out", "a.csv", "--backend", "cython")
     process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.DEVNULL)
     log, deadline = tmp_path / "a.csv.partial-wal", time.monotonic() + 60
     while not log.exists() or log.stat().st_size < 400_000:
@@ -643,7 +643,7 @@ def test_a_list_may_come_from_anywhere_that_is_read_once(way, images, tmp_path):
     (tmp_path / "list.txt").write_bytes(names)
     given = {"a file": "list.txt", "standard input": "-", "a pipe": "/dev/fd/0"}[way]
     ran = subprocess.run(
-        command("--list", given, "--out", "a.csv"),
+        command("--inputs-from", given, "--out", "a.csv"),
         **{"cwd": tmp_path, "capture_output": True, "input": names},
     )
     assert ran.returncode == 0, ran.stderr
@@ -665,7 +665,7 @@ def test_ctrl_c_while_there_is_nothing_yet_ends_it_at_once(tmp_path, monkeypatch
     monkeypatch.setattr(
         "fmnist_fast.distributed.batch_predict.result_store.number_of_rows", interrupted
     )
-    assert main(["predict", "--list", "list.txt", "--out", "a.csv"]) == 130
+    assert main(["predict", "--inputs-from", "list.txt", "--out", "a.csv"]) == 130
     assert len(listed) == 1
     assert "stopped" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["list.txt"]
@@ -680,16 +680,16 @@ def test_ctrl_c_while_there_is_nothing_yet_ends_it_at_once(tmp_path, monkeypatch
         (["a.png", "--out", "a.csv", "--workers", "2", "--scheduler", "tcp://x:1"], "only one"),
         (["a.png", "--out", "there.csv"], "there.csv exists already"),
         (["empty", "--out", "a.csv"], "empty is a folder without images"),
-        (["--list", "blank.txt", "--out", "a.csv"], "give images or folders, or a list"),
-        (["--list", "blank.txt"], "give images or folders, or a list"),
-        (["--list", "nul.txt", "--out", "a.csv"], "line 2 of the list is no path"),
+        (["--inputs-from", "blank.txt", "--out", "a.csv"], "give images or folders, or a list"),
+        (["--inputs-from", "blank.txt"], "give images or folders, or a list"),
+        (["--inputs-from", "nul.txt", "--out", "a.csv"], "line 2 of the list is no path"),
         (["a.png", "--out", "busy.csv"], "busy.csv.partial is not a file"),
         (["a.png", "--out", "a.csv", "--workers", "999"], "--workers 999 is too many"),
         (["a.png", "--out", "a.csv", "--scheduler", ""], "it is empty"),
         (["cut.gz", "--out", "a.csv"], "mend that file or leave it out, and begin anew"),
         (["flipped.gz", "--out", "a.csv"], "flipped.gz is damaged: CRC check failed"),
         (["there.csv", "--out", "there.csv", "--force"], "is also another file of this command"),
-        ([], "give images or folders, or a list of them with --list"),
+        ([], "give images or folders, or a list of them with --inputs-from"),
         (["a.png", "--out", "a.csv", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler"),
     ],
 )

@@ -40,7 +40,7 @@ def test_it_keeps_its_promises_and_its_card_says_what_it_does(
     real_folder, capsys, monkeypatch, tmp_path
 ):
     picture = tmp_path / "wrong.png"
-    options = ["--json", "--data-dir", str(real_folder), "--mistakes", str(picture)]
+    options = ["--json", "--data-dir", str(real_folder), "--misclassified", str(picture)]
     assert main(["evaluate", *options]) == 0
     measured_results = json.loads(capsys.readouterr().out)
     assert measured_results["accuracy"] >= 0.896

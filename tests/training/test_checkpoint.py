@@ -332,7 +332,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
                 else [*begin, "--checkpoint", str(folder), "--out", str(out)]
             )
             process = subprocess.Popen(
-                [*arguments, "--every", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                [*arguments, "--checkpoint-every", "1"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
             try:
                 _, err = process.communicate(timeout=draws.uniform(0.2, 1.1) * duration)

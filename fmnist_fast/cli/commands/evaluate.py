@@ -18,7 +18,9 @@ __all__ = ["evaluate"]
 @THREADS
 @click.option("--plot", type=FILE, help="Draw the confusion matrix: a .png, .svg or .pdf file.")
 @click.option(
-    "--mistakes", type=FILE, help="Draw the surest of the wrong answers: a .png, .svg or .pdf file."
+    "--misclassified",
+    type=FILE,
+    help="Draw the surest of the wrong answers: a .png, .svg or .pdf file.",
 )
 @JSON
 @deferred("evaluate:evaluate")

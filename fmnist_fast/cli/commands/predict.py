@@ -19,13 +19,12 @@ __all__ = ["predict"]
 )
 @click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path())
 @click.option(
-    "--list",
-    "listed",
+    "--inputs-from",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     help="A file that names more images, one a line; - is standard input.",
 )
 @click.option(
-    "--cutout",
+    "--segmentation",
     type=click.Choice(["auto", "grabcut", "plain", "none"]),
     default="auto",
     show_default=True,
@@ -55,7 +54,7 @@ __all__ = ["predict"]
     help="With --out: use the workers of this Dask scheduler; files that they have not are sent.",
 )
 @click.option(
-    "--field",
+    "--column",
     metavar="NAME",
     help="With --out: the array of .npz files, or the column of Parquet files, that has the "
     "images.  [default: the only one that fits]",
@@ -84,5 +83,5 @@ def predict() -> None:
       fmnist-fast predict --json photos >answers.json
       fmnist-fast predict -- -name-with-a-dash.jpg
       fmnist-fast predict --out answers.parquet --workers 2 archive more.parquet
-      find . -name '*.jpg' | fmnist-fast predict --list - --out answers.csv
+      find . -name '*.jpg' | fmnist-fast predict --inputs-from - --out answers.csv
     """

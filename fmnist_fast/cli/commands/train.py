@@ -140,7 +140,7 @@ def config_option(name: str, **settings: Any) -> Callable[[FC], FC]:
     help="Keep the run in this new folder as it goes, so that --resume goes on after a crash.",
 )
 @click.option(
-    "--every",
+    "--checkpoint-every",
     type=click.IntRange(1),
     help="Epochs between two checkpoints.  [default: as often as costs a twentieth of the time]",
 )

@@ -124,7 +124,7 @@ def _npz(path: Path, shown: str, input_shape: tuple[int, ...], field: str | None
         which = f"several, {', '.join(found)}" if found else f"none of {', '.join(members)}"
         raise DataError(
             f"{shown}: one array must have rows that the model takes, of shape {input_shape}; "
-            f"{which}: name it with --field"
+            f"{which}: name it with --column"
         )
     return _checked(next(iter(found.values())), input_shape)
 

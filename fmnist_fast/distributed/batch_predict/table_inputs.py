@@ -103,7 +103,7 @@ def _columns(schema: pa.Schema, shown: str, inputs: int, field: str | None) -> l
         return whole
     if not whole and len(numbers) == inputs:
         return numbers
-    which = f"{', '.join(whole)}: name one with --field" if whole else f"{len(numbers)} of numbers"
+    which = f"{', '.join(whole)}: name one with --column" if whole else f"{len(numbers)} of numbers"
     raise DataError(
         f"{shown} must have one column of image files or of lists of {inputs} numbers, or {inputs} "
         f"columns of numbers; it has {which}"
