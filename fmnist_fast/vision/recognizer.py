@@ -23,7 +23,7 @@ class Prediction:
     model : that answered. model_name : its name, for people.
     """
 
-    preprocess: PreprocessedImage
+    prepared: PreprocessedImage
     probability_k: Floats
     model: Model | Ensemble
     model_name: str
