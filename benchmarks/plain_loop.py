@@ -22,8 +22,8 @@ from fmnist_fast.kernels.interface import NetworkSpec, TrainData
 from fmnist_fast.kernels.reference import limit_blas
 from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
-from fmnist_fast.nn.schedules import Adam
-from fmnist_fast.training.loop import epoch_order
+from fmnist_fast.nn.optimizers import Adam
+from fmnist_fast.nn.random_streams import epoch_order
 
 SPEC = NetworkSpec((784, 128, 64, 10))
 BATCH, LR, L2 = 64, 1e-3, 1e-4

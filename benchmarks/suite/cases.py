@@ -9,7 +9,7 @@ from fmnist_fast.data.fashion_mnist import find_folder
 from fmnist_fast.kernels.interface import NetworkSpec, Params, TrainData, TrainState
 from fmnist_fast.nn.backend import BACKEND_NAMES, get_backend, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
-from fmnist_fast.nn.schedules import Adam
+from fmnist_fast.nn.optimizers import Adam
 
 __all__ = ["BACKENDS", "DATASET", "OPERATIONS", "Batch", "dataset", "skip_if_missing", "training"]
 

@@ -24,8 +24,9 @@ from fmnist_fast.nn.backend import (
     unavailable_reason,
 )
 from fmnist_fast.nn.network import Network
-from fmnist_fast.nn.schedules import Adam
-from fmnist_fast.training.loop import Progress, Run, StopRequested, epoch_order, resolve_config
+from fmnist_fast.nn.optimizers import Adam
+from fmnist_fast.nn.random_streams import epoch_order
+from fmnist_fast.training.loop import Progress, Run, StopRequested, resolve_config
 from fmnist_fast.training.presets import PRESETS
 
 __all__ = ["CHECKED_STEPS", "MEASURE", "Contest", "Racer", "difference"]

@@ -27,8 +27,8 @@ from ..errors import UserError
 from ..kernels.interface import Floats, NetworkSpec, TrainData
 from ..nn.backend import BACKEND_NAMES, get_backend, unavailable_reason
 from ..nn.network import PIXEL_SCALE
-from ..nn.schedules import Adam
-from ..training.loop import epoch_order
+from ..nn.optimizers import Adam
+from ..nn.random_streams import epoch_order
 from . import peers
 from .peers import Peer, Task
 from .phases import phases_of_epoch

@@ -20,7 +20,7 @@ from ..kernels.interface import Floats, NetworkSpec, TrainData
 from ..models.export import onnx_graph
 from ..models.export.network_data import NetworkData
 from ..nn.network import PIXEL_SCALE, Network
-from ..nn.schedules import Adam
+from ..nn.optimizers import Adam
 
 __all__ = [
     "LR",

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from ..nn.network import FLIPS, random_stream
+from ..nn.random_streams import FLIPS, random_stream
 
 __all__ = ["EpochPrefetcher", "hflip", "flip_rows"]
 

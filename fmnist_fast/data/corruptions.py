@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..nn.network import CORRUPTION, random_stream
+from ..nn.random_streams import CORRUPTION, random_stream
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._cpu import usable_cores
-from ..nn.network import IMITATION, STRANGERS, random_stream
+from ..nn.random_streams import OOD, PHOTO_SIMULATION, random_stream
 from .image_ops import (
     FABRIC,
     MIDDLE,
@@ -59,7 +59,7 @@ def simulate_photos(images: Images, labels_n: NDArray[np.integer], seed: int, ep
         part = slice(first, first + ROWS)
         return _imitated(images[part], labels_n[part], stream)
 
-    return _in_parts(make, len(images), seed, IMITATION, epoch)
+    return _in_parts(make, len(images), seed, PHOTO_SIMULATION, epoch)
 
 
 def simulate_ood_images(
@@ -83,7 +83,7 @@ def simulate_ood_images(
             drawn[place] = 0 if chosen is None else draw(chosen.astype(np.float32), stream)
         return _imitated(drawn, np.full(rows, -1), stream)
 
-    return _in_parts(make, count, seed, STRANGERS, epoch)
+    return _in_parts(make, count, seed, OOD, epoch)
 
 
 def _in_parts(

@@ -26,7 +26,7 @@ from ..nn.schedules import SCHEDULES
 from ..training.budget import Clock, StepBudget, TimeBudget
 from .lbfgs import minimize_lbfgs
 from .predict_cache import PredictCache
-from .solvers import AdamSolver, Epochs, SgdSolver, Solver
+from .solvers import Epochs, Solver
 
 try:
     from scipy import sparse
@@ -502,7 +502,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             sizes,
             self.activation,
             "softmax" if self.out_activation_ == "softmax" else "sigmoid",
-            self._optimizer.optimizer if epochs else "adam",
+            self._optimizer.optimizer.name if epochs else "adam",
             dtype.name,
             self.dropout if epochs else 0.0,
             "csr" if sparse.issparse(x_ni) else "dense",
@@ -516,17 +516,6 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             *(spec, params, 1.0, self.backend, self.n_threads),
             *(batch_size or rows, rows * max(1, epochs)),
         )
-
-    def _new_solver(self) -> Solver:
-        if self.solver == "sgd":
-            return SgdSolver(
-                self.learning_rate_init,
-                self.learning_rate,
-                self.momentum,
-                self.nesterovs_momentum,
-                self.power_t,
-            )
-        return AdamSolver(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
 
     def _fit_lbfgs(self, x_ni: Any, targets_n: NDArray, weights_n: Any, context: Any) -> None:
         """In float64, as scikit-learn does whatever the rows are: a line search needs it."""
@@ -566,7 +555,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         context: Any,
     ) -> None:
         if not incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = self._new_solver()
+            self._optimizer = Solver.from_estimator(self)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.early_stopping and validation is None:
@@ -693,7 +682,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
             "consecutive epochs."
         )
-        stops = not self._optimizer.slows_down()
+        stops = not self._optimizer.reduce_rate()
         if stops and self.schedule != "constant" and not self.early_stopping:
             stops = False  # the schedule is planned to its end
         elif self.verbose:

@@ -5,7 +5,6 @@ alpha / (2 sum of its weights) times the sum of all squared weights; Adam adds i
 that is not corrected for bias; Nesterov's step looks one step ahead.
 """
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,13 @@ from numpy.typing import NDArray
 
 from ..kernels.interface import Params, StepSchedule, TrainData, TrainState
 from ..nn.network import Network, estimate_work
+from ..nn.optimizers import SGD, Adam, Optimizer
 from ..training.budget import Budget, Clock, StepBudget
 
-__all__ = ["AdamSolver", "Epochs", "SgdSolver", "Solver"]
+__all__ = ["Epochs", "Solver"]
 
 # A learning rate that is not worth dividing any more.
-LEAST_RATE = 1e-6
+MIN_RATE = 1e-6
 
 # Steps after which a run that has to end in time looks at the clock.
 STEPS_BETWEEN_LOOKS = 16
@@ -29,21 +29,37 @@ WORK_AT_ONCE = 1 << 31
 STEPS_AT_ONCE = 1000
 
 
-class Solver(ABC):
-    """What a stochastic solver keeps from batch to batch, and the numbers of its steps.
+class Solver:
+    """What a stochastic solver keeps between calls: learning rate, steps done, moments.
 
-    learning_rate : of the next batches. t : steps done.
+    schedule : constant, invscaling or adaptive, as in scikit-learn.
     """
 
-    optimizer: str
-
-    def __init__(self, learning_rate: float) -> None:
-        self.learning_rate = float(learning_rate)
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        learning_rate: float,
+        schedule: str = "constant",
+        power_t: float = 0.5,
+    ) -> None:
+        self.optimizer = optimizer
+        self.initial_rate = self.learning_rate = float(learning_rate)
+        self.schedule, self.power_t = schedule, power_t
         self.t = 0
         self.moments: tuple[Params, Params] | None = None
 
+    @classmethod
+    def from_estimator(cls, estimator: Any) -> "Solver":
+        """Return a new solver, as the parameters of an estimator describe it."""
+        p = estimator
+        if p.solver == "sgd":
+            optimizer = SGD(float(p.momentum), p.nesterovs_momentum)
+            return cls(optimizer, p.learning_rate_init, p.learning_rate, p.power_t)
+        adam = Adam(float(p.beta_1), float(p.beta_2), float(p.epsilon), corrected_epsilon=False)
+        return cls(adam, p.learning_rate_init)
+
     def state(self, network: Network) -> TrainState:
-        """The network's parameters, to be trained, and the moments so far."""
+        """Return the network's parameters, to be trained, and the moments so far."""
         if self.moments is None:
             self.moments = network.fresh_state()[1:]
         dtype, shapes = network.spec.dtype, [w_io.shape for w_io in network.params.weights]
@@ -57,84 +73,22 @@ class Solver(ABC):
             self.moments = (m, v)
         return TrainState(network.params, *self.moments)
 
-    @abstractmethod
     def steps(
         self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
     ) -> StepSchedule:
-        """The numbers of the next steps. lr_t : the learning rate of each."""
+        """Return the next steps. lr_t : the learning rate of each."""
+        steps = self.optimizer.steps(lr_t, self.t, batch_size, l2_t)
+        self.t += len(lr_t)
+        return steps
 
-    @abstractmethod
-    def epoch_ends(self, seen: int) -> None:
-        """So many rows were seen in all epochs."""
-
-    def slows_down(self) -> bool:
-        """Whether it goes on more slowly where the loss no longer falls, and does not stop."""
-        return False
-
-
-class AdamSolver(Solver):
-    """Kingma & Ba (2015), with the epsilon as it is."""
-
-    optimizer = "adam"
-
-    def __init__(self, learning_rate: float, beta_1: float, beta_2: float, epsilon: float) -> None:
-        super().__init__(learning_rate)
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
-
-    def steps(
-        self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
-    ) -> StepSchedule:
-        count = len(lr_t)
-        t = np.arange(self.t + 1, self.t + 1 + count, dtype=np.float64)
-        self.t += count
-        with np.errstate(divide="ignore", invalid="ignore"):  # a beta of 1 is allowed
-            size_t = np.sqrt(1 - self.beta_2**t) / (1 - self.beta_1**t)
-        return StepSchedule(
-            batch_size,
-            step_size_t=lr_t * size_t,
-            epsilon_t=np.full(count, self.epsilon),
-            l2_t=l2_t,
-            decay_t=np.zeros(count),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-        )
-
-    def epoch_ends(self, seen: int) -> None:
-        """The learning rate stays as it is."""
-
-
-class SgdSolver(Solver):
-    """Steps with momentum. schedule : constant, invscaling or adaptive, as in scikit-learn."""
-
-    def __init__(
-        self,
-        learning_rate: float,
-        schedule: str,
-        momentum: float,
-        nesterov: bool,
-        power_t: float,
-    ) -> None:
-        super().__init__(learning_rate)
-        self.optimizer = "nesterov" if nesterov else "sgd"
-        self.initial, self.schedule = self.learning_rate, schedule
-        self.momentum, self.power_t = float(momentum), power_t
-
-    def steps(
-        self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
-    ) -> StepSchedule:
-        count = len(lr_t)
-        self.t += count
-        nothing = np.zeros(count)
-        return StepSchedule(
-            batch_size, lr_t, nothing, l2_t, nothing, beta1=self.momentum, beta2=0.0
-        )
-
-    def epoch_ends(self, seen: int) -> None:
+    def end_epoch(self, samples: int) -> None:
+        """Set the learning rate of the next epoch, after so many samples in all epochs."""
         if self.schedule == "invscaling":
-            self.learning_rate = self.initial / (seen + 1) ** self.power_t
+            self.learning_rate = self.initial_rate / (samples + 1) ** self.power_t
 
-    def slows_down(self) -> bool:
-        if self.schedule != "adaptive" or self.learning_rate <= LEAST_RATE:
+    def reduce_rate(self) -> bool:
+        """Divide an adaptive learning rate; False if training should stop instead."""
+        if self.schedule != "adaptive" or self.learning_rate <= MIN_RATE:
             return False
         self.learning_rate /= 5
         return True
@@ -244,7 +198,7 @@ class Epochs:
 
     def _epoch_ends(self) -> None:
         self.seen += self.count
-        self.solver.epoch_ends(self.seen)
+        self.solver.end_epoch(self.seen)
 
     def _l2(self, weights_t: NDArray[np.float64]) -> NDArray[np.float64]:
         """The penalty of every batch, whose rows weigh so much."""

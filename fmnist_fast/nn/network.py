@@ -14,8 +14,9 @@ from .._cpu import usable_cores
 from ..errors import ArgumentError
 from ..kernels.interface import Floats, NetworkSpec, Params, StepSchedule, TrainData, TrainState
 from .backend import Backend, get_backend
+from .random_streams import INITIAL_WEIGHTS, random_stream
 
-__all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "random_stream", "estimate_work"]
+__all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "estimate_work"]
 
 # uint8 pixels 0..255 become floats 0..1.
 PIXEL_SCALE = 1 / 255
@@ -27,20 +28,6 @@ DENSE_FRACTION = 0.7
 # Rows that are looked at for it, at equal distances: counting all of a table takes longer than the
 # choice can save in an epoch.
 SAMPLED_ROWS = 300
-
-# What a random stream is for; every purpose has draws of its own.
-(
-    INITIAL_WEIGHTS,
-    EPOCH_ORDER,
-    VALIDATION_SPLIT,
-    FLIPS,
-    CORRUPTION,
-    IMITATION,
-    STRANGERS,
-    DROPOUT,
-    SWEEP,
-) = range(9)
-
 
 # The work of a batch that is enough for one thread: some 30 us a step in float32, of which three
 # meetings of the team take a few.
@@ -70,12 +57,6 @@ def worthwhile_threads(spec: NetworkSpec, batch_size: int, rows: int | None, cor
     if rows is not None:
         threads = min(threads, estimate_work(spec, rows) // CALL_PER_THREAD)
     return max(1, threads)
-
-
-def random_stream(seed: int, purpose: int, epoch: int = 0, *part: int) -> np.random.Generator:
-    """Random numbers that are a pure function of (seed, purpose, epoch), and of the part if any."""
-    key = np.random.SeedSequence([seed, purpose, epoch, *part])
-    return np.random.Generator(np.random.Philox(key))
 
 
 @dataclass

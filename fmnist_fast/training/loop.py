@@ -19,16 +19,13 @@ from ..nn.ema import copy_params, update_average
 from ..nn.labels import smooth_labels
 from ..nn.metrics import Evaluation, evaluate
 from ..nn.network import (
-    DROPOUT,
-    EPOCH_ORDER,
     PIXEL_SCALE,
-    VALIDATION_SPLIT,
     Network,
     check_labels,
     check_rows,
-    random_stream,
 )
-from ..nn.schedules import Adam
+from ..nn.optimizers import Adam
+from ..nn.random_streams import VALIDATION_SPLIT, dropout_key, epoch_order, random_stream
 from .budget import Budget, Clock, StepBudget, TimeBudget
 from .checkpoint import Checkpoints, Snapshot
 from .config import TrainingConfig
@@ -41,8 +38,6 @@ __all__ = [
     "Progress",
     "Run",
     "StopRequested",
-    "dropout_key",
-    "epoch_order",
     "resolve_config",
     "split",
 ]
@@ -149,16 +144,6 @@ def split(
         first, last = number * rows // of, (number + 1) * rows // of
     trained = np.concatenate([shuffled[:first], shuffled[last:]])
     return np.sort(trained), np.sort(shuffled[first:last])
-
-
-def epoch_order(rows_n: NDArray[np.int32], seed: int, epoch: int) -> NDArray[np.int32]:
-    """The rows in the order that this epoch visits them: a pure function of (seed, epoch)."""
-    return random_stream(seed, EPOCH_ORDER, epoch).permutation(rows_n)
-
-
-def dropout_key(seed: int, epoch: int) -> int:
-    """What decides which outputs dropout leaves out: a pure function of (seed, epoch)."""
-    return int(random_stream(seed, DROPOUT, epoch).integers(2**64, dtype=np.uint64))
 
 
 class Run:

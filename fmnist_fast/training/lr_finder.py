@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.datasets import Dataset
-from ..nn.network import EPOCH_ORDER, random_stream
-from ..nn.schedules import Adam
+from ..nn.optimizers import Adam
+from ..nn.random_streams import EPOCH_ORDER, random_stream
 from .config import TrainingConfig
 from .loop import Run, resolve_config
 

@@ -16,7 +16,7 @@ from fmnist_fast.cli.plots import plot_speeds
 from fmnist_fast.kernels.interface import PHASES, NetworkSpec, TrainData
 from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE
-from fmnist_fast.nn.schedules import Adam
+from fmnist_fast.nn.optimizers import Adam
 
 BUILT = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 QUICK = ["--rounds", "1", "--rows", "256", "--threads", "2"]

@@ -14,7 +14,7 @@ import pytest
 
 from fmnist_fast.kernels.interface import NetworkSpec, TrainData
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
-from fmnist_fast.nn.schedules import Adam
+from fmnist_fast.nn.optimizers import Adam
 
 SPEC = NetworkSpec((784, 32, 16, 10), dtype="float64")
 STEPS, BATCH, LR, L2, EPSILON = 20, 64, 1e-3, 1e-2, 1e-8

@@ -27,7 +27,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from fmnist_fast import MLPClassifier
 from fmnist_fast.errors import ArgumentError, BackendUnavailable, UserError
 from fmnist_fast.estimators.lbfgs import loss_and_gradient
-from fmnist_fast.estimators.solvers import AdamSolver
+from fmnist_fast.estimators.solvers import Solver
 from fmnist_fast.kernels import reference
 from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.network import Network
@@ -225,8 +225,8 @@ def test_bytes_are_not_copied_to_floats(digits, monkeypatch):
         seen.append(network.spec.dtype)
         return original(self, network)
 
-    original = AdamSolver.state
-    monkeypatch.setattr(AdamSolver, "state", spy)
+    original = Solver.state
+    monkeypatch.setattr(Solver, "state", spy)
     x_ni = np.ascontiguousarray((digits[0] * 16).astype(np.uint8))
     trained = []
     train_steps = reference.train_steps

@@ -25,7 +25,7 @@ from equivalence import (
 )
 
 from fmnist_fast.kernels.interface import PHASES, StepSchedule
-from fmnist_fast.nn.schedules import Adam
+from fmnist_fast.nn.optimizers import Adam
 
 SIZES = [
     (1, 1),

@@ -15,7 +15,7 @@ from fmnist_fast.kernels.interface import (
     TrainData,
     TrainState,
 )
-from fmnist_fast.nn.schedules import Adam
+from fmnist_fast.nn.optimizers import Adam
 
 EPS64 = np.finfo(np.float64).eps
 

@@ -22,7 +22,7 @@ from fmnist_fast.kernels.interface import (
     TrainData,
     TrainState,
 )
-from fmnist_fast.nn.schedules import Adam
+from fmnist_fast.nn.optimizers import Adam
 
 # How much an activation enlarges an error of its argument, at most.
 STEEPEST = {"relu": 1, "tanh": 1, "logistic": 1 / 4, "identity": 1}

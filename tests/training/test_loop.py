@@ -10,8 +10,9 @@ import pytest
 from fmnist_fast.kernels import reference
 from fmnist_fast.kernels.interface import NetworkSpec, Params, TrainData, TrainState
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
-from fmnist_fast.nn.schedules import Adam, learning_rates
-from fmnist_fast.training.loop import epoch_order
+from fmnist_fast.nn.optimizers import Adam
+from fmnist_fast.nn.random_streams import epoch_order
+from fmnist_fast.nn.schedules import learning_rates
 
 STATES, STRIDE, BATCH, L2 = 20, 150, 64, 1e-4
 EPS = float(np.finfo(np.float32).eps) / 2  # of one rounding

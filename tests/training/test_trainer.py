@@ -12,7 +12,7 @@ from fmnist_fast.models.load import load_model
 from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.labels import smooth_labels
 from fmnist_fast.training.config import TrainingConfig
-from fmnist_fast.training.loop import Progress, Run, dropout_key, epoch_order, resolve_config, split
+from fmnist_fast.training.loop import Progress, Run, resolve_config, split
 from fmnist_fast.training.trainer import TrainingDiverged, TrainingInterrupted
 
 FAST = {"epochs": 2, "hidden": (16,), "backend": "numpy", "threads": 1}
@@ -39,19 +39,6 @@ def test_how_an_epoch_is_cut_into_ranges_changes_no_bit(small_dataset, monkeypat
     # The clock decides the ranges; without any time to spend, every range is one step.
     monkeypatch.setattr(sys.modules["fmnist_fast.training.loop"], "RANGE_SECONDS", 0.0)
     assert train(small_dataset, **FAST).model.to_bytes() == whole
-
-
-def test_order_is_a_function_of_seed_and_epoch():
-    rows_n = np.arange(3, 50, dtype=np.int32)
-    orders = {
-        (seed, epoch): tuple(epoch_order(rows_n, seed, epoch))
-        for seed in (0, 1)
-        for epoch in (1, 2)
-    }
-    assert len(set(orders.values())) == 4
-    assert all(sorted(order) == list(rows_n) for order in orders.values())
-    assert tuple(epoch_order(rows_n, 0, 2)) == orders[0, 2]
-    assert epoch_order(rows_n, 0, 1).dtype == np.int32
 
 
 def test_split_parts_the_rows():
@@ -398,13 +385,6 @@ def test_what_a_recipe_uses_in_every_backend(small_dataset, backend):
         assert without.history[-1].train_loss != pytest.approx(
             truth.history[-1].train_loss, rel=1e-2
         )
-
-
-def test_dropout_is_a_function_of_seed_and_epoch():
-    keys = {dropout_key(seed, epoch) for seed in range(20) for epoch in range(1, 21)}
-    assert len(keys) == 400
-    assert all(0 <= key < 2**64 for key in keys)
-    assert dropout_key(3, 4) == dropout_key(3, 4)
 
 
 def test_dropout_is_not_part_of_what_a_model_says(small_dataset, tmp_path):

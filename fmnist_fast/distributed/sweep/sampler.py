@@ -20,7 +20,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
 
 from ...errors import ArgumentError
-from ...nn.network import SWEEP, random_stream
+from ...nn.random_streams import SWEEP, random_stream
 from .space import Choices, Part, Space
 from .trial import RUNGS
 
