@@ -1,24 +1,25 @@
-"""The network, in NumPy: how a multilayer perceptron is trained, on one page.
+"""The network in NumPy: how a multilayer perceptron is trained, on one page.
 
-This is the specification: the faster backends compute the same and are tested against this
-module in float64. It is written to be read, top to bottom:
+This is the executable specification: the faster backends compute the same and are tested against
+this module in float64. Read it from top to bottom:
 
-    gather      pick the rows of a batch and scale them
-    forward     rows -> logits, layer by layer; in training, dropout leaves some outputs out
-    loss_and_grad  how wrong the logits are, and in which direction they should move
-    backward    the same question for every weight: the chain rule, from the last layer to the first
-    update      move every weight against its gradient (Adam, or plain steps with momentum)
-    train_steps the five above, batch after batch
-    predict     forward alone, and softmax or sigmoid
+    gather_batch   select the rows of a batch and scale them
+    forward        compute all layers, from the rows to the logits; apply dropout in training
+    loss_and_grad  compute the cross-entropy and its gradient with respect to the logits
+    backward       compute the gradients of all weights and biases by the chain rule
+    update         apply one optimizer step: Adam, or gradient descent with momentum
+    train_steps    run the five operations above on one batch after another
+    predict        run the forward pass, then softmax or sigmoid
 
-Shape letters and the types of the arguments: `kernels/__init__.py`.
+`interface.py` has the shape letters, the types and the parameters of these operations.
 
-The bits of a result depend on the BLAS that NumPy uses and on its number of threads: for one
-BLAS and one number of threads they are always the same. The compiled backends promise more.
+The bits of a result depend on NumPy's BLAS and its number of threads. With both fixed they are
+reproducible; the compiled backends promise more.
 """
 
 from contextlib import AbstractContextManager
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,31 +48,34 @@ __all__ = [
     "update",
 ]
 
-# Rows that predict() scales at a time: 1024 x 784 float32 are 3 MB, which stay in the cache.
-BLOCK = 1024
+# Rows that predict() computes at a time: 1024 x 784 float32 are 3 MB, which stay in the cache.
+PREDICT_ROWS = 1024
 
 
 def gather_batch(
     x_ni: NDArray, order_n: NDArray[np.int32], first: int, last: int, scale: float, out_bi: Floats
 ) -> None:
-    """out[b] = scale * x[order[first + b]] for b in 0..last-first-1."""
+    """Gather and scale a batch: see `Backend.gather_batch`.
+
+    out[b, i] = scale * x[order[first + b], i]
+    """
     np.multiply(x_ni[order_n[first:last]], scale, out=out_bi, dtype=out_bi.dtype)
 
 
-def rows_of(
+def batch_rows(
     x_ni: NDArray,
     order_n: NDArray[np.int32],
     first: int,
     last: int,
     scale: float,
     spec: NetworkSpec,
-    room_bi: Floats,
+    buffer_bi: Floats,
 ) -> Floats:
-    """The rows of a batch as the other operations take them: in room_bi, or sparse ones anew."""
+    """Return the scaled rows of a batch: dense ones in the buffer, CSR ones in a new array."""
     if spec.input_format == "csr":
         return (x_ni[order_n[first:last]] * scale).astype(spec.dtype)
-    gather_batch(x_ni, order_n, first, last, scale, room_bi)
-    return room_bi
+    gather_batch(x_ni, order_n, first, last, scale, buffer_bi)
+    return buffer_bi
 
 
 def forward(
@@ -81,26 +85,25 @@ def forward(
     out_activations: tuple[Floats, ...],
     dropout_state: DropoutState | None = None,
 ) -> None:
-    """What every layer makes of the batch; the last entry of out_activations holds the logits.
+    """Compute the outputs of all layers: see `Backend.forward`.
 
-    A layer computes  z[b, o] = bias[o] + sum_i a[b, i] w[i, o].
-    Hidden layers pass on  a = max(0, z)  (ReLU; NaN stays NaN) or another activation of z, the last
-    passes on z itself.
+    z[b, o] = bias[o] + sum_i a[b, i] w[i, o]
+    a[b, o] = activation(z[b, o]) in hidden layers, then dropout; the last layer outputs z itself.
     """
     a_bi, first_unit = x_bi, 0
     for w_io, b_o, a_bo in zip(params.weights, params.biases, out_activations, strict=True):
-        product(a_bi, w_io, a_bo)
+        matmul(a_bi, w_io, a_bo)
         a_bo += b_o
         if a_bo is not out_activations[-1]:
             activate(a_bo, spec)
             if dropout_state and spec.dropout:
-                dropout(a_bo, spec, dropout_state, first_unit)
+                apply_dropout(a_bo, spec, dropout_state, first_unit)
                 first_unit += len(b_o)
         a_bi = a_bo
 
 
-def product(a: Floats, b: Floats, out: Floats) -> None:
-    """out = a b, where a may be sparse."""
+def matmul(a: Floats, b: Floats, out: Floats) -> None:
+    """Compute out = a b, where a may be sparse."""
     if isinstance(a, np.ndarray):
         np.matmul(a, b, out=out)
     else:
@@ -108,7 +111,7 @@ def product(a: Floats, b: Floats, out: Floats) -> None:
 
 
 def activate(z_bo: Floats, spec: NetworkSpec) -> None:
-    """What a hidden layer makes of its sums, in place.
+    """Apply the activation of the hidden layers, in place. NaN stays NaN.
 
     relu      max(0, z)
     tanh      (e^z - e^-z) / (e^z + e^-z)
@@ -123,8 +126,8 @@ def activate(z_bo: Floats, spec: NetworkSpec) -> None:
         sigmoid(z_bo, z_bo)
 
 
-def slope(a_bo: Floats, spec: NetworkSpec) -> Floats:
-    """The derivative of the activation, where its output is a: no need to have kept z.
+def activation_grad(a_bo: Floats, spec: NetworkSpec) -> Floats:
+    """Return the derivative of the activation as a function of its output a.
 
     relu      1 where a > 0, else 0
     tanh      1 - a^2
@@ -140,33 +143,42 @@ def slope(a_bo: Floats, spec: NetworkSpec) -> Floats:
     return np.ones_like(a_bo)
 
 
-def dropout(a_bo: Floats, spec: NetworkSpec, drop: DropoutState, first_unit: int) -> None:
-    """Leave out a share of a hidden layer's outputs, in place: others for every row and epoch.
+def apply_dropout(
+    a_bo: Floats, spec: NetworkSpec, dropout_state: DropoutState, first_unit: int
+) -> None:
+    """Apply inverted dropout to the outputs of a hidden layer, in place.
 
-        a[b, o] = a[b, o] / (1 - share)  where it is kept, else 0
-    The division keeps the sums of the next layer, on average, what they are without dropout.
-    Which outputs it is depends on nothing but the epoch's key, the row of the data set and the
-    unit's number, which counts through all hidden layers from first_unit on.
+        a[b, o] = mask[b, o] * a[b, o] / (1 - rate)
+    The division keeps the expected input of the next layer the same as without dropout.
     Source: Srivastava, Hinton, Krizhevsky, Sutskever, Salakhutdinov (2014).
     """
     a_bo *= 1 / (1 - spec.dropout)
-    a_bo[~kept(a_bo.shape[1], spec, drop, first_unit)] = 0
+    a_bo[~dropout_mask(a_bo.shape[1], spec, dropout_state, first_unit)] = 0
 
 
-def kept(units: int, spec: NetworkSpec, drop: DropoutState, first_unit: int) -> NDArray[np.bool_]:
-    """Which outputs of a hidden layer dropout keeps, (b, o):  bits[b, o] >= share * 2^32."""
-    units_o = np.arange(first_unit, first_unit + units, dtype=np.uint32)
-    return random_bits(drop, units_o) >= np.uint32(spec.dropout * 2**32)
+def dropout_mask(
+    units: int, spec: NetworkSpec, dropout_state: DropoutState, first_unit: int
+) -> NDArray[np.bool_]:
+    """Return which outputs (b, o) of a hidden layer dropout keeps.
 
-
-def random_bits(drop: DropoutState, units_o: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """32 random bits for every row and unit, (b, o): no state, so that any order and any number of
-    threads sees the same, in every backend.
-
-    Sources of the mixing: a row's 64 bits by SplitMix64 (Steele, Lea, Flood 2014), seeded with the
-    key; a unit's 32 bits by the constants that Wellons (2018) found by search.
+        mask[b, o] = bits[b, o] >= rate * 2^32
+    first_unit : index of the layer's first unit among the units of all hidden layers.
     """
-    row_b = np.uint64(drop.key) + drop.rows_b.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    units_o = np.arange(first_unit, first_unit + units, dtype=np.uint32)
+    return random_bits(dropout_state, units_o) >= np.uint32(spec.dropout * 2**32)
+
+
+def random_bits(dropout_state: DropoutState, units_o: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return 32 random bits for every row and unit, (b, o).
+
+    They are a hash of the epoch's key, the row's index in the data set and the unit's index. There
+    is no generator state, so all backends draw the same bits in any order on any number of threads.
+
+    Sources of the hash functions: SplitMix64 (Steele, Lea, Flood 2014), seeded with the key, for
+    the 64 bits of a row; constants found by search (Wellons 2018) for the 32 bits of a unit.
+    """
+    key, rows_b = np.uint64(dropout_state.key), dropout_state.rows_b.astype(np.uint64)
+    row_b = key + rows_b * np.uint64(0x9E3779B97F4A7C15)
     row_b = (row_b ^ row_b >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     row_b = (row_b ^ row_b >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     row_b ^= row_b >> np.uint64(31)
@@ -180,21 +192,26 @@ def random_bits(drop: DropoutState, units_o: NDArray[np.uint32]) -> NDArray[np.u
 
 
 def softmax(logits_bk: Floats, out_bk: Floats) -> Floats:
-    """p[k] = exp(z[k]) / sum_j exp(z[j]), and log sum_j exp(z[j]) (b, 1), which is returned.
+    """Compute the softmax of every row; return log sum_k exp(z[b, k]), (b, 1).
 
-    Subtracting the largest logit of the row first changes neither, and exp cannot overflow.
+        p[b, k] = exp(z[b, k]) / sum_j exp(z[b, j])
+    Subtracting the row's maximum from z changes neither, and prevents overflow.
     Source: Goodfellow, Bengio, Courville (2016), section 4.1.
     """
-    peak_b1 = logits_bk.max(axis=1, keepdims=True)
-    np.exp(logits_bk - peak_b1, out=out_bk)
-    total_b1 = out_bk.sum(axis=1, keepdims=True)
-    out_bk /= total_b1
-    log_total_b1: Floats = peak_b1 + np.log(total_b1)
-    return log_total_b1
+    max_b1 = logits_bk.max(axis=1, keepdims=True)
+    np.exp(logits_bk - max_b1, out=out_bk)
+    sum_b1 = out_bk.sum(axis=1, keepdims=True)
+    out_bk /= sum_b1
+    log_sum_b1: Floats = max_b1 + np.log(sum_b1)
+    return log_sum_b1
 
 
 def sigmoid(z_bk: Floats, out_bk: Floats) -> Floats:
-    """p = 1 / (1 + e^-z), and log(1 + e^z), which is returned; exp is taken of -|z| only."""
+    """Compute p = 1 / (1 + e^-z); return log(1 + e^z). Only e^-|z| is used, which cannot overflow.
+
+    p            = (1 if z >= 0 else e^-|z|) / (1 + e^-|z|)
+    log(1 + e^z) = max(0, z) + log(1 + e^-|z|)
+    """
     e_bk = np.exp(-np.abs(z_bk))
     log_bk: Floats = np.maximum(z_bk, 0) + np.log1p(e_bk)
     np.divide(np.where(z_bk < 0, e_bk, 1), 1 + e_bk, out=out_bk)
@@ -209,39 +226,38 @@ def loss_and_grad(
     out_loss_b: Floats,
     out_grad_logits_bk: Floats,
 ) -> None:
-    """Cross-entropy of every row, and the gradient of the batch's loss at the logits.
+    """Compute the cross-entropy of every row and its gradient: see `Backend.loss_and_grad`.
 
-    loss[b] = log sum_k exp(z[b, k]) - z[b, target[b]], which is -log softmax(z)[target].
-    The batch's loss is the mean, weighted:  sum_b w[b] loss[b] / sum_b w[b].  Its gradient is
-        delta[b, k] = (softmax(z)[b, k] - [k is the target]) * w[b] / sum_b w[b].
-    A batch whose weights are all zero has loss 0 and gradient 0.
+    Softmax with class labels:
+        loss[b] = log sum_k exp(z[b, k]) - z[b, target[b]] = -log softmax(z)[b, target[b]]
+    The loss of the batch is the weighted mean  sum_b w[b] loss[b] / sum_b w[b].  Its gradient is
+        grad[b, k] = (softmax(z)[b, k] - [k == target[b]]) * w[b] / sum_b w[b]
 
-    Targets may be soft, (b, k), a distribution over the classes in every row: then
+    Softmax with soft targets (b, k), each row a distribution over the classes:
         loss[b] = log sum_k exp(z[b, k]) - sum_k target[b, k] z[b, k]
-    and target[b, k] stands in place of [k is the target].
+    and target[b, k] replaces [k == target[b]].
 
-    With the loss sigmoid the k answers have nothing to do with each other:
+    Sigmoid, k binary cross-entropies:
         loss[b] = sum_k log(1 + exp(z[b, k])) - target[b, k] z[b, k]
-    and sigmoid(z) stands in place of softmax(z).
+    and sigmoid(z) replaces softmax(z).
 
-    No loss of a class, nor of one of k answers, is said to be more than the spec's max_loss.
-    Source: Goodfellow, Bengio, Courville (2016), sections 6.2.2.2 and 6.2.2.3.
+    Every term of one class is clipped to max_loss in the loss, not in the gradient. Loss and
+    gradient of a batch are zero if all its weights are.
     """
     rows_b = np.arange(len(targets_b))
     if spec.loss == "sigmoid":
         loss_bk = sigmoid(logits_bk, out_grad_logits_bk) - targets_b * logits_bk
         out_loss_b[:] = np.minimum(loss_bk, spec.max_loss).sum(axis=1)
         out_grad_logits_bk -= targets_b
-        out_grad_logits_bk *= (weights_b / (weights_b.sum() or 1))[:, None]
-        return
-    log_sum_b1 = softmax(logits_bk, out_grad_logits_bk)
-    if targets_b.ndim == 1:
-        loss_b = log_sum_b1[:, 0] - logits_bk[rows_b, targets_b]
-        out_loss_b[:] = np.minimum(loss_b, spec.max_loss)
-        out_grad_logits_bk[rows_b, targets_b] -= 1
     else:
-        out_loss_b[:] = log_sum_b1[:, 0] - (targets_b * logits_bk).sum(axis=1)
-        out_grad_logits_bk -= targets_b
+        log_sum_b1 = softmax(logits_bk, out_grad_logits_bk)
+        if targets_b.ndim == 1:
+            loss_b = log_sum_b1[:, 0] - logits_bk[rows_b, targets_b]
+            out_loss_b[:] = np.minimum(loss_b, spec.max_loss)
+            out_grad_logits_bk[rows_b, targets_b] -= 1
+        else:
+            out_loss_b[:] = log_sum_b1[:, 0] - (targets_b * logits_bk).sum(axis=1)
+            out_grad_logits_bk -= targets_b
     out_grad_logits_bk *= (weights_b / (weights_b.sum() or 1))[:, None]
 
 
@@ -254,98 +270,97 @@ def backward(
     out_grads: Params,
     dropout_state: DropoutState | None = None,
 ) -> None:
-    """The gradient of the batch's loss for every weight and bias: the chain rule, backwards.
+    """Compute the gradients of all parameters by the chain rule: see `Backend.backward`.
 
-    With delta[b, o], the gradient at a layer's z, and a[b, i], what came into the layer:
-        gradient of w[i, o] = sum_b a[b, i] delta[b, o]
-        gradient of bias[o] = sum_b delta[b, o]
-    and one layer further down, times the slope of the activation there:
-        delta[b, i] = sum_o delta[b, o] w[i, o] * slope[b, i].
-    ReLU lets pass what was positive and stops the rest.
-    What dropout left out stops, too; what it kept is divided by (1 - share) here as in forward.
-    dropout_state : what forward was given.
-    Source: Rumelhart, Hinton, Williams (1986).
+    With grad_z[b, o], the gradient with respect to a layer's z, and a[b, i], the layer's input:
+        grad_w[i, o]  = sum_b a[b, i] grad_z[b, o]
+        grad_bias[o]  = sum_b grad_z[b, o]
+    and for the layer below, whose output is a:
+        grad_z[b, i]  = sum_o grad_z[b, o] w[i, o] * activation'(z)[b, i]
+    Dropout multiplies that by mask[b, i] / (1 - rate) and, before the activation's derivative is
+    taken, undoes the division of its output.
     """
-    delta_bo, first_unit = grad_logits_bk, sum(spec.sizes[1:-1])
+    grad_z_bo, first_unit = grad_logits_bk, sum(spec.sizes[1:-1])
     for depth in reversed(range(len(params.weights))):
         a_bi = activations[depth - 1] if depth else x_bi
-        product(a_bi.T, delta_bo, out_grads.weights[depth])
-        np.sum(delta_bo, axis=0, out=out_grads.biases[depth])
+        matmul(a_bi.T, grad_z_bo, out_grads.weights[depth])
+        np.sum(grad_z_bo, axis=0, out=out_grads.biases[depth])
         if depth:
-            delta_bo = delta_bo @ params.weights[depth].T
+            grad_z_bo = grad_z_bo @ params.weights[depth].T
             if dropout_state and spec.dropout:
-                units, share = a_bi.shape[1], spec.dropout
+                units, keep_prob = a_bi.shape[1], 1 - spec.dropout
                 first_unit -= units
-                delta_bo *= slope(a_bi * (1 - share), spec) * kept(
-                    units, spec, dropout_state, first_unit
-                )
-                delta_bo *= 1 / (1 - share)
+                mask_bi = dropout_mask(units, spec, dropout_state, first_unit)
+                grad_z_bo *= activation_grad(a_bi * keep_prob, spec) * mask_bi
+                grad_z_bo *= 1 / keep_prob
             else:
-                delta_bo *= slope(a_bi, spec)
+                grad_z_bo *= activation_grad(a_bi, spec)
 
 
 def update(
     state: TrainState, grads: Params, hyperparams: StepHyperparams, spec: NetworkSpec
 ) -> None:
-    """One step on every parameter p with gradient g, in place; the gradients are used up.
+    """Apply one optimizer step to every parameter p with gradient g: see `Backend.update`.
 
-        g = g + l2 p                          from the penalty l2/2 sum p^2; weights only
-
-    and then, by Adam,
-        m = beta1 m + (1 - beta1) g           running mean of the gradient
-        v = beta2 v + (1 - beta2) g^2         running mean of its square
+    L2 penalty l2/2 sum p^2, for weights only:
+        g = g + l2 p
+    Adam:
+        m = beta1 m + (1 - beta1) g           moving average of the gradient
+        v = beta2 v + (1 - beta2) g^2         moving average of its square
         p = (1 - decay) p - step_size m / (sqrt(v) + epsilon)
+    With step_size = lr sqrt(1 - beta2^t) / (1 - beta1^t) and epsilon = eps sqrt(1 - beta2^t) this
+    is Algorithm 1 of Kingma & Ba (2015). decay is decoupled weight decay (Loshchilov & Hutter
+    2019), for weights only.
 
-    With step_size = lr sqrt(1 - beta2^t) / (1 - beta1^t) and epsilon = eps sqrt(1 - beta2^t)
-    this is Algorithm 1 of Kingma & Ba (2015). decay is decoupled weight decay (Loshchilov &
-    Hutter 2019) and, like the penalty, spares the biases.
-
-    Or, by sgd, a step whose velocity m has momentum beta1 (Polyak 1964),
+    Momentum, with the velocity m and the momentum beta1:
         m = beta1 m - step_size g
-        p = (1 - decay) p + m
-    and with nesterov, which looks one step ahead (Sutskever, Martens, Dahl, Hinton 2013),
-        p = (1 - decay) p + beta1 m - step_size g.
+        p = (1 - decay) p + m                            sgd (Polyak 1964)
+        p = (1 - decay) p + beta1 m - step_size g        nesterov (Sutskever et al. 2013)
+
+    The gradients are overwritten.
     """
-    step = adam if spec.optimizer == "adam" else momentum
-    params, means, squares = state
-    for w, m, v, g in zip(params.weights, means.weights, squares.weights, grads.weights):
+    step = adam_step if spec.optimizer == "adam" else momentum_step
+    params, first_moments, second_moments = state
+    for w, m, v, g in zip(
+        params.weights, first_moments.weights, second_moments.weights, grads.weights
+    ):
         g += hyperparams.l2 * w
         if hyperparams.decay:
             w *= 1 - hyperparams.decay
         step(w, m, v, g, hyperparams, spec)
-    for b, m, v, g in zip(params.biases, means.biases, squares.biases, grads.biases):
+    for b, m, v, g in zip(params.biases, first_moments.biases, second_moments.biases, grads.biases):
         step(b, m, v, g, hyperparams, spec)
 
 
-def adam(
-    p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepHyperparams, spec: NetworkSpec
+def adam_step(
+    p: Floats, m: Floats, v: Floats, g: Floats, hyperparams: StepHyperparams, spec: NetworkSpec
 ) -> None:
-    """The last three lines of Adam for one array, without the decay. g is used up.
+    """Apply Adam to one array, without penalty and decay. Overwrites g.
 
-    In place, since a large array that is allocated anew for every term costs more than the term.
+    In place, because allocating a large array for every term costs more than computing it.
     """
-    m *= numbers.beta1
-    m += (1 - numbers.beta1) * g
+    m *= hyperparams.beta1
+    m += (1 - hyperparams.beta1) * g
     np.square(g, out=g)
-    g *= 1 - numbers.beta2
-    v *= numbers.beta2
+    g *= 1 - hyperparams.beta2
+    v *= hyperparams.beta2
     v += g
     step = np.sqrt(v, out=g)
-    step += numbers.epsilon
+    step += hyperparams.epsilon
     np.divide(m, step, out=step)
-    step *= numbers.step_size
+    step *= hyperparams.step_size
     p -= step
 
 
-def momentum(
-    p: Floats, m: Floats, v: Floats, g: Floats, numbers: StepHyperparams, spec: NetworkSpec
+def momentum_step(
+    p: Floats, m: Floats, v: Floats, g: Floats, hyperparams: StepHyperparams, spec: NetworkSpec
 ) -> None:
-    """The last two lines of sgd or nesterov for one array, without the decay. g is used up."""
-    g *= numbers.step_size
-    m *= numbers.beta1
+    """Apply sgd or nesterov to one array, without penalty and decay. Overwrites g."""
+    g *= hyperparams.step_size
+    m *= hyperparams.beta1
     m -= g
     if spec.optimizer == "nesterov":
-        p += numbers.beta1 * m
+        p += hyperparams.beta1 * m
         p -= g
     else:
         p += m
@@ -361,16 +376,13 @@ def train_steps(
     last: int,
     threads: int,
 ) -> NDArray[np.float64]:
-    """Train on steps first..last-1; state changes in place. Returns each step's loss.
+    """Train on the batches of steps first..last-1: see `Backend.train_steps`.
 
-    The loss of a step is the one before its update, penalty included:
-        sum_b w[b] loss[b] / sum_b w[b]  +  l2/2 sum of all squared weights.
-    Cutting the steps into other ranges changes no bit. threads : how many of them BLAS may use.
+    threads : BLAS threads.
     """
     losses_t = np.empty(last - first)
     starts = schedule.starts(len(order_n))
-    room_bi, loss_b, activations, grads = workspace(spec, min(schedule.batch_size, len(order_n)))
-    grad_logits_bk = np.empty_like(activations[-1])
+    buffers = workspace(spec, min(schedule.batch_size, len(order_n)))
     with limit_blas(threads):
         for step in range(first, last):
             start, stop = starts[step : step + 2]
@@ -379,39 +391,56 @@ def train_steps(
             targets_b = data.targets_n[rows_b]
             dropout_state = DropoutState(rows_b, schedule.dropout_key)
             hyperparams = schedule.at(step)
-            used = slice(len(rows_b))  # of the room, which the last batch of an epoch may not fill
-            activations_bo = tuple(a_bo[used] for a_bo in activations)
+            buffer_bi, activations, loss_b, grad_logits_bk, grads = buffers.first_rows(len(rows_b))
 
-            x_bi = rows_of(data.x_ni, order_n, start, stop, data.scale, spec, room_bi[used])
-            forward(state.params, x_bi, spec, activations_bo, dropout_state)
-            loss_and_grad(
-                activations_bo[-1], targets_b, weights_b, spec, loss_b[used], grad_logits_bk[used]
-            )
-            backward(
-                state.params, x_bi, activations_bo, grad_logits_bk[used], spec, grads, dropout_state
-            )
-            losses_t[step - first] = batch_loss(
-                loss_b[used], weights_b, state.params, hyperparams.l2
-            )
+            x_bi = batch_rows(data.x_ni, order_n, start, stop, data.scale, spec, buffer_bi)
+            forward(state.params, x_bi, spec, activations, dropout_state)
+            loss_and_grad(activations[-1], targets_b, weights_b, spec, loss_b, grad_logits_bk)
+            backward(state.params, x_bi, activations, grad_logits_bk, spec, grads, dropout_state)
+            losses_t[step - first] = batch_loss(loss_b, weights_b, state.params, hyperparams.l2)
             update(state, grads, hyperparams, spec)
     return losses_t
 
 
 def batch_loss(loss_b: Floats, weights_b: Floats, params: Params, l2: float) -> float:
-    """Weighted mean of the rows' losses, plus l2/2 times the sum of all squared weights."""
+    """Return the loss of a batch, with penalty.
+
+    sum_b w[b] loss[b] / sum_b w[b]  +  l2/2 * sum of all squared weights
+    """
     mean = np.dot(weights_b, loss_b) / (weights_b.sum() or 1)
     return float(mean) + l2 / 2 * sum(float(np.vdot(w_io, w_io)) for w_io in params.weights)
 
 
-def workspace(spec: NetworkSpec, rows: int) -> tuple[Floats, Floats, tuple[Floats, ...], Params]:
-    """Room for one batch: inputs (b, i), losses (b,), each layer's output (b, o), all gradients."""
-    return (
-        np.empty((rows, spec.sizes[0] if spec.input_format == "dense" else 0), spec.dtype),
-        np.empty(rows, spec.dtype),
-        tuple(np.empty((rows, o), spec.dtype) for _, o in spec.shapes),
-        Params(
-            tuple(np.empty((i, o), spec.dtype) for i, o in spec.shapes),
-            tuple(np.empty(o, spec.dtype) for _, o in spec.shapes),
+class Workspace(NamedTuple):
+    """Buffers of the operations for one batch."""
+
+    x_bi: Floats
+    activations: tuple[Floats, ...]
+    loss_b: Floats
+    grad_logits_bk: Floats
+    grads: Params
+
+    def first_rows(self, rows: int) -> "Workspace":
+        """Return views of the first rows, for the smaller last batch of an epoch."""
+        return Workspace(
+            x_bi=self.x_bi[:rows],
+            activations=tuple(a_bo[:rows] for a_bo in self.activations),
+            loss_b=self.loss_b[:rows],
+            grad_logits_bk=self.grad_logits_bk[:rows],
+            grads=self.grads,
+        )
+
+
+def workspace(spec: NetworkSpec, rows: int) -> Workspace:
+    """Allocate the buffers of a batch of so many rows. CSR inputs need no buffer."""
+    return Workspace(
+        x_bi=np.empty((rows, spec.sizes[0] if spec.input_format == "dense" else 0), spec.dtype),
+        activations=tuple(np.empty((rows, o), spec.dtype) for _, o in spec.shapes),
+        loss_b=np.empty(rows, spec.dtype),
+        grad_logits_bk=np.empty((rows, spec.sizes[-1]), spec.dtype),
+        grads=Params(
+            weights=tuple(np.empty((i, o), spec.dtype) for i, o in spec.shapes),
+            biases=tuple(np.empty(o, spec.dtype) for _, o in spec.shapes),
         ),
     )
 
@@ -419,27 +448,27 @@ def workspace(spec: NetworkSpec, rows: int) -> tuple[Floats, Floats, tuple[Float
 def predict(
     params: Params, x_ni: NDArray, scale: float, spec: NetworkSpec, threads: int, out_nk: Floats
 ) -> None:
-    """out[n, k] = probability of class k for row n: softmax or sigmoid of the logits.
-
-    x_ni : uint8, float32 or float64; it is multiplied by scale.
-    """
+    """Compute class probabilities, softmax or sigmoid of the logits: see `Backend.predict`."""
     count = x_ni.shape[0]
     order_n = np.arange(count, dtype=np.int32)
+    probabilities = sigmoid if spec.loss == "sigmoid" else softmax
     with limit_blas(threads):
-        for first in range(0, count, BLOCK):
-            last = min(first + BLOCK, count)
-            room_bi, _, layers, _ = workspace(spec, last - first)
-            x_bi = rows_of(x_ni, order_n, first, last, scale, spec, room_bi)
-            forward(params, x_bi, spec, layers)
-            (sigmoid if spec.loss == "sigmoid" else softmax)(layers[-1], out_nk[first:last])
+        for first in range(0, count, PREDICT_ROWS):
+            last = min(first + PREDICT_ROWS, count)
+            buffers = workspace(spec, last - first)
+            x_bi = batch_rows(x_ni, order_n, first, last, scale, spec, buffers.x_bi)
+            forward(params, x_bi, spec, buffers.activations)
+            probabilities(buffers.activations[-1], out_nk[first:last])
 
 
 @cache
-def _blas() -> ThreadpoolController:
+def _blas_controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
 def limit_blas(threads: int) -> AbstractContextManager[object]:
-    """While it is open, BLAS uses at most this many threads (a setting of the whole process)."""
-    limiter: AbstractContextManager[object] = _blas().limit(limits=threads, user_api="blas")
+    """Return a context in which BLAS uses at most so many threads, in the whole process."""
+    limiter: AbstractContextManager[object] = _blas_controller().limit(
+        limits=threads, user_api="blas"
+    )
     return limiter

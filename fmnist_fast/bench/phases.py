@@ -67,8 +67,7 @@ def _operations(
             rows_b = order_n[first : first + steps.batch_size]
             if not room or len(rows_b) < len(room[0]):  # the last batch is smaller
                 room = cast(Any, backend).workspace(spec, len(rows_b))
-                grad_logits_bk = np.empty_like(room[2][-1])
-            x_bi, loss_b, layers, grads = room
+            x_bi, layers, loss_b, grad_logits_bk, grads = room
             since = perf_counter()
             backend.gather_batch(data.x_ni, order_n, first, first + len(rows_b), data.scale, x_bi)
             weights_b = data.weights_n[rows_b].astype(spec.dtype)

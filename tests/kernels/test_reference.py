@@ -98,10 +98,9 @@ def batch_loss(params: Params, x_bi, y_b, w_b, spec: NetworkSpec, l2: float) -> 
 
 
 def gradients(params: Params, x_bi, y_b, w_b, spec: NetworkSpec) -> tuple[Params, tuple]:
-    _, loss_b, layers, grads = reference.workspace(spec, len(x_bi))
-    for array in (*layers, *grads.weights, *grads.biases, loss_b):
+    _, layers, loss_b, grad_logits_bk, grads = reference.workspace(spec, len(x_bi))
+    for array in (*layers, *grads.weights, *grads.biases, loss_b, grad_logits_bk):
         array.fill(np.nan)
-    grad_logits_bk = np.full_like(layers[-1], np.nan)
     reference.forward(params, x_bi, spec, layers, drop_of(len(x_bi)))
     reference.loss_and_grad(layers[-1], y_b, w_b, spec, loss_b, grad_logits_bk)
     reference.backward(params, x_bi, layers, grad_logits_bk, spec, grads, drop_of(len(x_bi)))
@@ -139,7 +138,7 @@ def test_forward_by_hand():
 def dropped_units(share: float, rows_b, key: int, units: int = 500) -> np.ndarray:
     spec = NetworkSpec((1, units, 1), dtype="float64", dropout=share)
     a_bo = np.ones((len(rows_b), units))
-    reference.dropout(a_bo, spec, DropoutState(np.asarray(rows_b, np.int32), key), 0)
+    reference.apply_dropout(a_bo, spec, DropoutState(np.asarray(rows_b, np.int32), key), 0)
     assert set(np.unique(a_bo)) <= {0, 1 / (1 - share)}
     return a_bo == 0
 
@@ -554,7 +553,9 @@ def test_learns_a_tiny_set_to_zero_error(dtype):
     assert losses.mean() < 0.05
 
 
-@pytest.mark.parametrize("rows", [0, 1, reference.BLOCK - 1, reference.BLOCK, reference.BLOCK + 1])
+@pytest.mark.parametrize(
+    "rows", [0, 1, reference.PREDICT_ROWS - 1, reference.PREDICT_ROWS, reference.PREDICT_ROWS + 1]
+)
 def test_predict_is_softmax_of_forward_for_every_row(rows):
     spec = NetworkSpec((12, 6, 4), dtype="float64")
     params, data = random_layers(spec), random_data(spec, rows)
@@ -572,7 +573,7 @@ def test_float32_stays_within_the_rounding_bound_of_float64():
     p32 = random_layers(spec32)
     p64 = Params(*(tuple(a.astype(np.float64) for a in arrays) for arrays in p32))
     x32 = np.random.default_rng(0).random((17, 65)).astype(np.float32)
-    layers32 = reference.workspace(spec32, 17)[2]
+    layers32 = reference.workspace(spec32, 17).activations
     reference.forward(p32, x32, spec32, layers32)
     a_bi = x32.astype(np.float64)
     for depth, (w_io, b_o) in enumerate(zip(*p64)):

@@ -320,7 +320,7 @@ def check_backward(kernels, case):
         a_bi *= 1 - share
         # Dropout's factor is rounded, and the products with it and with the slope.
         kept = scale * (kept_units(case)[depth - 1] if share else 1)
-        slope, below_bo = reference.slope(a_bi, case.wide_spec), size_bo @ np.abs(w_io).T
+        slope, below_bo = reference.activation_grad(a_bi, case.wide_spec), size_bo @ np.abs(w_io).T
         off_bo = (off_bo @ np.abs(w_io).T + (w_io.shape[1] + 5) * eps * below_bo) * slope
         off_bo = (off_bo + slope_off(case, a_bi) * below_bo) * kept
         delta_bo = (delta_bo @ w_io.T) * slope * kept
@@ -379,12 +379,11 @@ def check_train_steps(kernels, case, batch_size, soft=False, dtype=np.uint8):
     for step in range(count):
         first, last = step * batch_size, min((step + 1) * batch_size, case.rows)
         rows_b = order_n[first:last]
-        _, loss_b, layers, grads = reference.workspace(case.spec, last - first)
+        _, layers, loss_b, grad_logits_bk, grads = reference.workspace(case.spec, last - first)
         weights_b = case.weights_b[rows_b]
         x_bi = batch_of(kernels, case, data, order_n, first, last)
         drop = DropoutState(rows_b, steps.dropout_key)
         kernels.forward(parts.params, x_bi, case.spec, layers, drop)
-        grad_logits_bk = np.empty_like(layers[-1])
         kernels.loss_and_grad(
             layers[-1], data.targets_n[rows_b], weights_b, case.spec, loss_b, grad_logits_bk
         )
