@@ -14,7 +14,8 @@ from typing import Any
 
 from quote import replaced
 
-from fmnist_fast.models.load import PRETRAINED, Model, load_model
+from fmnist_fast.models.load import PRETRAINED, load_model
+from fmnist_fast.models.model import Model
 
 CARD = PRETRAINED.with_name("MODEL_CARD.md")
 COMMAND = [sys.executable, "-m", "fmnist_fast"]

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fmnist_fast.errors import ArgumentError, ModelFileError, UserError
-from fmnist_fast.models.load import Ensemble, Model, load_model
+from fmnist_fast.models.ensemble import Ensemble
+from fmnist_fast.models.load import load_model
+from fmnist_fast.models.model import Model
 from fmnist_fast.vision.image_io import Picture, read_picture
 from fmnist_fast.vision.preprocessing import edit_picture
 from fmnist_fast.vision.recognizer import Prediction, Recognizer, grad_times_input

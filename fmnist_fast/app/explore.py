@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.kernels.interface import Floats
-from fmnist_fast.models.load import Ensemble, Model
+from fmnist_fast.models.ensemble import Ensemble
+from fmnist_fast.models.model import Model
 from fmnist_fast.nn.metrics import Evaluation, evaluate, reliability, selective_accuracy
 from fmnist_fast.nn.network import check_labels
 

@@ -10,7 +10,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from fmnist_fast.data.datasets import Dataset, load_dataset
 from fmnist_fast.errors import UserError
-from fmnist_fast.models.load import PRETRAINED, Ensemble, Model, load_model
+from fmnist_fast.models.ensemble import Ensemble
+from fmnist_fast.models.load import PRETRAINED, load_model
+from fmnist_fast.models.model import Model
 
 from .jobs import Job, JobQueue
 

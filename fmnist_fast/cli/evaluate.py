@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..data.datasets import Dataset
-    from ..models.load import Ensemble, Model
+    from ..models.ensemble import Ensemble
+    from ..models.model import Model
     from ..nn.metrics import Evaluation, SelectiveAccuracy
 
 __all__ = ["evaluate"]

@@ -92,7 +92,7 @@ def _cache_or_none() -> str | None:
 def _model_facts(path: Path) -> dict[str, Any]:
     from ..models.load import load_model
 
-    return load_model(path).describe()
+    return load_model(path).metadata()
 
 
 def _by_member(facts: dict[str, Any]) -> dict[str, Any]:

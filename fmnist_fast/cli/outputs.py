@@ -9,7 +9,8 @@ from ..errors import UserError
 
 if TYPE_CHECKING:
     from ..data.datasets import Dataset
-    from ..models.load import Ensemble, Model
+    from ..models.ensemble import Ensemble
+    from ..models.model import Model
 
 __all__ = ["check_model_room", "check_outputs", "save", "save_aside"]
 
@@ -59,7 +60,7 @@ def check_model_room(out: Path, data: "Dataset", hidden: tuple[int, ...]) -> Non
 def save(model: "Model | Ensemble", out: Path, force: bool) -> None:
     """Save the model; where that must not or cannot be, save it elsewhere and say so."""
     from .._files import write_somewhere
-    from ..models.load import check_replaceable
+    from ..models.safetensors_io import check_replaceable
 
     if not force:
         try:

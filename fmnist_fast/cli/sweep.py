@@ -64,7 +64,7 @@ def sweep(
     from ..distributed.sweep.study_store import check_address, open_ledger
     from ..distributed.sweep.trial import METRICS
     from ..distributed.worker_pool import open_fleet
-    from ..models.load import check_replaceable
+    from ..models.safetensors_io import check_replaceable
     from ..training.presets import preset as preset_config
     from .sweep_plots import check_pictures
     from .sweep_view import SweepView
@@ -253,7 +253,7 @@ class _Outcome:
         self, members: "Mapping[int, TrainingResult]", best: "Ranked", force: bool
     ) -> dict[str, Any]:
         """Save the mean of the models; says what it is, plain JSON."""
-        from ..models.load import Ensemble
+        from ..models.ensemble import Ensemble
         from .report import percent
 
         data, out = self.plan.dataset, ensemble_path(self.known_as["out"])

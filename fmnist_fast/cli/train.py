@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..data.datasets import Dataset
-    from ..models.load import Ensemble, Model
+    from ..models.ensemble import Ensemble
+    from ..models.model import Model
     from ..training.config import TrainingConfig
     from ..training.trainer import TrainingInterrupted, TrainingResult
 
@@ -46,7 +47,7 @@ def train(
 ) -> int:
     context = click.get_current_context()
     from ..data.datasets import load_dataset
-    from ..models.load import check_replaceable
+    from ..models.safetensors_io import check_replaceable
     from ..training.presets import preset as preset_config
     from ..training.trainer import TrainingDiverged, TrainingInterrupted
     from ..training.trainer import train as train_network

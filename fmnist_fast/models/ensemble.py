@@ -1,4 +1,4 @@
-"""Several models that answer as one."""
+"""Ensembles: the mean of the probabilities of several models."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,34 +12,36 @@ from ..errors import ArgumentError
 from ..kernels.interface import Floats
 from ..nn.calibration import TARGET_PRECISION, confidence_threshold
 from ..nn.network import check_labels
-from .model import FORMAT_VERSION as MODEL_VERSION
-from .model import Model
-from .safetensors_io import replace_model, serialize
+from .metadata import FORMAT_VERSION
+from .model import BaseModel, Model, check_threshold
 
-__all__ = ["FORMAT_VERSION", "Ensemble", "members_of", "single_member"]
+__all__ = ["Ensemble", "members_of", "single_member"]
 
-# Above that of single models, so that what knows no ensembles says that their files are newer.
-FORMAT_VERSION = 3
-
-# What all members must have alike, as users call it.
-_ALIKE = {
+# Attributes that must be equal in all members, and their names in messages.
+_COMMON = {
     "class_names": "class names",
     "input_shape": "an input shape",
     "dataset_checksum": "a data set",
 }
 
-# What a file says of all members at once.
-_SAID_ONCE = ("class_names", "dataset", "input")
-
 
 @dataclass(frozen=True)
-class Ensemble:
-    """Models that answer as one: the mean of the probabilities that each would give.
+class Ensemble(BaseModel):
+    """An ensemble of models that predicts the mean of their probabilities.
 
-    members : one or more, of one data set; their networks may differ, also in dtype.
-    threshold : an answer less probable is "not sure"; None: not known. metrics : figures measured
-    at the end.
-    Raises: ArgumentError if the members do not go together.
+    Attributes
+    ----------
+    members : tuple of Model
+        At least one model; all trained on one data set. Their networks may differ, also in dtype.
+    threshold : float or None
+        Confidence threshold on the top probability; None if it is not known.
+    metrics : mapping
+        Validation and test metrics, measured after training.
+
+    Raises
+    ------
+    ArgumentError
+        If there are no members, or their classes, input shapes or data sets differ.
     """
 
     members: tuple[Model, ...]
@@ -55,95 +57,139 @@ class Ensemble:
                 raise ArgumentError(
                     f"member {number} of an ensemble is {type(member).__name__}: give models"
                 )
-            for name, what in _ALIKE.items():
+            for name, text in _COMMON.items():
                 if getattr(member, name) != getattr(self, name):
                     raise ArgumentError(
-                        f"member {number} of an ensemble has {what} other than member 1's: give "
+                        f"member {number} of an ensemble has {text} other than member 1's: give "
                         "models that were trained on one data set"
                     )
 
     @classmethod
     def from_state(
         cls,
-        description: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         tensors: Mapping[str, NDArray],
         backend: str = "auto",
         threads: int | None = None,
     ) -> "Ensemble":
-        """The ensemble that describe() and tensors() gave these of.
+        """Build an ensemble from its metadata and tensors.
 
-        Raises: KeyError, TypeError, ValueError or OverflowError that says what does not fit;
-        BackendUnavailable.
+        Parameters
+        ----------
+        metadata : mapping
+            Result of `metadata`, of the current format version.
+        tensors : mapping of str to ndarray
+            Result of `tensors`.
+        backend : str, default="auto"
+            Backend that computes.
+        threads : int, optional
+            Number of threads; by default as many as the work is worth.
+
+        Returns
+        -------
+        Ensemble
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, OverflowError
+            If an entry or a tensor is missing or does not fit; the text names it.
+        BackendUnavailable
+            If the backend cannot run a network.
         """
-        entries, threshold = description["members"], description["calibration"]["threshold"]
+        entries, threshold = metadata["members"], metadata["calibration"]["threshold"]
         if not isinstance(entries, list):
             raise TypeError
-        if threshold is not None and not 0 <= float(threshold) <= 1:
-            raise ValueError(f"threshold {threshold}")
-        own = [_of_member(tensors, number) for number in range(len(entries))]
-        if sum(map(len, own)) != len(tensors):
+        threshold = check_threshold(threshold)
+        arrays = [_member_tensors(tensors, number) for number in range(len(entries))]
+        if sum(map(len, arrays)) != len(tensors):
             raise ValueError(f"it holds tensors of other members than its {len(entries)}")
         members = []
-        for number, (entry, arrays) in enumerate(zip(entries, own), start=1):
-            if entry["format_version"] != MODEL_VERSION:
+        for number, (entry, own) in enumerate(zip(entries, arrays), start=1):
+            if entry["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"member {number} has format version {entry['format_version']}")
-            members.append(Model.from_state(entry, arrays, backend, threads))
-        threshold = None if threshold is None else float(threshold)
-        ensemble = cls(tuple(members), threshold, dict(description["metrics"]))
-        said = ensemble.describe()
-        for part in _SAID_ONCE:
-            if description[part] != said[part]:
-                raise ValueError(f"its {part} is not that of its members")
+            members.append(Model.from_state(entry, own, backend, threads))
+        ensemble = cls(tuple(members), threshold, dict(metadata["metrics"]))
+        expected = ensemble.metadata()
+        for key in ("class_names", "dataset", "input"):
+            if metadata[key] != expected[key]:
+                raise ValueError(f"its {key} is not that of its members")
         return ensemble
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """One for every class."""
+        """Name of each of the k classes."""
         return self.members[0].class_names
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one row as the data set has it: (28, 28) for images, (i,) for a table."""
+        """Shape of one row in the data set: ``(28, 28)`` for images, ``(i,)`` for a table."""
         return self.members[0].input_shape
 
     @property
-    def dataset_name(self) -> str:
-        """What the members were trained on."""
+    def dataset_name(self) -> str:  # type: ignore[override]
+        """Data set that the members were trained on."""
         return self.members[0].dataset_name
 
     @property
-    def dataset_checksum(self) -> str:
-        """Tells it apart from other data sets, whatever their names."""
+    def dataset_checksum(self) -> str:  # type: ignore[override]
+        """SHA-256 of its contents; identifies it whatever its name."""
         return self.members[0].dataset_checksum
 
     def predict_proba(self, x: ArrayLike) -> Floats:
-        """Probability of every class, (n, k), in the widest dtype of the members; x as for
-        Model.predict_proba.
+        """Predict the mean of the members' probabilities.
 
-        (1/members) sum p_member, in float64 and in the members' order.
-        Source: Hansen, Salamon (1990); Lakshminarayanan, Pritzel, Blundell (2017), section 2.4.
-        Raises: ArgumentError, as Network.predict_proba.
+        Summed in float64, in the order of the members.
+
+        Parameters
+        ----------
+        x : array-like, shape (n, 28, 28) or (n, i)
+            Rows, as for `Model.predict_proba`.
+
+        Returns
+        -------
+        ndarray, shape (n, k)
+            In the widest dtype of the members; rows sum to 1.
+
+        Raises
+        ------
+        ArgumentError
+            If `x` has another shape or dtype, or holds NaN or floats out of range.
+
+        References
+        ----------
+        Hansen, Salamon (1990); Lakshminarayanan, Pritzel, Blundell (2017), section 2.4.
         """
-        said = [member.predict_proba(x) for member in self.members]
-        mean_nk = np.zeros(said[0].shape)
-        for probability_nk in said:
+        probabilities = [member.predict_proba(x) for member in self.members]
+        mean_nk = np.zeros(probabilities[0].shape)
+        for probability_nk in probabilities:
             mean_nk += probability_nk
-        mean_nk /= len(said)
-        out_nk: Floats = mean_nk.astype(np.result_type(*said))
+        mean_nk /= len(probabilities)
+        out_nk: Floats = mean_nk.astype(np.result_type(*probabilities))
         return out_nk
-
-    def predict(self, x: ArrayLike) -> NDArray[np.int64]:
-        """The most probable class of every row, (n,); `class_names` has their names."""
-        labels_n: NDArray[np.int64] = self.predict_proba(x).argmax(axis=1)
-        return labels_n
 
     def with_threshold(
         self, x: ArrayLike, labels: ArrayLike, target_precision: float = TARGET_PRECISION
     ) -> "Ensemble":
-        """The same ensemble with a confidence threshold fitted on held-out rows.
+        """Return the ensemble with a confidence threshold fitted on held-out rows.
 
-        x : as for predict_proba. labels : (n,), each in 0..k-1. target_precision : fraction of the
-        confident predictions that must be correct.
+        Parameters
+        ----------
+        x : array-like, shape (n, ...)
+            Rows, as for `predict_proba`.
+        labels : array-like of int, shape (n,)
+            Class labels in ``0..k-1``.
+        target_precision : float
+            Fraction of the confident predictions that must be correct.
+
+        Returns
+        -------
+        Ensemble
+            Its threshold is None if no threshold reaches the target precision.
+
+        Raises
+        ------
+        ArgumentError
+            If `x` or `labels` has a wrong shape, dtype or range.
         """
         probability_nk = self.predict_proba(x)
         labels_n = check_labels(labels, len(probability_nk), len(self.class_names), name="labels")
@@ -153,50 +199,54 @@ class Ensemble:
             threshold=confidence_threshold(probability_nk.max(axis=1), hit_n, target_precision),
         )
 
-    def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write the file of the ensemble, as Model.save writes that of a model."""
-        content, name = self.to_bytes(), self.dataset_name
-        replace_model(Path(path), content, name, self.dataset_checksum, force=force)
-
-    def to_bytes(self) -> bytes:
-        """The content of the file."""
-        return serialize(self.describe(), self.tensors())
-
     def tensors(self) -> dict[str, Floats]:
-        """The weights of all members under the names that they have in the file."""
+        """Return the weights and biases of all members by their names in the model file.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The tensors of each member, their names behind ``members.0.``, ``members.1.``, ...
+        """
         return {
             f"{_prefix(number)}{name}": array
             for number, member in enumerate(self.members)
             for name, array in member.tensors().items()
         }
 
-    def describe(self) -> dict[str, Any]:
-        """What the file says besides the weights. members : what their own files would say."""
+    def metadata(self) -> dict[str, Any]:
+        """Return the contents of the model file other than the tensors, as JSON types.
+
+        Returns
+        -------
+        dict
+            ``format_version``, ``input``, ``class_names``, ``calibration``, ``dataset``,
+            ``metrics`` and ``members``, a list of the metadata of each member.
+        """
         return {
             "format_version": FORMAT_VERSION,
             "input": {"shape": list(self.input_shape)},
             "class_names": list(self.class_names),
             "calibration": {"threshold": self.threshold},
             "dataset": {"name": self.dataset_name, "checksum": self.dataset_checksum},
-            "members": [member.describe() for member in self.members],
+            "members": [member.metadata() for member in self.members],
             "metrics": dict(self.metrics),
         }
 
 
 def members_of(model: Model | Ensemble) -> tuple[Model, ...]:
-    """The models whose mean answers; a model is the mean of itself."""
+    """Return the members of an ensemble, or the model itself as the only one."""
     return model.members if isinstance(model, Ensemble) else (model,)
 
 
-def single_member(model: Model | Ensemble, name: str | Path, what: str) -> Model:
-    """The only model of what a file holds. name : of the file. what : needs one network.
+def single_member(model: Model | Ensemble, name: str | Path, purpose: str) -> Model:
+    """Return the only network of a model file; ArgumentError if it has several.
 
-    Raises: ArgumentError if there are several.
+    name : of the file. purpose : what needs a single network.
     """
     members = members_of(model)
     if len(members) > 1:
         raise ArgumentError(
-            f"{name} is an ensemble of {len(members)} models, and {what} needs one network: "
+            f"{name} is an ensemble of {len(members)} models, and {purpose} needs one network: "
             f"distil it with 'fmnist-fast train --teacher {name}'"
         )
     return members[0]
@@ -206,8 +256,8 @@ def _prefix(number: int) -> str:
     return f"members.{number}."
 
 
-def _of_member(tensors: Mapping[str, NDArray], number: int) -> dict[str, NDArray]:
-    """Those of one member, under the names that they would have in its own file."""
+def _member_tensors(tensors: Mapping[str, NDArray], number: int) -> dict[str, NDArray]:
+    """Return the tensors of one member by their names in its own file."""
     prefix = _prefix(number)
     return {
         name.removeprefix(prefix): array

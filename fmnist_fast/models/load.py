@@ -1,40 +1,53 @@
-"""Model files: where others find models, and what reads, checks and protects their files."""
+"""Loading of model files, and the pretrained models."""
 
 from pathlib import Path
 
 from ..errors import BackendUnavailable, ModelFileError
-from .ensemble import FORMAT_VERSION, Ensemble
+from .ensemble import Ensemble
+from .metadata import FORMAT_VERSION, upgrade_metadata
 from .model import Model
-from .safetensors_io import check_replaceable, error_text, read
+from .safetensors_io import error_text, load_file
 
-__all__ = [
-    "PRETRAINED",
-    "PRETRAINED_PHOTOS",
-    "Ensemble",
-    "Model",
-    "check_replaceable",
-    "load_model",
-]
+__all__ = ["PRETRAINED", "PRETRAINED_PHOTOS", "load_model"]
 
-# The model in the box: preset best, trained on Fashion-MNIST; models/MODEL_CARD.md describes it.
+# Preset `best`, trained on Fashion-MNIST; pretrained/MODEL_CARD.md describes it.
 PRETRAINED = Path(__file__).parent / "pretrained" / "fashion-mnist.safetensors"
 
-# The one for photographs: preset photos.
+# Preset `photos`, for photographs.
 PRETRAINED_PHOTOS = PRETRAINED.with_name("photos.safetensors")
 
 
 def load_model(
     path: str | Path | None = None, backend: str = "auto", threads: int | None = None
 ) -> Model | Ensemble:
-    """Read a model file, of one network or of an ensemble, and check all of it.
+    """Load and validate a model file, of one network or of an ensemble.
 
-    path : None for the model that is in the package.
-    Raises: ModelFileError, one line, if it is missing, damaged, foreign or of a newer format;
-    BackendUnavailable if the backend cannot run it.
+    Files of all earlier format versions are read.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        Model file; by default the pretrained model of the package.
+    backend : str, default="auto"
+        Backend that computes: ``"numpy"``, ``"numba"``, ``"cython"``, or ``"auto"``, the fastest
+        that is available.
+    threads : int, optional
+        Number of threads; by default as many as the work is worth.
+
+    Returns
+    -------
+    Model or Ensemble
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, damaged, of another kind, or of a newer format version.
+    BackendUnavailable
+        If the backend cannot run the network.
     """
     path = PRETRAINED if path is None else Path(path)
-    description, tensors = read(path)
-    version = description.get("format_version")
+    metadata, tensors = load_file(path)
+    version = metadata.get("format_version")
     if type(version) is not int or version < 1:
         raise ModelFileError(f"{path} is damaged: it has no format version")
     if version > FORMAT_VERSION:
@@ -42,9 +55,10 @@ def load_model(
             f"{path} has format version {version}, newer than the {FORMAT_VERSION} that this "
             "fmnist-fast reads: upgrade fmnist-fast"
         )
-    kind = Ensemble if version == FORMAT_VERSION else Model
     try:
-        return kind.from_state(description, tensors, backend, threads)
+        metadata = upgrade_metadata(metadata)
+        kind = Ensemble if "members" in metadata else Model
+        return kind.from_state(metadata, tensors, backend, threads)
     except BackendUnavailable:
         raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:

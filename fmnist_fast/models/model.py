@@ -1,5 +1,6 @@
-"""A trained network that knows what it was trained on."""
+"""A trained network with its metadata, and what it has in common with an ensemble."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,25 +14,112 @@ from numpy.typing import ArrayLike, NDArray
 from ..kernels.interface import Floats, NetworkSpec, Params
 from ..nn.calibration import scale_logits
 from ..nn.network import Network
+from .metadata import FORMAT_VERSION
 from .safetensors_io import replace_model, serialize
 
-__all__ = ["FORMAT_VERSION", "Model"]
-
-# 2 added the calibration.
-FORMAT_VERSION = 2
+__all__ = ["BaseModel", "Model", "check_threshold"]
 
 # Far more than any network this package trains well; a file that claims more is damaged.
 _MAX_WIDTH = 1 << 24
 
 
-@dataclass(frozen=True)
-class Model:
-    """A network that knows what it was trained on.
+class BaseModel(ABC):
+    """Methods that `Model` and `Ensemble` share."""
 
-    input_shape : shape of one row as the data set has it: (28, 28) for images, (i,) for a table.
-    temperature : logits are divided by it, so that probabilities mean what they say; it was fitted
-    on the validation rows. threshold : an answer less probable is "not sure"; None: not known.
-    training : the recipe, for whoever wants to repeat it. metrics : figures measured at the end.
+    dataset_name: str
+    dataset_checksum: str
+
+    @abstractmethod
+    def predict_proba(self, x: ArrayLike) -> Floats:
+        """Predict the probability of every class."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Floats]:
+        """Return the weights and biases by their names in the model file."""
+
+    @abstractmethod
+    def metadata(self) -> dict[str, Any]:
+        """Return the contents of the model file other than the tensors, as JSON types."""
+
+    def predict(self, x: ArrayLike) -> NDArray[np.int64]:
+        """Predict the most probable class of every row.
+
+        Parameters
+        ----------
+        x : array-like, shape (n, ...)
+            Rows, as for `predict_proba`.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+            Class labels in ``0..k-1``, indices into `class_names`.
+
+        Raises
+        ------
+        ArgumentError
+            If `predict_proba` refuses `x`.
+        """
+        labels_n: NDArray[np.int64] = self.predict_proba(x).argmax(axis=1)
+        return labels_n
+
+    def save(self, path: str | Path, *, force: bool = False) -> None:
+        """Write the model file, atomically.
+
+        An existing file is replaced when the new one is complete. The same model gives the same
+        bytes.
+
+        Parameters
+        ----------
+        path : str or Path
+            Name of the file.
+        force : bool, default=False
+            Replace a model of another data set, or a file of another kind, too.
+
+        Raises
+        ------
+        ModelFileError
+            If such a file exists and `force` is False.
+        OSError
+            If the file cannot be written.
+        """
+        content = self.to_bytes()
+        replace_model(Path(path), content, self.dataset_name, self.dataset_checksum, force=force)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the model file.
+
+        Returns
+        -------
+        bytes
+            A safetensors file.
+        """
+        return serialize(self.metadata(), self.tensors())
+
+
+@dataclass(frozen=True)
+class Model(BaseModel):
+    """A trained network with its metadata.
+
+    Attributes
+    ----------
+    network : Network
+        Parameters and the backend that computes.
+    class_names : tuple of str
+        Name of each of the k classes.
+    input_shape : tuple of int
+        Shape of one row in the data set: ``(28, 28)`` for images, ``(i,)`` for a table.
+    dataset_name : str
+        Data set that the network was trained on.
+    dataset_checksum : str
+        SHA-256 of its contents; identifies it whatever its name.
+    temperature : float
+        Divisor of the logits, fitted on the validation rows.
+    threshold : float or None
+        Confidence threshold on the top probability; None if it is not known.
+    training : mapping
+        Training configuration, backend and instruction set.
+    metrics : mapping
+        Validation and test metrics, measured after training.
     """
 
     network: Network
@@ -47,17 +135,36 @@ class Model:
     @classmethod
     def from_state(
         cls,
-        description: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         tensors: Mapping[str, NDArray],
         backend: str = "auto",
         threads: int | None = None,
     ) -> "Model":
-        """The model that describe() and tensors() gave these of.
+        """Build a model from its metadata and tensors.
 
-        Raises: KeyError, TypeError, ValueError or OverflowError that says what does not fit;
-        BackendUnavailable.
+        Parameters
+        ----------
+        metadata : mapping
+            Result of `metadata`, of the current format version.
+        tensors : mapping of str to ndarray
+            Result of `tensors`.
+        backend : str, default="auto"
+            Backend that computes.
+        threads : int, optional
+            Number of threads; by default as many as the work is worth.
+
+        Returns
+        -------
+        Model
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, OverflowError
+            If an entry or a tensor is missing or does not fit; the text names it.
+        BackendUnavailable
+            If the backend cannot run the network.
         """
-        architecture, row = description["architecture"], description["input"]
+        architecture, row = metadata["architecture"], metadata["input"]
         sizes = tuple(architecture["sizes"])
         if len(sizes) < 2 or not all(type(s) is int and 0 < s <= _MAX_WIDTH for s in sizes):
             raise ValueError(f"layer sizes {sizes}")
@@ -67,7 +174,7 @@ class Model:
             loss=architecture["loss"],
             dtype=architecture["dtype"],
         )
-        class_names, shape = tuple(description["class_names"]), tuple(row["shape"])
+        class_names, shape = tuple(metadata["class_names"]), tuple(row["shape"])
         scale = float(row["scale"])
         if len(class_names) != sizes[-1] or not all(isinstance(name, str) for name in class_names):
             raise ValueError(f"{len(class_names)} class names for {sizes[-1]} classes")
@@ -75,59 +182,71 @@ class Model:
             raise ValueError(f"input shape {shape} for {sizes[0]} inputs")
         if not (np.isfinite(scale) and scale > 0):
             raise ValueError(f"input scale {scale}")
-        temperature, threshold = _calibration(description)
+        calibration = metadata["calibration"]
+        temperature = float(calibration["temperature"])
+        if not (np.isfinite(temperature) and temperature > 0):
+            raise ValueError(f"temperature {temperature}")
         return cls(
-            Network.from_params(spec, _parameters(spec, tensors), scale, backend, threads),
-            class_names,
-            shape,
-            str(description["dataset"]["name"]),
-            str(description["dataset"]["checksum"]),
-            temperature,
-            threshold,
-            dict(description["training"]),
-            dict(description["metrics"]),
+            network=Network.from_params(spec, _params(spec, tensors), scale, backend, threads),
+            class_names=class_names,
+            input_shape=shape,
+            dataset_name=str(metadata["dataset"]["name"]),
+            dataset_checksum=str(metadata["dataset"]["checksum"]),
+            temperature=temperature,
+            threshold=check_threshold(calibration["threshold"]),
+            training=dict(metadata["training"]),
+            metrics=dict(metadata["metrics"]),
         )
 
     def predict_proba(self, x: ArrayLike) -> Floats:
-        """Probability of every class, (n, k). x : uint8 images (n, 28, 28) or (n, 784), or floats
-        in 0..1. Raises: ArgumentError, as Network.predict_proba.
+        """Predict the probability of every class, calibrated by the temperature.
+
+        Parameters
+        ----------
+        x : array-like, shape (n, 28, 28) or (n, i)
+            uint8 pixels, or floats; floats must lie in 0..1 if the network was trained on pixels.
+
+        Returns
+        -------
+        ndarray, shape (n, k)
+            In the dtype of the network; rows sum to 1.
+
+        Raises
+        ------
+        ArgumentError
+            If `x` has another shape or dtype, or holds NaN or floats out of range.
         """
         return self.calibrated_network.predict_proba(x)
 
     @cached_property
     def calibrated_network(self) -> Network:
-        """The network whose last layer already gives the logits divided by the temperature."""
+        """The network with the temperature folded into its last layer."""
         return replace(self.network, params=scale_logits(self.network.params, self.temperature))
 
-    def predict(self, x: ArrayLike) -> NDArray[np.int64]:
-        """The most probable class of every row, (n,); `class_names` has their names."""
-        labels_n: NDArray[np.int64] = self.predict_proba(x).argmax(axis=1)
-        return labels_n
-
-    def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write the model file: the old one stays whole until the new one is on the disk.
-
-        The same model gives the same bytes. Raises: ModelFileError if a model of another data set
-        or another kind of file is there and force is False; OSError if it cannot be written.
-        """
-        content, name = self.to_bytes(), self.dataset_name
-        replace_model(Path(path), content, name, self.dataset_checksum, force=force)
-
-    def to_bytes(self) -> bytes:
-        """The content of the model file."""
-        return serialize(self.describe(), self.tensors())
-
     def tensors(self) -> dict[str, Floats]:
-        """The weights under the names that they have in the file."""
-        pairs = zip(*self.network.params)
-        return {
-            f"layers.{depth}.{kind}": array
-            for depth, pair in enumerate(pairs)
-            for kind, array in zip(("weight", "bias"), pair)
-        }
+        """Return the weights and biases by their names in the model file.
 
-    def describe(self) -> dict[str, Any]:
-        """What the file says besides the weights."""
+        Returns
+        -------
+        dict of str to ndarray
+            ``layers.0.weight`` of shape (i, o), ``layers.0.bias`` of shape (o,), and so on.
+        """
+        params = self.network.params
+        named: dict[str, Floats] = {}
+        for depth, (weight_io, bias_o) in enumerate(zip(params.weights, params.biases)):
+            named[f"layers.{depth}.weight"] = weight_io
+            named[f"layers.{depth}.bias"] = bias_o
+        return named
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the contents of the model file other than the tensors, as JSON types.
+
+        Returns
+        -------
+        dict
+            ``format_version``, ``architecture``, ``input``, ``class_names``, ``calibration``,
+            ``dataset``, ``training`` and ``metrics``.
+        """
         spec = self.network.spec
         return {
             "format_version": FORMAT_VERSION,
@@ -146,20 +265,17 @@ class Model:
         }
 
 
-def _calibration(description: Mapping[str, Any]) -> tuple[float, float | None]:
-    """Temperature and threshold; files of version 1 have none."""
-    if description["format_version"] < 2:
-        return 1.0, None
-    entries = description["calibration"]
-    temperature, threshold = float(entries["temperature"]), entries["threshold"]
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature {temperature}")
-    if threshold is not None and not 0 <= float(threshold) <= 1:
+def check_threshold(threshold: Any) -> float | None:
+    """Return the confidence threshold of a file as a float or None; ValueError if it is neither."""
+    if threshold is None:
+        return None
+    if not 0 <= float(threshold) <= 1:
         raise ValueError(f"threshold {threshold}")
-    return temperature, None if threshold is None else float(threshold)
+    return float(threshold)
 
 
-def _parameters(spec: NetworkSpec, tensors: Mapping[str, NDArray]) -> Params:
+def _params(spec: NetworkSpec, tensors: Mapping[str, NDArray]) -> Params:
+    """Return the tensors of a file as parameters, their names, shapes and dtypes checked."""
     shapes: dict[str, tuple[int, ...]] = {}
     for depth, (i, o) in enumerate(spec.shapes):
         shapes |= {f"layers.{depth}.weight": (i, o), f"layers.{depth}.bias": (o,)}

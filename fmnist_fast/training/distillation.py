@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ..data.datasets import Dataset
 from ..errors import ArgumentError
 from ..kernels.interface import Floats
-from ..models.ensemble import members_of
-from ..models.load import Ensemble, Model
+from ..models.ensemble import Ensemble, members_of
+from ..models.model import Model
 from ..nn.calibration import apply_temperature
 from ..nn.labels import mix_targets
 from ..nn.network import Network

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike
 from ..data.datasets import Dataset
 from ..errors import ArgumentError, CheckpointError, UserError
 from ..kernels.interface import NetworkSpec
-from ..models.load import Ensemble, Model
+from ..models.ensemble import Ensemble
+from ..models.model import Model
 from ..nn.backend import backend_name, get_backend, instruction_set_of, unavailable_reason
 from ..nn.calibration import apply_temperature, confidence_threshold, fit_temperature
 from ..nn.metrics import Evaluation, evaluate

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..kernels.interface import Floats
-from ..models.load import PRETRAINED, PRETRAINED_PHOTOS, Ensemble, Model, load_model
+from ..models.ensemble import Ensemble
+from ..models.load import PRETRAINED, PRETRAINED_PHOTOS, load_model
+from ..models.model import Model
 from .image_io import Picture
 from .preprocessing import PreprocessedImage, passthrough, preprocess
 

@@ -10,7 +10,8 @@ pytest.importorskip(
 from app_pages import metrics, open_page, texts
 
 from fmnist_fast.app import charts, explore
-from fmnist_fast.models.load import Ensemble, load_model
+from fmnist_fast.models.ensemble import Ensemble
+from fmnist_fast.models.load import load_model
 from fmnist_fast.nn.metrics import ReliabilityBin, calibration_error, evaluate, reliability
 from fmnist_fast.training.trainer import train
 

@@ -215,7 +215,7 @@ def test_an_ensemble_answers_what_is_on_a_picture(run, trained, ensemble, small_
 def test_info_of_an_ensemble_is_what_its_members_say(run, ensemble):
     code, out, _ = run("info", ensemble, "--json")
     assert code == 0
-    assert json.loads(out) == load_model(ensemble).describe()
+    assert json.loads(out) == load_model(ensemble).metadata()
     code, out, err = run("info", ensemble)
     assert (code, err) == (0, "")
     lines = out.splitlines()

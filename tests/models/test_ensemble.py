@@ -12,8 +12,9 @@ from safetensors.numpy import load, save
 
 from fmnist_fast import Ensemble, Model, load_model, train
 from fmnist_fast.errors import ArgumentError, BackendUnavailable, ModelFileError, UserError
-from fmnist_fast.models.ensemble import FORMAT_VERSION, members_of, single_member
-from fmnist_fast.models.load import check_replaceable
+from fmnist_fast.models.ensemble import members_of, single_member
+from fmnist_fast.models.metadata import FORMAT_VERSION
+from fmnist_fast.models.safetensors_io import check_replaceable
 from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.calibration import confidence_threshold
 from fmnist_fast.vision.image_io import Picture
@@ -139,7 +140,7 @@ def test_a_threshold_is_found_on_rows_that_are_given(models, small_dataset):
 def test_what_is_saved_comes_back(ensemble, models, saved, small_dataset):
     loaded = load_model(saved, "numpy")
     assert isinstance(loaded, Ensemble)
-    assert loaded.describe() == ensemble.describe()
+    assert loaded.metadata() == ensemble.metadata()
     assert (loaded.threshold, loaded.metrics) == (0.75, {"test_accuracy": 0.5})
     x = small_dataset.x_test
     assert np.array_equal(loaded.predict_proba(x), ensemble.predict_proba(x))
@@ -159,14 +160,14 @@ def test_its_file_says_what_older_packages_look_for(ensemble, saved):
     text = header["__metadata__"]["fmnist_fast"]
     description = json.loads(text)
     assert text == json.dumps(description, sort_keys=True)
-    assert description["format_version"] == FORMAT_VERSION == 3
+    assert description["format_version"] == FORMAT_VERSION
     assert description["dataset"] == {"name": "small", "checksum": "0" * 64}
-    assert [member["format_version"] for member in description["members"]] == [2, 2, 2]
+    assert [member["format_version"] for member in description["members"]] == [FORMAT_VERSION] * 3
 
 
 def write_with(path, ensemble, tensors=None, **changes):
     """The file of the ensemble with parts of its description replaced; None removes a part."""
-    description = {**ensemble.describe(), **changes}
+    description = {**ensemble.metadata(), **changes}
     description = {name: value for name, value in description.items() if value is not None}
     arrays = {**load(ensemble.to_bytes()), **(tensors or {})}
     arrays = {name: array for name, array in arrays.items() if array is not None}
@@ -176,18 +177,18 @@ def write_with(path, ensemble, tensors=None, **changes):
 
 def members_with(ensemble, **changes):
     """Descriptions of the members, the second one changed."""
-    one, two, *others = ensemble.describe()["members"]
+    one, two, *others = ensemble.metadata()["members"]
     return [one, {**two, **changes}, *others]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"members": None}, "it has no 'members'"),
+        ({"members": None}, "it has no 'architecture'"),
         ({"members": []}, "it holds tensors of other members than its 0"),
-        ({"members": {}}, "a part of its description has the wrong type"),
-        ({"members": "abc"}, "a part of its description has the wrong type"),
-        ({"members": ["a", "b", "c"]}, "a part of its description has the wrong type"),
+        ({"members": {}}, "a part of its metadata has the wrong type"),
+        ({"members": "abc"}, "a part of its metadata has the wrong type"),
+        ({"members": ["a", "b", "c"]}, "a part of its metadata has the wrong type"),
         ({"calibration": None}, "it has no 'calibration'"),
         ({"calibration": {"threshold": 1.5}}, r"threshold 1\.5"),
         ({"calibration": {"threshold": float("nan")}}, "threshold nan"),

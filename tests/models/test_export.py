@@ -25,7 +25,7 @@ from fmnist_fast.data.synthetic import draw_synthetic
 from fmnist_fast.errors import ArgumentError, UserError
 from fmnist_fast.kernels.interface import NetworkSpec, Params
 from fmnist_fast.models.export.formats import FORMATS, export, identifier
-from fmnist_fast.models.load import Model
+from fmnist_fast.models.model import Model
 from fmnist_fast.nn.backend import get_backend
 from fmnist_fast.nn.calibration import scale_logits
 from fmnist_fast.nn.network import PIXEL_SCALE, Network

@@ -13,9 +13,9 @@ from safetensors.numpy import save
 
 from fmnist_fast import train
 from fmnist_fast.errors import BackendUnavailable, ModelFileError
-from fmnist_fast.models.ensemble import FORMAT_VERSION as NEWEST
-from fmnist_fast.models.load import PRETRAINED, PRETRAINED_PHOTOS, Model, load_model
-from fmnist_fast.models.model import FORMAT_VERSION
+from fmnist_fast.models.load import PRETRAINED, PRETRAINED_PHOTOS, load_model
+from fmnist_fast.models.metadata import FORMAT_VERSION
+from fmnist_fast.models.model import Model
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def saved(model, tmp_path):
 
 def write_with(path, model, **changes):
     """The model's file with some parts of its description replaced; None removes a part."""
-    description = {**model.describe(), **changes}
+    description = {**model.metadata(), **changes}
     description = {name: value for name, value in description.items() if value is not None}
     params = model.network.params
     tensors = {f"layers.{d}.weight": w for d, w in enumerate(params.weights)}
@@ -42,7 +42,7 @@ def write_with(path, model, **changes):
 
 def test_what_is_saved_comes_back(model, saved, small_dataset):
     loaded = load_model(saved, "numpy")
-    assert loaded.describe() == model.describe()
+    assert loaded.metadata() == model.metadata()
     for ours, theirs in zip(loaded.network.params, model.network.params):
         assert all(np.array_equal(a, b) for a, b in zip(ours, theirs))
     x = small_dataset.x_test
@@ -84,13 +84,13 @@ def test_weights_that_are_not_contiguous_are_saved_as_they_are(model, tmp_path):
 
 def test_a_newer_format_says_upgrade(model, tmp_path):
     path = tmp_path / "new.safetensors"
-    write_with(path, model, format_version=NEWEST + 1)
-    with pytest.raises(ModelFileError, match=r"format version 4, newer .*upgrade fmnist-fast"):
+    write_with(path, model, format_version=FORMAT_VERSION + 1)
+    with pytest.raises(ModelFileError, match=r"format version 5, newer .*upgrade fmnist-fast"):
         load_model(path)
 
 
 def architecture(model, **changes):
-    return {**model.describe()["architecture"], **changes}
+    return {**model.metadata()["architecture"], **changes}
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from distributed import Client
 from distributed.comm import CommClosedError
 
 from ...errors import ClusterError, DataError, UserError
-from ...models.ensemble import members_of
-from ...models.load import Ensemble, Model
+from ...models.ensemble import Ensemble, members_of
+from ...models.model import Model
 from ...nn.backend import backend_name
 from ...vision.segmentation import WITHOUT_OPENCV
 from ..tasks import Ended, Tasks
