@@ -201,7 +201,7 @@ class _Training:
     def _resolved(self, config: TrainingConfig) -> TrainingConfig:
         """With the teacher, if one is given, and what is left to the data set."""
         return resolve_config(
-            config.taught_by(self.taught_by) if self.taught_by else config, self.dataset
+            config.with_teacher(self.taught_by) if self.taught_by else config, self.dataset
         )
 
     def identity(self) -> dict[str, Any]:
