@@ -1,4 +1,4 @@
-"""The command `predict`."""
+"""The command `predict`: classify image files, to standard output or into a file of results."""
 
 import json
 import os
@@ -7,68 +7,94 @@ import sys
 import tempfile
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from ..errors import UserError
+from .._cpu import usable_cores
+from ..errors import DataError, UserError
+from ..vision.image_io import SUFFIXES, read_picture
+from ..vision.recognizer import Recognizer
+from ..vision.segmentation import WITHOUT_OPENCV
 from .batch_predict import NOTHING_NAMED, ManyInputs, paths_in, score_into
 from .options import check_workers
+from .report import percent
 from .terminal import console_of
 
-if TYPE_CHECKING:
-    from ..vision.recognizer import Recognizer
+__all__ = ["QUEUED_PER_THREAD", "predict", "predict_file", "predict_files"]
 
-__all__ = ["predict"]
+# Images that are being read, or whose predictions wait to be printed, for each thread.
+QUEUED_PER_THREAD = 4
 
-# Pictures that are looked at or wait to be printed, for each thread.
-AHEAD = 4
+# Photographs are read at this size: more pixels change no prediction.
+LONGEST_SIDE = 512
+
+# Fewer images than this need no progress bar.
+MIN_FOR_BAR = 20
 
 
 def predict(
-    model: Path | None,
-    images: tuple[str, ...],
+    *,
+    images: Sequence[str],
     inputs_from: Path | None,
+    model: Path | None,
     segmentation: str,
     invert: bool,
     backend: str,
     threads: int | None,
     as_json: bool,
-    **many: Any,
+    **batch_options: Any,
 ) -> int:
-    with _readable_list(inputs_from) as inputs_from:
-        if not images and inputs_from is None:
-            raise UserError(NOTHING_NAMED)
-        if many["out"]:
+    """Run the command; return the exit code."""
+    if not images and inputs_from is None:
+        raise UserError(NOTHING_NAMED)
+    with _rereadable(inputs_from) as inputs_from:
+        if batch_options["out"]:
             if threads:
-                raise UserError("--threads and --out do not go together: give --workers")
-            check_workers(many["workers"], bool(many["workers"]), many["scheduler"])
+                raise UserError("--threads and --out cannot be combined: give --workers")
+            workers = batch_options["workers"]
+            check_workers(workers, bool(workers), batch_options["scheduler"])
             return score_into(
                 ManyInputs(
-                    images, inputs_from, model, segmentation, invert, backend, as_json, **many
+                    images=images,
+                    inputs_from=inputs_from,
+                    model=model,
+                    segmentation=segmentation,
+                    invert=invert,
+                    backend=backend,
+                    as_json=as_json,
+                    **batch_options,
                 )
             )
-        for option in ("workers", "scheduler", "column", "probabilities", "force", "quiet"):
-            if many[option]:
-                raise UserError(f"--{option} is for --out: say where the answers go")
-        return _print_answers(
-            images, inputs_from, model, (segmentation, invert), backend, threads, as_json
+        for name, value in batch_options.items():
+            if value:
+                raise UserError(f"--{name} needs --out: name the file for the predictions")
+        if sys.stdout is None:
+            raise UserError("standard output is closed, and the predictions would be lost")
+        recognizer = Recognizer(model, backend=backend, threads=1)
+        named = chain(images, paths_in(inputs_from) if inputs_from else ())
+        paths = list(chain.from_iterable(map(_image_files, named)))
+        if not paths:
+            raise UserError(NOTHING_NAMED)
+        predictions = predict_files(
+            recognizer, paths, segmentation, invert, threads or usable_cores()
         )
+        return _print_predictions(predictions, len(paths), segmentation, as_json)
 
 
 @contextmanager
-def _readable_list(inputs_from: Path | None) -> Iterator[Path | None]:
-    """The list as a file that can be read more than once."""
+def _rereadable(inputs_from: Path | None) -> Iterator[Path | None]:
+    """Yield the list of inputs as a file that can be read more than once."""
     if inputs_from is None or (inputs_from != Path("-") and inputs_from.is_file()):
         yield inputs_from
         return
     if inputs_from == Path("-") and sys.stdin is None:
-        raise UserError("standard input is closed: give --inputs-from a file")
+        raise UserError("standard input is closed: name a file with --inputs-from")
     with (
         tempfile.NamedTemporaryFile(prefix="fmnist-fast-") as file,
         click.open_file(str(inputs_from), "rb") as pipe,  # - or one of the shell's, <(find .)
@@ -78,43 +104,9 @@ def _readable_list(inputs_from: Path | None) -> Iterator[Path | None]:
         yield Path(file.name)
 
 
-def _print_answers(
-    images: tuple[str, ...],
-    inputs_from: Path | None,
-    model: Path | None,
-    how: tuple[str, bool],
-    backend: str,
-    threads: int | None,
-    as_json: bool,
-) -> int:
-    """Answers to standard output; returns the exit code. how : segmentation and invert."""
-    from .._cpu import usable_cores
-    from ..vision.recognizer import Recognizer
-    from ..vision.segmentation import WITHOUT_OPENCV
-
-    if sys.stdout is None:
-        raise UserError("standard output is closed, and the answers would be lost")
-    recogniser = Recognizer(model, backend=backend, threads=1)
-    named = chain(images, paths_in(inputs_from) if inputs_from else ())
-    paths = list(chain.from_iterable(map(_files, named)))
-    failed = plain = 0
-    if not paths:
-        raise UserError(NOTHING_NAMED)
-    with _Output(len(paths), as_json) as output:
-        for answer in _answers(recogniser, paths, how, threads or usable_cores()):
-            failed += "error" in answer
-            plain += answer.get("segmentation") == "plain"
-            output.show(answer)
-    if plain and how[0] == "auto":
-        warnings.warn(WITHOUT_OPENCV, stacklevel=1)
-    return 1 if failed else 0
-
-
-def _files(path: str) -> list[str]:
-    """The file itself, or all files in a folder that look like images, in the order of names."""
-    from ..vision.image_io import SUFFIXES
-
-    if not os.path.isdir(path):  # which is False too for a name that no file can have
+def _image_files(path: str) -> list[str]:
+    """Return the file itself, or all image files in a folder and its subfolders, sorted."""
+    if not os.path.isdir(path):  # also False for a name that no file can have
         return [path]
     found = (file for file in Path(path).rglob("*") if file.suffix.lower() in SUFFIXES)
     files = sorted(str(file) for file in found if not file.is_dir())
@@ -123,90 +115,102 @@ def _files(path: str) -> list[str]:
     return files
 
 
-def _answers(
-    recogniser: "Recognizer", paths: list[str], how: tuple[str, bool], threads: int
+def predict_files(
+    recognizer: Recognizer, paths: Sequence[str], segmentation: str, invert: bool, threads: int
 ) -> Iterator[dict[str, Any]]:
-    """In the order of the paths, a few at once: memory does not grow with their number."""
+    """Yield `predict_file` of every path, in their order, with a bounded number in memory."""
     pool = ThreadPoolExecutor(threads)
-    waiting: deque[Future[dict[str, Any]]] = deque()
+    queue: deque[Future[dict[str, Any]]] = deque()
     try:
         for path in paths:
-            waiting.append(pool.submit(_answer, recogniser, path, how))
-            if len(waiting) > AHEAD * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            queue.append(pool.submit(predict_file, recognizer, path, segmentation, invert))
+            if len(queue) > QUEUED_PER_THREAD * threads:
+                yield queue.popleft().result()
+        while queue:
+            yield queue.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _answer(recogniser: "Recognizer", path: str, how: tuple[str, bool]) -> dict[str, Any]:
-    """One entry of the output."""
-    from ..errors import DataError
-    from ..vision.image_io import read_picture
-
+def predict_file(
+    recognizer: Recognizer, path: str, segmentation: str, invert: bool
+) -> dict[str, Any]:
+    """Return the prediction of one image, or its error, as in the output of --json."""
     try:
-        picture = read_picture(Path(path), longest=512, accepted=recogniser.size)
-        answer = recogniser.recognize(picture, *how)
+        picture = read_picture(Path(path), longest=LONGEST_SIDE, accepted=recognizer.size)
+        prediction = recognizer.recognize(picture, segmentation, invert)
     except DataError as error:
         return {"path": path, "error": str(error)}
-    top = [{"label": label, "name": name, "p": p} for label, name, p in answer.top()]
+    top = [{"label": label, "name": name, "probability": p} for label, name, p in prediction.top()]
     return {
         "path": path,
-        "label": answer.label,
-        "name": top[0]["name"],
-        "probability": top[0]["p"],
+        **top[0],
         "top": top,
-        "confident": answer.is_confident,
-        "model": answer.model_name,
-        "segmentation": answer.prepared.method,
-        "notes": list(answer.prepared.notes),
+        "confident": prediction.is_confident,
+        "model": prediction.model_name,
+        "segmentation": prediction.prepared.method,
+        "notes": list(prediction.prepared.notes),
     }
 
 
-class _Output:
-    """Lines for people, or one JSON array; and on a terminal a bar for many images."""
+def _print_predictions(
+    predictions: Iterator[dict[str, Any]], count: int, segmentation: str, as_json: bool
+) -> int:
+    """Print as they come, with a progress bar for many on a terminal; return the exit code."""
+    from rich.progress import Progress
 
-    def __init__(self, count: int, as_json: bool) -> None:
-        from rich.progress import Progress
+    console = console_of(stderr=True)
+    hidden = count < MIN_FOR_BAR or not console.is_terminal
+    failed, methods = 0, set()
+    with (
+        Progress(console=console, transient=True, disable=hidden) as progress,
+        _JsonArray() if as_json else nullcontext() as array,
+    ):
+        task = progress.add_task("images", total=count)
+        for prediction in predictions:
+            progress.advance(task)
+            failed += "error" in prediction
+            methods.add(prediction.get("segmentation"))
+            if array:
+                array.append(prediction)
+            else:
+                _print_line(prediction)
+    if segmentation == "auto" and "plain" in methods:
+        warnings.warn(WITHOUT_OPENCV, stacklevel=1)
+    return 1 if failed else 0
 
-        self._as_json, self._shown = as_json, 0
-        console = console_of(stderr=True)
-        self._bar = Progress(
-            console=console, transient=True, disable=count < 20 or not console.is_terminal
-        )
-        self._task = self._bar.add_task("images", total=count)
 
-    def __enter__(self) -> "_Output":
-        self._bar.start()
+class _JsonArray:
+    """Prints one JSON array, an element at a time; Ctrl-C leaves a valid document."""
+
+    def __init__(self) -> None:
+        self._separator = "["
+
+    def __enter__(self) -> "_JsonArray":
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._bar.stop()
-        if self._as_json and kind in (None, KeyboardInterrupt):
-            click.echo("]" if self._shown else "[]")
+        if kind in (None, KeyboardInterrupt):
+            click.echo("]" if self._separator == "," else "[]")
 
-    def show(self, answer: dict[str, Any]) -> None:
-        """One more."""
-        self._bar.advance(self._task)
-        if self._as_json:
-            click.echo(("," if self._shown else "[") + json.dumps(answer))
-        elif "error" in answer:
-            click.echo(f"{_printable(answer['path'])}: {answer['error']}", err=True)
-        else:
-            click.echo(_line(answer))
-        self._shown += 1
+    def append(self, element: dict[str, Any]) -> None:
+        click.echo(self._separator + json.dumps(element))
+        self._separator = ","
 
 
-def _line(answer: dict[str, Any]) -> str:
-    from .report import percent
+def _print_line(prediction: dict[str, Any]) -> None:
+    path = _escape(prediction["path"])
+    if "error" in prediction:
+        click.echo(f"{path}: {prediction['error']}", err=True)
+        return
+    top = ", ".join(
+        f"{entry['name']} {percent(entry['probability'])}" for entry in prediction["top"]
+    )
+    notes = "".join(f" ({note})" for note in prediction["notes"])
+    doubt = "not confident: " if prediction["confident"] is False else ""
+    click.echo(f"{path}: {doubt}{top}{notes}")
 
-    top = ", ".join(f"{entry['name']} {percent(entry['p'])}" for entry in answer["top"])
-    notes = "".join(f" ({note})" for note in answer["notes"])
-    doubt = "not sure: " if answer["confident"] is False else ""
-    return f"{_printable(answer['path'])}: {doubt}{top}{notes}"
 
-
-def _printable(path: str) -> str:
-    """The name on one line: what would move the cursor or change colours is written out."""
+def _escape(path: str) -> str:
+    """Return the name on one line, without characters that move the cursor or change colours."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from fmnist_fast import load_model, train
 from fmnist_fast.app.samples import SAMPLES, draw_sample
+from fmnist_fast.cli import predict as command
 from fmnist_fast.cli.main import main
-from fmnist_fast.cli.predict import AHEAD, _answers
 from fmnist_fast.errors import DataError
 from fmnist_fast.models.load import PRETRAINED, PRETRAINED_PHOTOS
 from fmnist_fast.vision.image_io import read_picture
@@ -127,13 +127,11 @@ def test_a_28x28_image_of_one_gray_is_nothing(level, tmp_path, capsys):
 
 
 def test_an_interrupted_list_of_answers_is_still_json(samples, monkeypatch, capsys):
-    from fmnist_fast.cli import predict as predicting
-
     def first_then_stop(*_):
         yield {"path": "a", "label": 0}
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predicting, "_answers", first_then_stop)
+    monkeypatch.setattr(command, "predict_files", first_then_stop)
     code, out, _ = asked(capsys, "--json", "a", "b")
     assert code == 130
     assert json.loads(out) == [{"path": "a", "label": 0}]
@@ -185,19 +183,17 @@ def test_inverting_a_gray_image_undoes_the_negative(small_dataset, tmp_path, cap
 
 def test_few_pictures_are_held_at_a_time(samples, monkeypatch):
     """However many files there are: answers leave before the next files are read."""
-    from fmnist_fast.cli import predict as predicting
-
     read = []
 
-    def answer(recogniser, path, how):
+    def predict_file(recognizer, path, segmentation, invert):
         read.append(path)
         return {"path": path}
 
-    monkeypatch.setattr(predicting, "_answer", answer)
+    monkeypatch.setattr(command, "predict_file", predict_file)
     paths = [str(number) for number in range(1000)]
-    for number, found in enumerate(_answers(Recognizer(), paths, ("auto", False), 2)):
+    for number, found in enumerate(command.predict_files(Recognizer(), paths, "auto", False, 2)):
         assert found["path"] == str(number)
-        assert len(read) <= number + 2 + AHEAD * 2
+        assert len(read) <= number + 2 + command.QUEUED_PER_THREAD * 2
 
 
 def test_a_closed_pipe_ends_it(samples, tmp_path):

@@ -675,7 +675,7 @@ def test_ctrl_c_while_there_is_nothing_yet_ends_it_at_once(tmp_path, monkeypatch
     ("arguments", "said"),
     [
         (["a.png", "--out", "a.txt"], "give --out a name in .parquet or .csv"),
-        (["a.png", "--workers", "2"], "--workers is for --out: say where the answers go"),
+        (["a.png", "--workers", "2"], "--workers needs --out"),
         (["a.png", "--out", "a.csv", "--threads", "2"], "give --workers"),
         (["a.png", "--out", "a.csv", "--workers", "2", "--scheduler", "tcp://x:1"], "only one"),
         (["a.png", "--out", "there.csv"], "there.csv exists already"),

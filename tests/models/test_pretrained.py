@@ -45,8 +45,8 @@ def test_it_keeps_its_promises_and_its_card_says_what_it_does(
     measured_results = json.loads(capsys.readouterr().out)
     assert measured_results["accuracy"] >= 0.896
     assert measured_results["calibration_error"] <= 0.015
-    assert measured_results["sure"]["accuracy"] >= 0.97
-    assert measured_results["sure"]["coverage"] > 0.7
+    assert measured_results["selective_accuracy"]["accuracy"] >= 0.97
+    assert measured_results["selective_accuracy"]["coverage"] > 0.7
     assert picture.stat().st_size > 50_000
     by_level = {(c["kind"], c["level"]): c["accuracy"] for c in measured_results["corruptions"]}
     assert len(by_level) == 16
@@ -80,11 +80,11 @@ def test_predict_uses_it_and_says_whether_it_is_sure(real_dataset, tmp_path, cap
     probability_nk = model.predict_proba(real_dataset.x_test[:30])
     for answer, p_k in zip(answers, probability_nk):
         assert answer["label"] == p_k.argmax()
-        assert answer["sure"] == (p_k.max() >= model.threshold)
-    assert {answer["sure"] for answer in answers} == {True, False}
+        assert answer["confident"] == (p_k.max() >= model.threshold)
+    assert {answer["confident"] for answer in answers} == {True, False}
     assert main(["predict", *map(str, paths)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [": not sure: " in line for line in lines] == [not a["sure"] for a in answers]
+    assert [": not confident: " in line for line in lines] == [not a["confident"] for a in answers]
 
 
 def test_probabilities_are_those_of_the_weights_and_the_temperature(small_dataset):
