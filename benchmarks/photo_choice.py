@@ -18,10 +18,12 @@ from photo_table import KINDS, look
 from fmnist_fast import load_model
 
 
-def photographs(folder: Path, cutout: str) -> tuple[NDArray[np.uint8], list[str]]:
+def photographs(folder: Path, segmentation: str) -> tuple[NDArray[np.uint8], list[str]]:
     """What a network sees of every photograph of the mapped kinds, (n, 28, 28), and their kinds."""
-    mapped = [one for one in look(folder, None, cutout) if KINDS[one.kind]]
-    return np.stack([one.answer.prepared.pixels for one in mapped]), [one.kind for one in mapped]
+    mapped = [one for one in look(folder, None, segmentation) if KINDS[one.kind]]
+    return np.stack([one.answer.preprocessed.pixels for one in mapped]), [
+        one.kind for one in mapped
+    ]
 
 
 def folds_of(kinds: list[str], folds: int, seed: int) -> NDArray[np.int64]:
@@ -49,11 +51,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--cutout", default="auto")
+    parser.add_argument("--segmentation", default="auto")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--deals", type=int, default=100, help="how often the folds are dealt anew")
     wish = parser.parse_args()
-    images, kinds = photographs(wish.folder, wish.cutout)
+    images, kinds = photographs(wish.folder, wish.segmentation)
     right_mn = np.array(
         [
             [

@@ -63,7 +63,7 @@ class Seen:
         return self.answer.is_confident is not False
 
 
-def look(folder: Path, model: Path | None, cutout: str) -> list[Seen]:
+def look(folder: Path, model: Path | None, segmentation: str) -> list[Seen]:
     """Every photograph of the folders by kind."""
     recogniser = Recognizer(model, threads=1)
     work = [
@@ -74,7 +74,9 @@ def look(folder: Path, model: Path | None, cutout: str) -> list[Seen]:
     ]
 
     def seen(kind: str, path: Path) -> Seen:
-        return Seen(kind, path, recogniser.recognize(read_picture(path, longest=512), cutout))
+        return Seen(
+            kind, path, recogniser.recognize(read_picture(path, max_side=512), segmentation)
+        )
 
     with ThreadPoolExecutor(usable_cores()) as pool:
         return list(pool.map(seen, *zip(*work)))
@@ -158,7 +160,7 @@ def sheet(seen: list[Seen], columns: int = 6) -> Image.Image:
     draw = ImageDraw.Draw(page)
     for place, one in enumerate(seen):
         x, y = place % columns * width, place // columns * height
-        stages = one.answer.prepared
+        stages = one.answer.preprocessed
         for stage, pixels in enumerate((stages.rgb, stages.cut, stages.pixels)):
             picture = Image.fromarray(pixels).convert("RGB")
             scale = (TILE - 2) / max(picture.size)
@@ -177,12 +179,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", type=Path, help="default: the one in the box")
-    parser.add_argument("--cutout", default="auto")
+    parser.add_argument("--segmentation", default="auto")
     parser.add_argument("--sheet", type=Path, help="a picture file")
     parser.add_argument("--write", action="store_true", help="into the model's card")
     parser.add_argument("--check", action="store_true")
     wish = parser.parse_args()
-    seen = look(wish.folder, wish.model, wish.cutout)
+    seen = look(wish.folder, wish.model, wish.segmentation)
     lines = list(table(seen))
     print("\n".join(lines))
     if wish.write:

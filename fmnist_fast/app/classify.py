@@ -51,14 +51,14 @@ SAMPLE_WIDTH = 108
 CUTOUTS = {
     "auto": "automatic",
     "grabcut": "GrabCut",
-    "plain": "by colour",
+    "histogram": "by colour",
     "none": "none: all of it is the garment",
 }
 
 # What the middle one of the stages shows, by how the garment was found.
 FOUND = {
     "grabcut": "cut out by GrabCut",
-    "plain": "cut out by colour",
+    "histogram": "cut out by colour",
     "transparency": "cut out already",
     "none": "all of it",
 }
@@ -80,7 +80,7 @@ class Wish(NamedTuple):
 
     turns: int = 0
     crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    cutout: str = "auto"
+    segmentation: str = "auto"
     invert: bool = False
 
 
@@ -276,8 +276,8 @@ def _answer(recogniser: Recognizer, given: Given, wish: Wish) -> Prediction:
         return answer
     if len(given.content) > MOST_BYTES:
         raise ArgumentError("it has more than 10 MB: make it smaller")
-    picture = read_picture(io.BytesIO(given.content), longest=512, accepted=recogniser.size)
-    answer = recogniser.recognize(_helped(picture, wish), wish.cutout, wish.invert)
+    picture = read_picture(io.BytesIO(given.content), max_side=512, accepted=recogniser.size)
+    answer = recogniser.recognize(_helped(picture, wish), wish.segmentation, wish.invert)
     answers[given.key] = wish, recogniser, answer
     return answer
 
@@ -301,7 +301,7 @@ def _wish(key: str) -> Wish:
     return Wish(
         state.get(f"turns-{key}", 0) // 90,
         (left / 100, top / 100, right / 100, bottom / 100),
-        state.get(f"cutout-{key}", "auto"),
+        state.get(f"segmentation-{key}", "auto"),
         state.get(f"invert-{key}", False),
     )
 
@@ -317,14 +317,16 @@ def _helpers(key: str, wish: Wish) -> None:
             key=f"turns-{key}",
         )
         methods = ["auto", *(m for m in METHODS if m != "grabcut" or best_method() == m)]
-        two.selectbox("Cut-out", methods, format_func=CUTOUTS.__getitem__, key=f"cutout-{key}")
+        two.selectbox(
+            "Cut-out", methods, format_func=CUTOUTS.__getitem__, key=f"segmentation-{key}"
+        )
         one.slider("Crop from left to right, %", 0, 100, (0, 100), key=f"across-{key}")
         two.slider("Crop from top to bottom, %", 0, 100, (0, 100), key=f"down-{key}")
         st.toggle("Exchange dark and light", key=f"invert-{key}")
 
 
 def _show_stages(answer: Prediction) -> None:
-    stages = answer.prepared
+    stages = answer.preprocessed
     height, width = stages.pixels.shape
     if stages.method == "as it is":
         network = _side_by_side([stages.pixels])
@@ -341,7 +343,7 @@ def _show_stages(answer: Prediction) -> None:
     )
     for note in stages.notes:
         st.caption(f"Note: {note}.")
-    if stages.method == "plain" and best_method() == "plain":
+    if stages.method == "histogram" and best_method() == "histogram":
         st.caption("Cut out by colour alone; OpenCV, which does it better, is not installed.")
 
 
@@ -395,7 +397,7 @@ def _explain(answer: Prediction) -> None:
 
 def _overlaid(answer: Prediction) -> NDArray[np.uint8]:
     """The pixels in gray, tinted by what they said about the answer."""
-    pixels = answer.prepared.pixels
+    pixels = answer.preprocessed.pixels
     said = grad_times_input(answer.model, pixels, answer.label)
     strength = np.abs(said) / max(float(np.percentile(np.abs(said), 99)), 1e-9)
     strength = np.sqrt(strength.clip(0, 1))[..., None]
@@ -427,7 +429,7 @@ def _as_csv(answered: list[tuple[str, Prediction | str]]) -> str:
             continue
         (_, first, p), (_, second, _), (_, third, _) = answer.top()
         chosen = [first, f"{p:.4f}", answer.is_confident, second, third]
-        table.writerow([safe, *chosen, answer.model_name, answer.prepared.method, ""])
+        table.writerow([safe, *chosen, answer.model_name, answer.preprocessed.method, ""])
     return out.getvalue()
 
 

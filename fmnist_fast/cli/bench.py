@@ -30,14 +30,14 @@ def bench(
     from .._cpu import usable_cores
     from ..bench.contenders import Setting
     from ..bench.measurement import measure
-    from ..data.datasets import NAMES, load_dataset
+    from ..data.datasets import DATASET_NAMES, load_dataset
     from ..nn.network import THREADS_PER_CORE
     from .report import MeasuringReport
 
     check_outputs({"plot": plot}, Path(dataset))
     names = None if backends is None else tuple(name.strip() for name in backends.split(","))
     found = load_dataset(dataset, data_dir)  # looked for, downloaded or done without only once
-    where = found.name if dataset == "auto" and found.name in NAMES else dataset
+    where = found.name if dataset == "auto" and found.name in DATASET_NAMES else dataset
     threads = min(threads or usable_cores(), THREADS_PER_CORE * usable_cores())
     setting = Setting(where, data_dir, rows, threads)
     with MeasuringReport(console_of(stderr=True)) as report:

@@ -35,7 +35,7 @@ def evaluate(
     misclassified: Path | None,
     as_json: bool,
 ) -> None:
-    from ..data.datasets import NAMES, load_dataset
+    from ..data.datasets import DATASET_NAMES, load_dataset
     from ..models.load import PRETRAINED, load_model
     from ..nn.metrics import evaluate as measure
     from ..nn.metrics import selective_accuracy
@@ -44,7 +44,7 @@ def evaluate(
     path = model or PRETRAINED
     check_outputs({"plot": plot, "misclassified": misclassified}, path)
     loaded = load_model(path, backend, threads)
-    if dataset is None and loaded.dataset_name not in NAMES:
+    if dataset is None and loaded.dataset_name not in DATASET_NAMES:
         raise _unknown_data(loaded, path)
     data = load_dataset(dataset or loaded.dataset_name, data_dir)
     if dataset is None and data.checksum != loaded.dataset_checksum:
@@ -81,13 +81,13 @@ def _when_corrupted(
     model: "Model | Ensemble", data: "Dataset", labels_n: "NDArray[np.int32]"
 ) -> Iterator[tuple[str, str, float]]:
     """(kind, level, accuracy) of every corruption; nothing for data that are no uint8 images."""
-    from ..data.corruptions import CORRUPTIONS, corrupted
+    from ..data.corruptions import CORRUPTIONS, corrupt_images
 
     if data.x_test.ndim != 3 or data.x_test.dtype != "uint8":
         return
     for kind in CORRUPTIONS:
         for level in kind.levels:
-            guess_n = model.predict(corrupted(data.x_test, kind, level))
+            guess_n = model.predict(corrupt_images(data.x_test, kind, level))
             yield kind.name, kind.label(level), float((guess_n == labels_n).mean())
 
 

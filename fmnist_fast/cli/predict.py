@@ -20,7 +20,7 @@ from .._cpu import usable_cores
 from ..errors import DataError, UserError
 from ..vision.image_io import SUFFIXES, read_picture
 from ..vision.recognizer import Recognizer
-from ..vision.segmentation import WITHOUT_OPENCV
+from ..vision.segmentation import OPENCV_MISSING
 from .batch_predict import NOTHING_NAMED, ManyInputs, paths_in, score_into
 from .options import check_workers
 from .report import percent
@@ -137,7 +137,7 @@ def predict_file(
 ) -> dict[str, Any]:
     """Return the prediction of one image, or its error, as in the output of --json."""
     try:
-        picture = read_picture(Path(path), longest=LONGEST_SIDE, accepted=recognizer.size)
+        picture = read_picture(Path(path), max_side=LONGEST_SIDE, accepted=recognizer.size)
         prediction = recognizer.recognize(picture, segmentation, invert)
     except DataError as error:
         return {"path": path, "error": str(error)}
@@ -148,8 +148,8 @@ def predict_file(
         "top": top,
         "confident": prediction.is_confident,
         "model": prediction.model_name,
-        "segmentation": prediction.prepared.method,
-        "notes": list(prediction.prepared.notes),
+        "segmentation": prediction.preprocessed.method,
+        "notes": list(prediction.preprocessed.notes),
     }
 
 
@@ -175,8 +175,8 @@ def _print_predictions(
                 array.append(prediction)
             else:
                 _print_line(prediction)
-    if segmentation == "auto" and "plain" in methods:
-        warnings.warn(WITHOUT_OPENCV, stacklevel=1)
+    if segmentation == "auto" and "histogram" in methods:
+        warnings.warn(OPENCV_MISSING, stacklevel=1)
     return 1 if failed else 0
 
 

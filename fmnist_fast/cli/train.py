@@ -190,10 +190,10 @@ def _absolute(
     dataset: str, data_dir: Path | None, out: Path, teacher: Path | None
 ) -> dict[str, Any]:
     """Where everything is, wherever the run is gone on with from."""
-    from ..data.datasets import NAMES
+    from ..data.datasets import DATASET_NAMES
 
     return {
-        "dataset": dataset if dataset in NAMES else str(Path(dataset).absolute()),
+        "dataset": dataset if dataset in DATASET_NAMES else str(Path(dataset).absolute()),
         "data_dir": str(data_dir.absolute()) if data_dir else None,
         "out": str(out.absolute()),
         "teacher": str(teacher.absolute()) if teacher else None,

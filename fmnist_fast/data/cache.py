@@ -20,10 +20,10 @@ from .._files import sync_folder
 __all__ = [
     "Arrays",
     "cache_folder",
-    "cached",
-    "checksum_of",
+    "load_or_create",
+    "compute_checksum",
     "find_cached",
-    "folder_of",
+    "cache_path",
     "make_read_only",
 ]
 
@@ -54,7 +54,7 @@ def cache_folder() -> Path:
         raise OSError(ENOENT, "there is no home folder") from error
 
 
-def checksum_of(arrays: Arrays) -> str:
+def compute_checksum(arrays: Arrays) -> str:
     """sha256 over names, dtypes, shapes and contents: the same however the data is stored."""
     digest = sha256()
     for name, array in arrays._asdict().items():
@@ -70,7 +70,9 @@ def make_read_only(arrays: Arrays) -> Arrays:
     return arrays
 
 
-def cached(key: str, make: Callable[[], Arrays], expected: str | None = None) -> tuple[Arrays, str]:
+def load_or_create(
+    key: str, make: Callable[[], Arrays], expected: str | None = None
+) -> tuple[Arrays, str]:
     """The data set kept under `key`, made and kept now if it is not there; and its checksum.
 
     The arrays are read-only. key : names the data and all that its bits depend on. expected : the
@@ -81,7 +83,7 @@ def cached(key: str, make: Callable[[], Arrays], expected: str | None = None) ->
     if kept is not None:
         return kept
     arrays = make_read_only(make())
-    checksum = checksum_of(arrays)
+    checksum = compute_checksum(arrays)
     try:
         _keep(key, arrays, checksum)
     except OSError as error:
@@ -101,7 +103,7 @@ def find_cached(key: str, expected: str | None = None) -> tuple[Arrays, str] | N
     35 ms for the 55 MB of Fashion-MNIST; training on a damaged copy would cost more.
     """
     try:
-        folder = folder_of(key)
+        folder = cache_path(key)
         # A memory map keeps its file open; a plain view of it is an ordinary read-only array.
         arrays = Arrays(
             *(np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in Arrays._fields)
@@ -109,19 +111,19 @@ def find_cached(key: str, expected: str | None = None) -> tuple[Arrays, str] | N
         checksum = (folder / "checksum").read_text()
     except (OSError, ValueError, EOFError):  # not there, or cut short by a full disk
         return None
-    if checksum != (expected or checksum) or checksum_of(arrays) != checksum:
+    if checksum != (expected or checksum) or compute_checksum(arrays) != checksum:
         return None
     return arrays, checksum
 
 
-def folder_of(key: str) -> Path:
+def cache_path(key: str) -> Path:
     """Where the decoded set of that key is kept, if it is."""
     return cache_folder() / "decoded" / key
 
 
 def _keep(key: str, arrays: Arrays, checksum: str) -> None:
     """Write the set beside its place, then rename the folder: it is there whole or not at all."""
-    final = folder_of(key)
+    final = cache_path(key)
     final.parent.mkdir(parents=True, exist_ok=True)
     _remove_old_drafts(final.parent)
     draft = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=final.parent))

@@ -16,7 +16,7 @@ from ..nn.random_streams import CORRUPTION, random_stream
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["CORRUPTIONS", "Corruption", "corrupted"]
+__all__ = ["CORRUPTIONS", "Corruption", "corrupt_images"]
 
 Images = NDArray[np.uint8]
 
@@ -105,7 +105,7 @@ CORRUPTIONS = (
 )
 
 
-def corrupted(images: Images, kind: Corruption, level: float, seed: int = 0) -> Images:
+def corrupt_images(images: Images, kind: Corruption, level: float, seed: int = 0) -> Images:
     """New images (n, height, width), uint8: a pure function of the arguments."""
     stream = random_stream(seed, CORRUPTION, CORRUPTIONS.index(kind))
     return kind.apply(np.ascontiguousarray(images), level, stream)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from . import fashion_mnist
-from .cache import Arrays, cached, checksum_of, make_read_only
+from .cache import Arrays, compute_checksum, load_or_create, make_read_only
 
-__all__ = ["NAMES", "Dataset", "load_dataset"]
+__all__ = ["DATASET_NAMES", "Dataset", "load_dataset"]
 
-NAMES = ("auto", "fashion-mnist", "synthetic")
+DATASET_NAMES = ("auto", "fashion-mnist", "synthetic")
 
 MAX_CLASSES = 256
 
@@ -70,15 +70,15 @@ def load_dataset(
     if os.path.isfile(path):
         return _custom(path.stem, str(path), _read_npz(path))
     raise DataError(
-        f"there is no data set {str(name)!r}: give {', '.join(NAMES)}, a folder of IDX files or "
-        "an .npz file"
+        f"there is no data set {str(name)!r}: give {', '.join(DATASET_NAMES)}, a folder of IDX "
+        "files or an .npz file"
     )
 
 
 def _auto(data_dir: Path | None, download: bool) -> Dataset:
     try:
         return _fashion_mnist(data_dir, download)
-    except fashion_mnist.Unreachable as error:
+    except fashion_mnist.DatasetUnavailable as error:
         warnings.warn(
             f"{error}. Falling back to synthetic, a data set drawn by this package, whose "
             "accuracies say nothing about Fashion-MNIST",
@@ -100,7 +100,7 @@ def _synthetic() -> Dataset:
 
     # NumPy draws the random numbers and Pillow the shapes: a new version may change the bits.
     key = f"synthetic-{synthetic.VERSION}-pillow-{PIL.__version__}-numpy-{np.__version__}"
-    arrays, checksum = cached(key, lambda: Arrays(*synthetic.draw_synthetic()))
+    arrays, checksum = load_or_create(key, lambda: Arrays(*synthetic.draw_synthetic()))
     return Dataset("synthetic", *arrays, fashion_mnist.CLASS_NAMES, checksum, True)
 
 
@@ -139,7 +139,7 @@ def _custom(name: str, where: str, arrays: Arrays) -> Dataset:
             f"{x_test.dtype} {x_test.shape[1:]}: they must be alike"
         )
     name = name.encode("utf-8", "replace").decode()  # a path may hold bytes that are no text
-    checksum = checksum_of(checked)
+    checksum = compute_checksum(checked)
     classes = int(max(y_train.max(), y_test.max())) + 1
     class_names = tuple(str(label) for label in range(classes))
     if checksum == fashion_mnist.CHECKSUM:

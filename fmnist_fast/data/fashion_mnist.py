@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import DataError
-from .cache import Arrays, cache_folder, cached, find_cached, folder_of
+from .cache import Arrays, cache_folder, cache_path, find_cached, load_or_create
 from .idx import read_idx
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
 __all__ = [
+    "CACHE_KEY",
     "CHECKSUM",
     "CLASS_NAMES",
     "FILES",
-    "Unreachable",
+    "DatasetUnavailable",
     "fetch",
     "find_folder",
     "load",
@@ -62,7 +63,7 @@ FILES = {
     ),
 }
 
-# cache.checksum_of the four arrays.
+# cache.compute_checksum of the four arrays.
 CHECKSUM = "8294d2ca571ee42977a0b2dbf2f2f22ac6655a869e4497e2cd010da5acf40c92"
 
 # The last is plain http: what comes is checked against FILES whatever brought it.
@@ -75,10 +76,10 @@ SOURCES = (
 # Seconds to connect, and between two packets.
 TIMEOUT = (5, 30)
 
-_KEY = f"fashion-mnist-{CHECKSUM[:16]}"
+CACHE_KEY = f"fashion-mnist-{CHECKSUM[:16]}"
 
 
-class Unreachable(DataError):
+class DatasetUnavailable(DataError):
     """There is no way to the data set: it is in no folder, and no source answers."""
 
 
@@ -97,12 +98,12 @@ def load(data_dir: Path | None = None, *, download: bool = True) -> Arrays:
             continue
         verify(folder)
         return _decoded(folder)
-    kept = find_cached(_KEY, CHECKSUM)
+    kept = find_cached(CACHE_KEY, CHECKSUM)
     if kept is None:
         try:
             arrays = _decoded(fetch() if download else _fetched())
-        except Unreachable as error:
-            raise Unreachable("; ".join([*missing, str(error)])) from error
+        except DatasetUnavailable as error:
+            raise DatasetUnavailable("; ".join([*missing, str(error)])) from error
     else:
         arrays = kept[0]
     if missing:
@@ -112,7 +113,7 @@ def load(data_dir: Path | None = None, *, download: bool = True) -> Arrays:
 
 def _decoded(folder: Path) -> Arrays:
     """The contents of the four files, from the cache once they were read."""
-    arrays, checksum = cached(_KEY, lambda: read_folder(folder), CHECKSUM)
+    arrays, checksum = load_or_create(CACHE_KEY, lambda: read_folder(folder), CHECKSUM)
     if checksum != CHECKSUM:
         raise DataError(f"the files in {folder} changed while they were read: try again")
     return arrays
@@ -147,10 +148,10 @@ def find_folder(data_dir: Path | None = None) -> Path | None:
         if all(os.path.isfile(folder / name) for name in FILES):
             return folder
     try:
-        if folder_of(_KEY).is_dir():
-            return folder_of(_KEY)
+        if cache_path(CACHE_KEY).is_dir():
+            return cache_path(CACHE_KEY)
         return _fetched()
-    except (OSError, Unreachable):
+    except (OSError, DatasetUnavailable):
         return None
 
 
@@ -159,9 +160,11 @@ def _fetched() -> Path:
     try:
         folder = cache_folder()
     except OSError as error:
-        raise Unreachable(f"there is no cache: {error.strerror}") from error
+        raise DatasetUnavailable(f"there is no cache: {error.strerror}") from error
     if not all(os.path.isfile(folder / name) for name in FILES):
-        raise Unreachable("Fashion-MNIST is not on this machine: 'fmnist-fast data fetch' gets it")
+        raise DatasetUnavailable(
+            "Fashion-MNIST is not on this machine: 'fmnist-fast data fetch' gets it"
+        )
     return folder
 
 
@@ -170,8 +173,8 @@ def verify(folder: Path) -> None:
 
     folder : one with the four files, or the decoded copy in the cache.
     """
-    if folder.name == _KEY:
-        if find_cached(_KEY, CHECKSUM) is None:
+    if folder.name == CACHE_KEY:
+        if find_cached(CACHE_KEY, CHECKSUM) is None:
             raise DataError(f"{folder} is damaged: the next use will make it again")
         return
     for name, expected in FILES.items():
@@ -202,13 +205,13 @@ def fetch(folder: Path | None = None, *, progress: bool | None = None) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         where = folder or "the folder for the download"
-        raise Unreachable(f"{where} cannot be made: {error.strerror}") from error
+        raise DatasetUnavailable(f"{where} cannot be made: {error.strerror}") from error
     with _Bar(progress) as bar:
         for name, checksum in FILES.items():
             while not _retrieve(f"{sources[0]}{name}", checksum, folder, bar, failures):
                 sources.pop(0)  # what failed once is not tried for the next file
                 if not sources:
-                    raise Unreachable(
+                    raise DatasetUnavailable(
                         f"Fashion-MNIST could not be downloaded ({'; '.join(failures)}); give the "
                         "folder of its four files with --data-dir or FMNIST_FAST_DATA"
                     )
@@ -239,7 +242,7 @@ def _retrieve(url: str, checksum: str, folder: Path, bar: "_Bar", failures: list
     except ValueError:
         failures.append(f"{urlsplit(url).hostname}: {name} came with the wrong checksum")
     except OSError as error:
-        raise Unreachable(f"{folder / name} cannot be written: {error.strerror}") from error
+        raise DatasetUnavailable(f"{folder / name} cannot be written: {error.strerror}") from error
     else:
         return True
     return False

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 
-__all__ = ["CORRUPT", "opened", "read_header", "read_idx"]
+__all__ = ["GZIP_ERRORS", "open_idx", "read_header", "read_idx"]
 
 UINT8 = 8
 GZIP_MAGIC = b"\x1f\x8b"
@@ -30,7 +30,7 @@ MAX_BYTES = 4 << 30
 CHUNK = 1 << 20
 
 # What reading a damaged gzip file raises.
-CORRUPT = (EOFError, zlib.error, gzip.BadGzipFile)
+GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
@@ -40,10 +40,10 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
     Raises: DataError, one line that names the file and what is wrong with it.
     """
     try:
-        with opened(path) as file:
+        with open_idx(path) as file:
             shape = read_header(file, path, dimensions)
             content = _read_exactly(file, path, prod(shape))
-    except CORRUPT as error:
+    except GZIP_ERRORS as error:
         raise DataError(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
@@ -53,7 +53,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def open_idx(path: Path) -> Iterator[BinaryIO]:
     """The plain content of the file, which is recognised as gzip by its first bytes."""
     with open(path, "rb") as file:
         packed = file.read(2) == GZIP_MAGIC

@@ -53,7 +53,7 @@ class PhotoAugmentation:
         self.x_validation = _rows(simulate_photos(held, its_labels_n, 0, 0))
         self.x_ood = _rows(simulate_ood_images(held, its_labels_n, int(SHARE * len(held)), 0, 0))
 
-    def images_of(self, epoch: int) -> NDArray[np.uint8]:
+    def epoch_images(self, epoch: int) -> NDArray[np.uint8]:
         """(rows, 784), at the rows that an epoch visits: a pure function of (seed, epoch)."""
         out = np.zeros((self._rows + self._strangers, SIDE**2), np.uint8)
         out[self._learned] = _rows(simulate_photos(self._seen, self._labels_n, self._seed, epoch))
@@ -62,7 +62,7 @@ class PhotoAugmentation:
         )
         return out
 
-    def extended(self, data: TrainData, classes: int, dtype: str) -> TrainData:
+    def extend_targets(self, data: TrainData, classes: int, dtype: str) -> TrainData:
         """Of strangers, every class is asked alike; each counts as an image does. The images are
         those of no epoch yet.
         """

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data import fashion_mnist
 from ..data.augment import hflip
-from ..data.cache import Arrays, cached, find_cached
+from ..data.cache import Arrays, find_cached, load_or_create
 from ..data.datasets import Dataset
 from ..errors import DataError
 from ..nn.backend import get_backend, instruction_set_of, unavailable_reason
@@ -82,7 +82,7 @@ def has_data(key: DataKey) -> bool:
 
 def receive(key: DataKey, arrays: Arrays) -> None:
     """Keep a data set in the cache of this machine, or if that cannot be, in this process."""
-    kept, _ = cached(key.cache_key, lambda: arrays, key.checksum)
+    kept, _ = load_or_create(key.cache_key, lambda: arrays, key.checksum)
     _keep(key, kept)
 
 
@@ -100,9 +100,11 @@ def dataset_of(key: DataKey, *, x_train_with_flips: bool) -> Dataset:
     dataset = _found(key)
     if dataset is None:
         raise DataError(f"the data set {key.name} is no longer on {socket.gethostname()}")
-    if x_train_with_flips and dataset.x_train_with_hflip is None:
+    if x_train_with_flips and dataset.x_train_with_flips is None:
         one_way = arrays_of(dataset)
-        arrays, _ = cached(f"both-ways-{key.checksum[:32]}", lambda: _with_mirror_images(one_way))
+        arrays, _ = load_or_create(
+            f"both-ways-{key.checksum[:32]}", lambda: _with_mirror_images(one_way)
+        )
         dataset = replace(dataset, x_train_with_flips=arrays.x_train)
         _DATASETS[key.checksum] = dataset
     return dataset

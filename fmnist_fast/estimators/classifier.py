@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import MissingExtra
 from ..kernels.interface import Floats, NetworkSpec, Params, TrainData
-from ..models.export.formats import export, format_of
+from ..models.export.formats import export, format_from_suffix
 from ..nn import labels
 from ..nn.backend import BACKEND_NAMES, backend_name
 from ..nn.labels import encode_labels, smooth_labels
@@ -803,7 +803,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         params, spec = network.params, network.spec
         if self.n_outputs_ == 1 and len(names) == 2:
             params, spec = _with_both_classes(params, spec)
-        export(path, to or format_of(path), params, spec, class_names=names, force=force)
+        export(path, to or format_from_suffix(path), params, spec, class_names=names, force=force)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

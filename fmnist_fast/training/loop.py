@@ -235,8 +235,8 @@ class Run:
         config, spec = self.config, self.network.spec
         made = PhotoAugmentation(images, y_n, self.train_rows, self.held_back, config.seed)
         last = None if config.time_budget else config.epochs
-        self.images = EpochPrefetcher(made.images_of, last)
-        self.data = made.extended(self.data, spec.sizes[-1], spec.dtype)
+        self.images = EpochPrefetcher(made.epoch_images, last)
+        self.data = made.extend_targets(self.data, spec.sizes[-1], spec.dtype)
         self.train_rows = made.rows_n
         self.x_validation, self.x_ood = made.x_validation, made.x_ood
 

@@ -45,7 +45,7 @@ VISIBLE = 128
 
 @dataclass(frozen=True)
 class Picture:
-    """An image upright, at most `longest` pixels to a side.
+    """An image upright, at most `max_side` pixels to a side.
 
     rgb : uint8 (height, width, 3). opaque : bool (height, width), where it is not transparent;
     None: it has no transparency. size : (width, height) as the file has it, upright.
@@ -60,12 +60,12 @@ class Picture:
 
 
 def read_picture(
-    source: Path | BinaryIO, longest: int = 1024, accepted: tuple[int, int] | None = None
+    source: Path | BinaryIO, max_side: int = 1024, accepted: tuple[int, int] | None = None
 ) -> Picture:
     """Any image: of an animation the first frame; turned as its camera says; in 8-bit RGB.
 
     source : a path, or an open file. The content decides its format, not its name. Larger images
-    are made smaller, to `longest` pixels on the longer side. accepted : (width, height) of images
+    are made smaller, to `max_side` pixels on the longer side. accepted : (width, height) of images
     that are never too small.
     Raises: DataError, one line without the path, that says what is wrong.
     """
@@ -86,9 +86,9 @@ def read_picture(
         notes = list(_conversions(image))
         if image.getexif().get(ORIENTATION, 1) >= SIDEWAYS:
             width, height = height, width
-        image.draft("RGB", (longest, longest))  # JPEG can be decoded at a half or a quarter
+        image.draft("RGB", (max_side, max_side))  # JPEG can be decoded at a half or a quarter
         pixels = _colours(ImageOps.exif_transpose(image))
-        pixels.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        pixels.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     rgb, opaque = _on_white(pixels)
     gray = bool((rgb == rgb[..., :1]).all())
     return Picture(rgb, opaque, (width, height), gray, tuple(notes))

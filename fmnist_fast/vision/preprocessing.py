@@ -97,7 +97,7 @@ def passthrough(picture: Picture, invert: bool = False) -> PreprocessedImage:
 
 
 def preprocess(
-    picture: Picture, cutout: str = "auto", invert: bool = False, side: int = 28
+    picture: Picture, segmentation: str = "auto", invert: bool = False, side: int = 28
 ) -> PreprocessedImage:
     """Find the garment, straighten, trim, even out its light, make it small.
 
@@ -110,13 +110,13 @@ def preprocess(
     image = Image.fromarray(picture.rgb)
     image.thumbnail((WORKING_SIDE, WORKING_SIDE), Image.Resampling.BICUBIC)
     rgb = np.asarray(image)
-    if picture.opaque is not None and cutout == "auto":
+    if picture.opaque is not None and segmentation == "auto":
         opaque = Image.fromarray(picture.opaque).resize(image.size)
         mask, method = np.asarray(opaque), "transparency"
     elif float(rgb.std(axis=(0, 1)).max()) < FLAT:
         raise DataError(NOTHING)
     else:
-        mask, method = segment(rgb, cutout)
+        mask, method = segment(rgb, segmentation)
     if mask.sum() < 20:
         raise DataError("no garment was found: photograph it whole, on a plain background")
     tilt = 0.0 if method == "none" else _tilt(mask)

@@ -25,7 +25,7 @@ class Prediction:
     model : that answered. model_name : its name, for people.
     """
 
-    prepared: PreprocessedImage
+    preprocessed: PreprocessedImage
     probability_k: Floats
     model: Model | Ensemble
     model_name: str
@@ -92,21 +92,23 @@ class Recognizer:
         """What answers for pictures that are like the data set's already."""
         return self._for_data[0]
 
-    def recognize(self, picture: Picture, cutout: str = "auto", invert: bool = False) -> Prediction:
+    def recognize(
+        self, picture: Picture, segmentation: str = "auto", invert: bool = False
+    ) -> Prediction:
         """What is on it. cutout, invert : as for photo.prepared.
 
         A gray picture of just the model's size is taken as it is, if nothing is to be cut out.
         Raises: DataError, one line that says what is wrong with the picture; ArgumentError.
         """
         width, height = self.size
-        if picture.gray and picture.size == self.size and cutout in ("auto", "none"):
+        if picture.gray and picture.size == self.size and segmentation in ("auto", "none"):
             model, name = self._for_data
             ready = passthrough(picture, invert)
         else:
             model, name = self._for_photographs
             if height != width:
                 raise DataError(f"this model takes only grayscale images of {width}x{height}")
-            ready = preprocess(picture, cutout, invert, side=height)
+            ready = preprocess(picture, segmentation, invert, side=height)
         return Prediction(ready, model.predict_proba(ready.pixels[None])[0], model, name)
 
 

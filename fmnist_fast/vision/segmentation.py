@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 
-__all__ = ["METHODS", "WITHOUT_OPENCV", "best_method", "segment", "symmetry", "use_one_thread"]
+__all__ = [
+    "METHODS",
+    "OPENCV_MISSING",
+    "best_method",
+    "segment",
+    "symmetry",
+    "limit_opencv_threads",
+]
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -28,7 +35,7 @@ LEAST_SHARE = 0.03
 # Parts smaller than this share of the largest are dirt; shoes come in pairs, and skirts with belts.
 PART = 0.15
 
-WITHOUT_OPENCV = (
+OPENCV_MISSING = (
     "OpenCV is not installed, so garments were found by their colours alone, and fewer answers are "
     "right: pip install 'fmnist-fast[app]'"
 )
@@ -39,7 +46,7 @@ HOLE = 0.04
 
 def best_method() -> str:
     """grabcut where OpenCV is installed, else plain."""
-    return "grabcut" if _has_opencv() else "plain"
+    return "grabcut" if _has_opencv() else "histogram"
 
 
 @cache
@@ -51,7 +58,7 @@ def _has_opencv() -> bool:
     return True
 
 
-def use_one_thread() -> None:
+def limit_opencv_threads() -> None:
     """Have OpenCV use the thread that calls it alone, where others have the other cores."""
     if _has_opencv():
         import cv2
@@ -88,7 +95,7 @@ def _grabcut(rgb: Rgb) -> Mask:
     import cv2
 
     bgr = np.ascontiguousarray(rgb[..., ::-1])
-    edge, plain = _edge(rgb), _plain(rgb)
+    edge, plain = _edge(rgb), _histogram(rgb)
 
     def found(start: NDArray) -> Mask:
         start = start.astype(np.uint8)
@@ -115,7 +122,7 @@ def _grabcut(rgb: Rgb) -> Mask:
 LEVELS = 12
 
 
-def _plain(rgb: Rgb) -> Mask:
+def _histogram(rgb: Rgb) -> Mask:
     """What has other colours than the edge: two histograms, of what is taken for background and
     for garment, are made from each other in turn, and their ratio is smoothed.
     """
@@ -151,7 +158,7 @@ def _density(codes: NDArray[np.int32]) -> NDArray[np.float64]:
 
 METHODS: dict[str, Callable[[Rgb], Mask]] = {
     "grabcut": _grabcut,
-    "plain": _plain,
+    "histogram": _histogram,
     "none": _none,
 }
 

@@ -115,9 +115,9 @@ def test_turning_inverting_and_another_cut_out_change_the_answer():
     assert turned != before
     page.select_slider(key=f"turns-{key}").set_value(0).run()
     assert answers(page) == before
-    page.selectbox(key=f"cutout-{key}").set_value("none").run()
+    page.selectbox(key=f"segmentation-{key}").set_value("none").run()
     assert answers(page) != before
-    page.selectbox(key=f"cutout-{key}").set_value("auto").run()
+    page.selectbox(key=f"segmentation-{key}").set_value("auto").run()
     page.toggle(key=f"invert-{key}").set_value(True).run()
     assert answers(page) != before
     page.toggle(key=f"invert-{key}").set_value(False)

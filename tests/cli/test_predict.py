@@ -56,17 +56,17 @@ def test_photographs_get_the_model_for_them_and_28x28_the_other(samples, tmp_pat
     photograph, plain = json.loads(out)
     assert (photograph["model"], plain["model"]) == (PRETRAINED_PHOTOS.name, PRETRAINED.name)
     assert photograph["name"] == "T-shirt/top"
-    assert photograph["segmentation"] in ("grabcut", "plain")
+    assert photograph["segmentation"] in ("grabcut", "histogram")
     assert plain["segmentation"] == "as it is"
 
 
 def test_a_folder_is_all_pictures_in_it(samples, tmp_path, capsys):
-    code, out, _ = asked(capsys, "--json", "--segmentation", "plain", tmp_path / "photos")
+    code, out, _ = asked(capsys, "--json", "--segmentation", "histogram", tmp_path / "photos")
     answers = json.loads(out)
     assert code == 0
     assert [answer["path"] for answer in answers] == sorted(map(str, samples.values()))
     (tmp_path / "photos" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    code, out, _ = asked(capsys, "--json", "--segmentation", "plain", tmp_path / "photos")
+    code, out, _ = asked(capsys, "--json", "--segmentation", "histogram", tmp_path / "photos")
     (error,) = (answer for answer in json.loads(out) if "error" in answer)
     assert (code, Path(error["path"]).name) == (1, "gone.png")
     (tmp_path / "empty").mkdir()
@@ -158,9 +158,9 @@ def test_without_opencv_it_says_that_the_cut_out_is_the_plain_one(samples, capsy
     shirt = samples["T-shirt on boards"]
     code, out, err = asked(capsys, "--json", shirt, shirt)
     assert code == 0
-    assert {answer["segmentation"] for answer in json.loads(out)} == {"plain"}
+    assert {answer["segmentation"] for answer in json.loads(out)} == {"histogram"}
     assert err.count("OpenCV is not installed") == 1
-    _, _, err = asked(capsys, "--segmentation", "plain", shirt)
+    _, _, err = asked(capsys, "--segmentation", "histogram", shirt)
     assert err == ""
 
 
@@ -269,12 +269,12 @@ def test_the_model_for_photographs_was_trained_by_its_preset(real_dataset):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="there are no photographs beside the data set")
-@pytest.mark.parametrize("cutout", ["auto", "plain"])
-def test_photographs_are_recognised_as_often_as_they_must_be(cutout, monkeypatch):
+@pytest.mark.parametrize("segmentation", ["auto", "histogram"])
+def test_photographs_are_recognised_as_often_as_they_must_be(segmentation, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     import photo_table
 
-    figures = photo_table.Figures.of(photo_table.look(PHOTOS, None, cutout))
-    if cutout == "auto":
+    figures = photo_table.Figures.of(photo_table.look(PHOTOS, None, segmentation))
+    if segmentation == "auto":
         assert figures.good_enough(), figures
     assert figures.right >= photo_table.MUST, figures

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fmnist_fast.data.corruptions import CORRUPTIONS, corrupted
+from fmnist_fast.data.corruptions import CORRUPTIONS, corrupt_images
 
 KINDS = {kind.name: kind for kind in CORRUPTIONS}
 CASES = [(kind, level) for kind in CORRUPTIONS for level in kind.levels]
@@ -18,19 +18,19 @@ def images():
 
 @pytest.mark.parametrize(("kind", "level"), CASES)
 def test_new_uint8_images_that_depend_on_nothing_but_the_arguments(images, kind, level):
-    out = corrupted(images, kind, level)
+    out = corrupt_images(images, kind, level)
     assert (out.shape, out.dtype, out.flags.c_contiguous) == (images.shape, np.uint8, True)
     assert not np.array_equal(out, images)
-    corrupted(images, KINDS["noise"], 10)
-    np.testing.assert_array_equal(corrupted(images, kind, level), out)
+    corrupt_images(images, KINDS["noise"], 10)
+    np.testing.assert_array_equal(corrupt_images(images, kind, level), out)
     random = kind.name in ("shift", "rotation", "noise")
-    assert random != np.array_equal(corrupted(images, kind, level, seed=1), out)
+    assert random != np.array_equal(corrupt_images(images, kind, level, seed=1), out)
 
 
 def test_shift_moves_every_pixel_the_same_way():
     dot = np.zeros((400, 11, 13), np.uint8)
     dot[:, 5, 6] = 200
-    out = corrupted(dot, KINDS["shift"], 2)
+    out = corrupt_images(dot, KINDS["shift"], 2)
     ways = {(int(y) - 5, int(x) - 6) for y, x in (np.argwhere(image)[0] for image in out)}
     assert ways == {(y, x) for y in (-2, 0, 2) for x in (-2, 0, 2)} - {(0, 0)}
     assert (out.sum(axis=(1, 2)) == 200).all()
@@ -38,14 +38,14 @@ def test_shift_moves_every_pixel_the_same_way():
 
 def test_what_leaves_the_image_does_not_come_back():
     full = np.full((50, 6, 6), 7, np.uint8)
-    out = corrupted(full, KINDS["shift"], 2)
+    out = corrupt_images(full, KINDS["shift"], 2)
     assert set((out > 0).sum(axis=(1, 2))) <= {4 * 6, 4 * 4}
 
 
 def test_rotation_turns_to_either_side():
     bar = np.zeros((60, 21, 21), np.uint8)
     bar[:, 10, 2:19] = 255
-    out = corrupted(bar, KINDS["rotation"], 30).astype(float)
+    out = corrupt_images(bar, KINDS["rotation"], 30).astype(float)
     y, x = np.mgrid[-10:11, -10:11]
     slopes = (out * y * x).sum(axis=(1, 2)) / (out * x * x).sum(axis=(1, 2))
     np.testing.assert_allclose(np.abs(slopes), np.tan(np.pi / 6), rtol=0.1)
@@ -55,7 +55,7 @@ def test_rotation_turns_to_either_side():
 def test_noise_has_its_standard_deviation():
     gray = np.full((50, 28, 28), 128, np.uint8)
     for level in (10, 30):
-        noise = corrupted(gray, KINDS["noise"], level) - 128.0
+        noise = corrupt_images(gray, KINDS["noise"], level) - 128.0
         assert noise.std() == pytest.approx(level, rel=0.02)
         assert abs(noise.mean()) < 0.02 * level
 
@@ -65,7 +65,7 @@ def test_blur_spreads_and_keeps_the_light():
     dot[:, 9:12, 9:12] = 240
     widths = []
     for level in KINDS["blur"].levels:
-        out = corrupted(dot, KINDS["blur"], level).astype(float)
+        out = corrupt_images(dot, KINDS["blur"], level).astype(float)
         assert out.sum() == pytest.approx(float(dot.sum()), rel=0.1)
         widths.append((out > 5).sum())
     assert widths == sorted(widths)
@@ -74,6 +74,6 @@ def test_blur_spreads_and_keeps_the_light():
 
 def test_darker_and_inverted(images):
     np.testing.assert_array_equal(
-        corrupted(images, KINDS["darker"], 0.5), np.rint(images / 2).astype(np.uint8)
+        corrupt_images(images, KINDS["darker"], 0.5), np.rint(images / 2).astype(np.uint8)
     )
-    np.testing.assert_array_equal(corrupted(images, KINDS["inverted"], 1), 255 - images)
+    np.testing.assert_array_equal(corrupt_images(images, KINDS["inverted"], 1), 255 - images)

@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from idx_sets import NAMES, constants_for, idx_bytes, random_arrays, same, write_folder
+from idx_sets import FILE_NAMES, constants_for, idx_bytes, random_arrays, same, write_folder
 
 from fmnist_fast.data import fashion_mnist, synthetic
 from fmnist_fast.data.cache import (
     DRAFT_SECONDS,
     Arrays,
-    cached,
-    checksum_of,
+    cache_path,
+    compute_checksum,
     find_cached,
-    folder_of,
+    load_or_create,
 )
 from fmnist_fast.data.datasets import Dataset, load_dataset
 from fmnist_fast.errors import DataError
@@ -102,7 +102,7 @@ def test_garments_are_those_drawn_and_the_same_from_the_cache(monkeypatch):
     second = load_quietly("synthetic")
     assert same(drawn, arrays_of(first))
     assert same(drawn, arrays_of(second))
-    assert first.checksum == second.checksum == checksum_of(drawn)
+    assert first.checksum == second.checksum == compute_checksum(drawn)
     assert second.class_names == fashion_mnist.CLASS_NAMES
 
 
@@ -136,14 +136,14 @@ def test_arrays_are_read_only_without_a_cache_too(unwritable_cache):
 
 @pytest.mark.parametrize("size", [(28, 28), (8, 8), (5, 31), (1, 1)])
 @pytest.mark.parametrize("classes", [1, 2, 10, 256])
-@pytest.mark.parametrize("plain", [(), NAMES, NAMES[::2]], ids=["gzip", "plain", "mixed"])
+@pytest.mark.parametrize("plain", [(), FILE_NAMES, FILE_NAMES[::2]], ids=["gzip", "plain", "mixed"])
 def test_folder_of_any_size_and_number_of_classes(tmp_path, size, classes, plain):
     arrays = random_arrays(size=size, classes=classes)
     dataset = load_quietly(write_folder(tmp_path / "mine", arrays, plain))
     assert same(arrays_of(dataset), arrays)
     assert dataset.name == "mine"
     assert dataset.class_names == tuple(map(str, range(classes)))
-    assert dataset.checksum == checksum_of(arrays)
+    assert dataset.checksum == compute_checksum(arrays)
 
 
 def test_labels_that_only_the_test_part_has_count_as_classes(tmp_path):
@@ -154,19 +154,19 @@ def test_labels_that_only_the_test_part_has_count_as_classes(tmp_path):
 
 def test_checksum_tells_sets_apart_by_content_alone(tmp_path):
     one = load_dataset(write_folder(tmp_path / "one", random_arrays(0)))
-    copy = load_dataset(write_folder(tmp_path / "copy", random_arrays(0), plain=NAMES))
+    copy = load_dataset(write_folder(tmp_path / "copy", random_arrays(0), plain=FILE_NAMES))
     other = load_dataset(write_folder(tmp_path / "other", random_arrays(1)))
     assert one.checksum == copy.checksum != other.checksum
 
 
 def test_folder_with_the_content_of_fashion_mnist_goes_by_its_name(tmp_path, stand_in):
     arrays = fashion_mnist.read_folder(stand_in)
-    dataset = load_dataset(write_folder(tmp_path / "mine", arrays, plain=NAMES))
+    dataset = load_dataset(write_folder(tmp_path / "mine", arrays, plain=FILE_NAMES))
     assert dataset.name == "fashion-mnist"
     assert dataset.class_names == fashion_mnist.CLASS_NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FILE_NAMES)
 def test_folder_without_one_of_the_files_is_refused(tmp_path, name):
     folder = write_folder(tmp_path / "mine", random_arrays())
     (folder / name).unlink()
@@ -174,7 +174,7 @@ def test_folder_without_one_of_the_files_is_refused(tmp_path, name):
     assert f"{folder} has no {name}, nor {name.removesuffix('.gz')}" in message
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FILE_NAMES)
 def test_folder_with_a_damaged_file_is_refused_by_its_name(tmp_path, name):
     folder = write_folder(tmp_path / "mine", random_arrays())
     content = (folder / name).read_bytes()
@@ -182,7 +182,7 @@ def test_folder_with_a_damaged_file_is_refused_by_its_name(tmp_path, name):
     assert str(folder / name) in refusal(folder)
 
 
-@pytest.mark.parametrize(("wrong", "name"), [("y_train", NAMES[1]), ("y_test", NAMES[3])])
+@pytest.mark.parametrize(("wrong", "name"), [("y_train", FILE_NAMES[1]), ("y_test", FILE_NAMES[3])])
 def test_labels_that_do_not_match_the_images_are_refused_by_their_file(tmp_path, wrong, name):
     arrays = random_arrays()
     arrays = arrays._replace(**{wrong: getattr(arrays, wrong)[1:]})
@@ -414,7 +414,7 @@ def test_decoded_copy_serves_without_its_source(tmp_path, stand_in):
     assert same(arrays_of(dataset), arrays)
     assert dataset.name == "fashion-mnist"
     assert dataset.class_names == fashion_mnist.CLASS_NAMES
-    assert fashion_mnist.find_folder() == folder_of(fashion_mnist._KEY)
+    assert fashion_mnist.find_folder() == cache_path(fashion_mnist.CACHE_KEY)
 
 
 @pytest.mark.parametrize("data_dir", ["absent", "x" * 5000])
@@ -422,7 +422,7 @@ def test_named_set_that_cannot_be_had_is_an_error_that_says_what_to_do(tmp_path,
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         message = refusal("fashion-mnist", tmp_path / data_dir)
-    assert f"{data_dir} has no {NAMES[0]}" in message
+    assert f"{data_dir} has no {FILE_NAMES[0]}" in message
     assert "127.0.0.1: no connection" in message
     assert "--data-dir" in message
 
@@ -471,7 +471,7 @@ def test_without_a_download_what_is_here_is_found(stand_in, monkeypatch, never_f
 def test_without_a_download_nothing_is_fetched_to_complete_a_folder(stand_in, never_fetched):
     cache = fashion_mnist.cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
-    (cache / NAMES[0]).write_bytes((stand_in / NAMES[0]).read_bytes())
+    (cache / FILE_NAMES[0]).write_bytes((stand_in / FILE_NAMES[0]).read_bytes())
     with pytest.raises(DataError, match="'fmnist-fast data fetch' gets it"):
         load_dataset("fashion-mnist", download=False)
     with pytest.warns(UserWarning, match="not on this machine.*Falling back to synthetic"):
@@ -483,7 +483,7 @@ def test_without_a_download_nothing_is_fetched_to_complete_a_folder(stand_in, ne
 
 @pytest.mark.parametrize("dataset", ["fashion-mnist", "auto"])
 @pytest.mark.parametrize("decoded", [False, True], ids=["first use", "decoded before"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", FILE_NAMES)
 def test_file_with_the_wrong_checksum_is_refused_by_name(
     tmp_path, stand_in, name, decoded, dataset
 ):
@@ -524,21 +524,21 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_damaged_decoded_copy_is_made_again(damage):
     arrays = random_arrays(size=(28, 28))
-    cached("key", lambda: arrays)
-    damage(folder_of("key"))
+    load_or_create("key", lambda: arrays)
+    damage(cache_path("key"))
     assert find_cached("key") is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found, checksum = cached("key", lambda: arrays)
+        found, checksum = load_or_create("key", lambda: arrays)
     assert same(found, arrays)
-    assert checksum == checksum_of(arrays)
+    assert checksum == compute_checksum(arrays)
     assert same(find_cached("key")[0], arrays)
-    assert os.listdir(folder_of("key").parent) == ["key"]
+    assert os.listdir(cache_path("key").parent) == ["key"]
 
 
 def test_verify_finds_a_changed_bit_in_the_decoded_copy(stand_in):
     load_dataset("fashion-mnist", stand_in)
-    folder = folder_of(fashion_mnist._KEY)
+    folder = cache_path(fashion_mnist.CACHE_KEY)
     fashion_mnist.verify(folder)
     content = bytearray((folder / "x_train.npy").read_bytes())
     content[-1] ^= 1
@@ -564,10 +564,10 @@ def test_disk_that_fills_up_costs_one_warning_and_leaves_nothing(monkeypatch):
 
     monkeypatch.setattr(np, "save", fail)
     with pytest.warns(UserWarning, match="100 requested and 10 written") as seen:
-        found, _ = cached("key", random_arrays)
+        found, _ = load_or_create("key", random_arrays)
     assert len(seen) == 1
     assert same(found, random_arrays())
-    assert os.listdir(folder_of("key").parent) == []
+    assert os.listdir(cache_path("key").parent) == []
 
 
 # Several processes
@@ -575,8 +575,8 @@ def test_disk_that_fills_up_costs_one_warning_and_leaves_nothing(monkeypatch):
 PASS_FOR_FASHION_MNIST = """
 import json, sys, warnings
 from pathlib import Path
-from fmnist_fast import fashion_mnist
-from fmnist_fast.cache import checksum_of
+from fmnist_fast.data import fashion_mnist
+from fmnist_fast.data.cache import compute_checksum
 warnings.simplefilter("error")
 folder, constants = sys.argv[1:]
 for name, value in json.loads(constants).items():
@@ -586,7 +586,7 @@ for name, value in json.loads(constants).items():
 LOAD_AT_ONCE = """
 print("ready", flush=True)
 sys.stdin.readline()
-print(checksum_of(fashion_mnist.load(Path(folder))))
+print(compute_checksum(fashion_mnist.load(Path(folder))))
 """
 
 STOP_AT_SYNC = """
@@ -606,7 +606,7 @@ fashion_mnist.load(Path(folder))
 
 
 def start(code: str, folder: Path) -> subprocess.Popen:
-    names = ("FILES", "CHECKSUM", "_KEY")
+    names = ("FILES", "CHECKSUM", "CACHE_KEY")
     constants = json.dumps({name: getattr(fashion_mnist, name) for name in names})
     return subprocess.Popen(
         [sys.executable, "-c", PASS_FOR_FASHION_MNIST + code, str(folder), constants],
@@ -627,7 +627,7 @@ def test_processes_that_decode_at_once_all_get_the_set(stand_in):
     for process in processes:
         out, err = process.communicate(timeout=30)
         assert (out.strip(), err) == (fashion_mnist.CHECKSUM, "")
-    assert os.listdir(folder_of(fashion_mnist._KEY).parent) == [fashion_mnist._KEY]
+    assert os.listdir(cache_path(fashion_mnist.CACHE_KEY).parent) == [fashion_mnist.CACHE_KEY]
 
 
 # Four arrays, the checksum and their folder are synced, in this order, before the rename; then
@@ -638,12 +638,12 @@ def test_kill_while_the_copy_is_written_leaves_it_whole_or_not_at_all(stand_in, 
     assert process.stdout.readline() == "stopped\n"
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    kept = find_cached(fashion_mnist._KEY)
+    kept = find_cached(fashion_mnist.CACHE_KEY)
     arrays = fashion_mnist.read_folder(stand_in)
     assert (kept is not None) == whole
     assert not whole or same(kept[0], arrays)
     assert same(arrays_of(load_quietly("fashion-mnist", stand_in)), arrays)
-    assert same(find_cached(fashion_mnist._KEY)[0], arrays)
+    assert same(find_cached(fashion_mnist.CACHE_KEY)[0], arrays)
 
 
 # The real set
@@ -659,7 +659,7 @@ def test_published_files_pass_and_others_do_not(real_folder, tmp_path):
 def test_checksum_and_shapes_of_the_real_set(real_folder):
     dataset = load_quietly("fashion-mnist", real_folder)
     arrays = arrays_of(dataset)
-    assert checksum_of(arrays) == fashion_mnist.CHECKSUM == dataset.checksum
+    assert compute_checksum(arrays) == fashion_mnist.CHECKSUM == dataset.checksum
     assert [a.shape for a in arrays] == [(60000, 28, 28), (60000,), (10000, 28, 28), (10000,)]
     assert {a.dtype for a in arrays} == {np.dtype(np.uint8)}
     assert np.bincount(dataset.y_test).tolist() == [1000] * 10
@@ -682,6 +682,6 @@ def test_drafts_of_killed_processes_are_removed_in_time(own_cache):
         (drafts / name).mkdir(parents=True)
         then = time.time() - age
         os.utime(drafts / name, (then, then))
-    cached("new", lambda: Arrays(*(np.zeros((1, 1), np.uint8) for _ in range(4))))
+    load_or_create("new", lambda: Arrays(*(np.zeros((1, 1), np.uint8) for _ in range(4))))
     assert not (drafts / ".old.abc").exists()
     assert (drafts / ".young.abc").exists()

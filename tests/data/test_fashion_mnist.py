@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from idx_sets import NAMES, constants_for, random_arrays, same, write_folder
+from idx_sets import FILE_NAMES, constants_for, random_arrays, same, write_folder
 
 from fmnist_fast.data import fashion_mnist
 from fmnist_fast.data.cache import cache_folder
@@ -73,7 +73,7 @@ def files(tmp_path, arrays, monkeypatch) -> dict[str, bytes]:
     folder = write_folder(tmp_path / "served", arrays)
     for name, value in constants_for(folder, arrays).items():
         monkeypatch.setattr(fashion_mnist, name, value)
-    return {name: (folder / name).read_bytes() for name in NAMES}
+    return {name: (folder / name).read_bytes() for name in FILE_NAMES}
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def content_of(folder) -> dict[str, bytes]:
 
 def failure(folder) -> str:
     """The message, once it is sure to be one line that says what to do."""
-    with pytest.raises(fashion_mnist.Unreachable) as caught:
+    with pytest.raises(fashion_mnist.DatasetUnavailable) as caught:
         fashion_mnist.fetch(folder)
     message = str(caught.value)
     assert "\n" not in message
@@ -134,7 +134,7 @@ def test_fetches_the_four_files(files, folder, serve):
     (server,) = serve(files)
     assert fashion_mnist.fetch(folder) == folder
     assert content_of(folder) == files
-    assert server.asked == list(NAMES)
+    assert server.asked == list(FILE_NAMES)
 
 
 def test_set_that_is_not_there_is_fetched_once(arrays, files, serve):
@@ -142,7 +142,7 @@ def test_set_that_is_not_there_is_fetched_once(arrays, files, serve):
     for _ in range(2):
         dataset = load_dataset("fashion-mnist")
         assert same((dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test), arrays)
-    assert server.asked == list(NAMES)
+    assert server.asked == list(FILE_NAMES)
     assert fashion_mnist.find_folder() is not None
 
 
@@ -157,16 +157,16 @@ def test_source_that_failed_is_not_asked_for_the_other_files(files, folder, serv
     first, second = serve({}, files)
     fashion_mnist.fetch(folder)
     assert content_of(folder) == files
-    assert first.asked == [NAMES[0]]
-    assert second.asked == list(NAMES)
+    assert first.asked == [FILE_NAMES[0]]
+    assert second.asked == list(FILE_NAMES)
 
 
 def test_source_that_lacks_the_third_file_is_followed_by_the_next(files, folder, serve):
-    first, second = serve({name: files[name] for name in NAMES[:2]}, files)
+    first, second = serve({name: files[name] for name in FILE_NAMES[:2]}, files)
     fashion_mnist.fetch(folder)
     assert content_of(folder) == files
-    assert first.asked == list(NAMES[:3])
-    assert second.asked == list(NAMES[2:])
+    assert first.asked == list(FILE_NAMES[:3])
+    assert second.asked == list(FILE_NAMES[2:])
 
 
 def test_message_says_why_each_source_failed(files, folder, serve, monkeypatch):
@@ -178,13 +178,13 @@ def test_message_says_why_each_source_failed(files, folder, serve, monkeypatch):
 
 
 def test_wrong_content_is_refused_by_name(files, folder, serve):
-    serve(files | {NAMES[2]: files[NAMES[0]]})
-    assert f"{NAMES[2]} came with the wrong checksum" in failure(folder)
-    assert content_of(folder) == {name: files[name] for name in NAMES[:2]}
+    serve(files | {FILE_NAMES[2]: files[FILE_NAMES[0]]})
+    assert f"{FILE_NAMES[2]} came with the wrong checksum" in failure(folder)
+    assert content_of(folder) == {name: files[name] for name in FILE_NAMES[:2]}
 
 
 def test_wrong_content_is_followed_by_the_next_source(files, folder, serve):
-    serve(dict.fromkeys(NAMES, b"<html>sign in</html>"), files)
+    serve(dict.fromkeys(FILE_NAMES, b"<html>sign in</html>"), files)
     fashion_mnist.fetch(folder)
     assert content_of(folder) == files
 
@@ -209,14 +209,14 @@ def test_broken_transfer_leaves_nothing_behind(files, folder, serve, monkeypatch
 
 
 def test_what_was_fetched_before_is_not_fetched_again(files, folder, serve):
-    first, second = serve({name: files[name] for name in NAMES[:3]}, {})
+    first, second = serve({name: files[name] for name in FILE_NAMES[:3]}, {})
     failure(folder)
     second.files = files
     first.asked.clear()
     second.asked.clear()
     fashion_mnist.fetch(folder)
     assert content_of(folder) == files
-    assert first.asked == second.asked == [NAMES[3]]
+    assert first.asked == second.asked == [FILE_NAMES[3]]
 
 
 def test_nothing_is_asked_for_when_all_is_there(files, folder, serve):
@@ -230,17 +230,17 @@ def test_nothing_is_asked_for_when_all_is_there(files, folder, serve):
 def test_damaged_file_in_the_cache_is_replaced(arrays, files, serve):
     (server,) = serve(files)
     fashion_mnist.fetch()
-    (cache_folder() / NAMES[1]).write_bytes(files[NAMES[1]][:-1])
+    (cache_folder() / FILE_NAMES[1]).write_bytes(files[FILE_NAMES[1]][:-1])
     server.asked.clear()
     dataset = load_dataset("fashion-mnist")
-    assert server.asked == [NAMES[1]]
+    assert server.asked == [FILE_NAMES[1]]
     assert same((dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test), arrays)
 
 
 def test_damaged_file_in_the_cache_is_not_used_when_no_source_answers(files, serve):
     serve(files)[0].files = {}
     cache_folder().mkdir()
-    for name in NAMES:
+    for name in FILE_NAMES:
         (cache_folder() / name).write_bytes(files[name][:-1])
     with pytest.raises(DataError, match="HTTP status 404"):
         load_dataset("fashion-mnist")
@@ -256,16 +256,16 @@ def test_several_fetches_at_once(files, folder, serve):
 
 def test_folder_that_cannot_be_made(tmp_path, files):
     (tmp_path / "file").touch()
-    with pytest.raises(fashion_mnist.Unreachable, match="cannot be made: Not a directory"):
+    with pytest.raises(fashion_mnist.DatasetUnavailable, match="cannot be made: Not a directory"):
         fashion_mnist.fetch(tmp_path / "file" / "below")
 
 
 def test_folder_in_the_place_of_a_file(files, folder, serve):
     serve(files)
-    (folder / NAMES[0]).mkdir(parents=True)
-    with pytest.raises(fashion_mnist.Unreachable, match="cannot be written"):
+    (folder / FILE_NAMES[0]).mkdir(parents=True)
+    with pytest.raises(fashion_mnist.DatasetUnavailable, match="cannot be written"):
         fashion_mnist.fetch(folder)
-    assert os.listdir(folder) == [NAMES[0]]
+    assert os.listdir(folder) == [FILE_NAMES[0]]
 
 
 def test_progress_is_shown_on_standard_error_when_asked_for(
@@ -276,9 +276,9 @@ def test_progress_is_shown_on_standard_error_when_asked_for(
     fashion_mnist.fetch(folder, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
-    for name in NAMES:
+    for name in FILE_NAMES:
         assert name in err
-    assert err.count("100%") >= len(NAMES)
+    assert err.count("100%") >= len(FILE_NAMES)
 
 
 def test_progress_is_not_shown_where_there_is_no_terminal(files, folder, serve, capsys):

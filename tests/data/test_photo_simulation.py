@@ -141,7 +141,7 @@ def test_strangers_are_asked_all_classes_alike_and_follow_the_rows(clothes):
     assert (run.data.weights_n[600:] == 1).all()
     assert set(run.data.weights_n[:600][clothes.y_train == 1]) == {3.0}
     made = PhotoAugmentation(clothes.x_train, clothes.y_train, learned, held, config.seed)
-    images = made.images_of(4)
+    images = made.epoch_images(4)
     assert images.shape == (600 + count, 784)
     assert not images[held].any()  # never learned from
     expected = simulate_photos(clothes.x_train[learned], clothes.y_train[learned], 0, 4)

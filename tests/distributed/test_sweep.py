@@ -33,7 +33,7 @@ from optuna.trial import TrialState
 
 from fmnist_fast.cli.main import main
 from fmnist_fast.cli.sweep_view import FinalProgress, SweepView, best_table
-from fmnist_fast.data.cache import checksum_of
+from fmnist_fast.data.cache import compute_checksum
 from fmnist_fast.distributed.sweep.results import Ranked, best_trials, importances
 from fmnist_fast.distributed.sweep.sampler import distributions, make_pruner, make_sampler
 from fmnist_fast.distributed.sweep.scheduler import (
@@ -74,7 +74,7 @@ def local(plan, workers=1):
 @pytest.fixture(scope="module")
 def small_dataset(small_dataset):
     """With the checksum that it has."""
-    return replace(small_dataset, checksum=checksum_of(arrays_of(small_dataset)))
+    return replace(small_dataset, checksum=compute_checksum(arrays_of(small_dataset)))
 
 
 @pytest.fixture(scope="module")

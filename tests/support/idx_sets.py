@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from fmnist_fast.data import fashion_mnist
-from fmnist_fast.data.cache import Arrays, checksum_of
+from fmnist_fast.data.cache import Arrays, compute_checksum
 
-NAMES = tuple(fashion_mnist.FILES)
+FILE_NAMES = tuple(fashion_mnist.FILES)
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -30,7 +30,7 @@ def random_arrays(seed=0, train=20, test=8, size=(6, 5), classes=10) -> Arrays:
 def write_folder(folder: Path, arrays: Arrays, plain=()) -> Path:
     """The four files, gzip but for those in `plain`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, array in zip(NAMES, arrays, strict=True):
+    for name, array in zip(FILE_NAMES, arrays, strict=True):
         if name in plain:
             (folder / name.removesuffix(".gz")).write_bytes(idx_bytes(array))
         else:
@@ -40,11 +40,11 @@ def write_folder(folder: Path, arrays: Arrays, plain=()) -> Path:
 
 def constants_for(folder: Path, arrays: Arrays) -> dict:
     """What fashion_mnist's constants would be if this were Fashion-MNIST."""
-    checksum = checksum_of(arrays)
+    checksum = compute_checksum(arrays)
     return {
-        "FILES": {name: sha256((folder / name).read_bytes()).hexdigest() for name in NAMES},
+        "FILES": {name: sha256((folder / name).read_bytes()).hexdigest() for name in FILE_NAMES},
         "CHECKSUM": checksum,
-        "_KEY": f"fashion-mnist-{checksum[:16]}",
+        "CACHE_KEY": f"fashion-mnist-{checksum[:16]}",
     }
 
 

@@ -145,7 +145,7 @@ def test_the_camera_says_which_way_is_up(orientation):
 
 def test_large_images_are_made_smaller_and_keep_their_size_in_mind():
     content = encoded(Image.new("RGB", (3000, 1500), "red"), "JPEG")
-    picture = read_picture(io.BytesIO(content), longest=300)
+    picture = read_picture(io.BytesIO(content), max_side=300)
     assert picture.rgb.shape == (150, 300, 3)
     assert picture.size == (3000, 1500)
 
@@ -217,7 +217,7 @@ def test_damaged_images_are_read_or_refused(content, changes):
     for place, value in changes:
         mutated[place % len(mutated)] = value
     try:
-        found = read_picture(io.BytesIO(mutated), longest=100).rgb
+        found = read_picture(io.BytesIO(mutated), max_side=100).rgb
     except DataError:
         refusal(io.BytesIO(mutated))
         return

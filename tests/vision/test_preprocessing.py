@@ -75,7 +75,7 @@ def test_dark_clothes_are_bright_and_inverting_exchanges_them():
     draw = ImageDraw.Draw(image)
     draw.rectangle((50, 40, 150, 160), fill="black")
     draw.rectangle((80, 60, 120, 100), fill="white")
-    pixels = {way: preprocess(picture_of(image), "plain", way).pixels for way in (False, True)}
+    pixels = {way: preprocess(picture_of(image), "histogram", way).pixels for way in (False, True)}
     print_, cloth = (slice(9, 14), slice(12, 16)), (slice(20, 26), slice(8, 20))
     assert pixels[False][print_].mean() < pixels[False][cloth].mean()
     assert pixels[True][print_].mean() > pixels[True][cloth].mean()
@@ -119,7 +119,7 @@ def test_unknown_ways_are_refused_by_name():
 def test_without_opencv_the_plain_way_serves_and_grabcut_says_what_to_install(monkeypatch):
     monkeypatch.setattr("fmnist_fast.vision.segmentation._has_opencv", lambda: False)
     picture, _ = shirt()
-    assert preprocess(picture).method == "plain"
+    assert preprocess(picture).method == "histogram"
     with pytest.raises(ArgumentError, match="pip install 'fmnist-fast\\[app\\]'"):
         preprocess(picture, "grabcut")
 

@@ -25,7 +25,7 @@ __all__ = ["predict"]
 )
 @click.option(
     "--segmentation",
-    type=click.Choice(["auto", "grabcut", "plain", "none"]),
+    type=click.Choice(["auto", "grabcut", "histogram", "none"]),
     default="auto",
     show_default=True,
     help="How to find the garment on a photograph: grabcut, where OpenCV is installed; plain, by "

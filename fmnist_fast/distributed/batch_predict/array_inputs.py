@@ -14,7 +14,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from ...data.idx import CORRUPT, opened, read_header
+from ...data.idx import GZIP_ERRORS, open_idx, read_header
 from ...errors import DataError
 from .blocks import ArrayRows, check_stamp, stamp_of
 
@@ -55,7 +55,7 @@ def _whole(shown: str) -> Iterator[None]:
     """What reading a damaged file, or an archive of an unknown kind, raises as DataError."""
     try:
         yield
-    except (*CORRUPT, BadZipFile, LZMAError) as error:
+    except (*GZIP_ERRORS, BadZipFile, LZMAError) as error:
         raise DataError(f"{shown} is damaged: {error}") from error
     except RuntimeError as error:  # encrypted, or packed in a way that zipfile does not know
         raise DataError(f"{shown} cannot be unpacked: {error}; save it again") from error
@@ -67,7 +67,7 @@ def _whole(shown: str) -> Iterator[None]:
 
 
 def _idx(path: Path, shown: str) -> ArrayRows:
-    with opened(path) as file:
+    with open_idx(path) as file:
         rows, *shape = read_header(file, Path(shown), 3, most=None)
         packed = "gzip" if isinstance(file, gzip.GzipFile) else None
         found = ArrayRows(
@@ -220,7 +220,7 @@ class Streams:
         self.close()
         file: IO[bytes]
         if block.packed == "gzip":
-            file = self._files.enter_context(opened(Path(path)))
+            file = self._files.enter_context(open_idx(Path(path)))
         else:
             archive = self._files.enter_context(ZipFile(path))
             file = self._files.enter_context(archive.open(block.member or ""))

@@ -12,7 +12,7 @@ from ...errors import ClusterError, DataError, UserError
 from ...models.ensemble import Ensemble, members_of
 from ...models.model import Model
 from ...nn.backend import backend_name
-from ...vision.segmentation import WITHOUT_OPENCV
+from ...vision.segmentation import OPENCV_MISSING
 from ..tasks import Ended, Tasks
 from ..worker import describe
 from ..worker_pool import Fleet, Prepare
@@ -131,8 +131,8 @@ class _Job:
             for event in self.tasks.taken(TICK):
                 self._ended(event)
             self.view.update(self.partial, self.fleet)
-        if self.plain and self.how.cutout == "auto":
-            self.view.note(WITHOUT_OPENCV)
+        if self.plain and self.how.segmentation == "auto":
+            self.view.note(OPENCV_MISSING)
         return True
 
     def _submit(self, number: int, *, send: bool) -> None:

@@ -14,7 +14,7 @@ from ...errors import ArgumentError, DataError, UserError
 from ...models.ensemble import members_of
 from ...vision.image_io import read_picture
 from ...vision.recognizer import Recognizer
-from ...vision.segmentation import use_one_thread
+from ...vision.segmentation import limit_opencv_threads
 from .blocks import Block, Chunk, Encoded, FlawedRows
 from .readers import read
 
@@ -33,12 +33,12 @@ _MODELS: dict[str, Recognizer] = {}
 @dataclass(frozen=True)
 class Scoring:
     """How blocks are scored. model : what workers call it. root : what relative paths are relative
-    to. cutout, invert : as for Recogniser.recognise. probabilities : of all classes, too.
+    to. segmentation, invert : as for Recognizer.recognize. probabilities : of all classes, too.
     """
 
     model: str
     root: str
-    cutout: str
+    segmentation: str
     invert: bool
     probabilities: bool
 
@@ -70,7 +70,7 @@ class Trouble:
 
 def keep_model(name: str, content: bytes | None, backend: str) -> None:
     """Load the model, for blocks to come. content : its file; None: those in the package."""
-    use_one_thread()
+    limit_opencv_threads()
     if name in _MODELS:
         return
     if content is None:
@@ -214,11 +214,11 @@ def _of_pictures(
             if encoded.why_not:
                 raise DataError(encoded.why_not)
             content = BytesIO(encoded.content)
-            picture = read_picture(content, longest=LONGEST, accepted=recogniser.size)
-            answer = recogniser.recognize(picture, how.cutout, how.invert)
+            picture = read_picture(content, max_side=LONGEST, accepted=recogniser.size)
+            answer = recogniser.recognize(picture, how.segmentation, how.invert)
         except DataError as error:
             nothing = np.zeros((1, len(recogniser.data_model.class_names)), np.float32)
             answers.add(nothing, None, {0: str(error)})
             continue
         answers.add(answer.probability_k[None], answer.model.threshold, {})
-        answers.plain += answer.prepared.method == "plain"
+        answers.plain += answer.preprocessed.method == "histogram"

@@ -14,7 +14,7 @@ from . import c_source, onnx_graph, python_source
 from . import npz as arrays
 from .network_data import NetworkData
 
-__all__ = ["FORMATS", "default_name", "export", "format_of", "identifier"]
+__all__ = ["FORMATS", "default_name", "export", "format_from_suffix", "identifier"]
 
 # Name -> what writes it, and the suffix of its files.
 FORMATS = {
@@ -61,7 +61,7 @@ def export(
     write_atomically(path, content)
 
 
-def format_of(path: str | Path) -> str:
+def format_from_suffix(path: str | Path) -> str:
     """The format whose files have such names. Raises: ArgumentError."""
     suffix = Path(path).suffix.lower()
     for name, (_, known) in FORMATS.items():
