@@ -27,6 +27,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from fmnist_fast import MLPClassifier
 from fmnist_fast.errors import ArgumentError, BackendUnavailable, UserError
 from fmnist_fast.estimators.lbfgs import loss_and_gradient
+from fmnist_fast.estimators.networks import build_network
 from fmnist_fast.estimators.solvers import Solver
 from fmnist_fast.kernels import reference
 from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
@@ -673,7 +674,7 @@ def test_few_rows_go_a_short_way_to_the_same_answers(kind, digits, monkeypatch):
     labels = model.predict(x_ni)
     with monkeypatch.context() as without:
         without.setattr(
-            "fmnist_fast.estimators.classifier.validate_data", None
+            "fmnist_fast.estimators.classifier.check_rows", None
         )  # nothing else is called
         for n in range(50):
             assert_array_equal(model.predict_proba(x_ni[n : n + 1]), expected[n : n + 1])
@@ -713,7 +714,7 @@ def test_partial_fit_wants_a_stochastic_solver(digits):
 def test_the_gradient_of_blocks_is_that_of_all_rows(digits, monkeypatch):
     x_ni, y_n = digits
     model = MLPClassifier((9,), max_iter=1, random_state=0, backend="numpy").fit(x_ni, y_n)
-    network = model._network()
+    network = build_network(model)
     data = network.data(x_ni, y_n.astype(np.int32), np.random.default_rng(0).random(600))
     whole = loss_and_gradient(network, data, 0.1)
     monkeypatch.setattr("fmnist_fast.estimators.lbfgs.BLOCK", 77)

@@ -1,0 +1,136 @@
+"""Checks of the parameters, rows, labels and weights that `MLPClassifier` is given.
+
+Errors are scikit-learn's where it has the same check.
+"""
+
+from operator import index
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import unique_labels
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+__all__ = [
+    "check_classes",
+    "check_hidden_sizes",
+    "check_lbfgs_options",
+    "check_rows",
+    "check_rows_and_labels",
+    "check_sample_weight",
+    "check_validation_labels",
+    "check_weights",
+]
+
+
+def check_hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
+    """Return the widths of the hidden layers. Raises ValueError if one is not positive."""
+    iterable = hasattr(hidden_layer_sizes, "__iter__")
+    sizes = list(hidden_layer_sizes) if iterable else [hidden_layer_sizes]
+    if np.any(np.array(sizes) <= 0):
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+    return [index(size) for size in sizes]
+
+
+def check_lbfgs_options(dropout: float, schedule: str, has_validation_rows: bool) -> None:
+    """Raise ValueError for options that only stochastic solvers have."""
+    used = {
+        "dropout": dropout != 0,
+        "schedule": schedule != "constant",
+        "X_val": has_validation_rows,
+    }
+    for name, is_used in used.items():
+        if is_used:
+            raise ValueError(f"{name} needs a stochastic solver: set solver to 'adam' or 'sgd'.")
+
+
+def check_rows(estimator: Any, x: Any) -> Any:
+    """Return the rows of a prediction as a C-contiguous or CSR array of a dtype of the kernels."""
+    return validate_data(
+        estimator, x, accept_sparse="csr", dtype=_kernel_dtypes(x), order="C", reset=False
+    )
+
+
+def check_rows_and_labels(estimator: Any, x: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
+    """Return rows as `check_rows` does, and labels (n,) or (n, k).
+
+    Parameters
+    ----------
+    reset : bool
+        Whether the number and names of the features are learned, rather than compared.
+    """
+    x_ni, y = validate_data(
+        estimator,
+        x,
+        y,
+        accept_sparse="csr",
+        multi_output=True,
+        dtype=_kernel_dtypes(x),
+        order="C",
+        reset=reset,
+    )
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = column_or_1d(y, warn=True)
+    return x_ni, y
+
+
+def _kernel_dtypes(x: Any) -> Any:
+    """The dtypes that the kernels read; anything else becomes float64."""
+    if getattr(x, "dtype", None) == np.uint8 and not sparse.issparse(x):
+        return np.uint8
+    return (np.float64, np.float32)
+
+
+def check_classes(y: Any, classes: NDArray, *, same: bool) -> None:
+    """Raise ValueError unless all labels are among the classes of the previous fit.
+
+    Parameters
+    ----------
+    same : bool
+        Whether all of the classes must occur (warm_start).
+    """
+    labels = unique_labels(y)
+    if same:
+        if set(labels) != set(classes):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous "
+                f"call to fit. Previously got {classes}, `y` has {labels}"
+            )
+    elif len(np.setdiff1d(labels, classes, assume_unique=True)):
+        raise ValueError(
+            "`y` has classes not in `self.classes_`. "
+            f"`self.classes_` has {classes}. 'y' has {labels}."
+        )
+
+
+def check_validation_labels(y: Any, classes: NDArray) -> None:
+    """Raise ValueError if validation rows have labels that the training rows do not have."""
+    unknown = np.setdiff1d(unique_labels(y), classes)
+    if len(unknown):
+        raise ValueError(f"`y_val` has classes that `y` has not: {unknown}.")
+
+
+def check_sample_weight(sample_weight: Any, x_ni: Any) -> NDArray[np.float64] | None:
+    """Return the weights as float64 (n,), or None where all rows have the same."""
+    if sample_weight is None:
+        return None
+    weights_n: NDArray[np.float64] = _check_sample_weight(sample_weight, x_ni, dtype=np.float64)
+    return weights_n
+
+
+def check_weights(
+    sample_weight: Any, class_weight: Any, x_ni: Any, y: Any
+) -> NDArray[np.float64] | None:
+    """Return the product of sample and class weights, float64 (n,), or None without either."""
+    weights_n = check_sample_weight(sample_weight, x_ni)
+    if class_weight is None:
+        return weights_n
+    class_weights_n = compute_sample_weight(class_weight, y)
+    if not (class_weights_n >= 0).all():
+        raise ValueError(f"class_weight is {class_weight!r}: no weight may be negative or NaN.")
+    if weights_n is None:
+        weights_n = np.ones(x_ni.shape[0])
+    return np.ascontiguousarray(weights_n * class_weights_n, np.float64)
