@@ -8,10 +8,10 @@ import pytest
 from fmnist_fast import train
 from fmnist_fast.data.augment import EpochPrefetcher
 from fmnist_fast.data.fashion_mnist import CLASS_NAMES
-from fmnist_fast.data.image_ops import box, cropped, sampled
-from fmnist_fast.data.photo_augment import SHARE, PhotoAugmentation
-from fmnist_fast.data.photo_simulation import ROWS, simulate_ood_images, simulate_photos
-from fmnist_fast.data.synthetic_shapes import pairs_from_above
+from fmnist_fast.data.image_ops import bounding_boxes, crop_and_resize, sample_bilinear
+from fmnist_fast.data.photo_augment import OOD_FRACTION, PhotoAugmentation
+from fmnist_fast.data.photo_simulation import CHUNK_ROWS, simulate_ood_images, simulate_photos
+from fmnist_fast.data.synthetic_shapes import shoe_pairs_from_above
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.kernels.interface import Params
 from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
@@ -43,7 +43,9 @@ def test_imitations_are_a_function_of_seed_epoch_and_row(clothes):
     assert not np.array_equal(first, made(images, labels, epoch=2))
     assert not np.array_equal(first, made(images, labels, seed=1))
     # Rows do not depend on the parts that come after theirs.
-    assert np.array_equal(first[:ROWS], made(images[: 2 * ROWS], labels[: 2 * ROWS])[:ROWS])
+    assert np.array_equal(
+        first[:CHUNK_ROWS], made(images[: 2 * CHUNK_ROWS], labels[: 2 * CHUNK_ROWS])[:CHUNK_ROWS]
+    )
 
 
 def test_every_imitation_shows_something_else_on_black(clothes):
@@ -79,7 +81,7 @@ def test_strangers_are_other_things(clothes):
 def test_shoes_from_above_are_two_and_of_the_fabric_of_one():
     labels = np.repeat((5, 7, 9), 40)
     images = np.full((120, 28, 28), 99, np.float32)
-    pairs = pairs_from_above(images, labels, np.random.default_rng(0))
+    pairs = shoe_pairs_from_above(images, labels, np.random.default_rng(0))
     assert pairs.shape == images.shape
     shoe = pairs > 0
     assert shoe[:, :, :14].any(axis=(1, 2)).all()
@@ -95,20 +97,20 @@ def test_shoes_from_above_are_two_and_of_the_fabric_of_one():
 def test_sampling_between_pixels():
     image = np.arange(28 * 28, dtype=np.float32).reshape(1, 28, 28)
     y, x = np.full((1, 28, 28), 3.25), np.full((1, 28, 28), 7.5)
-    assert sampled(image, y, x)[0, 0, 0] == pytest.approx(3.25 * 28 + 7.5)
-    assert not sampled(image, y + 100, x).any()
-    both = sampled(image + 2j * image, y, x)
+    assert sample_bilinear(image, y, x)[0, 0, 0] == pytest.approx(3.25 * 28 + 7.5)
+    assert not sample_bilinear(image, y + 100, x).any()
+    both = sample_bilinear(image + 2j * image, y, x)
     assert both.imag == pytest.approx(2 * both.real)
 
 
 def test_a_crop_fills_the_frame():
     image = np.zeros((1, 28, 28), np.float32)
     image[0, 4:14, 10:20] = 200
-    found = box(image)
+    found = bounding_boxes(image)
     assert [int(edge[0]) for edge in found] == [4, 14, 10, 20]
-    whole = cropped(image, found, np.ones(1))
+    whole = crop_and_resize(image, found, np.ones(1))
     assert (whole > 100).mean() > 0.9
-    wide = cropped(image, found, np.full(1, 2.0))
+    wide = crop_and_resize(image, found, np.full(1, 2.0))
     rows = (wide[0] > 100).any(axis=1).sum()
     assert 12 <= rows <= 15
 
@@ -135,7 +137,7 @@ def test_strangers_are_asked_all_classes_alike_and_follow_the_rows(clothes):
     run = Run(clothes, config, "numpy", 1, None)
     count = len(run.data.targets_n) - 600
     learned, held = split(600, config.validation)
-    assert count == int(SHARE * len(learned))
+    assert count == int(OOD_FRACTION * len(learned))
     assert np.array_equal(run.train_rows, np.append(learned, np.arange(600, 600 + count)))
     assert (run.data.targets_n[600:] == np.float32(0.1)).all()
     assert (run.data.weights_n[600:] == 1).all()
@@ -147,7 +149,7 @@ def test_strangers_are_asked_all_classes_alike_and_follow_the_rows(clothes):
     expected = simulate_photos(clothes.x_train[learned], clothes.y_train[learned], 0, 4)
     assert np.array_equal(images[learned], expected.reshape(-1, 784))
     assert np.array_equal(run.x_validation, made.x_validation)
-    assert len(run.x_ood) == int(SHARE * len(held))
+    assert len(run.x_ood) == int(OOD_FRACTION * len(held))
 
 
 def test_validation_is_the_same_for_every_seed_and_of_no_epoch(clothes):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from fmnist_fast.data.synthetic import KINDS, SIDE, draw_class, draw_synthetic
+from fmnist_fast.data.synthetic import CLASS_STYLES, SIDE, draw_class, draw_synthetic
 
 SMALL = {"train": 1000, "test": 300}
 
@@ -96,7 +96,7 @@ def test_shoes_point_left(drawn, label):
     assert mean[:, SIDE // 2 :].sum() > 1.5 * mean[:, : SIDE // 2].sum()
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.draw.__name__)
+@pytest.mark.parametrize("kind", CLASS_STYLES, ids=lambda kind: kind.draw.__name__)
 def test_images_of_a_class_vary(kind):
     images = draw_class(np.random.Generator(np.random.Philox(0)), kind, 200)
     shapes = (images > 0).mean(axis=(1, 2))
