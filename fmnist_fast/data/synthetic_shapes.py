@@ -81,7 +81,7 @@ def _outline(along: Floats, stream: np.random.Generator) -> Floats:
 
 
 def _straps(across: Floats, along: Floats, stream: np.random.Generator) -> NDArray[np.bool_]:
-    """Return the mask of straps: one across the toes, straight or V-shaped, often one at the heel."""
+    """Return the mask of straps: one across the toes, often one at the heel."""
     _, uniform = row_samplers(len(along), stream)
     front = uniform(-0.5, 0.1) + uniform(-0.6, 0.6) * np.abs(across)
     strap = np.abs(along - front) < uniform(0.08, 0.3)

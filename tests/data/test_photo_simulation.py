@@ -164,7 +164,7 @@ def test_validation_is_the_same_for_every_seed_and_of_no_epoch(clothes):
         for seed in (0, 1)
     ]
     assert np.array_equal(runs[0].x_validation, runs[1].x_validation)
-    assert not np.array_equal(runs[0].images.get(1), runs[1].images.of(1))
+    assert not np.array_equal(runs[0].images.get(1), runs[1].images.get(1))
 
 
 def test_no_row_need_be_held_back(clothes):
