@@ -1,4 +1,4 @@
-"""The switch: which kernels compute. The only module that names a kernel module."""
+"""Selection of a backend by name. The only module that names a kernel module."""
 
 from importlib import import_module
 from typing import Any, cast
@@ -9,23 +9,23 @@ from ..kernels.interface import Backend, NetworkSpec
 __all__ = [
     "BACKEND_NAMES",
     "Backend",
+    "backend_name",
     "get_backend",
     "instruction_set_of",
-    "backend_name",
     "unavailable_reason",
 ]
 
 _PACKAGE = "fmnist_fast.kernels."
 
-# Name -> kernel module, fastest first: "auto" takes the first that loads.
-_MODULES = {
+# Name -> kernel module, fastest first: "auto" takes the first that is available.
+BACKEND_MODULES = {
     "cython": "cython_backend.dispatch",
     "numba": "numba_backend",
     "numpy": "reference",
 }
-BACKEND_NAMES = tuple(_MODULES)
+BACKEND_NAMES = tuple(BACKEND_MODULES)
 
-_HINT = {
+INSTALL_HINTS = {
     "cython": "Install a C compiler and Python's headers, then reinstall fmnist-fast.",
     "numba": "Install it: pip install 'fmnist-fast[numba]'.",
     "numpy": "Reinstall fmnist-fast and NumPy.",
@@ -33,16 +33,26 @@ _HINT = {
 
 
 def get_backend(name: str = "auto", spec: NetworkSpec | None = None) -> Backend:
-    """The kernel module called `name`; "auto" takes the fastest that loads and has the spec.
+    """Return the kernel module of a backend.
 
-    spec : what the backend must have; None asks for nothing.
-    Raises: BackendUnavailable, naming what is missing. A backend that was named is never replaced
-    by another.
+    Parameters
+    ----------
+    name : str
+        A name of `BACKEND_NAMES`, which is never replaced by another backend; or "auto", the
+        fastest backend that is available.
+    spec : NetworkSpec, optional
+        Options that the backend must support.
+
+    Raises
+    ------
+    BackendUnavailable
+        If the backend is unknown, cannot be loaded, or does not support the spec.
     """
     if name == "auto":
-        fitting = (known for known in BACKEND_NAMES if unavailable_reason(known, spec) is None)
-        name = next(fitting, BACKEND_NAMES[-1])  # whose error says what none of them has
-    if name not in _MODULES:
+        available = (known for known in BACKEND_NAMES if unavailable_reason(known, spec) is None)
+        # If none is available, the error below names what the slowest one lacks.
+        name = next(available, BACKEND_NAMES[-1])
+    if name not in BACKEND_MODULES:
         raise BackendUnavailable(
             f"unknown backend {name!r}: choose from auto, {', '.join(BACKEND_NAMES)}"
         )
@@ -53,37 +63,37 @@ def get_backend(name: str = "auto", spec: NetworkSpec | None = None) -> Backend:
 
 
 def unavailable_reason(name: str, spec: NetworkSpec | None = None) -> str | None:
-    """Why the backend cannot be loaded, or what it lacks of the spec; None if it can be used."""
-    if name not in _MODULES:
-        return "this version does not have"
+    """Return why a backend cannot be loaded or what it lacks of the spec; None if usable."""
+    if name not in BACKEND_MODULES:
+        return "does not exist in this version"
     try:
         backend = _load(name)
     except ImportError as error:
-        hint = f". {_HINT[name]}" * isinstance(error, ModuleNotFoundError)
+        hint = f". {INSTALL_HINTS[name]}" if isinstance(error, ModuleNotFoundError) else ""
         return f"cannot be loaded: {error}{hint}"
-    for option, choices in backend.SUPPORTS.items() if spec else ():
+    if spec is None:
+        return None
+    for option, choices in backend.SUPPORTS.items():
         value = getattr(spec, option)
         if value not in choices:
-            return (
-                f"has no {option} {value!r}: it has {', '.join(choices)}; auto takes one that has"
-            )
+            return f"has no {option} {value!r}: choose from {', '.join(choices)}, or backend 'auto'"
     return None
 
 
 def backend_name(backend: Backend) -> str:
-    """The name that get_backend knows this kernel module by."""
+    """Return the name of a kernel module."""
     module = cast(Any, backend).__name__.removeprefix(_PACKAGE)
-    return next(name for name, known in _MODULES.items() if known == module)
+    return next(name for name, known in BACKEND_MODULES.items() if known == module)
 
 
 def instruction_set_of(backend: Backend) -> str | None:
-    """The instruction set that compiled kernels use here; None where the backend has no choice."""
+    """Return the instruction set that compiled kernels use; None if the backend has no choice."""
     chosen: str | None = getattr(backend, "instruction_set", lambda: None)()
     return chosen
 
 
 def _load(name: str) -> Backend:
     try:
-        return cast(Backend, import_module(f"{_PACKAGE}{_MODULES[name]}"))
-    except ValueError as error:  # a wish in the environment that cannot be fulfilled
+        return cast(Backend, import_module(f"{_PACKAGE}{BACKEND_MODULES[name]}"))
+    except ValueError as error:  # an invalid value in an environment variable
         raise ArgumentError(str(error)) from error

@@ -620,7 +620,7 @@ def test_it_says_which_backend_computed(digits):
     assert MLPClassifier((4,), max_iter=1, backend="numpy").fit(*digits).backend_ == "numpy"
     if unavailable_reason("numba") is None:
         rows = sparse.csr_array(digits[0])
-        with pytest.raises(BackendUnavailable, match=r"no inputs 'csr'.*auto takes one that has"):
+        with pytest.raises(BackendUnavailable, match=r"no input_format 'csr'.*'auto'"):
             MLPClassifier((4,), backend="numba").fit(rows, digits[1])
 
 

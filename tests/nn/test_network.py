@@ -106,7 +106,9 @@ def test_threads_below_one_are_refused():
 
 
 def test_a_spec_that_the_backend_lacks_is_an_error_that_names_it():
-    with pytest.raises(BackendUnavailable, match=r"'numpy' has no dtype 'float16': it has float32"):
+    with pytest.raises(
+        BackendUnavailable, match=r"'numpy' has no dtype 'float16': choose from float32"
+    ):
         Network.random(NetworkSpec((2, 3), dtype="float16"), 0, 1.0, "numpy")
 
 
