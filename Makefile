@@ -72,7 +72,7 @@ figures: .venv/dev
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/fmnist-fast bench --peers --rounds 9 --json >build/bench.json
 	mv build/bench.json docs/bench.json
-	$(BIN)/python benchmarks/quote.py
+	$(BIN)/python benchmarks/readme_tables.py
 
 lint: .venv/dev build/tree
 	$(BIN)/ruff check .

@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from fmnist_fast import MLPClassifier, load_dataset
 from fmnist_fast._cpu import usable_cores
-from fmnist_fast.bench.machine import machine_facts
+from fmnist_fast.bench.machine import describe_machine
 
 
 @dataclass(frozen=True)
@@ -160,24 +160,24 @@ def line(name: str, theirs: list[float], ours: list[float], must: float, said: s
     )
 
 
-def lines(wish: argparse.Namespace, ours: dict) -> Iterator[str]:
+def lines(args: argparse.Namespace, ours: dict) -> Iterator[str]:
     for name, case in CASES.items():
-        if wish.cases and not any(name.startswith(part) for part in wish.cases.split(",")):
+        if args.cases and not any(name.startswith(part) for part in args.cases.split(",")):
             continue
         data = case.make()
-        theirs, mine, accuracy = measure(data, case.hidden, case.epochs, wish.rounds, ours)
+        theirs, mine, accuracy = measure(data, case.hidden, case.epochs, args.rounds, ours)
         yield line(name, theirs, mine, case.must, " / ".join(f"{a:.3f}" for a in accuracy))
     for dtype in FLOATS:
         name = f"rows one by one {dtype}"
-        if not wish.cases or any(name.startswith(part) for part in wish.cases.split(",")):
-            yield line(name, *one_row_at_a_time(wish.rounds, ours, dtype), ROWS_MUST, "")
+        if not args.cases or any(name.startswith(part) for part in args.cases.split(",")):
+            yield line(name, *one_row_at_a_time(args.rounds, ours, dtype), ROWS_MUST, "")
 
 
-def grid_lines(wish: argparse.Namespace, ours: dict) -> Iterator[str]:
+def grid_lines(args: argparse.Namespace, ours: dict) -> Iterator[str]:
     for (rows, columns, hidden), dtype in product(GRID, FLOATS):
         data = table(rows, columns, 3, dtype)
         epochs = max(1, min(30, 100_000 // rows))
-        theirs, mine, accuracy = measure(data, hidden, epochs, wish.rounds, ours)
+        theirs, mine, accuracy = measure(data, hidden, epochs, args.rounds, ours)
         name = f"{rows:,} x {columns:,}, hidden {hidden[0]:,}, {dtype}"
         yield line(name, theirs, mine, 1, " / ".join(f"{a:.3f}" for a in accuracy))
 
@@ -190,19 +190,19 @@ def main() -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--grid", action="store_true", help="sizes from tiny to large instead")
     parser.add_argument("--check", action="store_true", help="fail if one is slower than promised")
-    wish = parser.parse_args()
+    args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    ours = {"backend": wish.backend}
+    ours = {"backend": args.backend}
     print("| | scikit-learn, s | ours, s | ratio | must | accuracy, theirs / ours |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     missed = False
     with threadpool_limits(usable_cores(), user_api="blas"):
-        for text in (grid_lines if wish.grid else lines)(wish, ours):
+        for text in (grid_lines if args.grid else lines)(args, ours):
             missed |= "missed" in text
             print(text, flush=True)
-    facts = machine_facts(())
-    print(f"\nmedians of {wish.rounds} rounds in turn; {facts['cpu']}, {usable_cores()} cores")
-    sys.exit(missed and wish.check)
+    machine = describe_machine(())
+    print(f"\nmedians of {args.rounds} rounds in turn; {machine['cpu']}, {usable_cores()} cores")
+    sys.exit(missed and args.check)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,24 @@
-"""How many photographs of clothes are recognised: a table by kind, and a picture of every one.
+"""How accurate is the photo model? A table by kind of garment, and a sheet of all photographs.
 
 python benchmarks/photo_table.py PHOTOS                      # folders by kind: t-shirt, pants, ...
-python benchmarks/photo_table.py PHOTOS --sheet sheet.png    # photograph, cut-out, 28x28, answer
-python benchmarks/photo_table.py PHOTOS --write              # into the model's card
-python benchmarks/photo_table.py PHOTOS --check              # exit code 1 if it is not good enough
+python benchmarks/photo_table.py PHOTOS --sheet sheet.png    # photograph, mask, input, prediction
+python benchmarks/photo_table.py PHOTOS --write              # into the model card
+python benchmarks/photo_table.py PHOTOS --check              # exit code 1 if a limit is missed
 
-The photographs were never trained on. How imitations are made, the threshold and the class weights
-were chosen with them.
+The photographs were not trained on. The photo augmentation, the confidence threshold and the class
+weights were selected with them.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from PIL import Image, ImageDraw
-from quote import replaced
+from readme_tables import replace_block
 
 from fmnist_fast._cpu import usable_cores
 from fmnist_fast.models.load import PRETRAINED, PRETRAINED_PHOTOS
@@ -27,7 +27,7 @@ from fmnist_fast.vision.recognizer import Prediction, Recognizer
 
 CARD = PRETRAINED.with_name("MODEL_CARD.md")
 
-# Which answers are right; None: the garment is none of the ten, and "not sure" is.
+# Correct labels of a kind; None: out of distribution, to be predicted with low confidence.
 KINDS: dict[str, tuple[int, ...] | None] = {
     "t-shirt": (0,),
     "pants": (1,),
@@ -41,31 +41,31 @@ KINDS: dict[str, tuple[int, ...] | None] = {
     "skirt": None,
 }
 
-# What must be reached: share right of the mapped kinds, of each of them, and how much more often
-# the others are "not sure".
-MUST, MUST_EACH, MUST_RATIO = 0.45, 0.25, 2.0
+# Limits: accuracy on the mapped kinds and on each of them; ratio of the rates of low confidence on
+# the other and on the mapped kinds.
+MIN_ACCURACY, MIN_KIND_ACCURACY, MIN_RATIO = 0.45, 0.25, 2.0
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One photograph and the answer to it."""
+class Photo:
+    """A photograph and its prediction."""
 
     kind: str
     path: Path
-    answer: Prediction
+    prediction: Prediction
 
     @property
-    def right(self) -> bool:
-        return self.answer.label in (KINDS[self.kind] or ())
+    def is_correct(self) -> bool:
+        return self.prediction.label in (KINDS[self.kind] or ())
 
     @property
-    def is_confident(self) -> bool:
-        return self.answer.is_confident is not False
+    def is_unsure(self) -> bool:
+        return self.prediction.is_confident is False
 
 
-def look(folder: Path, model: Path | None, segmentation: str) -> list[Seen]:
-    """Every photograph of the folders by kind."""
-    recogniser = Recognizer(model, threads=1)
+def recognize_all(folder: Path, model: Path | None, segmentation: str) -> list[Photo]:
+    """Predict every photograph of the folders by kind."""
+    recognizer = Recognizer(model, threads=1)
     work = [
         (kind, path)
         for kind in KINDS
@@ -73,78 +73,82 @@ def look(folder: Path, model: Path | None, segmentation: str) -> list[Seen]:
         if path.suffix.lower() in SUFFIXES
     ]
 
-    def seen(kind: str, path: Path) -> Seen:
-        return Seen(
-            kind, path, recogniser.recognize(read_picture(path, max_side=512), segmentation)
-        )
+    def recognize(kind: str, path: Path) -> Photo:
+        picture = read_picture(path, max_side=512)
+        return Photo(kind, path, recognizer.recognize(picture, segmentation))
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        return list(pool.map(seen, *zip(*work)))
+        return list(pool.map(recognize, *zip(*work)))
 
 
 @dataclass(frozen=True)
-class Figures:
-    """right_by_kind : share of the mapped kinds' photographs; right : of all of them. unsure : of
-    the mapped kinds; others_unsure : of those that are none of the ten. sure_right : of the sure
-    answers to the mapped kinds.
+class PhotoMetrics:
+    """accuracy_by_kind, accuracy : of the mapped kinds. unsure, ood_unsure : fraction with low
+    confidence of the mapped and of the other kinds. confident_accuracy : of the confident
+    predictions of the mapped kinds.
     """
 
-    right_by_kind: dict[str, float]
-    right: float
+    accuracy_by_kind: dict[str, float]
+    accuracy: float
     unsure: float
-    others_unsure: float
-    sure_right: float
+    ood_unsure: float
+    confident_accuracy: float
 
     @classmethod
-    def of(cls, seen: list[Seen]) -> "Figures":
-        mapped = [one for one in seen if KINDS[one.kind]]
-        others = [one for one in seen if not KINDS[one.kind]]
-        kinds = [kind for kind, labels in KINDS.items() if labels]
+    def from_photos(cls, photos: list[Photo]) -> "PhotoMetrics":
+        mapped = [one for one in photos if KINDS[one.kind]]
+        others = [one for one in photos if not KINDS[one.kind]]
+        by_kind = {
+            kind: fraction(one.is_correct for one in mapped if one.kind == kind)
+            for kind, labels in KINDS.items()
+            if labels
+        }
         return cls(
-            {kind: share(one.right for one in mapped if one.kind == kind) for kind in kinds},
-            share(one.right for one in mapped),
-            share(not one.is_confident for one in mapped),
-            share(not one.is_confident for one in others),
-            share(one.right for one in mapped if one.is_confident),
+            accuracy_by_kind=by_kind,
+            accuracy=fraction(one.is_correct for one in mapped),
+            unsure=fraction(one.is_unsure for one in mapped),
+            ood_unsure=fraction(one.is_unsure for one in others),
+            confident_accuracy=fraction(one.is_correct for one in mapped if not one.is_unsure),
         )
 
-    def good_enough(self) -> bool:
+    def meets_limits(self) -> bool:
         return (
-            self.right >= MUST
-            and min(self.right_by_kind.values()) > MUST_EACH
-            and self.others_unsure >= MUST_RATIO * self.unsure
+            self.accuracy >= MIN_ACCURACY
+            and min(self.accuracy_by_kind.values()) > MIN_KIND_ACCURACY
+            and self.ood_unsure >= MIN_RATIO * self.unsure
         )
 
 
-def share(these: Iterator[bool]) -> float:
-    values = list(these)
+def fraction(conditions: Iterable[bool]) -> float:
+    """Return the fraction that is true."""
+    values = list(conditions)
     return sum(values) / len(values) if values else float("nan")
 
 
-def table(seen: list[Seen]) -> Iterator[str]:
-    """In Markdown."""
-    yield "| kind | photographs | right | not sure | answers |"
+def table(photos: list[Photo]) -> Iterator[str]:
+    """Yield the lines of the table."""
+    yield "| kind | photographs | accuracy | low confidence | predictions |"
     yield "| --- | ---: | ---: | ---: | --- |"
     for kind, labels in KINDS.items():
-        of_kind = [one for one in seen if one.kind == kind]
-        names = [one.answer.top(1)[0][1] for one in of_kind]
-        often = sorted(set(names), key=lambda name: (-names.count(name), name))[:4]
-        answers = ", ".join(f"{name} {names.count(name)}" for name in often)
-        right = f"{share(one.right for one in of_kind):.0%}" if labels else ""
-        unsure = share(not one.is_confident for one in of_kind)
-        yield f"| {kind} | {len(of_kind)} | {right} | {unsure:.0%} | {answers} |"
-    found = Figures.of(seen)
+        of_kind = [one for one in photos if one.kind == kind]
+        names = [one.prediction.top(1)[0][1] for one in of_kind]
+        frequent = sorted(set(names), key=lambda name: (-names.count(name), name))[:4]
+        counts = ", ".join(f"{name} {names.count(name)}" for name in frequent)
+        accuracy = f"{fraction(one.is_correct for one in of_kind):.0%}" if labels else ""
+        unsure = fraction(one.is_unsure for one in of_kind)
+        yield f"| {kind} | {len(of_kind)} | {accuracy} | {unsure:.0%} | {counts} |"
+    metrics = PhotoMetrics.from_photos(photos)
     yield ""
     yield (
-        f"{found.right:.1%} of the seven mapped kinds are right, {found.sure_right:.1%} of those "
-        f"that it is sure of; not sure of {found.unsure:.1%} of them, and of "
-        f"{found.others_unsure:.1%} of the others, {found.others_unsure / found.unsure:.2f} times "
-        "as often"
+        f"Accuracy {metrics.accuracy:.1%} on the seven mapped kinds, "
+        f"{metrics.confident_accuracy:.1%} of the confident predictions; low confidence on "
+        f"{metrics.unsure:.1%} of them and on {metrics.ood_unsure:.1%} of the others, "
+        f"{metrics.ood_unsure / metrics.unsure:.2f} times as often"
     )
 
 
 def block(lines: list[str]) -> str:
-    """For the card: of which file, and the table."""
+    """Return the table for the model card, with the checksum of the model."""
     digest = sha256(PRETRAINED_PHOTOS.read_bytes()).hexdigest()
     return "\n".join([f"sha256 `{digest}`", "", *lines, ""])
 
@@ -152,47 +156,47 @@ def block(lines: list[str]) -> str:
 TILE, TEXT = 84, 26
 
 
-def sheet(seen: list[Seen], columns: int = 6) -> Image.Image:
-    """Photograph, cut-out, what the network saw and its answer, green where it is right."""
+def sheet(photos: list[Photo], columns: int = 6) -> Image.Image:
+    """Draw photographs, segmented garments, network inputs and predictions, green if correct."""
     width, height = 3 * TILE + 8, TILE + TEXT
-    rows = -(-len(seen) // columns)
+    rows = -(-len(photos) // columns)
     page = Image.new("RGB", (columns * width, rows * height), "white")
     draw = ImageDraw.Draw(page)
-    for place, one in enumerate(seen):
+    for place, one in enumerate(photos):
         x, y = place % columns * width, place // columns * height
-        stages = one.answer.preprocessed
+        stages = one.prediction.preprocessed
         for stage, pixels in enumerate((stages.rgb, stages.cut, stages.pixels)):
             picture = Image.fromarray(pixels).convert("RGB")
             scale = (TILE - 2) / max(picture.size)
             size = round(scale * picture.width), round(scale * picture.height)
             how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
             page.paste(picture.resize(size, how), (x + stage * TILE, y))
-        _, name, probability = one.answer.top(1)[0]
-        color = "green" if one.right else "firebrick" if KINDS[one.kind] else "gray"
-        doubt = "" if one.is_confident else "not sure: "
+        _, name, probability = one.prediction.top(1)[0]
+        color = "green" if one.is_correct else "firebrick" if KINDS[one.kind] else "gray"
+        doubt = "low confidence: " if one.is_unsure else ""
         draw.text((x, y + TILE), f"{one.kind}: {doubt}{name} {probability:.0%}", color)
     return page
 
 
 def main() -> int:
-    """Look, print, draw."""
+    """Predict, print, draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", type=Path, help="default: the one in the box")
+    parser.add_argument("--model", type=Path, help="default: the pretrained model")
     parser.add_argument("--segmentation", default="auto")
-    parser.add_argument("--sheet", type=Path, help="a picture file")
-    parser.add_argument("--write", action="store_true", help="into the model's card")
+    parser.add_argument("--sheet", type=Path, help="an image file")
+    parser.add_argument("--write", action="store_true", help="into the model card")
     parser.add_argument("--check", action="store_true")
-    wish = parser.parse_args()
-    seen = look(wish.folder, wish.model, wish.segmentation)
-    lines = list(table(seen))
+    args = parser.parse_args()
+    photos = recognize_all(args.folder, args.model, args.segmentation)
+    lines = list(table(photos))
     print("\n".join(lines))
-    if wish.write:
+    if args.write:
         page = CARD.read_text(encoding="utf-8")
-        CARD.write_text(replaced(page, block(lines), "photographs"), encoding="utf-8")
-    if wish.sheet:
-        sheet(seen).save(wish.sheet)
-    return int(wish.check and not Figures.of(seen).good_enough())
+        CARD.write_text(replace_block(page, block(lines), "photographs"), encoding="utf-8")
+    if args.sheet:
+        sheet(photos).save(args.sheet)
+    return int(args.check and not PhotoMetrics.from_photos(photos).meets_limits())
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from quote import SHORT, replaced
+from readme_tables import README, replace_block
 
 from fmnist_fast import load_dataset, load_model
-from fmnist_fast.bench.machine import machine_facts
+from fmnist_fast.bench.machine import describe_machine
 from fmnist_fast.training.loop import resolve_config
 from fmnist_fast.training.presets import PRESETS, RESULTS_FILE, PresetResult, measured_results
 
@@ -41,7 +41,7 @@ def trained(preset: str, seed: int) -> tuple[dict[str, Any], str]:
         command += ["--preset", preset, "--seed", str(seed), "--json", "--quiet", "--out", str(out)]
         said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         training = load_model(out).training
-    machine = machine_facts(())
+    machine = describe_machine(())
     where = (
         f"{training['backend']} {training['instruction_set'] or ''}".strip()
         + f", {machine['cpu']}, {said['threads']} threads"
@@ -114,16 +114,16 @@ def main() -> None:
     parser.add_argument("--presets", default=",".join(MUST))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help="into fmnist_fast/presets.json")
-    wish = parser.parse_args()
-    results = {name: measure(name, wish.seeds) for name in wish.presets.split(",")}
+    args = parser.parse_args()
+    results = {name: measure(name, args.seeds) for name in args.presets.split(",")}
     print("\n".join(table(results)))
-    if wish.write:
+    if args.write:
         known = measured_results() if RESULTS_FILE.exists() else {}
         entries = {
             name: asdict((known | results)[name]) for name in MUST if name in known | results
         }
         RESULTS_FILE.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-        SHORT.write_text(replaced(SHORT.read_text(), block(measured_results()), "presets"))
+        README.write_text(replace_block(README.read_text(), block(measured_results()), "presets"))
 
 
 if __name__ == "__main__":

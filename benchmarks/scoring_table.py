@@ -17,13 +17,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 
 import numpy as np
 import psutil
+from perf_targets import PerfTarget, print_targets
 from PIL import Image
-from promises import Promise, show
 
 from fmnist_fast import load_dataset
 from fmnist_fast.distributed.batch_predict.job import (
@@ -116,10 +115,10 @@ def resident() -> Iterator[float]:
             yield process.memory_info().rss / 1e6
 
 
-def measured(rows: int, pictures: int, rounds: int) -> list[Promise]:
+def measured(rows: int, pictures: int, rounds: int) -> list[PerfTarget]:
     x_test = load_dataset("fashion-mnist").x_test
     identity = workers_identity(load_model())
-    promises = []
+    targets = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (outs := folder / "answers").mkdir()
@@ -145,18 +144,15 @@ def measured(rows: int, pictures: int, rounds: int) -> list[Promise]:
                     f"{what}: one worker {one.rows / one.seconds:,.0f} a second, "
                     f"two {two.rows / two.seconds:,.0f}"
                 )
-            ratio = median(one.seconds / two.seconds for one, two in turns)
-            promises.append(Promise(f"{what}: two workers for one", ratio, "x", 1.7, True))
+            ratios = [one.seconds / two.seconds for one, two in turns]
+            targets.append(PerfTarget(f"{what}: two workers over one", ratios, "x", 1.7))
             if path.suffix == ".idx":
                 after = list(resident())
                 growth = max(b - a for a, b in zip(before, after, strict=True))
                 print("resident, MB:", *(f"{a:.0f} -> {b:.0f}" for a, b in zip(before, after)))
-                promises.append(
-                    Promise(
-                        f"memory for {rows:,} rows beyond {rows // 10:,}", growth, "MB", 50, False
-                    )
-                )
-    return promises
+                name = f"memory for {rows:,} rows beyond {rows // 10:,}"
+                targets.append(PerfTarget(name, [growth], "MB", limit=50, at_least=False))
+    return targets
 
 
 def main() -> int:
@@ -165,10 +161,10 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--check", action="store_true")
-    arguments = parser.parse_args()
-    promises = measured(arguments.rows, arguments.pictures, arguments.rounds)
-    kept = show(promises, ("distributed", "pyarrow"), arguments.rounds)
-    return int(arguments.check and not kept)
+    args = parser.parse_args()
+    targets = measured(args.rows, args.pictures, args.rounds)
+    met = print_targets(targets, ("distributed", "pyarrow"), args.rounds)
+    return int(args.check and not met)
 
 
 if __name__ == "__main__":

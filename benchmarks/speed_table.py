@@ -1,338 +1,249 @@
-"""The speeds that this project wants of itself, in one interleaved run. See README.md beside this.
+"""Does each speed meet its target? Measures them in interleaved rounds, and prints a table.
 
-`fmnist-fast bench` measures and reports; this says whether each figure is what is wanted, for
-784-128-64-10 at batches of 64 and 256, and measures what needs a new process.
+    python benchmarks/speed_table.py            # some three minutes, on an idle machine
+    python benchmarks/speed_table.py --quick    # whether it runs: one round, few rows
+    python benchmarks/speed_table.py --check    # exit code 1 if a limit is missed
+
+An epoch of 784-128-64-10 on Fashion-MNIST by every backend, JAX, PyTorch and scikit-learn, at batch
+sizes 64 and 256; predictions beside ONNX Runtime; and whole runs of the command `train` in a new
+process. Packages that are not installed (pip install 'fmnist-fast[bench]') are listed as missing.
 """
 
+import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from time import sleep
+from typing import Any, NamedTuple
 
-import click
+from perf_targets import PerfTarget, print_targets
 
 from fmnist_fast._cpu import usable_cores
-from fmnist_fast.bench.contenders import SETTLE, Contender, Form, Setting
-from fmnist_fast.bench.machine import machine_facts
-from fmnist_fast.bench.measurement import BUSY, difference, multiply_adds
+from fmnist_fast.bench.contenders import BenchConfig, Contender
+from fmnist_fast.bench.measurement import find_difference
+from fmnist_fast.bench.rounds import MAX_SPREAD, measure_rounds, multiply_adds
 from fmnist_fast.kernels.interface import NetworkSpec
 
-OURS = ("cython", "numba", "numpy")
-OTHERS = ("jax", "torch", "scikit-learn")
+BACKENDS = ("cython", "numba", "numpy")
+TRAINERS = (*BACKENDS, "jax", "torch", "scikit-learn")
+PREDICTOR = "onnxruntime"
+PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime", "onnx")
 
 QUICK_ROWS = 6400
 
-ACCURACY = 0.88
-PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "onnxruntime", "onnx")
+Measurements = dict[str, Callable[[int], Any]]
 
 
-def child(arguments: list[str]) -> tuple[float, int, str]:
-    """Run a command: seconds, peak memory in bytes, what it printed.
+class TrainCommand(NamedTuple):
+    """One run of `fmnist-fast train` in a new process. peak : bytes of memory."""
 
-    A process's peak counts what its parent held when it was forked: so a small one is in between.
+    seconds: float
+    peak: int
+    accuracy: float
+
+
+def run_child(arguments: list[str]) -> tuple[float, int, str]:
+    """Run a command; return seconds, peak memory in bytes, and its output.
+
+    The peak of a process includes what its parent held at the fork: a small one is in between.
     """
-    between = (
+    parent = (
         "import json, resource, subprocess, sys, time\n"
         "start = time.perf_counter()\n"
-        "done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True)\n"
+        "done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True, check=True)\n"
         "seconds = time.perf_counter() - start\n"
         "peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss\n"
-        "print(json.dumps([seconds, peak, done.returncode, done.stdout]))\n"
+        "print(json.dumps([seconds, peak, done.stdout]))\n"
     )
-    answer = subprocess.run(
-        [sys.executable, "-S", "-c", between, *arguments],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    seconds, peak, code, text = json.loads(answer.stdout)
-    if code:
-        raise click.ClickException(f"{' '.join(arguments)} ended with {code}: {answer.stderr}")
+    command = [sys.executable, "-S", "-c", parent, *arguments]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    seconds, peak, text = json.loads(output)
     return seconds, peak * (1 if sys.platform == "darwin" else 1024), text
 
 
-def train_command(threads: int, epochs: int) -> tuple[float, int, float]:
-    """A new process that trains and saves: seconds, peak memory, test accuracy."""
-    program = Path(sys.executable).with_name("fmnist-fast")
+def time_train_command(threads: int, epochs: int) -> TrainCommand:
+    """Train and save in a new process."""
+    program = str(Path(sys.executable).with_name("fmnist-fast"))
+    options = ["--epochs", str(epochs), "--threads", str(threads), "--quiet", "--json"]
     with TemporaryDirectory() as folder:
-        seconds, peak, text = child(
-            [
-                *(str(program), "train", "--epochs", str(epochs), "--threads", str(threads)),
-                *("--quiet", "--json", "--out", f"{folder}/model.safetensors"),
-            ]
+        seconds, peak, text = run_child(
+            [program, "train", *options, "--out", f"{folder}/model.safetensors"]
         )
-    return seconds, peak, json.loads(text)["test_accuracy"]
+    return TrainCommand(seconds, peak, json.loads(text)["test_accuracy"])
 
 
-class Ratios(list):
-    """slow over fast, round by round. of_leasts : the least of slow over the least of fast."""
-
-    def __init__(self, slow: list[float], fast: list[float]):
-        super().__init__(s / f for s, f in zip(slow, fast))
-        self.of_leasts = min(slow) / min(fast)
+def measure_memory(threads: int, number: int) -> float:
+    """Return the peak memory of training beyond that of NumPy, in MB."""
+    _, numpy, _ = run_child([sys.executable, "-c", "import numpy"])
+    return (time_train_command(threads, 1).peak - numpy) / 1e6
 
 
-@dataclass
-class Row:
-    """A line of the table. values : one a round; the median counts. None for must or aim: none."""
-
-    what: str
-    values: list[float] | str
-    unit: str
-    must: float | None = None
-    aim: float | None = None
-    least: bool = True  # whether the figure must be at least that, or at most
-
-    def line(self) -> tuple[str, ...]:
-        """The cells."""
-        sign = ">=" if self.least else "<="
-        wanted = ["" if v is None else f"{sign} {v:g}{self.unit}" for v in (self.must, self.aim)]
-        if isinstance(self.values, str):
-            return self.what, self.values, "", "", *wanted, "not measured"
-        figure = median(self.values)
-        spread = f"{min(self.values):.3g} .. {max(self.values):.3g}"
-        best = f"{self.values.of_leasts:.3g}" if isinstance(self.values, Ratios) else ""
-        return self.what, f"{figure:.3g}{self.unit}", spread, best, *wanted, self.verdict(figure)
-
-    def verdict(self, figure: float) -> str:
-        """Which of must and aim the figure meets."""
-
-        def met(bound: float) -> bool:
-            return figure >= bound if self.least else figure <= bound
-
-        if self.aim is not None and met(self.aim):
-            return "aim met"
-        if self.must is None:
-            return "aim not met"
-        return "must met" if met(self.must) else "MUST NOT MET"
+def epoch_name(peer: str, batch_size: int, threads: int) -> str:
+    return f"{peer}, batch {batch_size}, {threads} thread{'s' * (threads != 1)}"
 
 
-class Table:
-    """All measurements, and the rows that follow from them."""
+def check_outputs(
+    contenders: dict[str, Contender], epochs: list[tuple[str, int, int]], threads: int
+) -> None:
+    """Warm up, and check that all compute what the numpy backend does."""
+    numpy = contenders["numpy"]
+    reference = {batch_size: numpy("prepare", batch_size, threads)[0] for batch_size in (64, 256)}
+    found = {}
+    for peer, batch_size, n_threads in epochs:
+        if peer == "numpy":
+            continue
+        expected = reference[batch_size]
+        if peer == "scikit-learn":
+            weights = numpy("weights_with_plain_epsilon", batch_size)
+            expected = expected._replace(weights=weights)
+        outputs = contenders[peer]("prepare", batch_size, n_threads)
+        found[epoch_name(peer, batch_size, n_threads)] = find_difference(outputs, expected)
+    if PREDICTOR in contenders:
+        outputs = contenders[PREDICTOR]("prepare_predictor")
+        found[PREDICTOR] = find_difference(outputs, reference[64])
+    for name, difference in found.items():
+        if difference:
+            sys.exit(f"{name} {difference}")
 
-    def __init__(self, contenders: dict[str, Contender], threads: int):
-        self.contenders, self.threads = contenders, threads
-        self.seconds: dict[str, list[float]] = {}
-        self.epochs = [(p, 64, threads) for p in (*OURS, *OTHERS)]
-        self.epochs += [(p, 256, threads) for p in ("cython", "numpy", "jax", "torch")]
-        if threads > 1:
-            self.epochs.append(("cython", 64, 1))
-        if threads > 2:
-            self.epochs.append(("cython", 64, 2))
-        self.epochs = [entry for entry in self.epochs if self.here(entry[0])]
-        self.dataset, self.count, sizes = contenders["numpy"]("facts")
-        self.spec, self.sets = NetworkSpec(sizes), ()
-        if self.here("cython"):
-            self.sets = contenders["cython"]("instruction_sets")
 
-    def here(self, peer: str) -> bool:
-        """Whether the contender is there."""
-        return self.contenders[peer].missing is None
+def time_isa(cython: Contender, instruction_set: str, threads: int, number: int) -> float:
+    """Return the seconds of an epoch with these kernels; the widest are selected again after it."""
+    cython("select_instruction_set", instruction_set)
+    seconds: float = cython("time_epoch", 64, threads, number)
+    cython("select_instruction_set", cython("instruction_sets")[0])
+    return seconds
 
-    def name(self, peer: str, batch: int, threads: int) -> str:
-        """How a measured epoch is called."""
-        return f"{peer}, batch {batch}, {threads} thread{'s' * (threads != 1)}"
 
-    def prepare(self) -> None:
-        """Warm up, and check that all train the same network."""
-        truth = {
-            batch: self.contenders["numpy"]("prepare", batch, self.threads)[0]
-            for batch in (64, 256)
-        }
-        for peer, batch, threads in self.epochs:
-            if peer == "numpy":
-                continue
-            expected = truth[batch]
-            if peer == "scikit-learn":
-                weights = self.contenders["numpy"]("plain_epsilon", batch)
-                expected = expected._replace(weights=weights)
-            self.check(peer, "prepare", expected, batch, threads)
-        if self.here("onnxruntime"):
-            self.check("onnxruntime", "predict_only", truth[64])
-
-    def check(self, peer: str, method: str, expected: Form, *arguments: int) -> None:
-        """It must compute what the numpy backend does."""
-        reason = difference(self.contenders[peer](method, *arguments), expected)
-        if reason:
-            raise click.ClickException(f"{peer} {reason}")
-
-    def round(self, number: int) -> None:
-        """Measure all, once."""
-        for peer, batch, threads in self.epochs:
-            seconds = self.contenders[peer]("epoch", batch, threads, number)
-            self.add(self.name(peer, batch, threads), seconds)
-        for peer in ("cython", "onnxruntime"):
-            if self.here(peer):
-                self.add(f"10,000 images, {peer}", self.contenders[peer]("all_images"))
-        if self.here("cython"):
-            cython = self.contenders["cython"]
-            self.add("peak", cython("peak"))
-            self.add("one image", cython("one_image"))
-            for name in ("avx512", "avx2"):
-                if name in self.sets:
-                    cython("use", name)
-                    self.add(f"cython, {name}", cython("epoch", 64, self.threads, number))
-            cython("use", self.sets[0])
-        sleep(SETTLE)
-        seconds, _, accuracy = train_command(self.threads, 5)
-        self.add("shell to model", seconds)
-        self.add("accuracy", accuracy)
-        _, base, _ = child([sys.executable, "-c", "import numpy"])
-        _, peak, _ = train_command(self.threads, 1)
-        self.add("memory", (peak - base) / 1e6)
-
-    def add(self, name: str, value: float) -> None:
-        """Note one value of this round."""
-        self.seconds.setdefault(name, []).append(value)
-
-    def of(self, peer: str, batch: int = 64, threads: int | None = None) -> list[float] | str:
-        """Seconds of its epochs, or why there are none."""
-        if not self.here(peer):
-            return "missing"
-        key = self.name(peer, batch, threads or self.threads)
-        return self.seconds.get(key, "not with this number of threads")
-
-    def rows(self) -> Iterator[Row]:
-        """The table."""
-        cython, numba, numpy = self.of("cython"), self.of("numba"), self.of("numpy")
-        work = 2e-9 * multiply_adds(self.spec) * self.count
-        rate: list[float] | str = cython
-        if not isinstance(cython, str):
-            # The best round's: a peak that somebody else's work lowered would flatter.
-            rate = [work / s / max(self.seconds["peak"]) for s in cython]
-        yield Row("cython: rate over the dense fp32 roofline", rate, "", 0.9, 1.3)
-        yield Row("cython against JAX", ratios(self.of("jax"), cython), "x", 2.5, 4)
-        yield Row("cython against PyTorch eager", ratios(self.of("torch"), cython), "x", 7, 12)
-        theirs = self.of("scikit-learn")
-        yield Row("cython against scikit-learn", ratios(theirs, cython), "x", 9, 15)
-        yield Row("cython against numpy", ratios(numpy, cython), "x", 3.5, 6)
-        yield Row("numba against numpy", ratios(numpy, numba), "x", 2.5)
-        yield Row("numba against cython", ratios(cython, numba), "x", None, 1)
-        one, two = self.of("cython", threads=1), self.of("cython", threads=2)
-        yield Row("cython, two threads over one", ratios(one, two), "x", 1.6, 1.9)
-        fastest = fastest_of([self.of(p, 256) for p in ("jax", "torch", "numpy")])
-        over = ratios(fastest, self.of("cython", 256))
-        yield Row(
-            "batch 256: cython against the fastest of JAX, PyTorch, NumPy", over, "x", 2.5, 3.5
+def all_measurements(
+    contenders: dict[str, Contender], epochs: list[tuple[str, int, int]], threads: int
+) -> Measurements:
+    """Return every measurement of a round by name."""
+    measurements: Measurements = {
+        epoch_name(peer, batch_size, n_threads): partial(
+            contenders[peer], "time_epoch", batch_size, n_threads
         )
-        yield Row("one image, cython", self.scaled("one image", 1e6), " us", 8, 5, least=False)
-        ours = "10,000 images, cython"
-        yield Row(ours, self.scaled(ours, 1e3), " ms", 8, 5, least=False)
-        over = ratios(self.scaled("10,000 images, onnxruntime", 1), self.scaled(ours, 1))
-        yield Row("10,000 images: cython against onnxruntime", over, "x", 1.7)
-        yield Row(
-            "training's memory above NumPy's", self.scaled("memory", 1), " MB", 200, least=False
-        )
-        yield Row(
-            "shell to saved model, 5 epochs", self.scaled("shell to model", 1), " s", 2, 1, False
-        )
-        yield Row("its test accuracy", self.scaled("accuracy", 100), " %", 100 * ACCURACY)
-        wide, narrow = (self.scaled(f"cython, {name}", 1) for name in ("avx512", "avx2"))
-        yield Row("AVX2's rate over AVX-512's", ratios(wide, narrow), "", 0.75)
-
-    def scaled(self, name: str, factor: float) -> list[float] | str:
-        """Measured values in another unit."""
-        if name not in self.seconds:
-            return "missing"
-        return [factor * value for value in self.seconds[name]]
+        for peer, batch_size, n_threads in epochs
+    }
+    for peer in ("cython", PREDICTOR):
+        if peer in contenders:
+            call = contenders[peer]
+            measurements[f"10,000 images, {peer}"] = lambda number, call=call: call("time_images")
+    if "cython" in contenders:
+        cython = contenders["cython"]
+        measurements["peak"] = lambda number: cython("fma_peak")
+        measurements["one image"] = lambda number: cython("time_one_image")
+        for name in {"avx512", "avx2"}.intersection(cython("instruction_sets")):
+            measurements[f"cython {name}"] = partial(time_isa, cython, name, threads)
+    measurements["train"] = lambda number: time_train_command(threads, 5)
+    measurements["memory"] = partial(measure_memory, threads)
+    return measurements
 
 
-def ratios(slow: list[float] | str, fast: list[float] | str) -> list[float] | str:
-    """slow over fast, round by round; or what is missing."""
-    for side in (slow, fast):
-        if isinstance(side, str):
-            return side
-    return Ratios(slow, fast)
+def ratios(values: dict[str, list], slow: str, fast: str) -> list[float] | str:
+    """Return slow over fast, round by round, or what is missing."""
+    for name in (slow, fast):
+        if name not in values:
+            return f"missing: {name}"
+    return [s / f for s, f in zip(values[slow], values[fast])]
 
 
-def fastest_of(sides: list[list[float] | str]) -> list[float] | str:
-    """The least of those that are there, round by round."""
-    there = [side for side in sides if not isinstance(side, str)]
-    return [min(values) for values in zip(*there)] if there else "missing"
+def scaled(values: dict[str, list], name: str, factor: float) -> list[float] | str:
+    """Return values in another unit, or what is missing."""
+    return [factor * v for v in values[name]] if name in values else f"missing: {name}"
 
 
-def header(table: Table, rounds: int) -> str:
-    """On what, with what and when this was measured."""
-    facts = machine_facts(PACKAGES)
-    versions = (f"{name} {number or 'missing'}" for name, number in facts["versions"].items())
-    return (
-        f"{facts['date']}; {facts['cpu']}; {facts['usable_cores']} usable cores, "
-        f"{table.threads} threads, instruction set {table.sets[0] if table.sets else 'none'}\n"
-        f"{table.dataset}, {table.count} rows an epoch, n = {rounds} rounds; " + ", ".join(versions)
+def all_targets(values: dict[str, list], gflop: float, threads: int) -> Iterator[PerfTarget]:
+    """Yield the speeds and their limits. gflop : arithmetic of an epoch."""
+
+    def epoch(peer: str, batch_size: int = 64, n_threads: int = threads) -> str:
+        return epoch_name(peer, batch_size, n_threads)
+
+    def speedup(fast: str, slow: str) -> list[float] | str:
+        return ratios(values, epoch(slow), epoch(fast))
+
+    rate: list[float] | str = "missing: cython"
+    if "peak" in values:  # of all rounds: a peak that other load lowered would flatter
+        rate = [gflop / seconds / max(values["peak"]) for seconds in values[epoch("cython")]]
+    yield PerfTarget("cython: rate over the dense fp32 roofline", rate, "", 0.9, 1.3)
+    yield PerfTarget("cython over JAX", speedup("cython", "jax"), "x", 2.5, 4)
+    yield PerfTarget("cython over PyTorch eager", speedup("cython", "torch"), "x", 7, 12)
+    yield PerfTarget("cython over scikit-learn", speedup("cython", "scikit-learn"), "x", 9, 15)
+    yield PerfTarget("cython over numpy", speedup("cython", "numpy"), "x", 3.5, 6)
+    yield PerfTarget("numba over numpy", speedup("numba", "numpy"), "x", 2.5)
+    yield PerfTarget("numba over cython", speedup("numba", "cython"), "x", None, 1)
+    one_thread, two_threads = epoch("cython", 64, 1), epoch("cython", 64, 2)
+    yield PerfTarget(
+        "cython, two threads over one", ratios(values, one_thread, two_threads), "x", 1.6, 1.9
+    )
+    others = [epoch(peer, 256) for peer in ("jax", "torch", "numpy")]
+    measured = [values[name] for name in others if name in values]
+    fastest = {**values, "fastest": [min(seconds) for seconds in zip(*measured)]}
+    yield PerfTarget(
+        "batch 256: cython over the fastest of JAX, PyTorch, NumPy",
+        ratios(fastest, "fastest", epoch("cython", 256)),
+        "x",
+        limit=2.5,
+        goal=3.5,
+    )
+    images, others_images = "10,000 images, cython", f"10,000 images, {PREDICTOR}"
+    yield PerfTarget("one image, cython", scaled(values, "one image", 1e6), "us", 8, 5, False)
+    yield PerfTarget(images, scaled(values, images, 1e3), "ms", 8, 5, False)
+    yield PerfTarget(
+        "10,000 images: cython over onnxruntime", ratios(values, others_images, images), "x", 1.7
+    )
+    yield PerfTarget(
+        "memory of training beyond NumPy's", values["memory"], "MB", 200, at_least=False
+    )
+    seconds = [run.seconds for run in values["train"]]
+    yield PerfTarget("shell to saved model, 5 epochs", seconds, "s", 2, 1, False)
+    accuracy = [100 * run.accuracy for run in values["train"]]
+    yield PerfTarget("its test accuracy", accuracy, "%", 88)
+    yield PerfTarget(
+        "rate of AVX2 over AVX-512's", ratios(values, "cython avx512", "cython avx2"), "", 0.75
     )
 
 
-def print_cells(lines: list[tuple[str, ...]]) -> None:
-    """Cells in columns."""
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    for line in lines:
-        click.echo("  ".join(f"{cell:{w}}" for cell, w in zip(line, widths)).rstrip())
-
-
-@contextmanager
-def all_contenders(threads: int, rows: int | None) -> Iterator[dict[str, Contender]]:
-    """Every contender's process, running; ended on the way out."""
-    found: dict[str, Contender] = {}
-    setting = Setting("auto", None, rows, threads)
-    try:
-        for peer in (*OURS, *OTHERS, "onnxruntime"):
-            found[peer] = Contender(peer, setting)
-        yield found
-    finally:
-        for contender in found.values():
-            contender.close()
-
-
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--rounds",
-    type=click.IntRange(1),
-    default=5,
-    show_default=True,
-    help="How often everything is measured, in turn.",
-)
-@click.option("--threads", type=click.IntRange(1), help="Threads for all.  [default: usable cores]")
-@click.option(
-    "--quick",
-    is_flag=True,
-    help=f"One round on {QUICK_ROWS:,} rows: shows that the script works; the figures mean little.",
-)
-def main(rounds: int, threads: int | None, quick: bool) -> None:
-    """Print the project's whole speed table, measured in one interleaved run.
-
-    Compares an epoch of 784-128-64-10 on Fashion-MNIST by every backend with JAX, PyTorch and
-    scikit-learn, predictions with ONNX Runtime, and prints whether each figure meets what is
-    wanted. Takes about three minutes; wants a machine that does nothing else. Packages that are not
-    installed (pip install 'fmnist-fast[bench]') are named as missing.
-    """
-    threads, rounds = threads or usable_cores(), 1 if quick else rounds
-    with all_contenders(threads, QUICK_ROWS if quick else None) as contenders:
-        table = Table(contenders, threads)
-        table.prepare()
-        for number in range(1, rounds + 1):
-            table.round(number)
-        click.echo(header(table, rounds) + "\n")
-        lines = [("what", "median", "least .. most", "of leasts", "must", "aim", "verdict")]
-        print_cells(lines + [row.line() for row in table.rows()])
-        click.echo("\nSeconds an epoch")
-        timed = {name: v for name, v in table.seconds.items() if "thread" in name or "avx" in name}
-        lines = [("", "median", "least")]
-        print_cells(lines + [(n, f"{median(v):.3f}", f"{min(v):.3f}") for n, v in timed.items()])
-        if "peak" in table.seconds:
-            peak = table.seconds["peak"]
-            click.echo(f"\nFMA peak, GFLOP/s: median {median(peak):.0f}, most {max(peak):.0f}")
-        if any(median(values) > BUSY * min(values) for values in timed.values()):
-            click.echo("The same epochs differed: the machine was busy, and no verdict is sure.")
-        for peer, contender in contenders.items():
+def main() -> int:
+    """Measure, and print the table and the seconds behind it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--quick", action="store_true", help=f"one round on {QUICK_ROWS:,} rows")
+    parser.add_argument("--check", action="store_true", help="exit code 1 if a limit is missed")
+    args = parser.parse_args()
+    threads, rounds = args.threads, 1 if args.quick else args.rounds
+    config = BenchConfig("auto", None, QUICK_ROWS if args.quick else None, threads)
+    with ExitStack() as stack:
+        contenders = {peer: Contender(peer, config) for peer in (*TRAINERS, PREDICTOR)}
+        for contender in contenders.values():
+            stack.callback(contender.close)
             if contender.missing:
-                click.echo(f"missing: {peer}: {contender.missing}")
+                print(f"missing: {contender.peer}: {contender.missing}")
+        contenders = {peer: one for peer, one in contenders.items() if one.missing is None}
+        epochs = [(peer, 64, threads) for peer in TRAINERS]
+        epochs += [(peer, 256, threads) for peer in ("cython", "numpy", "jax", "torch")]
+        epochs += [("cython", 64, fewer) for fewer in (1, 2) if fewer < threads]
+        epochs = [epoch for epoch in epochs if epoch[0] in contenders]
+        dataset, rows, sizes = contenders["numpy"]("workload")
+        check_outputs(contenders, epochs, threads)
+        values = measure_rounds(all_measurements(contenders, epochs, threads), rounds)
+    print(
+        f"{dataset}, {rows:,} rows an epoch, {threads} threads\n\nSeconds an epoch: median, minimum"
+    )
+    timed = {name: v for name, v in values.items() if "thread" in name or "avx" in name}
+    for name, seconds in timed.items():
+        print(f"- {name}: {median(seconds):.3f}, {min(seconds):.3f}")
+    if any(median(seconds) > MAX_SPREAD * min(seconds) for seconds in timed.values()):
+        print("in doubt: other processes were running, and epochs differed")
+    gflop = 2e-9 * multiply_adds(NetworkSpec(sizes)) * rows
+    met = print_targets(all_targets(values, gflop, threads), PACKAGES, rounds)
+    return int(args.check and not met)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,7 +20,7 @@ from statistics import median
 from time import perf_counter
 
 import psutil
-from promises import Promise, show
+from perf_targets import PerfTarget, print_targets
 
 from fmnist_fast import load_dataset
 from fmnist_fast.distributed.sweep.results import best_trials
@@ -111,7 +111,7 @@ def memory_of_workers() -> Iterator[tuple[float, float]]:
             yield info.rss / 1e6, info.uss / 1e6
 
 
-def measured(trials: int, late: int, rounds: int) -> list[Promise]:
+def measured(trials: int, late: int, rounds: int) -> list[PerfTarget]:
     dataset = load_dataset("fashion-mnist")
     plan = Plan(dataset, preset("standard"), SPACE, trials, "random", "none").checked()
     with ExitStack() as stack:
@@ -138,26 +138,36 @@ def measured(trials: int, late: int, rounds: int) -> list[Promise]:
         "memory of the workers, resident / its own, MB:", *(f"{r:.0f}/{o:.0f}" for r, o in memory)
     )
     return [
-        Promise(
-            "a trial beyond its training, one worker",
-            *(1e3 * median(one.overhead for one, _ in turns), "ms", 25, False),
+        PerfTarget(
+            "overhead of a trial, one worker",
+            [1e3 * one.overhead for one, _ in turns],
+            "ms",
+            limit=25,
+            at_least=False,
         ),
-        Promise(
-            "two workers for one",
-            *(median(two.per_minute / one.per_minute for one, two in turns), "x", 1.8, True),
+        PerfTarget(
+            "two workers over one",
+            [two.per_minute / one.per_minute for one, two in turns],
+            "x",
+            limit=1.8,
         ),
-        Promise(
-            "trials a minute, two workers",
-            *(median(two.per_minute for _, two in turns), "", 60, True),
-        ),
-        Promise(
-            "memory of a worker, the data included", max(r for r, _ in memory), "MB", 250, False
+        PerfTarget("trials a minute, two workers", [two.per_minute for _, two in turns], limit=60),
+        PerfTarget(
+            "memory of a worker, data set included",
+            [max(resident for resident, _ in memory)],
+            "MB",
+            limit=250,
+            at_least=False,
         ),
         *(
-            Promise(
-                f"start of trial {late:,} for trial {EARLY}, {s}", then / early, "x", 1.5, False
+            PerfTarget(
+                f"start of trial {late:,} over trial {EARLY}, {sampler}",
+                [then / early],
+                "x",
+                limit=1.5,
+                at_least=False,
             )
-            for s, (early, then) in starts.items()
+            for sampler, (early, then) in starts.items()
         ),
     ]
 
@@ -168,10 +178,10 @@ def main() -> int:
     parser.add_argument("--late", type=int, default=1000, help="the trial that starts late")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--check", action="store_true")
-    arguments = parser.parse_args()
-    promises = measured(arguments.trials, arguments.late, arguments.rounds)
-    kept = show(promises, ("distributed", "optuna"), arguments.rounds)
-    return int(arguments.check and not kept)
+    args = parser.parse_args()
+    targets = measured(args.trials, args.late, args.rounds)
+    met = print_targets(targets, ("distributed", "optuna"), args.rounds)
+    return int(args.check and not met)
 
 
 if __name__ == "__main__":

@@ -92,9 +92,9 @@ def app_queue(monkeypatch):
 
     queue = JobQueue()
     monkeypatch.setattr(session, "QUEUE", queue)
-    session._dataset_of.clear()
+    session.load_local_dataset.clear()
     yield queue
-    session._dataset_of.clear()
+    session.load_local_dataset.clear()
 
 
 @pytest.fixture

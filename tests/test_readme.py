@@ -63,16 +63,20 @@ def test_its_links_lead_somewhere(link):
 
 def test_its_measured_table_is_what_was_measured(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    quote = importlib.import_module("quote")
-    report = quote.Report.from_json(json.loads(quote.MEASURED.read_text()))
+    tables = importlib.import_module("readme_tables")
+    report = tables.Report.from_json(json.loads(tables.RESULTS_FILE.read_text()))
     assert len(report.entries) > 5
-    assert quote.replaced(README, quote.short_block(report)) == README
-    page = quote.LONG.read_text()
-    assert quote.replaced(page, quote.long_block(report)) == page
+    assert tables.replace_block(README, tables.readme_block(report)) == README
+    page = tables.BENCHMARKS_README.read_text()
+    assert tables.replace_block(page, tables.benchmarks_block(report)) == page
     presets = importlib.import_module("preset_table")
-    assert quote.replaced(README, presets.block(presets.measured()), "presets") == README
+    assert (
+        tables.replace_block(README, presets.block(presets.measured_results()), "presets") == README
+    )
     card = importlib.import_module("model_card").CARD.read_text()
-    assert quote.replaced(card, "") != card
+    assert tables.replace_block(card, "") != card
     changed = page.replace(f"{report.entries[0].seconds_median:.3f}", "0.001", 1)
-    assert quote.replaced(changed, quote.long_block(report)) != changed  # it would be seen
-    assert quote.PICTURE.exists()
+    assert (
+        tables.replace_block(changed, tables.benchmarks_block(report)) != changed
+    )  # it would be seen
+    assert tables.PLOT.exists()

@@ -1,4 +1,4 @@
-"""What the benchmarks work on: the data set, and a batch with all that the operations take."""
+"""Workloads of the suite: the data set, and a batch with the arguments of all operations."""
 
 from functools import cache
 
@@ -17,26 +17,34 @@ BACKENDS = list(BACKEND_NAMES)
 SPEC = NetworkSpec((784, 128, 64, 10))
 LR, L2 = 1e-3, 1e-4
 
-# Its name is part of every benchmark's version: figures of the two are never compared.
+# Part of the version of every benchmark: results of the two are never compared.
 DATASET = "fashion-mnist" if find_folder() else "synthetic"
 
-OPERATIONS = ("gather", "forward", "loss_and_grad", "backward", "update", "train_steps", "predict")
+OPERATIONS = (
+    "gather_batch",
+    "forward",
+    "loss_and_grad",
+    "backward",
+    "update",
+    "train_steps",
+    "predict",
+)
 
 
 @cache
 def dataset():
-    """Fashion-MNIST where it is on this machine, else garments: nothing is downloaded."""
+    """Return Fashion-MNIST if it is on this machine, else the synthetic set; download nothing."""
     return load_dataset(DATASET)
 
 
 def skip_if_missing(backend):
-    """Tell asv to skip what is not built."""
+    """Make asv skip a backend that is not built."""
     if unavailable_reason(backend):
         raise NotImplementedError(f"{backend} {unavailable_reason(backend)}")
 
 
 def training(backend, threads=None, rows=None):
-    """A network, its state, data, and the rows in an order of their own."""
+    """Return a network, its state, the data, and a random order of the rows."""
     pixels, labels = dataset().x_train[:rows], dataset().y_train[:rows]
     x_ni = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
     data = TrainData(x_ni, PIXEL_SCALE, labels.astype(np.int32), np.ones(len(x_ni)))
@@ -46,15 +54,15 @@ def training(backend, threads=None, rows=None):
 
 
 def adam_steps(count, batch):
-    """Numbers of `count` steps."""
+    """Return the step hyperparameters of `count` steps."""
     return Adam().steps(np.full(count, LR), 0, batch, L2)
 
 
 class Batch:
-    """A batch of real rows, and a method for every operation of the Protocol that runs it on them.
+    """A batch of rows, and a method for every operation of the Backend protocol that runs it.
 
-    Outputs were allocated before; calling one again computes the same, but for `update` and
-    `train_steps`, which go on from where the last call ended.
+    Outputs are allocated once. Calls can be repeated; `update` and `train_steps` change the state
+    further.
     """
 
     def __init__(self, backend, rows):
@@ -66,7 +74,7 @@ class Batch:
         self.x_bi = np.empty((rows, spec.sizes[0]), np.float32)
         self.layers = tuple(np.empty((rows, o), np.float32) for _, o in spec.shapes)
         self.loss_b, self.out_nk = np.empty(rows, np.float32), np.empty((rows, 10), np.float32)
-        self.delta_bk = np.empty((rows, spec.sizes[-1]), np.float32)
+        self.grad_logits_bk = np.empty((rows, spec.sizes[-1]), np.float32)
         self.weights_b = np.ones(rows, np.float32)
         self.targets_b = self.data.targets_n[self.order_n]
         self.grads = Params(*(tuple(np.empty_like(a) for a in part) for part in self.params))
@@ -75,10 +83,10 @@ class Batch:
             Params(*(tuple(a.copy() for a in arrays) for arrays in part)) for part in self.state
         )
         self.updated = TrainState(*copied)
-        for operation in OPERATIONS:  # what one leaves, the next takes; and Numba compiles
+        for operation in OPERATIONS:  # in order of their inputs; Numba compiles
             getattr(self, operation)()
 
-    def gather(self):
+    def gather_batch(self):
         self.kernels.gather_batch(
             self.data.x_ni, self.order_n, 0, self.rows, PIXEL_SCALE, self.x_bi
         )
@@ -88,20 +96,27 @@ class Batch:
 
     def loss_and_grad(self):
         self.kernels.loss_and_grad(
-            *(self.layers[-1], self.targets_b, self.weights_b, SPEC, self.loss_b, self.delta_bk)
+            self.layers[-1],
+            self.targets_b,
+            self.weights_b,
+            SPEC,
+            self.loss_b,
+            self.grad_logits_bk,
         )
 
     def backward(self):
-        self.kernels.backward(self.params, self.x_bi, self.layers, self.delta_bk, SPEC, self.grads)
+        self.kernels.backward(
+            self.params, self.x_bi, self.layers, self.grad_logits_bk, SPEC, self.grads
+        )
 
     def update(self):
         self.kernels.update(self.updated, self.grads, self.steps.at(0), SPEC)
 
     def train_steps(self):
-        """One step, copying the weights in and out included."""
+        """Train one step, including the copies of the weights."""
         threads = self.network.threads
         self.kernels.train_steps(
-            *(self.updated, self.data, self.order_n, self.steps, SPEC, 0, 1, threads)
+            self.updated, self.data, self.order_n, self.steps, SPEC, 0, 1, threads
         )
 
     def predict(self):

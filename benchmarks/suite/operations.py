@@ -1,10 +1,10 @@
-"""Every operation of a backend, one by one. tests/test_suite.py holds that none is forgotten.
+"""Operations of a backend, one by one; tests/bench/test_suite.py checks that none is missing.
 
-They are measured as callers see them: the compiled backends copy matrices into their own layout and
-back in each call, which train_steps does once for a range of steps.
+The times include what a caller pays: the compiled backends copy matrices into their layout and back
+in each call, which train_steps does once for a range of steps.
 
-A time is that of CALLS calls: asv sets up anew before every call that it times, and the first call
-after that finds cold caches and sleeping cores.
+A time is that of CALLS calls: asv runs the setup before every timed call, and the first call after
+it finds cold caches and idle cores.
 """
 
 from .cases import BACKENDS, DATASET, Batch
@@ -25,8 +25,8 @@ class Operation:
             call()
 
 
-class Gather(Operation):
-    def time_gather(self, backend, rows):
+class GatherBatch(Operation):
+    def time_gather_batch(self, backend, rows):
         self.repeat_calls(self.batch.gather_batch)
 
 
@@ -35,8 +35,8 @@ class Forward(Operation):
         self.repeat_calls(self.batch.forward)
 
 
-class LossDelta(Operation):
-    def time_loss_delta(self, backend, rows):
+class LossAndGrad(Operation):
+    def time_loss_and_grad(self, backend, rows):
         self.repeat_calls(self.batch.loss_and_grad)
 
 
@@ -46,7 +46,7 @@ class Backward(Operation):
 
 
 class Update(Operation):
-    params = (BACKENDS, [64])  # it does not depend on the rows
+    params = (BACKENDS, [64])  # independent of the rows
 
     def time_update(self, backend, rows):
         self.repeat_calls(self.batch.update)

@@ -1,4 +1,4 @@
-"""Predictions, from Python, with the checks of what goes in."""
+"""Predictions from Python, including the checks of the input."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ class Predict:
         self.network.predict_proba(self.images)
 
     def time_one_image_1000_times(self, backend):
-        """As often, since asv sets up anew before every call that it times."""
+        """Repeated, since asv runs the setup before every timed call."""
         image = self.images[:1].copy()
         for _ in range(1000):
             self.network.predict_proba(image)

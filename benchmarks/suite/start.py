@@ -1,4 +1,4 @@
-"""From a new process: what one waits for before anything happens."""
+"""Start-up: imports, and the first prediction of a new process."""
 
 from .cases import BACKENDS, skip_if_missing
 
@@ -12,7 +12,7 @@ class Import:
 
 
 class ColdStart:
-    """A network that answers once. What Numba compiled before is on disk by then."""
+    """The first prediction of a network. Numba loads what it compiled before from its cache."""
 
     params = BACKENDS
     param_names = ("backend",)
@@ -21,11 +21,11 @@ class ColdStart:
     def setup(self, backend):
         skip_if_missing(backend)
 
-    def timeraw_first_answer(self, backend):
+    def timeraw_first_prediction(self, backend):
         return f"""
         import numpy as np
-        from fmnist_fast.kernels import Spec
-        from fmnist_fast.network import Network
-        network = Network.random(Spec((784, 128, 64, 10)), 0, 1 / 255, {backend!r})
+        from fmnist_fast.kernels.interface import NetworkSpec
+        from fmnist_fast.nn.network import Network
+        network = Network.random(NetworkSpec((784, 128, 64, 10)), 0, 1 / 255, {backend!r})
         network.predict_proba(np.zeros((1, 784), np.uint8))
         """

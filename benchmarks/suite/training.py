@@ -1,4 +1,4 @@
-"""Whole epochs, what they need, and what they lead to."""
+"""Training: time of an epoch, peak memory, and accuracy."""
 
 from fmnist_fast import train
 
@@ -16,7 +16,7 @@ class Epoch:
         self.network, self.state, self.data, self.order_n = training(backend, threads)
         self.count = -(-len(self.order_n) // batch_size)
         self.steps = adam_steps(self.count, batch_size)
-        self.train(self.count // 4)  # cores that slept are slow; and Numba compiles
+        self.train(self.count // 4)  # idle cores are slow at first; and Numba compiles
 
     def train(self, count):
         self.network.train_steps(self.state, self.data, self.order_n, self.steps, 0, count)
@@ -38,7 +38,7 @@ class Memory:
 
 
 class Accuracy:
-    """After a fixed recipe: speed that costs accuracy is none."""
+    """Test accuracy of a fixed configuration, to detect speed gained at its expense."""
 
     params = BACKENDS
     param_names = ("backend",)

@@ -1,4 +1,4 @@
-"""The Streamlit app: one module for each page, and what pages share.
+"""Streamlit app: a module for each page, and the modules that pages share.
 
 May import every package but `cli`.
 """

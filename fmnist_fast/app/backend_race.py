@@ -1,193 +1,177 @@
-"""The three backends train the same network, in turn. Knows nothing of pages.
+"""Backend benchmark of the app: the backends train the same network, an epoch each in turn.
 
-They take turns, an epoch each: whatever else the machine does meanwhile slows all of them alike, so
-the ratio of two epochs of one round means something where two seconds would not.
+Independent of Streamlit.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from statistics import median
-from time import sleep
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from fmnist_fast.bench.measurement import multiply_adds
-from fmnist_fast.data.datasets import Dataset
-from fmnist_fast.kernels.interface import Floats, NetworkSpec, Params
-from fmnist_fast.nn.backend import (
-    BACKEND_NAMES,
-    backend_name,
-    get_backend,
-    instruction_set_of,
-    unavailable_reason,
+from fmnist_fast.bench.machine import load_average
+from fmnist_fast.bench.measurement import Entry
+from fmnist_fast.bench.peers import FmnistFast, TrainingTask
+from fmnist_fast.bench.rounds import (
+    checked_rows,
+    fma_peak_gflops,
+    measure_rounds,
+    multiply_adds,
 )
-from fmnist_fast.nn.network import Network
-from fmnist_fast.nn.optimizers import Adam
-from fmnist_fast.nn.random_streams import epoch_order
+from fmnist_fast.data.datasets import Dataset
+from fmnist_fast.kernels.interface import NetworkSpec, Params
+from fmnist_fast.nn.backend import BACKEND_NAMES, instruction_set_of, unavailable_reason
 from fmnist_fast.training.loop import Progress, Run, StopRequested, resolve_config
 from fmnist_fast.training.presets import PRESETS
 
-__all__ = ["CHECKED_STEPS", "MEASURE", "Contest", "Racer", "difference"]
+__all__ = ["REFERENCE", "BackendRace", "RaceEntry", "max_difference"]
 
 # The backend that the others are compared with.
-MEASURE = "numpy"
-
-CHECKED_STEPS = 20
-
-# Seconds until threads that spin on after a matrix product have gone to sleep, as the command bench
-# waits: another backend's epoch would pay for them.
-SETTLE = 0.3
+REFERENCE = "numpy"
 
 
-@dataclass(frozen=True)
-class Racer:
-    """One backend in the race, at one moment.
+@dataclass
+class RaceEntry(Entry):
+    """One backend at one moment of the race.
 
-    seconds : of each epoch so far. done : share of its epochs, 0..1. missing : why it is not in the
-    race, else None. early, late : largest absolute difference of a weight or bias from MEASURE's,
-    after CHECKED_STEPS steps and after the last round. accuracy : on the test set, at the end.
+    done : fraction of its epochs. first_steps_difference, difference : maximum absolute difference
+    of its parameters from REFERENCE's, after CHECKED_STEPS steps and at the end. accuracy : on the
+    test set, at the end.
     """
 
-    name: str
-    instruction_set: str | None = None
-    missing: str | None = None
-    seconds: tuple[float, ...] = ()
     done: float = 0.0
-    early: float | None = None
-    late: float | None = None
+    first_steps_difference: float | None = None
+    difference: float | None = None
     accuracy: float | None = None
 
 
 @dataclass
-class Contest:
-    """A race; `racers` is replaced as it goes on, and never changed, so any thread may read it.
+class BackendRace:
+    """A job that measures the backends. `entries` is replaced as the race proceeds, never changed,
+    so that any thread may read it.
 
-    rows : of an epoch. peak : GFLOP/s of fused multiply-adds on these threads, the best of all
-    rounds; None without the cython backend, which measures it. load : of the machine before the
-    race, as processes that want to run; None where that is not known. phase : what is being done.
+    rows : of an epoch. peak_gflops : of fused multiply-adds, maximum of the rounds; None without
+    the cython backend, which measures it. load : of the machine before the race; None if unknown.
+    phase : description of the current step.
     """
 
     dataset: Dataset
     epochs: int
     threads: int
     seed: int = 0
-    racers: tuple[Racer, ...] = ()
-    peak: float | None = None
+    peak_gflops: float | None = None
     load: float | None = None
     phase: str = ""
     rows: int = field(init=False)
+    entries: tuple[RaceEntry, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows = len(self.dataset.x_train)
-        self.racers = tuple(Racer(name, missing=unavailable_reason(name)) for name in BACKEND_NAMES)
+        self.entries = tuple(
+            RaceEntry(name, ours=True, missing=unavailable_reason(name)) for name in BACKEND_NAMES
+        )
 
-    def __call__(self, should_stop: Callable[[], bool]) -> "Contest":
-        """Race. Raises: UserError; KeyboardInterrupt if it was stopped."""
+    def __call__(self, should_stop: Callable[[], bool]) -> "BackendRace":
+        """Run the race. Raises: UserError; KeyboardInterrupt if it was stopped."""
         config = replace(PRESETS["fast"], epochs=self.epochs, validation=0, seed=self.seed)
         config = resolve_config(config, self.dataset)
         runs = {
-            racer.name: Run(self.dataset, config, racer.name, self.threads, None)
-            for racer in self.racers
-            if racer.missing is None
+            entry.name: Run(self.dataset, config, entry.name, self.threads, None)
+            for entry in self.available
         }
-        self.load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-        self._check(runs, should_stop)
-        for number in range(1, self.epochs + 1):
-            for name, run in runs.items():
-                self.phase = f"epoch {number} of {self.epochs}: {name}"
-                self._turn(name, run, number, should_stop)
-                sleep(SETTLE)
-            self._measure_peak()
-            truth = runs[MEASURE].state.params
-            for name, run in runs.items():
-                self._set(name, late=difference(run.state.params, truth))
+        self.load = load_average()
+        self._check_first_steps(runs, should_stop)
+        measurements: dict[str, Callable[[int], None]] = {
+            name: partial(self._train_epoch, name, run, should_stop) for name, run in runs.items()
+        }
+        measure_rounds({**measurements, "peak": self._measure_peak}, self.epochs)
         for name, run in runs.items():
-            guess_n = run.network.predict_proba(self.dataset.x_test).argmax(axis=1)
-            self._set(name, accuracy=float((guess_n == self.dataset.y_test).mean()))
+            labels_n = run.network.predict_proba(self.dataset.x_test).argmax(axis=1)
+            self.update(
+                name,
+                difference=max_difference(run.state.params, runs[REFERENCE].state.params),
+                accuracy=float((labels_n == self.dataset.y_test).mean()),
+            )
         self.phase = ""
         return self
 
-    def samples_per_second(self, racer: Racer) -> float | None:
-        """Rows that it trains on in a second, the median of its epochs."""
-        return self.rows / median(racer.seconds) if racer.seconds else None
-
-    def speedup(self, racer: Racer) -> float | None:
-        """How many times as fast as MEASURE: the median of the ratios within a round."""
-        (measure,) = (other for other in self.racers if other.name == MEASURE)
-        ratios = [m / s for m, s in zip(measure.seconds, racer.seconds)]
-        return median(ratios) if ratios else None
+    @property
+    def available(self) -> list[RaceEntry]:
+        """Entries of the backends that take part."""
+        return [entry for entry in self.entries if entry.missing is None]
 
     @property
     def roofline(self) -> float | None:
-        """Rows a second if every multiply-add of a dense network were done at the peak."""
-        if self.peak is None:
+        """Samples a second of a dense network if every multiply-add ran at the peak."""
+        if self.peak_gflops is None:
             return None
-        ends = self.dataset.x_train[0].size, len(self.dataset.class_names)
-        spec = NetworkSpec((ends[0], *PRESETS["fast"].hidden, ends[1]))
-        return self.peak * 1e9 / (2 * multiply_adds(spec))
+        return self.rows * self.peak_gflops / self._gflop_per_epoch()
 
-    def _check(self, runs: dict[str, Run], should_stop: Callable[[], bool]) -> None:
-        """Before anything is timed: the first steps, which also compile what must be compiled."""
+    def update(self, name: str, **changes: Any) -> None:
+        """Replace the entry of a backend by one with these changes."""
+        entry = replace(self.entry(name), **changes)
+        numpy_seconds = entry.seconds if name == REFERENCE else self.entry(REFERENCE).seconds
+        entry.summarize(self.rows, self._gflop_per_epoch(), self.peak_gflops, numpy_seconds)
+        self.entries = tuple(entry if other.name == name else other for other in self.entries)
+
+    def entry(self, name: str) -> RaceEntry:
+        """Return the entry of a backend."""
+        return next(entry for entry in self.entries if entry.name == name)
+
+    def _gflop_per_epoch(self) -> float:
+        inputs, classes = self.dataset.x_train[0].size, len(self.dataset.class_names)
+        spec = NetworkSpec((inputs, *PRESETS["fast"].hidden, classes))
+        return 2e-9 * multiply_adds(spec) * self.rows
+
+    def _check_first_steps(self, runs: dict[str, Run], should_stop: Callable[[], bool]) -> None:
+        """Compare the parameters after a few steps, which also compile what must be compiled."""
         params = {}
         for name, run in runs.items():
             if should_stop():
                 raise StopRequested
             self.phase = f"warming up {name}"
-            params[name] = first_steps(run)
-            self._set(name, instruction_set=instruction_set_of(run.network.backend))
+            task = TrainingTask(run.network.spec, run.data, run.config.batch_size)
+            trainer = FmnistFast(task, self.threads, name)
+            trainer.train(checked_rows(run.train_rows, run.config.batch_size, self.seed))
+            params[name] = trainer.state.params
+            self.update(name, instruction_set=instruction_set_of(run.network.backend))
         for name, found in params.items():
-            self._set(name, early=difference(found, params[MEASURE]))
+            self.update(name, first_steps_difference=max_difference(found, params[REFERENCE]))
 
-    def _turn(self, name: str, run: Run, number: int, should_stop: Callable[[], bool]) -> None:
+    def _train_epoch(
+        self, name: str, run: Run, should_stop: Callable[[], bool], number: int
+    ) -> None:
         """Train one backend to the end of that epoch."""
-        progress = _Share(lambda done: self._set(name, done=(number - 1 + done) / self.epochs))
+        self.phase = f"epoch {number} of {self.epochs}: {name}"
+        progress = _EpochFraction(
+            lambda done: self.update(name, done=(number - 1 + done) / self.epochs)
+        )
         try:
             run.train(progress, lambda: should_stop() or run.number > number)
         except StopRequested:
             if run.number <= number:
                 raise
-        self._set(name, seconds=tuple(record.seconds for record in run.history))
+        self.update(name, seconds=[record.seconds for record in run.history])
 
-    def _measure_peak(self) -> None:
-        if unavailable_reason("cython") is None:
-            peak = cast(Any, get_backend("cython")).multiply_add_peak(self.threads)
-            self.peak = max(peak, self.peak or 0.0)
-
-    def _set(self, name: str, **changes: Any) -> None:
-        self.racers = tuple(
-            replace(racer, **changes) if racer.name == name else racer for racer in self.racers
-        )
+    def _measure_peak(self, number: int) -> None:
+        """Measure the peak; `number` of the round is not used."""
+        peak = fma_peak_gflops(self.threads)
+        if peak is not None:
+            self.peak_gflops = max(peak, self.peak_gflops or 0.0)
 
 
-class _Share(Progress):
-    """Tells how much of an epoch is done."""
+class _EpochFraction(Progress):
+    """Reports the fraction of an epoch that is done."""
 
-    def __init__(self, tell: Callable[[float], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[float], None]) -> None:
+        self._report = report
 
     def steps(self, epoch: int, done: int, total: int) -> None:
-        self._tell(done / total)
+        self._report(done / total)
 
 
-def first_steps(run: Run) -> Params:
-    """The parameters after CHECKED_STEPS steps of a run, which itself has not begun."""
-    config, old = run.config, run.network
-    backend = backend_name(old.backend)
-    network = Network.random(old.spec, config.seed, old.scale, backend, old.threads)
-    state = network.fresh_state()
-    count = min(CHECKED_STEPS, run.batches)
-    steps = Adam().steps(np.full(run.batches, config.lr), 0, config.batch_size, config.l2)
-    order_n = epoch_order(run.train_rows, config.seed, 1)
-    network.train_steps(state, run.data, order_n, steps, 0, count)
-    return state.params
-
-
-def difference(params: Params, others: Params) -> float:
-    """The largest absolute difference of two networks' weights and biases."""
-
-    def arrays(layers: Params) -> list[Floats]:
-        return [*layers.weights, *layers.biases]
-
-    return max(float(np.abs(a - b).max()) for a, b in zip(arrays(params), arrays(others)))
+def max_difference(params: Params, others: Params) -> float:
+    """Return the maximum absolute difference of the weights and biases of two networks."""
+    pairs = zip((*params.weights, *params.biases), (*others.weights, *others.biases))
+    return max(float(np.abs(a - b).max()) for a, b in pairs)

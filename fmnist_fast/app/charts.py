@@ -1,4 +1,4 @@
-"""Charts of the app: legible on the light and on the dark theme, and on a telephone."""
+"""Charts of the app, legible on the light and on the dark theme, and on a phone."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fmnist_fast.nn.metrics import Evaluation, ReliabilityBin
 from fmnist_fast.training.loop import Epoch
 
-from .backend_race import Contest
+from .backend_race import REFERENCE, BackendRace, RaceEntry
 
 __all__ = [
     "DARK",
@@ -25,22 +25,21 @@ __all__ = [
     "weight_tiles",
 ]
 
-# What Altair makes of layers.
 Layered = alt.LayerChart | alt.FacetChart
 
-# More units than these would be too small to see on a telephone.
-MOST_TILES = 64
+# More units would be too small to see on a phone.
+MAX_TILES = 64
 
-# The least that the axis of a curve spans, and from mark to mark: less is noise that looks large.
-LEAST_SPAN, LEAST_STEP = 0.04, 0.01
+# Minimum span of the axis of a curve, and between its ticks: less would magnify noise.
+MIN_SPAN, MIN_STEP = 0.04, 0.01
 
 # Pixels between two tiles.
 GAP = 4
 
 
 class Palette(NamedTuple):
-    """Colours of one theme. main, second : of what is compared. strong : of text on these, where
-    they cover at least the share `covered`; on less, `text` is read better.
+    """Colours of one theme. main, second : of the data. strong : of text on these where their
+    opacity is above `strong_above`; below it, `text` has more contrast.
     """
 
     text: str
@@ -48,7 +47,7 @@ class Palette(NamedTuple):
     main: str
     second: str
     strong: str
-    covered: float
+    strong_above: float
 
 
 LIGHT = Palette("#20262b", "#8a949b", "#2a6f97", "#c8642c", "#ffffff", 0.6)
@@ -56,7 +55,7 @@ DARK = Palette("#e4e6e6", "#7c878e", "#5fabd3", "#e08a55", "#0d1114", 0.35)
 
 
 def loss_curve(history: Sequence[Epoch], epochs: int, palette: Palette) -> Layered:
-    """Training and validation loss over the epochs so far, of so many."""
+    """Training and validation loss over the epochs so far. epochs : of the whole training."""
     rows = [(e.epoch, "training", e.train_loss) for e in history]
     rows += [
         (e.epoch, "validation", e.validation_loss) for e in history if e.validation_loss is not None
@@ -65,7 +64,7 @@ def loss_curve(history: Sequence[Epoch], epochs: int, palette: Palette) -> Layer
 
 
 def accuracy_curve(history: Sequence[Epoch], epochs: int, palette: Palette) -> Layered:
-    """Validation accuracy over the epochs so far, of so many."""
+    """Validation accuracy over the epochs so far. epochs : of the whole training."""
     rows = [
         (e.epoch, "validation", e.validation_accuracy)
         for e in history
@@ -81,12 +80,12 @@ def _curve(
     form: str,
     palette: Palette,
 ) -> Layered:
-    """Lines of a quantity over epochs, one for each kind in the rows (epoch, kind, value)."""
-    table = pd.DataFrame(rows, columns=["epoch", "of", quantity])
+    """Lines of a quantity over epochs, one for each curve in the rows (epoch, curve, value)."""
+    table = pd.DataFrame(rows, columns=["epoch", "curve", quantity])
     low, high = table[quantity].min(), table[quantity].max()
-    spare = max(0.0, LEAST_SPAN - (high - low)) / 2
-    kinds = alt.Scale(domain=["training", "validation"], range=[palette.main, palette.second])
-    several = table["of"].nunique() > 1
+    margin = max(0.0, MIN_SPAN - (high - low)) / 2
+    colors = alt.Scale(domain=["training", "validation"], range=[palette.main, palette.second])
+    several = table["curve"].nunique() > 1
     base = alt.Chart(table).encode(
         x=alt.X(
             "epoch:Q",
@@ -97,46 +96,46 @@ def _curve(
         y=alt.Y(
             f"{quantity}:Q",
             title=None,
-            scale=alt.Scale(domain=[low - spare, high + spare], nice=True),
+            scale=alt.Scale(domain=[low - margin, high + margin], nice=True),
             axis=alt.Axis(
                 format=form.replace(".3f", ".2f").replace(".1%", ".0%"),
                 tickCount=5,
-                tickMinStep=LEAST_STEP,
+                tickMinStep=MIN_STEP,
             ),
         ),
         color=alt.Color(
-            "of:N",
-            scale=kinds,
+            "curve:N",
+            scale=colors,
             legend=alt.Legend(orient="top", title=None) if several else None,
         ),
-        tooltip=["epoch:Q", "of:N", alt.Tooltip(f"{quantity}:Q", format=form)],
+        tooltip=["epoch:Q", "curve:N", alt.Tooltip(f"{quantity}:Q", format=form)],
     )
     line = base.mark_line(strokeWidth=2)
     points = base.mark_point(filled=True, size=28, opacity=1)
     return alt.layer(line, points).properties(height=250)
 
 
-def speed_bars(contest: Contest, palette: Palette) -> Layered:
-    """A bar of samples a second for every backend, a point for each epoch, and the roofline."""
-    racing = [racer for racer in contest.racers if racer.missing is None]
-    names = [racer.name for racer in racing]
+def speed_bars(race: BackendRace, palette: Palette) -> Layered:
+    """A bar of samples a second for every backend, a tick for each epoch, and the roofline."""
+    entries = race.available
+    names = [entry.name for entry in entries]
     bars = pd.DataFrame(
         [
-            (racer.name, speed, _speed_text(contest, racer.name, speed))
-            for racer in racing
-            if (speed := contest.samples_per_second(racer)) is not None
+            (entry.name, entry.samples_per_second, _speed_text(entry))
+            for entry in entries
+            if entry.samples_per_second is not None
         ],
         columns=["backend", "speed", "text"],
     )
     epochs = pd.DataFrame(
         [
-            (racer.name, number, contest.rows / seconds)
-            for racer in racing
-            for number, seconds in enumerate(racer.seconds, start=1)
+            (entry.name, number, race.rows / seconds)
+            for entry in entries
+            for number, seconds in enumerate(entry.seconds, start=1)
         ],
         columns=["backend", "epoch", "speed"],
     )
-    fastest = max([1.0, *epochs["speed"], contest.roofline or 0.0])
+    fastest = max([1.0, *epochs["speed"], race.roofline or 0.0])
     x = alt.X(
         "speed:Q",
         title="samples a second",
@@ -155,8 +154,8 @@ def speed_bars(contest: Contest, palette: Palette) -> Layered:
         .mark_text(align="left", baseline="top", dy=16, fontSize=12, color=palette.text)
         .encode(x=alt.datum(0), y=y, text="text:N"),
     ]
-    if contest.roofline:
-        roof = pd.DataFrame({"speed": [contest.roofline], "text": ["dense roofline"]})
+    if race.roofline:
+        roof = pd.DataFrame({"speed": [race.roofline], "text": ["dense roofline"]})
         layers += [
             alt.Chart(roof).mark_rule(color=palette.second, strokeDash=[5, 4]).encode(x=x),
             alt.Chart(roof)
@@ -166,34 +165,33 @@ def speed_bars(contest: Contest, palette: Palette) -> Layered:
     return alt.layer(*layers).properties(height=max(1, len(names)) * 74)
 
 
-def _speed_text(contest: Contest, name: str, speed: float) -> str:
-    (racer,) = (racer for racer in contest.racers if racer.name == name)
-    speedup = contest.speedup(racer)
-    times = f", {speedup:.1f} times NumPy" if speedup and name != "numpy" else ""
-    return f"{speed:,.0f}{times}"
+def _speed_text(entry: RaceEntry) -> str:
+    speedup = entry.speedup if entry.name != REFERENCE else None
+    times = f", {speedup:.1f} times NumPy" if speedup else ""
+    return f"{entry.samples_per_second:,.0f}{times}"
 
 
 def confusion_matrix(
     evaluation: Evaluation, class_names: Sequence[str], palette: Palette
 ) -> Layered:
-    """Counts of every true class and answer; clicking selects "cell", with fields truth, answer.
+    """Counts of every true and predicted class; a click selects "cell", with the two as fields.
 
-    Shades grow with the root of the share of the true class, so that rare mistakes are seen.
+    Opacity is the root of the fraction of the true class, so that rare mistakes are visible.
     """
     counts_kk = evaluation.confusion_kk
     rows = [
-        (class_names[truth], class_names[answer], int(count), float(share), truth == answer)
-        for (truth, answer), count in np.ndenumerate(counts_kk)
-        for share in [count / max(1, counts_kk[truth].sum())]
+        (class_names[truth], class_names[label], int(count), float(fraction), truth == label)
+        for (truth, label), count in np.ndenumerate(counts_kk)
+        for fraction in [count / max(1, counts_kk[truth].sum())]
     ]
-    table = pd.DataFrame(rows, columns=["truth", "answer", "images", "share", "right"])
+    table = pd.DataFrame(rows, columns=["truth", "prediction", "images", "fraction", "correct"])
     names = list(class_names)
-    cell = alt.selection_point(name="cell", fields=["truth", "answer"], empty=False)
+    cell = alt.selection_point(name="cell", fields=["truth", "prediction"], empty=False)
     base = alt.Chart(table).encode(
         x=alt.X(
-            "answer:N",
+            "prediction:N",
             sort=names,
-            title="answer",
+            title="prediction",
             axis=alt.Axis(
                 labelAngle=-45, labelLimit=90, labelOverlap=False, ticks=False, domain=False
             ),
@@ -206,18 +204,20 @@ def confusion_matrix(
                 labelLimit=90, labelBound=False, labelBaseline="middle", ticks=False, domain=False
             ),
         ),
-        tooltip=["truth:N", "answer:N", "images:Q", alt.Tooltip("share:Q", format=".1%")],
+        tooltip=["truth:N", "prediction:N", "images:Q", alt.Tooltip("fraction:Q", format=".1%")],
     )
     squares = (
         base.mark_rect(cornerRadius=2, cursor="pointer")
         .encode(
             color=alt.Color(
-                "right:N",
+                "correct:N",
                 scale=alt.Scale(domain=[True, False], range=[palette.main, palette.second]),
                 legend=None,
             ),
             opacity=alt.Opacity(
-                "share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.04, 1]), legend=None
+                "fraction:Q",
+                scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0.04, 1]),
+                legend=None,
             ),
             stroke=alt.condition(cell, alt.value(palette.text), alt.value(None)),
             strokeWidth=alt.condition(cell, alt.value(2.5), alt.value(0)),
@@ -227,29 +227,31 @@ def confusion_matrix(
     numbers = base.mark_text(fontSize=11, tooltip=None).encode(
         text=alt.condition("datum.images > 0", "images:Q", alt.value("")),
         color=alt.condition(
-            f"datum.share > {palette.covered}", alt.value(palette.strong), alt.value(palette.text)
+            f"datum.fraction > {palette.strong_above}",
+            alt.value(palette.strong),
+            alt.value(palette.text),
         ),
     )
     return alt.layer(squares, numbers).properties(height=500)
 
 
 def reliability_diagram(bins: Sequence[ReliabilityBin], palette: Palette) -> Layered:
-    """How often answers of a confidence are right; on the dashed line the two agree."""
+    """Accuracy of the predictions by confidence; on the dashed line the two are equal."""
     rows = [(b.confidence, b.accuracy, b.rows) for b in bins]
-    table = pd.DataFrame(rows, columns=["confidence", "right", "images"])
-    share = alt.Scale(domain=[0, 1], nice=False)
+    table = pd.DataFrame(rows, columns=["confidence", "accuracy", "images"])
+    unit = alt.Scale(domain=[0, 1], nice=False)
     axis = alt.Axis(format=".0%", values=[0, 0.25, 0.5, 0.75, 1])
     ideal = (
-        alt.Chart(pd.DataFrame({"confidence": [0, 1], "right": [0, 1]}))
+        alt.Chart(pd.DataFrame({"confidence": [0, 1], "accuracy": [0, 1]}))
         .mark_line(color=palette.faint, strokeDash=[5, 4])
-        .encode(x=alt.X("confidence:Q", scale=share), y=alt.Y("right:Q", scale=share))
+        .encode(x=alt.X("confidence:Q", scale=unit), y=alt.Y("accuracy:Q", scale=unit))
     )
     base = alt.Chart(table).encode(
-        x=alt.X("confidence:Q", scale=share, axis=axis, title="probability that the model gives"),
-        y=alt.Y("right:Q", scale=share, axis=axis, title="share of answers that are right"),
+        x=alt.X("confidence:Q", scale=unit, axis=axis, title="confidence"),
+        y=alt.Y("accuracy:Q", scale=unit, axis=axis, title="accuracy"),
         tooltip=[
             alt.Tooltip("confidence:Q", format=".1%"),
-            alt.Tooltip("right:Q", format=".1%"),
+            alt.Tooltip("accuracy:Q", format=".1%"),
             alt.Tooltip("images:Q", format=","),
         ],
     )
@@ -263,24 +265,24 @@ def reliability_diagram(bins: Sequence[ReliabilityBin], palette: Palette) -> Lay
 def weight_tiles(
     w_io: NDArray, height: int, width: int, columns: int, palette: Palette
 ) -> NDArray[np.uint8]:
-    """First-layer weights as one picture: a tile for every unit, in columns.
+    """First-layer weights as one image: a tile for every unit, in columns.
 
-    w_io : (height * width, o). Weights above 0 have the colour `second`, those below `main`; they
-    are the stronger the larger they are, up to all but the largest hundredth of their unit. Units
-    with the most weight come first; at most MOST_TILES.
+    w_io : (height * width, o). Positive weights have the colour `second`, negative ones `main`;
+    the intensity saturates at the 99th percentile of a unit. Units are sorted by the sum of their
+    absolute weights; at most MAX_TILES.
     Returns: RGBA, transparent between the tiles.
     """
-    order_o = np.argsort(-np.abs(w_io).sum(axis=0), kind="stable")[:MOST_TILES]
+    order_o = np.argsort(-np.abs(w_io).sum(axis=0), kind="stable")[:MAX_TILES]
     w_oi = w_io.T[order_o]
-    full_o = np.maximum(np.quantile(np.abs(w_oi), 0.99, axis=1), 1e-12)
-    strength = np.minimum(np.abs(w_oi) / full_o[:, None], 1)[..., None]
+    limit_o = np.maximum(np.quantile(np.abs(w_oi), 0.99, axis=1), 1e-12)
+    intensity = np.minimum(np.abs(w_oi) / limit_o[:, None], 1)[..., None]
     zero, below, above = (
         [*_rgb(palette.faint), 24],
         [*_rgb(palette.main), 255],
         [*_rgb(palette.second), 255],
     )
     end = np.where(w_oi[..., None] < 0, below, above)
-    tiles = (zero + (end - np.array(zero)) * strength).reshape(-1, height, width, 4)
+    tiles = (zero + (end - np.array(zero)) * intensity).reshape(-1, height, width, 4)
     rows = -(-len(tiles) // columns)
     out = np.zeros((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 4), np.uint8)
     for n, tile in enumerate(tiles):
@@ -290,5 +292,5 @@ def weight_tiles(
 
 
 def _rgb(colour: str) -> list[int]:
-    """Red, green and blue of "#rrggbb", 0..255."""
+    """Convert "#rrggbb" to red, green and blue, 0..255."""
     return [int(colour[n : n + 2], 16) for n in (1, 3, 5)]

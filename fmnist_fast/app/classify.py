@@ -1,4 +1,4 @@
-"""The first page: pictures in; out come what is on them, and how the machine saw it."""
+"""The page Classify: images in; predictions and the steps of the preprocessing out."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from fmnist_fast.errors import ArgumentError, ModelFileError, UserError
 from fmnist_fast.models.ensemble import Ensemble
 from fmnist_fast.models.load import load_model
 from fmnist_fast.models.model import Model
-from fmnist_fast.vision.image_io import Picture, read_picture
+from fmnist_fast.vision.image_io import read_picture
 from fmnist_fast.vision.preprocessing import edit_picture
 from fmnist_fast.vision.recognizer import Prediction, Recognizer, grad_times_input
 from fmnist_fast.vision.segmentation import METHODS, best_method
@@ -26,59 +26,74 @@ from fmnist_fast.vision.segmentation import METHODS, best_method
 from .samples import SAMPLES, draw_sample
 from .session import trained_models
 
-__all__ = ["show"]
+__all__ = ["predictions_csv", "show"]
 
 DEFAULT_MODEL = "model.safetensors"
 
-# Bytes of one upload; Streamlit refuses more too, and this holds wherever a picture comes from.
-MOST_BYTES = 10_000_000
+# Bytes of one image from any source; Streamlit refuses larger uploads too.
+MAX_BYTES = 10_000_000
 
-# Pictures that are shown at once: an answer takes 0.2 s, and a page has an end.
-MOST_PICTURES = 20
+# Images on the page: a prediction takes 0.2 s.
+MAX_IMAGES = 20
+
+CSV_COLUMNS = (
+    "file",
+    "prediction",
+    "probability",
+    "confident",
+    "second",
+    "third",
+    "model",
+    "segmentation",
+    "error",
+)
 
 TYPES = ["png", "jpg", "jpeg", "webp", "bmp", "gif"]
 
 UPLOAD, PASTE, CAMERA, SAMPLE = "Upload", "Paste", "Camera", "Samples"
 
-IN_THE_BOX, OWN_FILE = "the two in the box", "a file of yours"
+PRETRAINED, OWN_FILE = "the pretrained models", "your own file"
 
-# Pixels of a stage, each way, and between two; a multiple of 28, so that its pixels stay alike.
+# Size of a stage and of the gap between two, in pixels; a multiple of 28 keeps pixels square.
 SIDE, GAP = 224, 16
 
-# Width of a sample to choose, in pixels of the page: three fit beside each other on a telephone.
+# Width of a sample button in CSS pixels: three fit beside each other on a phone.
 SAMPLE_WIDTH = 108
 
-CUTOUTS = {
+# Labels of the segmentation methods.
+METHOD_LABELS = {
     "auto": "automatic",
     "grabcut": "GrabCut",
-    "histogram": "by colour",
-    "none": "none: all of it is the garment",
+    "histogram": "colour histogram",
+    "none": "none: the whole image",
 }
 
-# What the middle one of the stages shows, by how the garment was found.
-FOUND = {
-    "grabcut": "cut out by GrabCut",
-    "histogram": "cut out by colour",
-    "transparency": "cut out already",
-    "none": "all of it",
+# Caption of the segmented stage, by method.
+SEGMENTED_BY = {
+    "grabcut": "segmented by GrabCut",
+    "histogram": "segmented by colour",
+    "transparency": "segmented by its transparency",
+    "none": "the whole image",
 }
 
-# Behind what is cut out: white clothes and black ones are seen on it, in both themes.
-BEHIND = np.array((198, 202, 204), np.uint8)
+# Background of a segmented garment: white and black clothes stand out on it, in both themes.
+BACKGROUND = np.array((198, 202, 204), np.uint8)
 
 
-class Given(NamedTuple):
-    """A picture as it came. key : tells it apart from the others on the page."""
+class UploadedImage(NamedTuple):
+    """An image file. key : identifies it on the page."""
 
     key: str
     name: str
     content: bytes
 
 
-class Wish(NamedTuple):
-    """What somebody did to help: quarter turns to the left, shares cut off, how to cut out."""
+class EditOptions(NamedTuple):
+    """Corrections below an image. quarter_turns : to the left. crop : left, top, right and bottom,
+    as fractions. segmentation : method. invert : whether to exchange dark and light.
+    """
 
-    turns: int = 0
+    quarter_turns: int = 0
     crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     segmentation: str = "auto"
     invert: bool = False
@@ -88,33 +103,37 @@ def show() -> None:
     """Draw the page."""
     st.title("Which garment is it?")
     st.caption(
-        "Give it a photograph of one piece of clothing, on any background. A grayscale image of "
-        "28x28 pixels, bright on black, is taken as it is."
+        "Upload a photograph of one piece of clothing, on any background. A grayscale image of "
+        "28x28 pixels, bright on black, is used without preprocessing."
     )
     with st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
     ):
         source = _source()
-        model = st.popover("Model", help="Which model answers")
-    given = list(_given(source))
-    recogniser = _recogniser(model)
-    _forget({one.key for one in given})
-    if not given and source == UPLOAD:
-        _invite()
-    if not recogniser or not given:
+        model_box = st.popover("Model", help="Model that predicts")
+    images = list(_images(source))
+    recognizer = _recognizer(model_box)
+    _evict_predictions({image.key for image in images})
+    if not images and source == UPLOAD:
+        _show_sample_buttons()
+    if not recognizer or not images:
         return
-    if len(given) > MOST_PICTURES:
-        st.warning(f"The first {MOST_PICTURES} of {len(given)} pictures are shown.")
-        given = given[:MOST_PICTURES]
-    answered = [(one.name, _show_one(recogniser, one)) for one in given]
+    if len(images) > MAX_IMAGES:
+        st.warning(f"The first {MAX_IMAGES} of {len(images)} images are shown.")
+        images = images[:MAX_IMAGES]
+    results = [(image.name, _show_image(recognizer, image)) for image in images]
     st.download_button(
-        "Download the answers as CSV", _as_csv(answered), "answers.csv", "text/csv", key="csv"
+        "Download the predictions as CSV",
+        predictions_csv(results),
+        "predictions.csv",
+        "text/csv",
+        key="csv",
     )
 
 
 def _source() -> str:
     chosen: str = st.radio(
-        "Where the picture comes from",
+        "Image source",
         [UPLOAD, PASTE, CAMERA, SAMPLE],
         horizontal=True,
         label_visibility="collapsed",
@@ -124,17 +143,17 @@ def _source() -> str:
     return chosen
 
 
-def _given(source: str) -> Iterator[Given]:
-    """The pictures that are to be looked at."""
+def _images(source: str) -> Iterator[UploadedImage]:
+    """Draw the input widget of the source, and yield its images."""
     files: list[Any] = []
     if source == UPLOAD:
         files = st.file_uploader(
-            "Pictures, up to 10 MB each", TYPES, accept_multiple_files=True, key="uploads"
+            "Images, up to 10 MB each", TYPES, accept_multiple_files=True, key="uploads"
         )
     elif source == PASTE:
-        # In a container, or it would stick to the lower end of the window.
+        # Outside a container it would stick to the bottom of the window.
         pasted: Any = st.container().chat_input(
-            "Paste a picture, then press Enter",
+            "Paste an image, then press Enter",
             accept_file="multiple",
             file_type=TYPES,
             key="pasted",
@@ -142,22 +161,21 @@ def _given(source: str) -> Iterator[Given]:
         if pasted:
             st.session_state["pasted_files"] = [(f.name, f.getvalue()) for f in pasted.files]
         for number, (name, content) in enumerate(st.session_state.get("pasted_files", [])):
-            yield _as_given(name, content, number)
+            yield _uploaded_image(name, content, number)
     elif source == CAMERA:
-        taken = st.camera_input("Hold one garment before a plain wall", key="camera")
+        taken = st.camera_input("Hold one garment in front of a plain wall", key="camera")
         files = [taken] if taken else []
     else:
         chosen = st.pills(
             "Drawn by this project", list(SAMPLES), default=next(iter(SAMPLES)), key="sample"
         )
         if chosen:
-            yield _as_given(str(chosen), _sample(str(chosen)), 0)
+            yield _uploaded_image(str(chosen), _sample(str(chosen)), 0)
     for number, file in enumerate(files or []):
-        yield _as_given(file.name, file.getvalue(), number)
+        yield _uploaded_image(file.name, file.getvalue(), number)
 
 
-def _invite() -> None:
-    """What somebody may do who has no picture at hand."""
+def _show_sample_buttons() -> None:
     st.markdown("**Or try one of these**")
     with st.container(horizontal=True, gap="small"):
         for name in SAMPLES:
@@ -177,8 +195,8 @@ def _open_sample(name: str) -> None:
     st.session_state["source"], st.session_state["sample"] = SAMPLE, name
 
 
-def _as_given(name: str, content: bytes, number: int) -> Given:
-    return Given(f"{number}-{sha256(content).hexdigest()[:16]}", name, content)
+def _uploaded_image(name: str, content: bytes, number: int) -> UploadedImage:
+    return UploadedImage(f"{number}-{sha256(content).hexdigest()[:16]}", name, content)
 
 
 @st.cache_data(show_spinner=False)
@@ -186,56 +204,60 @@ def _sample(name: str) -> bytes:
     return draw_sample(name)
 
 
-def _recogniser(place: Any) -> Recognizer | None:
-    """By the model that is chosen in that place; None, with a message, if it cannot be used."""
+def _recognizer(container: Any) -> Recognizer | None:
+    """Return that of the selected model; None, with a message shown, if it cannot be used."""
     trained = trained_models()
-    named = os.environ.get("FMNIST_FAST_MODEL")
-    local = Path(named or DEFAULT_MODEL)
-    choices = [IN_THE_BOX, *reversed(trained), *([local.name] if local.is_file() else [])]
-    if named and not local.is_file():
-        st.error(f"there is no model file {local}: train one with 'fmnist-fast train'")
+    model_path = os.environ.get("FMNIST_FAST_MODEL")
+    local = Path(model_path or DEFAULT_MODEL)
+    choices = [PRETRAINED, *reversed(trained), *([local.name] if local.is_file() else [])]
+    if model_path and not local.is_file():
+        st.error(f"model file {local} does not exist: train one with 'fmnist-fast train'")
     choices.append(OWN_FILE)
-    default = choices.index(local.name) if named and local.is_file() else 0
-    with place:
-        chosen = st.selectbox("Answers are given by", choices, default, key="model")
+    default = choices.index(local.name) if model_path and local.is_file() else 0
+    with container:
+        chosen = st.selectbox("Model", choices, default, key="model")
         uploaded = None
         if chosen == OWN_FILE:
             uploaded = st.file_uploader("A .safetensors file", ["safetensors"], key="model_file")
-    if chosen == IN_THE_BOX:
-        return _in_the_box()
+    if chosen == PRETRAINED:
+        return _pretrained_recognizer()
     try:
         if chosen in trained:
-            return _kept(chosen, lambda: Recognizer(trained[chosen], chosen))
+            return _session_recognizer(chosen, lambda: Recognizer(trained[chosen], chosen))
         if chosen != OWN_FILE:
-            return _kept(
+            return _session_recognizer(
                 (str(local), local.stat().st_mtime_ns), lambda: Recognizer(local, threads=1)
             )
         if uploaded is None:
-            st.info("Choose a model file, one that 'fmnist-fast train' wrote.")
+            st.info("Choose a model file written by 'fmnist-fast train'.")
             return None
         content, name = uploaded.getvalue(), uploaded.name
-        return _kept(uploaded.file_id, lambda: Recognizer(_model_of(content), name))
+        return _session_recognizer(
+            uploaded.file_id, lambda: Recognizer(_load_uploaded(content), name)
+        )
     except UserError as error:
         st.error(str(error))
         return None
 
 
-def _kept(key: object, make: Callable[[], Recognizer]) -> Recognizer:
-    """This session's, until another is chosen: answers are remembered as long as it is the same."""
-    kept: tuple[object, Recognizer] | None = st.session_state.get("recogniser")
-    if kept is None or kept[0] != key:
-        kept = key, make()
-        st.session_state["recogniser"] = kept
-    return kept[1]
+def _session_recognizer(key: object, make: Callable[[], Recognizer]) -> Recognizer:
+    """Return the recognizer of this session, made anew when the key changes: predictions are cached
+    for one recognizer.
+    """
+    cached: tuple[object, Recognizer] | None = st.session_state.get("recognizer")
+    if cached is None or cached[0] != key:
+        cached = key, make()
+        st.session_state["recognizer"] = cached
+    return cached[1]
 
 
 @st.cache_resource(show_spinner=False)
-def _in_the_box() -> Recognizer:
+def _pretrained_recognizer() -> Recognizer:
     return Recognizer(threads=1)
 
 
-def _model_of(content: bytes) -> Model | Ensemble:
-    """What was uploaded, checked as every model file is. Raises: ModelFileError."""
+def _load_uploaded(content: bytes) -> Model | Ensemble:
+    """Load an uploaded model, with all checks of a model file. Raises: ModelFileError."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         path.write_bytes(content)
@@ -245,194 +267,194 @@ def _model_of(content: bytes) -> Model | Ensemble:
             raise ModelFileError(str(error).replace(str(path), "the file")) from error
 
 
-def _show_one(recogniser: Recognizer, given: Given) -> Prediction | str:
-    """A picture, its stages and its answer; or the message why there is none."""
+def _show_image(recognizer: Recognizer, image: UploadedImage) -> Prediction | str:
+    """Draw an image, its stages and its prediction; return the prediction or the error."""
     with st.container(border=True):
-        st.markdown(f"**{_plain(given.name)}**")
-        wish = _wish(given.key)
+        st.markdown(f"**{_escape_markdown(image.name)}**")
+        options = _edit_options(image.key)
         try:
-            answer = _answer(recogniser, given, wish)
+            prediction = _predict(recognizer, image, options)
         except UserError as error:
-            st.error(f"{given.name}: {error}")
-            _helpers(given.key, wish)
+            st.error(f"{image.name}: {error}")
+            _show_edit_controls(image.key, options)
             return str(error)
-        seen, said = st.columns([5, 3], gap="medium")
-        with seen:
-            _show_stages(answer)
-        with said:
-            _show_answer(answer)
+        left, right = st.columns([5, 3], gap="medium")
+        with left:
+            _show_stages(prediction)
+        with right:
+            _show_probabilities(prediction)
         with st.container(horizontal=True, vertical_alignment="center"):
-            _explain(answer)
-        _helpers(given.key, wish)
-        return answer
+            _show_explanation(prediction)
+        _show_edit_controls(image.key, options)
+        return prediction
 
 
-def _answer(recogniser: Recognizer, given: Given, wish: Wish) -> Prediction:
-    """From this session's memory if the same was asked before; other sessions never see it."""
-    answers: dict[str, Any] = st.session_state.setdefault("answers", {})
-    before = answers.get(given.key)
-    if before and before[0] == wish and before[1] is recogniser:
-        answer: Prediction = before[2]
-        return answer
-    if len(given.content) > MOST_BYTES:
-        raise ArgumentError("it has more than 10 MB: make it smaller")
-    picture = read_picture(io.BytesIO(given.content), max_side=512, accepted=recogniser.size)
-    answer = recogniser.recognize(_helped(picture, wish), wish.segmentation, wish.invert)
-    answers[given.key] = wish, recogniser, answer
-    return answer
+def _predict(recognizer: Recognizer, image: UploadedImage, options: EditOptions) -> Prediction:
+    """Predict, or return the cached prediction of this session."""
+    cache: dict[str, Any] = st.session_state.setdefault("predictions", {})
+    cached = cache.get(image.key)
+    if cached and cached[0] == options and cached[1] is recognizer:
+        prediction: Prediction = cached[2]
+        return prediction
+    if len(image.content) > MAX_BYTES:
+        raise ArgumentError("larger than 10 MB: make it smaller")
+    picture = read_picture(io.BytesIO(image.content), max_side=512, accepted=recognizer.size)
+    if options[:2] != EditOptions()[:2]:
+        picture = edit_picture(picture, options.quarter_turns, options.crop)
+    prediction = recognizer.recognize(picture, options.segmentation, options.invert)
+    cache[image.key] = options, recognizer, prediction
+    return prediction
 
 
-def _forget(kept: set[str]) -> None:
-    """Everything about pictures that are no longer on the page."""
-    answers: dict[str, Any] = st.session_state.get("answers", {})
-    for key in set(answers) - kept:
-        del answers[key]
+def _evict_predictions(keys: set[str]) -> None:
+    """Remove the cached predictions of images that are no longer on the page."""
+    cache: dict[str, Any] = st.session_state.get("predictions", {})
+    for key in set(cache) - keys:
+        del cache[key]
 
 
-def _helped(picture: Picture, wish: Wish) -> Picture:
-    return picture if wish[:2] == Wish()[:2] else edit_picture(picture, wish.turns, wish.crop)
-
-
-def _wish(key: str) -> Wish:
-    """What the controls below a picture say; they are drawn after the answer."""
+def _edit_options(key: str) -> EditOptions:
+    """Return the values of the controls below an image, which are drawn after its prediction."""
     state: Any = st.session_state
-    left, right = state.get(f"across-{key}", (0, 100))
-    top, bottom = state.get(f"down-{key}", (0, 100))
-    return Wish(
-        state.get(f"turns-{key}", 0) // 90,
-        (left / 100, top / 100, right / 100, bottom / 100),
-        state.get(f"segmentation-{key}", "auto"),
-        state.get(f"invert-{key}", False),
+    left, right = state.get(f"crop-x-{key}", (0, 100))
+    top, bottom = state.get(f"crop-y-{key}", (0, 100))
+    return EditOptions(
+        quarter_turns=state.get(f"rotation-{key}", 0) // 90,
+        crop=(left / 100, top / 100, right / 100, bottom / 100),
+        segmentation=state.get(f"segmentation-{key}", "auto"),
+        invert=state.get(f"invert-{key}", False),
     )
 
 
-def _helpers(key: str, wish: Wish) -> None:
-    """Controls for when the garment was not found, or lies on its side."""
-    with st.expander("Help it", expanded=wish != Wish()):
-        one, two = st.columns(2)
-        one.select_slider(
-            "Turn to the left",
+def _show_edit_controls(key: str, options: EditOptions) -> None:
+    """Draw controls for a garment that was not found, or is rotated."""
+    with st.expander("Edit", expanded=options != EditOptions()):
+        left, right = st.columns(2)
+        left.select_slider(
+            "Rotate to the left",
             [0, 90, 180, 270],
             format_func="{} degrees".format,
-            key=f"turns-{key}",
+            key=f"rotation-{key}",
         )
         methods = ["auto", *(m for m in METHODS if m != "grabcut" or best_method() == m)]
-        two.selectbox(
-            "Cut-out", methods, format_func=CUTOUTS.__getitem__, key=f"segmentation-{key}"
+        right.selectbox(
+            "Segmentation",
+            methods,
+            format_func=METHOD_LABELS.__getitem__,
+            key=f"segmentation-{key}",
         )
-        one.slider("Crop from left to right, %", 0, 100, (0, 100), key=f"across-{key}")
-        two.slider("Crop from top to bottom, %", 0, 100, (0, 100), key=f"down-{key}")
-        st.toggle("Exchange dark and light", key=f"invert-{key}")
+        left.slider("Crop from left to right, %", 0, 100, (0, 100), key=f"crop-x-{key}")
+        right.slider("Crop from top to bottom, %", 0, 100, (0, 100), key=f"crop-y-{key}")
+        st.toggle("Invert brightness", key=f"invert-{key}")
 
 
-def _show_stages(answer: Prediction) -> None:
-    stages = answer.preprocessed
+def _show_stages(prediction: Prediction) -> None:
+    stages = prediction.preprocessed
     height, width = stages.pixels.shape
     if stages.method == "as it is":
         network = _side_by_side([stages.pixels])
-        st.image(network, caption="what the network sees: the image as it is", width=SIDE)
+        st.image(
+            network, caption="input of the network: the image without preprocessing", width=SIDE
+        )
         return
-    cut = np.where(stages.mask[..., None], stages.rgb, BEHIND)
-    tilt = f", turned by {abs(stages.tilt):.0f} degrees" if stages.tilt else ""
+    segmented = np.where(stages.mask[..., None], stages.rgb, BACKGROUND)
+    tilt = f", rotated by {abs(stages.tilt):.0f} degrees" if stages.tilt else ""
     st.image(
-        _side_by_side([_squared(stages.rgb), _squared(cut), stages.pixels]),
-        caption=f"the picture → {FOUND.get(stages.method, stages.method)}{tilt} → what the "
-        f"network sees, {width}x{height}",
+        _side_by_side([_pad_to_square(stages.rgb), _pad_to_square(segmented), stages.pixels]),
+        caption=f"original → {SEGMENTED_BY.get(stages.method, stages.method)}{tilt} → input of "
+        f"the network, {width}x{height}",
         width="stretch",
-        alt="The picture, the garment cut out of it, and what the network sees",
+        alt="The original, the segmented garment, and the input of the network",
     )
     for note in stages.notes:
         st.caption(f"Note: {note}.")
     if stages.method == "histogram" and best_method() == "histogram":
-        st.caption("Cut out by colour alone; OpenCV, which does it better, is not installed.")
+        st.caption("Segmented by colour alone: OpenCV, which segments better, is not installed.")
 
 
 def _side_by_side(stages: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Squares as one picture; what is between them is transparent.
+    """Join squares into one image, with transparent gaps.
 
-    Columns of a page would lie below each other on a telephone, each as wide as the page.
+    Streamlit would stack columns on a phone, each as wide as the page.
     """
     out = Image.new("RGBA", (len(stages) * (SIDE + GAP) - GAP, SIDE))
     for number, pixels in enumerate(stages):
-        few = len(pixels) < SIDE // 2  # then each is seen as a square
-        how = Image.Resampling.NEAREST if few else Image.Resampling.LANCZOS
-        image = Image.fromarray(pixels).convert("RGBA").resize((SIDE, SIDE), how)
+        small = len(pixels) < SIDE // 2  # pixels stay visible as squares
+        resampling = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+        image = Image.fromarray(pixels).convert("RGBA").resize((SIDE, SIDE), resampling)
         out.paste(image, (number * (SIDE + GAP), 0))
     return np.asarray(out)
 
 
-def _squared(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """In the middle of a square."""
+def _pad_to_square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Center the image in a square."""
     height, width = rgb.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    out = np.full((side, side, 3), BEHIND, np.uint8)
+    out = np.full((side, side, 3), BACKGROUND, np.uint8)
     out[top : top + height, left : left + width] = rgb
     return out
 
 
-def _show_answer(answer: Prediction) -> None:
-    best, *_ = answer.top()
-    if answer.is_confident is False:
-        st.subheader(f"Not sure. {best[1]}?", anchor=False)
-    else:
-        st.subheader(best[1], anchor=False)
-    for _, name, probability in answer.top():
+def _show_probabilities(prediction: Prediction) -> None:
+    label = prediction.top(1)[0][1]
+    unsure = prediction.is_confident is False
+    st.subheader(f"Low confidence: {label}?" if unsure else label, anchor=False)
+    for _, name, probability in prediction.top():
         st.progress(min(probability, 1.0), f"{name}: {100 * probability:.1f} %")
-    if answer.is_confident is False and answer.model.threshold is not None:
-        least = 100 * answer.model.threshold
-        st.markdown(f":small[:orange[Below {least:.1f} % it is wrong too often to be relied on.]]")
+    if unsure and prediction.model.threshold is not None:
+        threshold = f"{100 * prediction.model.threshold:.1f} %"
+        st.markdown(f":small[:orange[Below the confidence threshold of {threshold}.]]")
 
 
-def _explain(answer: Prediction) -> None:
-    """Who answered, and why so."""
+def _show_explanation(prediction: Prediction) -> None:
+    """Draw the saliency map, and name the model."""
     with st.popover("Why?"):
-        st.image(_overlaid(answer), width=280, output_format="PNG")
+        st.image(_saliency_image(prediction), width=280, output_format="PNG")
         st.caption(
-            f"Blue pixels spoke for {answer.top()[0][1]}, orange ones against it: gradient times "
-            "input."
+            f"Saliency (gradient times input): blue pixels support {prediction.top()[0][1]}, "
+            "orange ones oppose it."
         )
-    st.caption(f"Answered by {answer.model_name}, trained on {answer.model.dataset_name}.")
+    st.caption(f"Model: {prediction.model_name}, trained on {prediction.model.dataset_name}.")
 
 
-def _overlaid(answer: Prediction) -> NDArray[np.uint8]:
-    """The pixels in gray, tinted by what they said about the answer."""
-    pixels = answer.preprocessed.pixels
-    said = grad_times_input(answer.model, pixels, answer.label)
-    strength = np.abs(said) / max(float(np.percentile(np.abs(said), 99)), 1e-9)
+def _saliency_image(prediction: Prediction) -> NDArray[np.uint8]:
+    """Return the pixels in gray, tinted by their saliency."""
+    pixels = prediction.preprocessed.pixels
+    saliency = grad_times_input(prediction.model, pixels, prediction.label)
+    strength = np.abs(saliency) / max(float(np.percentile(np.abs(saliency), 99)), 1e-9)
     strength = np.sqrt(strength.clip(0, 1))[..., None]
-    tint = np.where(said[..., None] > 0, (60, 140, 255), (255, 140, 30))
+    tint = np.where(saliency[..., None] > 0, (60, 140, 255), (255, 140, 30))
     mixed = 0.75 * pixels[..., None] * (1 - strength) + tint * strength
     return np.kron(mixed.astype(np.uint8), np.ones((10, 10, 1), np.uint8))
 
 
-def _as_csv(answered: list[tuple[str, Prediction | str]]) -> str:
+def predictions_csv(results: list[tuple[str, Prediction | str]]) -> str:
+    """Return a table of (file name, prediction or error)."""
     out = io.StringIO()
-    table = csv.writer(out)
-    table.writerow(
-        [
-            "file",
-            "answer",
-            "probability",
-            "confident",
-            "second",
-            "third",
-            "model",
-            "cut-out",
-            "error",
-        ]
-    )
-    for name, answer in answered:
+    table = csv.DictWriter(out, CSV_COLUMNS, restval="")
+    table.writeheader()
+    for name, result in results:
         safe = "'" + name if name[:1] in "=+-@" else name  # a spreadsheet would run it
-        if isinstance(answer, str):
-            table.writerow([safe, *[""] * 7, answer])
+        if isinstance(result, str):
+            table.writerow({"file": safe, "error": result})
             continue
-        (_, first, p), (_, second, _), (_, third, _) = answer.top()
-        chosen = [first, f"{p:.4f}", answer.is_confident, second, third]
-        table.writerow([safe, *chosen, answer.model_name, answer.preprocessed.method, ""])
+        (_, first, p), (_, second, _), (_, third, _) = result.top()
+        table.writerow(
+            {
+                "file": safe,
+                "prediction": first,
+                "probability": f"{p:.4f}",
+                "confident": result.is_confident,
+                "second": second,
+                "third": third,
+                "model": result.model_name,
+                "segmentation": result.preprocessed.method,
+            }
+        )
     return out.getvalue()
 
 
-def _plain(name: str) -> str:
-    """A file's name, of which nothing is markup."""
+def _escape_markdown(name: str) -> str:
+    """Escape a file name, so that none of it is markup."""
     return "".join(f"\\{c}" if c in r"\`*_{}[]()<>#+-!|~:$" else c for c in name)

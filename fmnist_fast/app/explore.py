@@ -1,6 +1,7 @@
-"""The page Explore: what a model gets right, where it is wrong, and what it has learned."""
+"""The page Explore: metrics of a model, its mistakes, calibration and first layer."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -16,33 +17,37 @@ from fmnist_fast.nn.network import check_labels
 
 from . import charts, session
 
-__all__ = ["show"]
+__all__ = ["select_cell", "show"]
 
-BOXED = "The model in the box"
+PRETRAINED = "Pretrained model"
 
-# Images of one gallery.
-MOST_IMAGES = 24
+# Images in one gallery.
+MAX_IMAGES = 24
 
-# Width of an image, in pixels of the page: six fill its width, and three that of a telephone.
+# Width of an image in CSS pixels: six fit beside each other, three on a phone.
 IMAGE_WIDTH = 104
 
-# Names of the widgets that say which cell of the confusion matrix is open.
-TRUTH, ANSWER, CHART = "explore_truth", "explore_answer", "confusion"
+# Keys of the widgets that select a cell of the confusion matrix.
+TRUTH, PREDICTION, CHART = "explore_truth", "explore_prediction", "confusion"
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """What a model says of a test set."""
+class _Predictions:
+    """Predictions of a model for a test set."""
 
     model: Model | Ensemble
     dataset: Dataset
     labels_n: NDArray[np.int32]
     probability_nk: Floats
 
-    @property
-    def guess_n(self) -> NDArray[np.int64]:
-        guess_n: NDArray[np.int64] = self.probability_nk.argmax(axis=1)
-        return guess_n
+    @cached_property
+    def predicted_n(self) -> NDArray[np.int64]:
+        predicted_n: NDArray[np.int64] = self.probability_nk.argmax(axis=1)
+        return predicted_n
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        return evaluate(self.probability_nk, self.labels_n)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,62 +60,65 @@ def show() -> None:
     dataset = session.local_dataset()
     if dataset is None:
         return
-    models = {BOXED: session.shipped_model(), **session.trained_models()}
-    name = st.selectbox("Model", list(models), help="Models that you train here join the list.")
-    answers = _answers(models[name], dataset)
-    _say_what_on(answers)
-    evaluation = evaluate(answers.probability_nk, answers.labels_n)
-    _show_figures(answers, evaluation)
+    models = {PRETRAINED: session.pretrained_model(), **session.trained_models()}
+    name = st.selectbox(
+        "Model", list(models), help="Models trained on the page Train are added to this list."
+    )
+    predictions = _predict(models[name], dataset)
+    _show_source(predictions)
+    _show_metrics(predictions)
     confusion, classes, mistakes, calibration, weights = st.tabs(
-        ["Confusion", "Classes", "Surest mistakes", "Calibration", "First layer"]
+        ["Confusion", "Classes", "Confident mistakes", "Calibration", "First layer"]
     )
     with confusion:
-        _show_confusion(answers, evaluation)
+        _show_confusion(predictions)
     with classes:
-        _show_classes(answers, evaluation)
+        _show_classes(predictions)
     with mistakes:
-        _show_mistakes(answers)
+        _show_mistakes(predictions)
     with calibration:
-        _show_calibration(answers, evaluation)
+        _show_calibration(predictions)
     with weights:
-        _show_weights(answers.model)
+        _show_weights(predictions.model)
 
 
-def _answers(model: Model | Ensemble, dataset: Dataset) -> _Answers:
+def _predict(model: Model | Ensemble, dataset: Dataset) -> _Predictions:
     labels_n = check_labels(dataset.y_test, len(dataset.x_test), len(dataset.class_names), "y_test")
-    return _Answers(model, dataset, labels_n, model.predict_proba(dataset.x_test))
+    return _Predictions(model, dataset, labels_n, model.predict_proba(dataset.x_test))
 
 
-def _say_what_on(answers: _Answers) -> None:
-    model, dataset = answers.model, answers.dataset
+def _show_source(predictions: _Predictions) -> None:
+    model, dataset = predictions.model, predictions.dataset
     rows = f"{len(dataset.x_test):,} test images"
     if dataset.name == "synthetic":
         st.warning(
-            f"Fashion-MNIST is not on this machine, so these are the {rows} of garments, drawn by "
-            "this package. `fmnist-fast data fetch` gets the real ones."
+            f"Fashion-MNIST is not on this machine, so these are {rows} of the synthetic data set. "
+            "`fmnist-fast data fetch` downloads the real ones."
         )
     if model.dataset_checksum == dataset.checksum:
-        st.caption(f"Its answers to the {rows} of {dataset.name}, none of which it learned from.")
+        st.caption(f"Predictions for the {rows} of {dataset.name}, which it was not trained on.")
     else:
         st.caption(
-            f"It was trained on {model.dataset_name} and answers for {dataset.name} here: its "
-            "figures say how far the two are alike, not how good it is."
+            f"It was trained on {model.dataset_name} and predicts {dataset.name} here: the metrics "
+            "show how similar the two are, not how good the model is."
         )
 
 
-def _show_figures(answers: _Answers, evaluation: Evaluation) -> None:
-    wrong = int((answers.guess_n != answers.labels_n).sum())
+def _show_metrics(predictions: _Predictions) -> None:
+    evaluation = predictions.evaluation
+    wrong = int((predictions.predicted_n != predictions.labels_n).sum())
     with st.container(horizontal=True, gap="medium"):
         st.metric("Accuracy", f"{100 * evaluation.accuracy:.2f} %", width="content")
         st.metric("Mistakes", f"{wrong:,}", width="content")
-        if answers.model.threshold is not None:
-            sure = selective_accuracy(
-                answers.probability_nk, answers.labels_n, answers.model.threshold
+        if predictions.model.threshold is not None:
+            selective = selective_accuracy(
+                predictions.probability_nk, predictions.labels_n, predictions.model.threshold
             )
             st.metric(
-                "Sure answers",
-                f"{100 * sure.coverage:.1f} %",
-                help=f"{100 * sure.accuracy:.1f} % of them are right.",
+                "Coverage",
+                f"{100 * selective.coverage:.1f} %",
+                help="Predictions above the confidence threshold, of which "
+                f"{100 * selective.accuracy:.1f} % are correct.",
                 width="content",
             )
         st.metric(
@@ -118,145 +126,143 @@ def _show_figures(answers: _Answers, evaluation: Evaluation) -> None:
         )
 
 
-def _palette() -> charts.Palette:
-    return charts.DARK if session.is_dark() else charts.LIGHT
-
-
-def _show_confusion(answers: _Answers, evaluation: Evaluation) -> None:
-    names = answers.names
-    st.caption("Rows are true classes, columns answers. Choose a cell to see its images.")
+def _show_confusion(predictions: _Predictions) -> None:
+    names, evaluation = predictions.names, predictions.evaluation
+    st.caption("Rows are true classes, columns predictions. Choose a cell to see its images.")
     st.altair_chart(
-        charts.confusion_matrix(evaluation, names, _palette()),
+        charts.confusion_matrix(evaluation, names, session.palette()),
         key=CHART,
-        on_select=_take_cell,
+        on_select=select_cell,
         selection_mode="cell",
     )
     if st.session_state.get(TRUTH) not in names:  # at first, and after a set with other classes
-        off_kk = evaluation.confusion_kk - np.diag(evaluation.confusion_kk.diagonal())
-        truth, answer = np.unravel_index(off_kk.argmax(), off_kk.shape)
-        st.session_state[TRUTH], st.session_state[ANSWER] = names[truth], names[answer]
+        wrong_kk = evaluation.confusion_kk - np.diag(evaluation.confusion_kk.diagonal())
+        truth, label = np.unravel_index(wrong_kk.argmax(), wrong_kk.shape)
+        st.session_state[TRUTH], st.session_state[PREDICTION] = names[truth], names[label]
     left, right = st.columns(2)
     truth_name = left.selectbox("True class", names, key=TRUTH)
-    answer_name = right.selectbox("Prediction", names, key=ANSWER)
-    chosen_n = (answers.labels_n == names.index(truth_name)) & (
-        answers.guess_n == names.index(answer_name)
+    predicted_name = right.selectbox("Prediction", names, key=PREDICTION)
+    selected_n = (predictions.labels_n == names.index(truth_name)) & (
+        predictions.predicted_n == names.index(predicted_name)
     )
-    found = np.flatnonzero(chosen_n)
+    found = np.flatnonzero(selected_n)
     if not len(found):
-        st.info(f"No {truth_name} was taken for {answer_name}.")
+        st.info(f"No {truth_name} was classified as {predicted_name}.")
         return
-    what = "were recognised" if truth_name == answer_name else f"were taken for {answer_name}"
-    more = f"; the surest {MOST_IMAGES}" if len(found) > MOST_IMAGES else ""
-    st.markdown(f"**{len(found):,} of class {truth_name} {what}**{more}")
-    _show_images(answers, found, with_names=False)
+    more = f"; the {MAX_IMAGES} most confident" if len(found) > MAX_IMAGES else ""
+    st.markdown(f"**{len(found):,} of class {truth_name} classified as {predicted_name}**{more}")
+    _show_images(predictions, found, with_names=False)
 
 
-def _take_cell() -> None:
-    """What was clicked in the matrix goes to the boxes beside it."""
+def select_cell() -> None:
+    """Copy the cell that was clicked in the matrix to the boxes below it."""
     points = st.session_state[CHART]["selection"].get("cell", [])
     if points:
         st.session_state[TRUTH] = points[0]["truth"]
-        st.session_state[ANSWER] = points[0]["answer"]
+        st.session_state[PREDICTION] = points[0]["prediction"]
 
 
-def _show_images(answers: _Answers, rows: NDArray[np.intp], *, with_names: bool) -> None:
-    """Test images, the surest answers first."""
-    sure_n = answers.probability_nk.max(axis=1)
-    rows = rows[np.argsort(-sure_n[rows], kind="stable")][:MOST_IMAGES]
+def _show_images(predictions: _Predictions, rows: NDArray[np.intp], *, with_names: bool) -> None:
+    """Draw test images, the most confident predictions first."""
+    confidence_n = predictions.probability_nk.max(axis=1)
+    rows = rows[np.argsort(-confidence_n[rows], kind="stable")][:MAX_IMAGES]
     with st.container(horizontal=True, gap="small"):
         for row in rows:
-            answer, truth = answers.guess_n[row], answers.labels_n[row]
-            caption = f"{100 * sure_n[row]:.1f} %"
+            label = predictions.names[predictions.predicted_n[row]]
+            truth = predictions.names[predictions.labels_n[row]]
+            caption = f"{100 * confidence_n[row]:.1f} %"
             if with_names:
-                caption += f"  \n{answers.names[answer]},  \nis {answers.names[truth]}"
+                caption += f"  \n{label},  \nis {truth}"
             with st.container(width=IMAGE_WIDTH, gap="small"):
                 st.image(
-                    _enlarged(answers.dataset.x_test[row]),
+                    _enlarge(predictions.dataset.x_test[row]),
                     caption=caption,
                     width=IMAGE_WIDTH,
                     output_format="PNG",
-                    alt=f"{answers.names[truth]}, taken for {answers.names[answer]}",
+                    alt=f"{truth}, classified as {label}",
                 )
 
 
-def _enlarged(image: NDArray) -> NDArray:
-    """Four times as wide and high, so that browsers do not blur what is 28 pixels wide."""
+def _enlarge(image: NDArray) -> NDArray:
+    """Repeat pixels four times each way, so that browsers do not blur them."""
     return image.repeat(4, axis=0).repeat(4, axis=1)
 
 
-def _show_classes(answers: _Answers, evaluation: Evaluation) -> None:
+def _show_classes(predictions: _Predictions) -> None:
+    names, evaluation = predictions.names, predictions.evaluation
     table = pd.DataFrame(
         {
-            "class": answers.names,
-            "found": [_percent(share) for share in evaluation.recall_k],
-            "right when said": [_percent(share) for share in evaluation.precision_k],
-            "F1": [_percent(share) for share in evaluation.f1_k],
-            "most often taken for": [
-                _most_often(evaluation, answers.names, k) for k in range(len(answers.names))
+            "class": names,
+            "recall": [_percent(value) for value in evaluation.recall_k],
+            "precision": [_percent(value) for value in evaluation.precision_k],
+            "F1": [_percent(value) for value in evaluation.f1_k],
+            "most often confused with": [
+                _most_frequent_mistake(evaluation, names, k) for k in range(len(names))
             ],
         }
     ).set_index("class")
     st.table(table)
     st.caption(
-        "Found: the share of a class that gets its name (recall). Right when said: the share of a "
-        "name's answers that is right (precision). F1: their harmonic mean."
+        "Recall: the fraction of a class that is predicted as this class. Precision: the fraction "
+        "of the predictions of a class that is correct. F1: their harmonic mean."
     )
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%" if share == share else "none"
+def _percent(fraction: float) -> str:
+    return "none" if np.isnan(fraction) else f"{100 * fraction:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _most_often(evaluation: Evaluation, names: tuple[str, ...], k: int) -> str:
+def _most_frequent_mistake(evaluation: Evaluation, names: tuple[str, ...], k: int) -> str:
     wrong_k = evaluation.confusion_kk[k].copy()
     wrong_k[k] = 0
     return f"{names[wrong_k.argmax()]} ({wrong_k.max():,})" if wrong_k.any() else "nothing"
 
 
-def _show_mistakes(answers: _Answers) -> None:
-    wrong = np.flatnonzero(answers.guess_n != answers.labels_n)
+def _show_mistakes(predictions: _Predictions) -> None:
+    wrong = np.flatnonzero(predictions.predicted_n != predictions.labels_n)
     if not len(wrong):
         st.info("It made no mistake.")
         return
     st.caption(
-        "Wrong answers of which it was surest: what it said, and what the label says. Some of the "
-        "labels can be doubted."
+        "The most confident wrong predictions, each with its label. Some of the labels are "
+        "questionable."
     )
-    _show_images(answers, wrong, with_names=True)
+    _show_images(predictions, wrong, with_names=True)
 
 
-def _show_calibration(answers: _Answers, evaluation: Evaluation) -> None:
-    bins = reliability(answers.probability_nk, answers.guess_n == answers.labels_n)
+def _show_calibration(predictions: _Predictions) -> None:
+    correct_n = predictions.predicted_n == predictions.labels_n
+    bins = reliability(predictions.probability_nk, correct_n)
     st.caption(
-        "Of the answers to which it gives 80 %, 80 % should be right: then the points lie on the "
-        "dashed line. Larger points stand for more images."
+        "Of the predictions with a confidence of 80 %, 80 % should be correct: then the points lie "
+        "on the dashed line. Larger points stand for more images."
     )
-    st.altair_chart(charts.reliability_diagram(bins, _palette()), key="reliability")
+    st.altair_chart(charts.reliability_diagram(bins, session.palette()), key="reliability")
     st.write(
-        f"On average the two are {100 * evaluation.calibration_error:.2f} percentage points apart: "
-        "the expected calibration error."
+        "Expected calibration error: on average the two differ by "
+        f"{100 * predictions.evaluation.calibration_error:.2f} percentage points."
     )
 
 
 def _show_weights(model: Model | Ensemble) -> None:
     if isinstance(model, Ensemble):
         st.info(
-            "This is an ensemble: each of its models has a first layer of its own. `fmnist-fast "
-            "train --teacher FILE` makes one network of it."
+            "This is an ensemble: each of its models has its own first layer. `fmnist-fast train "
+            "--teacher FILE` distills it into one network."
         )
         return
     if len(model.input_shape) != 2:
-        st.info("This model learned from rows of numbers, not from images.")
+        st.info("This model was trained on tables, not on images.")
         return
     height, width = model.input_shape
     w_io = model.network.params.weights[0]
     units = w_io.shape[1]
-    which = f" The {charts.MOST_TILES} of {units:,} with the largest weights:"
+    selection = f" Shown are the {charts.MAX_TILES} of {units:,} with the largest weights."
     st.caption(
-        "Each tile is a unit of the first layer, as the image that excites it most: orange pixels "
-        "excite it, blue ones hold it back." + which * (units > charts.MOST_TILES)
+        "Each tile shows the weights of a unit of the first layer: orange pixels increase its "
+        "activation, blue ones decrease it." + selection * (units > charts.MAX_TILES)
     )
-    tiles = charts.weight_tiles(w_io, height, width, 8, _palette())
+    tiles = charts.weight_tiles(w_io, height, width, 8, session.palette())
     st.image(
         tiles.repeat(3, axis=0).repeat(3, axis=1),
         width="stretch",

@@ -1,4 +1,4 @@
-"""One training at a time: a queue of jobs, whoever wants them. Knows nothing of pages."""
+"""Queue of the jobs of all sessions; one runs at a time. Independent of Streamlit."""
 
 import logging
 from collections import deque
@@ -10,24 +10,24 @@ from typing import Any, Generic, TypeVar
 
 from fmnist_fast.errors import UserError
 
-__all__ = ["MOST_WAITING", "PATIENCE", "Job", "JobQueue", "QueueFull", "State"]
+__all__ = ["ABANDON_SECONDS", "MAX_WAITING", "Job", "JobQueue", "QueueFull", "State"]
 
-# Seconds after which a job that nobody has looked at is given up: a page asks every second, and a
-# telephone that changes networks comes back within this.
-PATIENCE = 30.0
+# A job is abandoned if no page has polled it for so many seconds: pages poll every second, and a
+# phone that changes networks reconnects within this.
+ABANDON_SECONDS = 30.0
 
-# More would wait for longer than people do.
-MOST_WAITING = 20
+# More would wait longer than people do.
+MAX_WAITING = 20
 
 Result = TypeVar("Result")
 
 
 class QueueFull(UserError):
-    """So many jobs wait that one more is refused."""
+    """MAX_WAITING jobs are waiting."""
 
 
 class State(Enum):
-    """What has become of a job. FAILED has an error; STOPPED had nothing to show yet."""
+    """State of a job. FAILED : with an error. STOPPED : without a result."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -37,62 +37,62 @@ class State(Enum):
 
 
 class Job(Generic[Result]):
-    """Work that waits for its turn, runs or has ended.
+    """Work that is waiting, running or has ended.
 
-    result : what the work returned, once the job is done. error : one line, once it has failed.
+    result : return value of the work, once the job is done. error : one line, once it has failed.
     """
 
     def __init__(
         self,
         work: Callable[[Callable[[], bool]], Result],
-        present: Callable[[], bool],
+        connected: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self.state = State.WAITING
         self.result: Result | None = None
         self.error: str | None = None
-        self._work, self._present, self._clock = work, present, clock
-        self._asked_to_stop = False
-        self._seen = clock()
+        self._work, self._connected, self._clock = work, connected, clock
+        self._stop_requested = False
+        self._last_polled = clock()
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the state is final."""
         return self.state not in (State.WAITING, State.RUNNING)
 
     def should_stop(self) -> bool:
-        """Whether the work should come to an end: it was told to, or nobody waits for it."""
-        return self._asked_to_stop or self.abandoned()
+        """Whether the work should end: a stop was requested, or the job is abandoned."""
+        return self._stop_requested or self.abandoned()
 
     def abandoned(self) -> bool:
-        """Whether nobody has looked for PATIENCE seconds, and whoever asked for it is gone."""
-        if self._present():
-            self.seen()
-        return self._clock() - self._seen > PATIENCE
+        """Whether its session is disconnected and has not polled it for ABANDON_SECONDS."""
+        if self._connected():
+            self.mark_polled()
+        return self._clock() - self._last_polled > ABANDON_SECONDS
 
-    def seen(self) -> None:
-        """Somebody still waits for this."""
-        self._seen = self._clock()
+    def mark_polled(self) -> None:
+        """Restart the time after which the job is abandoned."""
+        self._last_polled = self._clock()
 
     def stop(self) -> None:
-        """Ask it to end; a job that waits never begins."""
-        self._asked_to_stop = True
+        """Request an end; a job that is waiting never begins."""
+        self._stop_requested = True
 
     def run(self) -> None:
-        """Do the work; whatever happens in it ends in `state`, never in an exception."""
+        """Do the work; errors are recorded in `state` and `error`, never raised."""
         self.state = State.RUNNING
         try:
             self.result = self._work(self.should_stop)
             self.state = State.DONE
-        except KeyboardInterrupt:  # as a training ends that should_stop() has stopped
+        except KeyboardInterrupt:  # raised by a training that should_stop() ended
             self.state = State.STOPPED
         except UserError as error:
             self._fail(" ".join(str(error).split()))
         except MemoryError:
-            self._fail("There is not enough memory for this: take narrower layers.")
+            self._fail("Not enough memory: choose narrower layers.")
         except Exception:
             logging.getLogger(__name__).exception("a job of the app failed")
-            self._fail("Something went wrong. What it was is in the log of the app.")
+            self._fail("Internal error: see the log of the app.")
 
     def _fail(self, error: str) -> None:
         self.error = error
@@ -100,9 +100,9 @@ class Job(Generic[Result]):
 
 
 class JobQueue:
-    """First come, first served, one at a time. May be used from any thread.
+    """First-in, first-out queue; one job runs at a time. Thread-safe.
 
-    Jobs run in a thread of the queue's own, which ends when nothing waits.
+    Jobs run in a thread of the queue, which ends when no job is waiting.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -115,20 +115,20 @@ class JobQueue:
     def submit(
         self,
         work: Callable[[Callable[[], bool]], Result],
-        present: Callable[[], bool] = lambda: False,
+        connected: Callable[[], bool] = lambda: False,
     ) -> Job[Result]:
         """Put work in the queue.
 
-        work : called with a function that it asks, some ten times a second, whether to stop.
-        present : whether whoever wants the result is known to be there; else `position` must be
-        asked every PATIENCE seconds, or the job is given up.
+        work : called with a function that it polls, some ten times a second, whether to stop.
+        connected : whether the session that wants the result is connected; if not, `position` must
+        be called every ABANDON_SECONDS, or the job is abandoned.
         Raises: QueueFull.
         """
-        job = Job(work, present, self._clock)
+        job = Job(work, connected, self._clock)
         with self._lock:
-            self._forget_lost()
-            if len(self._waiting) >= MOST_WAITING:
-                raise QueueFull(f"{MOST_WAITING} trainings wait already: try again later")
+            self._drop_stopped()
+            if len(self._waiting) >= MAX_WAITING:
+                raise QueueFull(f"{MAX_WAITING} trainings are waiting already: try again later")
             self._waiting.append(job)
             if self._thread is None:
                 self._thread = Thread(target=self._serve, name="app jobs", daemon=True)
@@ -136,19 +136,16 @@ class JobQueue:
         return job
 
     def position(self, job: Job[Any]) -> int:
-        """How many jobs come before this one; 0 also for one that runs or has ended.
-
-        Whoever asks is taken to wait for the job.
-        """
-        job.seen()
+        """Return the number of jobs before this one, 0 once it is running; counts as a poll."""
+        job.mark_polled()
         with self._lock:
-            self._forget_lost()
+            self._drop_stopped()
             if job not in self._waiting:
                 return 0
             return self._waiting.index(job) + (self._running is not None)
 
-    def _forget_lost(self) -> None:
-        """Drop waiting jobs that nobody waits for any more, or that were stopped."""
+    def _drop_stopped(self) -> None:
+        """Remove waiting jobs that are abandoned or stopped."""
         for job in [job for job in self._waiting if job.should_stop()]:
             self._waiting.remove(job)
             job.state = State.STOPPED
@@ -157,7 +154,7 @@ class JobQueue:
         """Body of the thread."""
         while True:
             with self._lock:
-                self._forget_lost()
+                self._drop_stopped()
                 self._running = self._waiting.popleft() if self._waiting else None
                 if self._running is None:
                     self._thread = None

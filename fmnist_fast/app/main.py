@@ -1,14 +1,12 @@
-"""The frame of the app: its pages, what they have in common. Streamlit runs this file."""
+"""Entry script of the app, which Streamlit runs: navigation between the pages."""
 
 import streamlit as st
 
-from fmnist_fast.app import classify, explore
-from fmnist_fast.app import compare as race
-from fmnist_fast.app import train as training
+from fmnist_fast.app import classify, compare, explore, train
 
 __all__ = ["show"]
 
-# Three bars: an icon by name would come from the network.
+# Three bars. An icon by name would be loaded from the network.
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" fill="#2a6f97">'
     '<rect x="3" y="4" width="26" height="6" rx="2"/><rect x="3" y="13" width="20" height="6" '
@@ -17,21 +15,21 @@ ICON = (
 
 
 def show() -> None:
-    """Draw the page that was asked for."""
+    """Draw the page of the current address."""
     st.set_page_config(page_title="fmnist_fast", page_icon=ICON)
     page = st.navigation(
         [
             st.Page(classify.show, title="Classify", default=True),
-            st.Page(training.show, title="Train", url_path="train"),
-            st.Page(race.show, title="Compare", url_path="compare"),
+            st.Page(train.show, title="Train", url_path="train"),
+            st.Page(compare.show, title="Compare", url_path="compare"),
             st.Page(explore.show, title="Explore", url_path="explore"),
         ],
         position="top",
     )
-    training.collect()
+    train.collect_model()
     page.run()
     if page.title != "Train":
-        training.mention()
+        train.show_status()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Photographs to try the app with, drawn by the project: clothes of polygons on floors of noise."""
+"""Sample photographs, drawn by the project: polygons of clothes on noise textures."""
 
 from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
 
 __all__ = ["SAMPLES", "draw_sample"]
 
@@ -12,7 +13,7 @@ WIDTH, HEIGHT = 360, 440
 
 Points = list[tuple[float, float]]
 
-# Outlines, right halves from top to bottom, in shares of the picture from its middle and top.
+# Outlines: right halves from top to bottom, in fractions of the image from its middle and top.
 SHIRT = [(0.07, 0.16), (0.13, 0.15), (0.34, 0.24), (0.40, 0.38), (0.28, 0.43), (0.23, 0.36)]
 TROUSERS = [(0.17, 0.12), (0.21, 0.34), (0.27, 0.88), (0.11, 0.89), (0.02, 0.40)]
 DRESS = [(0.06, 0.10), (0.13, 0.09), (0.16, 0.24), (0.10, 0.40), (0.29, 0.88)]
@@ -22,7 +23,7 @@ BOOT: Points = [
     *((0.48, 0.69), (0.42, 0.66), (0.38, 0.72), (0.16, 0.72), (0.16, 0.50)),
 ]
 
-# Name of a sample: its outline, lower end of it, colour, and the floor that it lies on.
+# Name of a sample -> outline, lower end of the outline, colour, and background.
 SAMPLES: dict[str, tuple[Points, Points, tuple[int, int, int], str]] = {
     "T-shirt on boards": (SHIRT, [(0.24, 0.86)], (176, 42, 58), "boards"),
     "Trousers on a carpet": (TROUSERS, [], (46, 66, 110), "carpet"),
@@ -33,9 +34,7 @@ SAMPLES: dict[str, tuple[Points, Points, tuple[int, int, int], str]] = {
 
 
 def draw_sample(name: str) -> bytes:
-    """The sample as a PNG file; the same bytes each time."""
-    from PIL import Image, ImageDraw, ImageFilter
-
+    """Draw a sample as a PNG file, deterministically."""
     outline, lower, color, floor = SAMPLES[name]
     stream = np.random.default_rng(list(SAMPLES).index(name))
     image = Image.fromarray(_FLOORS[floor](stream))
@@ -59,7 +58,7 @@ def draw_sample(name: str) -> bytes:
 
 
 def _folds(stream: np.random.Generator) -> NDArray[np.float64]:
-    """Soft waves, mostly downwards."""
+    """Smooth waves, mostly vertical."""
     y, x = np.mgrid[:HEIGHT, :WIDTH] / HEIGHT
     waves = np.zeros((HEIGHT, WIDTH))
     for wave in range(1, 5):

@@ -1,4 +1,4 @@
-"""What a session of the app has: a place in the queue, models of its own, a data set."""
+"""State of a session: its jobs in the queue, its trained models, data set and theme."""
 
 import os
 from collections.abc import Callable
@@ -14,112 +14,114 @@ from fmnist_fast.models.ensemble import Ensemble
 from fmnist_fast.models.load import PRETRAINED, load_model
 from fmnist_fast.models.model import Model
 
+from .charts import DARK, LIGHT, Palette
 from .jobs import Job, JobQueue
 
 __all__ = [
     "QUEUE",
+    "add_model",
+    "connection_check",
     "enqueue",
-    "is_dark",
-    "keep_model",
+    "load_local_dataset",
     "local_dataset",
-    "place_of",
-    "presence",
-    "shipped_model",
+    "palette",
+    "pretrained_model",
+    "queue_message",
+    "queue_position",
     "trained_models",
-    "turn",
 ]
 
 Result = TypeVar("Result")
 
-# One for the process: two trainings at a time would share the same cores.
+# One for the process: two trainings at a time would share the cores.
 QUEUE = JobQueue()
 
-# A session's models stay in the memory of the server.
-MOST_MODELS = 6
+# Models that a session keeps in the memory of the server.
+MAX_MODELS = 6
 
 
-def presence() -> Callable[[], bool]:
-    """Tells, from any thread, whether this session's browser is connected.
+def connection_check() -> Callable[[], bool]:
+    """Return a function that tells, in any thread, whether this session's browser is connected.
 
-    A page in the background asks for nothing, since browsers slow its clock, but stays connected.
+    A page in the background polls nothing, since browsers slow its clock, but stays connected.
     """
     context = get_script_run_ctx()
     session_id = context.session_id if context else ""
 
-    def present() -> bool:
+    def connected() -> bool:
         return runtime.exists() and bool(runtime.get_instance().is_active_session(session_id))
 
-    return present
+    return connected
 
 
 def enqueue(work: Callable[[Callable[[], bool]], Result]) -> Job[Result]:
-    """Put work in the queue for this session; if that is full, say so and draw no further."""
+    """Put work in the queue for this session; if it is full, show that and end the script."""
     try:
-        return QUEUE.submit(work, presence())
+        return QUEUE.submit(work, connection_check())
     except UserError as error:
         st.error(str(error))
         st.stop()
 
 
-def place_of(job: Job[Any]) -> int:
-    """How many jobs come before it; one that has ended is shown by a page that is drawn anew."""
+def queue_position(job: Job[Any]) -> int:
+    """Return the number of jobs before it; rerun the page if it has ended."""
     position = QUEUE.position(job)
     if job.ended:
         st.rerun()
     return position
 
 
-def turn(position: int) -> str:
-    """What to say to somebody before whom so many jobs are."""
+def queue_message(position: int) -> str:
+    """Describe a position in the queue."""
     if position == 0:
         return "Starting."
     if position == 1:
-        return "One training is before this one. It starts by itself."
-    return f"{position} trainings are before this one. It starts by itself."
+        return "One training is before this one, which starts automatically."
+    return f"{position} trainings are before this one, which starts automatically."
 
 
 def local_dataset() -> Dataset | None:
-    """Fashion-MNIST if it is on this machine, else the drawn garments; it is never downloaded.
+    """Return Fashion-MNIST if it is on this machine, else the synthetic data set; download nothing.
 
-    None if it cannot be read; then the page says why.
+    None, with the error shown on the page, if it cannot be read.
     """
     try:
-        return _dataset_of(os.environ.get("FMNIST_FAST_DATA"))
+        return load_local_dataset(os.environ.get("FMNIST_FAST_DATA"))
     except UserError as error:
         st.error(f"The data set cannot be read: {error}")
         return None
 
 
 @st.cache_resource(show_spinner="Reading the data set.")
-def _dataset_of(folder: str | None) -> Dataset:
-    """folder : what FMNIST_FAST_DATA says; the loader looks there by itself."""
+def load_local_dataset(folder: str | None) -> Dataset:
+    """Load it once. folder : value of FMNIST_FAST_DATA, which the loader reads itself."""
     return load_dataset("auto", download=False)
 
 
 @st.cache_resource(show_spinner=False)
-def shipped_model() -> Model | Ensemble:
-    """The model that comes with the package."""
+def pretrained_model() -> Model | Ensemble:
+    """Return the pretrained model for images of the data set."""
     return load_model(PRETRAINED)
 
 
 def trained_models() -> dict[str, Model]:
-    """Models trained in this session, by the names that pages show; the newest last."""
+    """Return the models trained in this session by their names, the newest last."""
     models: dict[str, Model] = st.session_state.setdefault("trained_models", {})
     return models
 
 
-def keep_model(model: Model, label: str) -> str:
-    """Offer a model on every page of this session; returns its name, the label with a number."""
+def add_model(model: Model, label: str) -> str:
+    """Offer a model on every page of this session; return its name, the label with a number."""
     state: Any = st.session_state
     state["models_trained"] = state.get("models_trained", 0) + 1
     name = f"{state['models_trained']}: {label}"
     models = trained_models()
     models[name] = model
-    for oldest in list(models)[:-MOST_MODELS]:
+    for oldest in list(models)[:-MAX_MODELS]:
         del models[oldest]
     return name
 
 
-def is_dark() -> bool:
-    """Whether this session sees the dark theme."""
-    return bool(st.context.theme.type == "dark")
+def palette() -> Palette:
+    """Return the colours of the theme of this session."""
+    return DARK if st.context.theme.type == "dark" else LIGHT

@@ -1,7 +1,7 @@
-"""How the app is served and what it looks like: the options of Streamlit, in one place.
+"""Options of Streamlit: server and theme.
 
-`fmnist-fast app` passes them on; .streamlit/config.toml says the same to `streamlit run app.py`,
-and a test holds the two equal. Nothing here loads Streamlit.
+`fmnist-fast app` passes them on; .streamlit/config.toml has the same for `streamlit run app.py`,
+and a test compares the two. This module does not load Streamlit.
 """
 
 import json
@@ -10,12 +10,12 @@ from typing import Any
 
 __all__ = ["OPTIONS", "SCRIPT", "as_flags"]
 
-# What Streamlit runs.
+# The script that Streamlit runs.
 SCRIPT = Path(__file__).with_name("main.py")
 
 OPTIONS: dict[str, Any] = {
-    "server.address": "127.0.0.1",  # this machine only, until somebody says otherwise
-    "server.maxUploadSize": 10,  # MB: an image is less than that
+    "server.address": "127.0.0.1",  # this machine only, unless --address is given
+    "server.maxUploadSize": 10,  # MB, enough for an image
     "server.enableXsrfProtection": True,
     "server.enableCORS": True,
     "server.fileWatcherType": "none",
@@ -46,7 +46,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def as_flags(options: dict[str, Any]) -> list[str]:
-    """The options as arguments of `streamlit run`, which takes a list as JSON."""
+    """Convert options to arguments of `streamlit run`, which takes lists as JSON."""
     flags = []
     for name, value in options.items():
         flags += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]

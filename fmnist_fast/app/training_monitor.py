@@ -1,7 +1,7 @@
-"""A training that can be watched from another thread. Knows nothing of pages."""
+"""Training whose progress other threads can read. Independent of Streamlit."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.errors import ArgumentError, UserError
@@ -17,15 +17,22 @@ from fmnist_fast.training.trainer import (
     train,
 )
 
-__all__ = ["MAX_WEIGHTS", "Choice", "Trained", "View", "Watched", "widths"]
+__all__ = [
+    "MAX_WEIGHTS",
+    "FinishedTraining",
+    "TrainingMonitor",
+    "TrainingOptions",
+    "TrainingProgress",
+    "parse_hidden_sizes",
+]
 
-# A server is shared: 12 million weights take some 150 MB to train, and minutes an epoch.
+# For a shared server: 12 million weights take some 150 MB to train, and minutes an epoch.
 MAX_WEIGHTS = 12_000_000
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What a person chose to train. hidden : widths of the hidden layers."""
+class TrainingOptions:
+    """Options of the form. hidden : sizes of the hidden layers."""
 
     preset: str
     backend: str
@@ -36,10 +43,11 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class View:
-    """How far a training is. teacher : (number, of) while one is trained, to teach the network.
+class TrainingProgress:
+    """Progress of a training. teacher : (number, total) while a teacher is trained.
 
-    done : share of this network's steps, 0..1. history : its epochs so far.
+    sizes, epochs : of the current network. done : fraction of its steps. history : its epochs so
+    far.
     """
 
     teacher: tuple[int, int] | None = None
@@ -50,85 +58,74 @@ class View:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What a training left. complete : False if it was stopped, with the best model until then.
-
-    remark : what a person should know of how it ended, or "".
-    """
+class FinishedTraining:
+    """Result of a training. warning : why it ended early, with the best model until then; or ""."""
 
     result: TrainingResult
-    complete: bool = True
-    remark: str = ""
+    warning: str = ""
 
 
-class Watched(Progress):
-    """A training; `view` is replaced as it goes on, never changed, so any thread may read it."""
+class TrainingMonitor(Progress):
+    """A job that trains. `progress` is replaced, never changed, so that any thread may read it."""
 
-    def __init__(self, dataset: Dataset, choice: Choice) -> None:
-        self.dataset, self.choice = dataset, choice
-        self.view = View()
+    def __init__(self, dataset: Dataset, options: TrainingOptions) -> None:
+        self.dataset, self.options = dataset, options
+        self.progress = TrainingProgress()
 
-    def __call__(self, should_stop: Callable[[], bool]) -> Trained:
-        """Train. Raises: UserError; KeyboardInterrupt if it was stopped with nothing to show."""
-        choice = self.choice
+    def __call__(self, should_stop: Callable[[], bool]) -> FinishedTraining:
+        """Train. Raises: UserError; KeyboardInterrupt if it was stopped without a model."""
         try:
             result = train(
-                self.dataset,
-                preset=choice.preset,
-                backend=choice.backend,
-                threads=choice.threads,
-                progress=self,
-                should_stop=should_stop,
-                hidden=choice.hidden,
-                epochs=choice.epochs,
-                lr=choice.lr,
+                self.dataset, progress=self, should_stop=should_stop, **asdict(self.options)
             )
         except TrainingInterrupted as stop:
-            if self.view.teacher:  # what there is so far is a teacher, not what was asked for
+            if self.progress.teacher:  # the best model so far is a teacher
                 raise KeyboardInterrupt from None
-            return Trained(stop.result, complete=False, remark="Stopped before the end.")
+            return FinishedTraining(stop.result, "Stopped before the end.")
         except TrainingDiverged as error:
-            if error.result is None or self.view.teacher:
+            if error.result is None or self.progress.teacher:
                 raise UserError(str(error)) from error
-            return Trained(error.result, complete=False, remark=f"{error}.")
-        return Trained(result)
+            return FinishedTraining(error.result, f"{error}.")
+        return FinishedTraining(result)
 
     def teacher(self, number: int, of: int) -> None:
-        self.view = View(teacher=(number, of))
+        self.progress = TrainingProgress(teacher=(number, of))
 
     def begin(self, network: Network, config: TrainingConfig, dataset: Dataset) -> None:
-        taught = self.view.teacher is not None and config.distillation is None
-        self.view = View(
-            teacher=self.view.teacher if taught else None,
+        is_teacher = self.progress.teacher is not None and config.distillation is None
+        self.progress = TrainingProgress(
+            teacher=self.progress.teacher if is_teacher else None,
             sizes=network.spec.sizes,
             epochs=config.epochs,
         )
 
     def steps(self, epoch: int, done: int, total: int) -> None:
-        self.view = replace(self.view, done=(epoch - 1 + done / total) / self.view.epochs)
+        self.progress = replace(
+            self.progress, done=(epoch - 1 + done / total) / self.progress.epochs
+        )
 
     def epoch(self, record: Epoch) -> None:
-        self.view = replace(self.view, history=(*self.view.history, record))
+        self.progress = replace(self.progress, history=(*self.progress.history, record))
 
 
-def widths(text: str, inputs: int, classes: int) -> tuple[int, ...]:
-    """Hidden layers from what a person wrote: "128, 64"; nothing, or "none", is no hidden layer.
+def parse_hidden_sizes(text: str, inputs: int, classes: int) -> tuple[int, ...]:
+    """Parse sizes of hidden layers like "128, 64"; "" or "none" is no hidden layer.
 
-    Raises: ArgumentError for anything else, or for more weights than MAX_WEIGHTS.
+    Raises: ArgumentError for other text, or for more weights than MAX_WEIGHTS.
     """
     text = text.strip()
     if text in ("", "none"):
         return ()
     try:
-        found = tuple(int(part) for part in text.replace("-", ",").split(","))
+        sizes = tuple(int(part) for part in text.replace("-", ",").split(","))
     except ValueError:
-        found = (0,)
-    if not all(width >= 1 for width in found):
-        raise ArgumentError(f"Hidden layers are widths like 128, 64; {text!r} is not.")
-    weights = sum(i * o for i, o in NetworkSpec((inputs, *found, classes)).shapes)
+        sizes = (0,)
+    if not all(size >= 1 for size in sizes):
+        raise ArgumentError(f"Hidden layers {text!r}: enter positive integers like 128, 64.")
+    weights = sum(i * o for i, o in NetworkSpec((inputs, *sizes, classes)).shapes)
     if weights > MAX_WEIGHTS:
         raise ArgumentError(
-            f"{text} would be {weights / 1e6:,.0f} million weights: take at most "
+            f"Hidden layers {text!r} have {weights / 1e6:,.0f} million weights: choose at most "
             f"{MAX_WEIGHTS / 1e6:.0f} million."
         )
-    return found
+    return sizes

@@ -1,4 +1,4 @@
-"""On what a measurement was made."""
+"""The machine of a measurement: processor, load, and versions."""
 
 import os
 import platform
@@ -12,21 +12,20 @@ from threadpoolctl import threadpool_info
 from .. import __version__
 from .._cpu import usable_cores
 
-__all__ = ["machine_facts"]
+__all__ = ["describe_machine", "load_average"]
 
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def machine_facts(packages: tuple[str, ...]) -> dict[str, Any]:
-    """Date, processor, cores, load average, and the versions of Python and these packages; None:
-    missing."""
+def describe_machine(packages: tuple[str, ...]) -> dict[str, Any]:
+    """Return date, processor, cores, load, and versions of Python and packages; None: missing."""
     return {
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
         "cpu": _cpu(),
         "machine": platform.machine(),
         "system": platform.system(),
         "usable_cores": usable_cores(),
-        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load_before": load_average(),
         "versions": {
             "fmnist-fast": __version__,
             "python": platform.python_version(),
@@ -36,8 +35,13 @@ def machine_facts(packages: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
+def load_average() -> float | None:
+    """Return the processes that wanted to run, averaged over the last minute, if it is known."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
 def _cpu() -> str:
-    """Its name, and family and model where the name hides them."""
+    """Return the name of the processor, with family and model, which the name may hide."""
     try:
         pairs = [line.split(":", 1) for line in _CPUINFO.read_text().splitlines() if ":" in line]
     except OSError:
@@ -49,7 +53,7 @@ def _cpu() -> str:
 
 
 def _blas() -> str | None:
-    """What NumPy multiplies matrices with."""
+    """Return the BLAS library that NumPy uses."""
     libraries = [info for info in threadpool_info() if info["user_api"] == "blas"]
     found = [f"{info['internal_api']} {info['version']}" for info in libraries]
     return ", ".join(found) or None

@@ -1,53 +1,53 @@
-"""Rounds in which all contenders are measured in turn, and the result.
-
-Machines are shared and noisy, and the same code varies by a half and more: what is compared is
-measured in turn, round by round; ratios are taken within a round, and their median is the figure.
-"""
+"""Measurement of all contenders in interleaved rounds, and its report."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import UserError
 from ..kernels.interface import NetworkSpec
 from ..nn.backend import BACKEND_NAMES, get_backend
-from .contenders import CHECKED_STEPS, IMAGES, Contender, Form, Setting
-from .machine import machine_facts
+from .contenders import N_IMAGES, BenchConfig, Contender, Outputs
+from .machine import describe_machine
 from .peers import LR, PACKAGES
+from .rounds import (
+    CHECKED_STEPS,
+    MAX_LOAD,
+    MAX_SPREAD,
+    Progress,
+    measure_rounds,
+    median_ratio,
+    multiply_adds,
+)
 
-__all__ = ["BUSY", "BUSY_LOAD", "Entry", "Report", "difference", "measure", "multiply_adds"]
+__all__ = ["Entry", "Report", "find_difference", "measure"]
 
 TRAINERS = ("jax", "torch", "scikit-learn")
 PREDICTOR = "onnxruntime"
 
-# A median above this multiple of the least: others were at work. So they were if the load average
-# was above this before the run.
-BUSY, BUSY_LOAD = 1.2, 0.7
+# Below this, the seconds of an epoch are mostly those of starting threads and of calls.
+MIN_EPOCH_SECONDS = 0.02
 
-# Seconds of an epoch below which starting threads and calls counts.
-SHORT = 0.02
-
-# Share of the weights that may differ by more: where a gradient is zero but for rounding, Adam
+# Fraction of the weights that may differ by more: where a gradient is zero but for rounding, Adam
 # takes a whole step in one direction or the other.
-STRAYS = 1e-3
-
-Progress = Callable[[str, int, int], None]
+OUTLIER_FRACTION = 1e-3
 
 
 @dataclass
 class Entry:
-    """What was measured of one contender, with the loops of one instruction set.
+    """Measurements of one contender, with the kernels of one instruction set.
 
     missing : why nothing was measured, else None. ours : whether it is a backend of this project.
     seconds : of an epoch, one a round; one_image_seconds, images_seconds : of predicting one image
-    and `Report.images` images, one a round; their medians beside them.
-    speedup : the numpy backend's seconds over these, the median of the rounds' ratios.
-    gflops : an epoch's arithmetic as if no pixel were zero, a second. of_peak : that, over the
-    processor's. phase_seconds : of an epoch by phase, medians of the rounds.
+    and `Report.images` images, one a round; each with its median. speedup : the numpy backend's
+    seconds over these, the median of the rounds' ratios. gflops : arithmetic per second, as if no
+    pixel were zero. of_peak : that, over the processor's peak. phase_seconds : of an epoch by
+    phase, medians of the rounds.
     """
 
     name: str
@@ -67,12 +67,24 @@ class Entry:
     images_median: float | None = None
     phase_seconds: dict[str, float] = field(default_factory=dict)
 
+    def summarize(
+        self, rows: int, gflop: float, peak_gflops: float | None, numpy_seconds: list[float]
+    ) -> None:
+        """Compute what follows from `seconds`. gflop : arithmetic of an epoch of these rows."""
+        if not self.seconds:
+            return
+        self.seconds_median, self.seconds_least = median(self.seconds), min(self.seconds)
+        self.samples_per_second = rows / self.seconds_median
+        self.gflops = gflop / self.seconds_median
+        self.of_peak = self.gflops / peak_gflops if peak_gflops else None
+        self.speedup = median_ratio(numpy_seconds, self.seconds)
+
 
 @dataclass
 class Report:
     """The result of `measure`, of plain types: what --json prints.
 
-    peak_gflops : of fused multiply-adds in float32 on all threads, the best of the rounds; None
+    peak_gflops : of fused multiply-adds in float32 on all threads, the maximum of the rounds; None
     without the cython backend, which measures it.
     """
 
@@ -89,115 +101,118 @@ class Report:
     entries: list[Entry]
 
     def doubts(self) -> Iterator[str]:
-        """Why these figures may say little: sentences."""
+        """Yield reasons why the figures may be unreliable."""
         load = self.machine["load_before"]
-        if load is not None and load > BUSY_LOAD:
+        if load is not None and load > MAX_LOAD:
             yield f"the machine was busy before the run: its load was {load:.1f}"
         timed = [entry for entry in self.entries if entry.seconds]
-        apart = [e.name for e in timed if (e.seconds_median or 0) > BUSY * min(e.seconds)]
-        if apart:
-            yield f"others were at work: epochs of {', '.join(apart)} differ by more than a fifth"
+        noisy = [e.name for e in timed if (e.seconds_median or 0) > MAX_SPREAD * min(e.seconds)]
+        if noisy:
+            yield (
+                f"other processes were running: epochs of {', '.join(noisy)} differ by more than a "
+                "fifth"
+            )
         if self.threads > self.machine["usable_cores"]:
             yield f"{self.threads} threads share {self.machine['usable_cores']} usable cores"
-        if any((entry.seconds_median or 1) < SHORT for entry in timed):
+        if any((entry.seconds_median or 1) < MIN_EPOCH_SECONDS for entry in timed):
             yield "an epoch of so few rows is too short to be measured well"
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON document."""
+        """Return the report as a JSON document."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Report":
-        """What to_json made."""
+        """Make a report from the document of `to_json`."""
         entries = [Entry(**entry) for entry in document["entries"]]
         return cls(**{**document, "entries": entries})
 
 
-def multiply_adds(spec: NetworkSpec) -> int:
-    """Of one sample forward and backward: three products a layer, of which the first layer's inputs
-    need only two."""
-    products = [i * o for i, o in spec.shapes]
-    return 2 * sum(products) + sum(products[1:])
-
-
-def difference(forms: list[Form], truth: Form) -> str | None:
-    """All must train the same network before they are timed: what one does else, or None.
+def find_difference(found: list[Outputs], expected: Outputs) -> str | None:
+    """Return how a contender's outputs differ from the reference; None if they agree.
 
     A step moves a weight by about LR, so a tenth of one step tells a wrong gradient from the
     rounding of a few steps of float32. Probabilities of float32 agree to some 1e-6.
     """
-    for form in forms:
-        if not np.abs(form.probabilities - truth.probabilities).max() < 1e-5:
+    for outputs in found:
+        if not np.abs(outputs.probabilities - expected.probabilities).max() < 1e-5:
             return "computes another network, and is not measured"
-        for weights, expected in zip(form.weights, truth.weights):
-            off = np.abs(weights - expected)
-            if not (np.quantile(off, 1 - STRAYS) < 0.1 * LR and off.max() < 2 * CHECKED_STEPS * LR):
+        for weights, reference in zip(outputs.weights, expected.weights):
+            error = np.abs(weights - reference)
+            usual = np.quantile(error, 1 - OUTLIER_FRACTION)
+            if not (usual < 0.1 * LR and error.max() < 2 * CHECKED_STEPS * LR):
                 return "trains another network, and is not measured"
     return None
 
 
-class _Measured:
-    """An entry, and how its contender is asked."""
+class _Round(NamedTuple):
+    """What is measured of a contender in a round, in seconds."""
+
+    epoch: float | None
+    one_image: float
+    images: float
+    phases: dict[str, float]
+
+
+class _Candidate:
+    """A contender with the kernels of one instruction set, and the entry of its measurements."""
 
     def __init__(self, contender: Contender, instruction_set: str | None, ours: bool) -> None:
         self.contender, self.instruction_set = contender, instruction_set
         name = contender.peer + (f" {instruction_set}" if instruction_set else "")
         self.entry = Entry(name, ours, instruction_set, contender.missing)
-        self.phases: list[dict[str, float]] = []
 
-    def prepare(self, batch: int, threads: int) -> list[Form]:
-        """Warm up; what it computed, to be checked."""
+    def _select(self) -> None:
         if self.instruction_set:
-            self.contender("use", self.instruction_set)
+            self.contender("select_instruction_set", self.instruction_set)
+
+    def prepare(self, batch_size: int, threads: int) -> list[Outputs]:
+        """Warm up; return the outputs to be checked."""
+        self._select()
         if self.contender.peer == PREDICTOR:
-            return list(self.contender("predict_only"))
-        return list(self.contender("prepare", batch, threads))
+            return list(self.contender("prepare_predictor"))
+        return list(self.contender("prepare", batch_size, threads))
 
-    def round(self, number: int, batch: int, threads: int) -> None:
-        """Measure it once."""
-        entry, ask = self.entry, self.contender
-        if self.instruction_set:
-            ask("use", self.instruction_set)
-        if ask.peer != PREDICTOR:
-            entry.seconds.append(ask("epoch", batch, threads, number))
-        entry.one_image_seconds.append(ask("one_image"))
-        entry.images_seconds.append(ask("all_images"))
-        if entry.ours:
-            self.phases.append(ask("phases", batch, number))
+    def measure(self, batch_size: int, threads: int, number: int) -> _Round:
+        """Measure one round."""
+        call, trains = self.contender, self.contender.peer != PREDICTOR
+        self._select()
+        return _Round(
+            epoch=call("time_epoch", batch_size, threads, number) if trains else None,
+            one_image=call("time_one_image"),
+            images=call("time_images"),
+            phases=call("time_phases", batch_size, number) if self.entry.ours else {},
+        )
 
-    def finish(self, rows: int, gflop: float, peak: float | None, numpy: list[float]) -> None:
-        """Fill in what follows from the rounds."""
+    def record(self, rounds: list[_Round]) -> None:
+        """Enter the rounds."""
         entry = self.entry
+        entry.seconds = [one.epoch for one in rounds if one.epoch is not None]
+        entry.one_image_seconds = [one.one_image for one in rounds]
+        entry.images_seconds = [one.images for one in rounds]
         entry.one_image_median = median(entry.one_image_seconds)
         entry.images_median = median(entry.images_seconds)
-        if self.phases:
-            entry.phase_seconds = {
-                phase: median(round_[phase] for round_ in self.phases) for phase in self.phases[0]
-            }
-        if entry.seconds:
-            entry.seconds_median, entry.seconds_least = median(entry.seconds), min(entry.seconds)
-            entry.samples_per_second = rows / entry.seconds_median
-            entry.gflops = gflop / entry.seconds_median
-            entry.of_peak = entry.gflops / peak if peak else None
-            entry.speedup = median(n / s for n, s in zip(numpy, entry.seconds))
+        entry.phase_seconds = {
+            phase: median(one.phases[phase] for one in rounds) for phase in rounds[0].phases
+        }
 
 
 def measure(
-    setting: Setting,
+    config: BenchConfig,
     backends: tuple[str, ...] | None,
     batch_size: int,
     rounds: int,
     with_peers: bool,
     progress: Progress = lambda *_: None,
 ) -> Report:
-    """Measure backends of ours, and peers if wanted; the numpy backend always, to compare with.
+    """Measure backends, and peers if wanted; the numpy backend always, as the reference.
 
-    backends : names; None for all, where one that is missing is an entry that says so.
-    progress : told what is being done, how many measurements are done, and of how many.
-    Raises: BackendUnavailable for a backend that was named and is not there; UserError.
+    backends : names; None for all, where one that is missing has an entry with the reason.
+    progress : called with a description, the measurements done, and their total.
+    Raises: BackendUnavailable for a backend that is named and missing; UserError.
     """
     packages = ("numpy", "numba", *(name for names in PACKAGES.values() for name in names))
-    machine = machine_facts(packages if with_peers else packages[:2])
+    machine = describe_machine(packages if with_peers else packages[:2])
     for name in backends or ():
         if name not in BACKEND_NAMES:
             raise UserError(f"unknown backend {name!r}: choose from {', '.join(BACKEND_NAMES)}")
@@ -208,45 +223,42 @@ def measure(
         contenders = {}
         for peer in dict.fromkeys((*ours, *others, "cython")):  # cython also measures the peak
             progress(f"starting {peer}", 0, 1)
-            contenders[peer] = Contender(peer, setting)
+            contenders[peer] = Contender(peer, config)
             stack.callback(contenders[peer].close)
-        meter = contenders["cython"]
-        dataset, rows, sizes = contenders["numpy"]("facts")
+        dataset, rows, sizes = contenders["numpy"]("workload")
         if batch_size > rows:
             raise UserError(f"batch size {batch_size} is above the {rows} rows of {dataset}")
-        everybody = [
-            _Measured(contenders[peer], instruction_set, peer in ours)
+        candidates = [
+            _Candidate(contenders[peer], instruction_set, peer in ours)
             for peer in (*ours, *others)
             for instruction_set in _instruction_sets(contenders[peer])
         ]
-        _prepare(everybody, contenders["numpy"], setting.threads, batch_size, progress)
-        measured = [one for one in everybody if one.entry.missing is None]
-        peaks: list[float] = []
-        for number in range(rounds):
-            for n, one in enumerate(measured):
-                text = f"round {number + 1} of {rounds}: {one.entry.name}"
-                progress(text, number * len(measured) + n, rounds * len(measured))
-                one.round(number + 1, batch_size, setting.threads)
-            if meter.missing is None:
-                meter("use", meter("instruction_sets")[0])
-                peaks.append(meter("peak"))
-        gflop = 2e-9 * multiply_adds(NetworkSpec(sizes)) * rows
-        numpy = next(one.entry.seconds for one in measured if one.entry.name == "numpy")
-        for one in measured:
-            one.finish(rows, gflop, max(peaks, default=None), numpy)
-        return Report(
-            machine,
-            dataset,
-            rows,
-            list(sizes),
-            batch_size,
-            setting.threads,
-            rounds,
-            max(peaks, default=None),
-            gflop,
-            IMAGES,
-            [one.entry for one in everybody],
-        )
+        _prepare(candidates, contenders["numpy"], config.threads, batch_size, progress)
+        timed = {one.entry.name: one for one in candidates if one.entry.missing is None}
+        measurements: dict[str, Callable[[int], Any]] = {
+            name: partial(one.measure, batch_size, config.threads) for name, one in timed.items()
+        }
+        measurements["peak"] = partial(_measure_peak, contenders["cython"])
+        results = measure_rounds(measurements, rounds, progress)
+    peak = max((peak for peak in results.pop("peak") if peak), default=None)
+    gflop = 2e-9 * multiply_adds(NetworkSpec(sizes)) * rows
+    for name, one in timed.items():
+        one.record(results[name])
+    for one in timed.values():
+        one.entry.summarize(rows, gflop, peak, timed["numpy"].entry.seconds)
+    return Report(
+        machine=machine,
+        dataset=dataset,
+        rows=rows,
+        sizes=list(sizes),
+        batch_size=batch_size,
+        threads=config.threads,
+        rounds=rounds,
+        peak_gflops=peak,
+        gflop_per_epoch=gflop,
+        images=N_IMAGES,
+        entries=[one.entry for one in candidates],
+    )
 
 
 def _instruction_sets(contender: Contender) -> Iterator[str | None]:
@@ -256,17 +268,30 @@ def _instruction_sets(contender: Contender) -> Iterator[str | None]:
         yield None
 
 
+def _measure_peak(cython: Contender, number: int) -> float | None:
+    """Measure the peak with the widest instruction set; `number` of the round is not used."""
+    if cython.missing is not None:
+        return None
+    cython("select_instruction_set", cython("instruction_sets")[0])
+    peak: float | None = cython("fma_peak")
+    return peak
+
+
 def _prepare(
-    everybody: list[_Measured], numpy: Contender, threads: int, batch: int, progress: Progress
+    candidates: list[_Candidate],
+    numpy: Contender,
+    threads: int,
+    batch_size: int,
+    progress: Progress,
 ) -> None:
-    """Let all that are there warm up, and check that they compute the same; who does not is
-    not measured."""
-    truth = numpy("prepare", batch, threads)[0]
-    for n, one in enumerate(everybody):
+    """Warm up all, and mark as missing what does not compute the same as the numpy backend."""
+    reference = numpy("prepare", batch_size, threads)[0]
+    for n, one in enumerate(candidates):
         if one.entry.missing is not None or one.contender is numpy:
             continue
-        progress(f"warming up {one.entry.name}", n, len(everybody))
-        expected = truth
+        progress(f"warming up {one.entry.name}", n, len(candidates))
+        expected = reference
         if one.entry.name == "scikit-learn":
-            expected = truth._replace(weights=numpy("plain_epsilon", batch))
-        one.entry.missing = difference(one.prepare(batch, threads), expected)
+            weights = numpy("weights_with_plain_epsilon", batch_size)
+            expected = reference._replace(weights=weights)
+        one.entry.missing = find_difference(one.prepare(batch_size, threads), expected)

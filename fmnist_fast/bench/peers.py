@@ -1,11 +1,11 @@
 """The same training by this project and by other packages.
 
-ReLU layers, softmax cross-entropy, Adam, L2 on the weights, float32. Each class trains from the
-weights that `Task.first_network` draws, and its first batches with the rows in their order:
+ReLU layers, softmax cross-entropy, Adam, L2 on the weights, float32. Each class starts from the
+weights of `TrainingTask.initial_network`, and trains on the rows in the given order:
 
-    train(order_n)     the steps that these rows make
-    weights()          the matrices, (i, o) each
-    probabilities(x)   of uint8 rows (n, i)
+    train(order_n)     train on these rows, batch by batch
+    weights()          return the matrices, (i, o) each
+    probabilities(x)   predict uint8 rows (n, i)
 
 Packages are imported in the constructors: a class whose package is missing raises ImportError.
 """
@@ -25,14 +25,14 @@ from ..nn.optimizers import Adam
 __all__ = [
     "LR",
     "PACKAGES",
+    "FmnistFast",
     "Jax",
     "OnnxRuntime",
-    "Ours",
     "Peer",
     "PyTorch",
     "ScikitLearn",
-    "Task",
-    "use_cores",
+    "TrainingTask",
+    "limit_cores",
 ]
 
 LR, L2 = 1e-3, 1e-4
@@ -47,20 +47,20 @@ PACKAGES = {
 }
 
 
-class Task(NamedTuple):
-    """What all of them are given. data : uint8 pixels."""
+class TrainingTask(NamedTuple):
+    """What all classes train. data : uint8 pixels."""
 
     spec: NetworkSpec
     data: TrainData
-    batch: int
+    batch_size: int
 
-    def first_network(self, backend: str = "numpy", threads: int = 1) -> Network:
-        """Everybody's first weights."""
+    def initial_network(self, backend: str = "numpy", threads: int = 1) -> Network:
+        """Draw the initial weights, the same for all."""
         return Network.random(self.spec, 0, PIXEL_SCALE, backend, threads)
 
 
 class Peer(Protocol):
-    """What the classes below have in common."""
+    """Interface of the classes below."""
 
     def train(self, order_n: NDArray[np.int32]) -> None: ...
 
@@ -69,17 +69,21 @@ class Peer(Protocol):
     def probabilities(self, x_ni: NDArray[np.uint8]) -> Floats: ...
 
 
-class Ours:
-    """One of this project's backends. plain_epsilon : Adam's epsilon as scikit-learn has it."""
+class FmnistFast:
+    """A backend of this project. plain_epsilon : Adam's epsilon as in scikit-learn."""
 
-    def __init__(self, task: Task, threads: int, backend: str, plain_epsilon: bool = False) -> None:
-        self.network = task.first_network(backend, threads)
+    def __init__(
+        self, task: TrainingTask, threads: int, backend: str, plain_epsilon: bool = False
+    ) -> None:
+        self.network = task.initial_network(backend, threads)
         self.state, self.task = self.network.fresh_state(), task
         self.plain_epsilon, self.t = plain_epsilon, 0
 
     def train(self, order_n: NDArray[np.int32]) -> None:
-        count = -(-len(order_n) // self.task.batch)
-        steps = Adam(BETA1, BETA2, EPSILON).steps(np.full(count, LR), self.t, self.task.batch, L2)
+        count = -(-len(order_n) // self.task.batch_size)
+        steps = Adam(BETA1, BETA2, EPSILON).steps(
+            np.full(count, LR), self.t, self.task.batch_size, L2
+        )
         if self.plain_epsilon:
             steps = steps._replace(epsilon_t=np.full(count, EPSILON))
         self.t += count
@@ -98,16 +102,16 @@ class PyTorch:
     as_floats : the data set is kept as scaled float32; else as uint8, scaled batch by batch.
     """
 
-    def __init__(self, task: Task, threads: int, as_floats: bool) -> None:
+    def __init__(self, task: TrainingTask, threads: int, as_floats: bool) -> None:
         import torch
         from torch import nn
 
         torch.set_num_threads(threads)
         self.torch: Any = torch
-        self.batch = task.batch
+        self.batch = task.batch_size
         layers = [nn.Linear(i, o) for i, o in task.spec.shapes]
         with torch.no_grad():
-            for layer, w_io, b_o in zip(layers, *task.first_network().params):
+            for layer, w_io, b_o in zip(layers, *task.initial_network().params):
                 layer.weight.copy_(torch.from_numpy(w_io.T.copy()))
                 layer.bias.copy_(torch.from_numpy(b_o))
         self.layers, self.loss = layers, nn.CrossEntropyLoss()
@@ -155,7 +159,7 @@ class Jax:
     as_floats : as for PyTorch.
     """
 
-    def __init__(self, task: Task, threads: int, as_floats: bool) -> None:
+    def __init__(self, task: TrainingTask, threads: int, as_floats: bool) -> None:
         import jax
         from jax import lax
         from jax import numpy as jnp
@@ -163,10 +167,10 @@ class Jax:
         pixels = jnp.asarray(task.data.x_ni)
         self.x = pixels * np.float32(PIXEL_SCALE) if as_floats else pixels
         self.y = jnp.asarray(task.data.targets_n)
-        params = [(jnp.array(w), jnp.array(b)) for w, b in zip(*task.first_network().params)]
+        params = [(jnp.array(w), jnp.array(b)) for w, b in zip(*task.initial_network().params)]
         zeros = jax.tree.map(jnp.zeros_like, params)
         self.state: Any = (params, zeros, jax.tree.map(jnp.copy, zeros), jnp.float32(0))
-        self.batch = task.batch
+        self.batch = task.batch_size
         self.jax: Any = jax
 
         def logits(params: Any, x: Any) -> Any:
@@ -218,9 +222,9 @@ class Jax:
 
 
 class ScikitLearn:
-    """MLPClassifier, one partial_fit an epoch, which shuffles by itself in whole epochs."""
+    """MLPClassifier, one partial_fit an epoch; it shuffles whole epochs itself."""
 
-    def __init__(self, task: Task, threads: int) -> None:
+    def __init__(self, task: TrainingTask, threads: int) -> None:
         from sklearn.neural_network import MLPClassifier
 
         self.x = task.data.x_ni * np.float32(PIXEL_SCALE)
@@ -228,8 +232,8 @@ class ScikitLearn:
         self.model = MLPClassifier(
             task.spec.sizes[1:-1],
             solver="adam",
-            alpha=L2 * task.batch,  # it divides the penalty by the rows of the batch
-            batch_size=task.batch,
+            alpha=L2 * task.batch_size,  # scikit-learn divides the penalty by the batch size
+            batch_size=task.batch_size,
             learning_rate_init=LR,
             beta_1=BETA1,
             beta_2=BETA2,
@@ -238,10 +242,10 @@ class ScikitLearn:
             shuffle=False,
             random_state=0,
         )
-        # It draws weights of its own in its first call: they and the moments are replaced.
-        first, classes = slice(task.batch), np.arange(task.spec.sizes[-1])
+        # The first call draws weights: replace them and the moments.
+        first, classes = slice(task.batch_size), np.arange(task.spec.sizes[-1])
         self.model.partial_fit(self.x[first], self.y[first], classes=classes)
-        params = task.first_network().params
+        params = task.initial_network().params
         self.model.coefs_ = [w.copy() for w in params.weights]
         self.model.intercepts_ = [b.copy() for b in params.biases]
         del self.model._optimizer
@@ -262,12 +266,12 @@ class ScikitLearn:
 
 
 class OnnxRuntime:
-    """Predicts only, by the graph that `fmnist-fast export` writes."""
+    """Prediction only, with the graph that `fmnist-fast export` writes."""
 
-    def __init__(self, task: Task, threads: int) -> None:
+    def __init__(self, task: TrainingTask, threads: int) -> None:
         import onnxruntime
 
-        network = task.first_network()
+        network = task.initial_network()
         parts = NetworkData(network.params, task.spec, network.scale, ())
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -280,7 +284,7 @@ class OnnxRuntime:
         return probabilities
 
 
-def use_cores(threads: int) -> None:
-    """Leave this process that many cores: JAX takes as many threads as it has cores."""
+def limit_cores(threads: int) -> None:
+    """Restrict this process to so many cores: JAX starts a thread for each."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])

@@ -1,4 +1,4 @@
-"""Where an epoch's time goes, in seconds by phase."""
+"""Seconds of an epoch by phase."""
 
 from time import perf_counter
 from typing import Any, cast
@@ -21,11 +21,11 @@ def phases_of_epoch(
     order_n: NDArray[np.int32],
     steps: StepSchedule,
 ) -> dict[str, float]:
-    """Train one epoch, in place, and say where its time went.
+    """Train one epoch in place, and return its seconds by phase.
 
     The compiled backends time themselves; a phase's seconds are the mean of the threads. "packing"
-    is what is left: copying the state into the layout of the kernels and back. The numpy backend
-    is timed from here, operation by operation: it has other phases.
+    is the rest: copying the state into the layout of the kernels and back. The numpy backend is
+    timed here, operation by operation: it has other phases.
     """
     backend, count = network.backend, -(-len(order_n) // steps.batch_size)
     if backend_name(backend) == "numpy":
@@ -33,7 +33,7 @@ def phases_of_epoch(
     seconds_tp = np.zeros((network.threads, len(PHASES)))
     start = perf_counter()
     cast(Any, backend).train_steps(
-        *(state, data, order_n, steps, network.spec, 0, count, network.threads), seconds_tp
+        state, data, order_n, steps, network.spec, 0, count, network.threads, seconds_tp
     )
     wall = perf_counter() - start
     phases = dict(zip(PHASES, seconds_tp.mean(axis=0).tolist()))
@@ -48,11 +48,9 @@ def _operations(
     order_n: NDArray[np.int32],
     steps: StepSchedule,
 ) -> dict[str, float]:
-    """train_steps of the numpy backend is these operations, one by one."""
-    spec, seconds = (
-        network.spec,
-        dict.fromkeys(("gather", "forward", "loss", "backward", "update"), 0.0),
-    )
+    """Time the operations of the numpy backend's train_steps."""
+    spec = network.spec
+    seconds = dict.fromkeys(("gather", "forward", "loss", "backward", "update"), 0.0)
     since = 0.0
 
     def lap(phase: str) -> None:
@@ -62,12 +60,12 @@ def _operations(
         since = now
 
     with threadpool_limits(network.threads, user_api="blas"):
-        room: tuple[Any, ...] = ()
+        workspace: tuple[Any, ...] = ()
         for step, first in enumerate(range(0, len(order_n), steps.batch_size)):
             rows_b = order_n[first : first + steps.batch_size]
-            if not room or len(rows_b) < len(room[0]):  # the last batch is smaller
-                room = cast(Any, backend).workspace(spec, len(rows_b))
-            x_bi, layers, loss_b, grad_logits_bk, grads = room
+            if not workspace or len(rows_b) < len(workspace[0]):  # the last batch is smaller
+                workspace = cast(Any, backend).workspace(spec, len(rows_b))
+            x_bi, layers, loss_b, grad_logits_bk, grads = workspace
             since = perf_counter()
             backend.gather_batch(data.x_ni, order_n, first, first + len(rows_b), data.scale, x_bi)
             weights_b = data.weights_n[rows_b].astype(spec.dtype)

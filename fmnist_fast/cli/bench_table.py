@@ -1,13 +1,13 @@
-"""What `fmnist-fast bench` prints: a table of speeds, and one of where the time goes."""
+"""Text report of `fmnist-fast bench`: a table of speeds, and one of the phases of an epoch."""
 
 from collections.abc import Iterator
 
-from rich.console import RenderableType
+from rich.console import Console
 from rich.table import Table
 
 from ..bench.measurement import Entry, Report
 
-__all__ = ["COLUMNS", "bench_tables", "cells", "missing", "on_what"]
+__all__ = ["COLUMNS", "cells", "print_report", "source_lines"]
 
 COLUMNS = (
     "",
@@ -22,8 +22,8 @@ COLUMNS = (
 )
 
 
-def on_what(report: Report) -> Iterator[str]:
-    """Lines that say what was measured, on what and when, and whether to believe it."""
+def source_lines(report: Report) -> Iterator[str]:
+    """Yield lines with the workload, the machine, the versions, and reasons for doubt."""
     machine = report.machine
     sizes = "-".join(map(str, report.sizes))
     yield (
@@ -43,7 +43,7 @@ def on_what(report: Report) -> Iterator[str]:
 
 
 def cells(entry: Entry) -> tuple[str, ...]:
-    """A contender's row, for COLUMNS."""
+    """Return a contender's row, for COLUMNS."""
 
     def number(value: float | None, form: str, factor: float = 1, unit: str = "") -> str:
         return "" if value is None else format(factor * value, form) + unit
@@ -61,8 +61,21 @@ def cells(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def bench_tables(report: Report) -> Iterator[RenderableType]:
-    """Everything that people are shown, below what on_what says."""
+def print_report(report: Report, console: Console) -> None:
+    """Print the source, the tables, and what is missing."""
+    for line in source_lines(report):
+        console.print(line, soft_wrap=True)
+    for table in _tables(report):
+        console.print()
+        console.print(table)
+    console.print()
+    for entry in report.entries:
+        if entry.missing:
+            console.print(f"missing: {entry.name}: {entry.missing}", soft_wrap=True)
+
+
+def _tables(report: Report) -> Iterator[Table]:
+    """Yield the table of speeds, and one of phases for each set of phases."""
     speeds = Table(box=None, pad_edge=False, collapse_padding=True)
     for n, title in enumerate(COLUMNS):
         speeds.add_column(title, justify="right" if n else "left", no_wrap=True)
@@ -70,29 +83,17 @@ def bench_tables(report: Report) -> Iterator[RenderableType]:
         if entry.missing is None:
             speeds.add_row(*cells(entry))
     yield speeds
-    for names, entries in _by_phases(report):
+    by_phases: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in report.entries:
+        if entry.phase_seconds:
+            by_phases.setdefault(tuple(entry.phase_seconds), []).append(entry)
+    for names, entries in by_phases.items():
         phases = Table(box=None, pad_edge=False)
-        phases.add_column("share of an epoch")
+        phases.add_column("fraction of an epoch")
         for name in names:
             phases.add_column(name, justify="right")
         for entry in entries:
             total = sum(entry.phase_seconds.values())
-            shares = (f"{100 * entry.phase_seconds[name] / total:.0f} %" for name in names)
-            phases.add_row(entry.name, *shares)
+            fractions = (f"{100 * entry.phase_seconds[name] / total:.0f} %" for name in names)
+            phases.add_row(entry.name, *fractions)
         yield phases
-
-
-def missing(report: Report) -> Iterator[str]:
-    """Lines that name who was not measured."""
-    for entry in report.entries:
-        if entry.missing:
-            yield f"missing: {entry.name}: {entry.missing}"
-
-
-def _by_phases(report: Report) -> Iterator[tuple[tuple[str, ...], list[Entry]]]:
-    """Contenders that have the same phases."""
-    kinds: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in report.entries:
-        if entry.phase_seconds:
-            kinds.setdefault(tuple(entry.phase_seconds), []).append(entry)
-    yield from kinds.items()

@@ -1,6 +1,6 @@
-"""The app in a real browser: what a person does on each page, and what the page looks like then.
+"""The app in a browser: the main use of each page, its layout, and its requests.
 
-FMNIST_FAST_SCREENSHOTS names a folder for pictures of the pages, to be looked at.
+FMNIST_FAST_SCREENSHOTS names a folder for screenshots.
 """
 
 import io
@@ -37,17 +37,16 @@ pytestmark = [
 
 WIDE, PHONE = 1280, 390
 
-# Pages that are open at once, and seconds from their uploads until all have their answers, on two
-# busy cores.
-MANY, BOUND = 20, 60
+# Pages that are open at once, and seconds from their uploads to all predictions, on two busy cores.
+N_PAGES, MAX_SECONDS = 20, 60
 
-# What a page may ask for: this machine, and what it holds already.
-NEAR = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")
+# Addresses that a page may request: this machine, and its own data.
+LOCAL = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """The app, served from a folder where there is nothing."""
+    """The app, served from an empty folder."""
     changes = {
         "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
         "FMNIST_FAST_DATA": str(REAL_FOLDER or ""),
@@ -58,7 +57,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    """With a camera that sees a drawn dress."""
+    """Chromium with a camera that shows a drawn dress."""
     film = tmp_path_factory.mktemp("camera") / "dress.y4m"
     film.write_bytes(one_frame(draw_sample("Dress on a wall")))
     camera = (
@@ -74,18 +73,18 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture
 def opened(chromium, address):
-    """Opens pages, each of a person of its own; no request of theirs left the machine, and nothing
-    of ours failed in them.
+    """Opens pages, each with its own session; checks that no request left the machine, and that no
+    error was logged.
     """
     contexts, urls, failures = [], [], []
 
     def failed(message):
-        # Streamlit first looks for its server below the page's own address.
+        # Streamlit first tries its server below the address of the page.
         if message.type == "error" and "/_stcore/" not in message.location["url"]:
             failures.append(message.text)
 
     def new_pages(count=1, height=900):
-        """Of one browser window; Streamlit takes each for another person."""
+        """Open pages of one browser window; each is a session of Streamlit."""
         context = chromium.new_context(
             viewport={"width": WIDE, "height": height}, reduced_motion="reduce"
         )
@@ -109,15 +108,15 @@ def opened(chromium, address):
     yield open_page
     for context in contexts:
         context.close()
-    assert [url for url in urls if not url.startswith(NEAR)] == []
+    assert [url for url in urls if not url.startswith(LOCAL)] == []
     assert urls
     assert failures == []
 
 
 @pytest.fixture
 def photograph():
-    """Sees a page as it is, wide and on a telephone, where nothing may be cut off. Takes pictures,
-    also of the dark theme, if somebody asked for them."""
+    """Checks that a page fits on a wide screen and on a phone; takes screenshots, also of the dark
+    theme, if FMNIST_FAST_SCREENSHOTS is set."""
     folder = os.environ.get("FMNIST_FAST_SCREENSHOTS")
     looks = [("phone", "light", PHONE), ("light", "light", WIDE)]
     if folder:
@@ -147,7 +146,7 @@ def photograph():
 
 
 def settle(page):
-    """Until the page is drawn and the server is done with it."""
+    """Wait until the page is drawn and its script has ended."""
     page.locator("h1").wait_for()
     page.wait_for_timeout(150)  # what a click causes begins a moment later
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
@@ -162,7 +161,7 @@ def upload(page, *files):
 
 
 def one_frame(content: bytes) -> bytes:
-    """A picture as a film of one frame, in the format YUV4MPEG2."""
+    """Convert an image to a film of one frame, in the format YUV4MPEG2."""
     picture = Image.open(io.BytesIO(content)).convert("YCbCr").resize((640, 480))
     y, u, v = picture.split()
     planes = (y, u.reduce(2), v.reduce(2))
@@ -188,20 +187,20 @@ def fill_in(page, label, text):
 
 
 def a_photograph() -> tuple[str, bytes]:
-    """A real one where there are some, else one that is drawn."""
+    """A real photograph where there are some, else a drawn one."""
     folder = REAL_FOLDER.parent / "photos" if REAL_FOLDER else None
     found = sorted(folder.rglob("*.jpg")) if folder else []
     return ("photograph.jpg", found[0].read_bytes() if found else draw_sample("Dress on a wall"))
 
 
-def test_pictures_are_answered(opened, photograph):
+def test_classify_predicts_images(opened, photograph):
     page = opened("")
     photograph(page, "classify-empty")
     upload(page, a_photograph())
     expect(bars(page)).to_have_count(3)
     photograph(page, "classify-upload")
     page.get_by_text("Paste", exact=True).click()
-    expect(page.get_by_placeholder("Paste a picture")).to_be_visible()
+    expect(page.get_by_placeholder("Paste an image")).to_be_visible()
     expect(bars(page)).to_have_count(0)
     photograph(page, "classify-paste")
     page.get_by_text("Samples", exact=True).click()
@@ -210,7 +209,7 @@ def test_pictures_are_answered(opened, photograph):
     photograph(page, "classify-sample")
 
 
-def test_the_camera_takes_a_picture(opened, photograph):
+def test_classify_predicts_camera_image(opened, photograph):
     page = opened("")
     page.get_by_text("Camera", exact=True).click()
     page.locator("video").evaluate(
@@ -223,7 +222,7 @@ def test_the_camera_takes_a_picture(opened, photograph):
     photograph(page, "classify-camera")
 
 
-def test_a_bad_file_is_one_friendly_line(opened, photograph):
+def test_classify_bad_file_is_one_line(opened, photograph):
     page = opened("")
     upload(page, ("torn.png", draw_sample("Boot on tiles")[:2000]))
     message = page.get_by_text("torn.png: not an image, or a damaged one")
@@ -232,7 +231,7 @@ def test_a_bad_file_is_one_friendly_line(opened, photograph):
     photograph(page, "classify-bad")
 
 
-def test_a_network_is_trained_and_answers(opened, photograph):
+def test_train_makes_a_model_for_classify(opened, photograph):
     page = opened("train")
     photograph(page, "train")
     choose(page, "Preset", "fast")
@@ -247,14 +246,14 @@ def test_a_network_is_trained_and_answers(opened, photograph):
     page.get_by_text("Samples", exact=True).click()
     expect(bars(page)).to_have_count(3)
     page.get_by_role("button", name="Model").click()
-    page.get_by_label("Answers are given by").first.click()
+    page.get_by_role("combobox", name="Model").click()
     page.get_by_role("option", name="1: fast, ").click()
-    expect(page.get_by_text("Answered by 1: fast, ")).to_be_visible()
+    expect(page.get_by_text("Model: 1: fast, ")).to_be_visible()
     page.locator("h1").click()  # closes what the button opened
     photograph(page, "classify-trained")
 
 
-def test_the_backends_race(opened, photograph):
+def test_compare_races_backends(opened, photograph):
     page = opened("compare")
     photograph(page, "compare")
     fill_in(page, "Epochs each", "1")
@@ -265,29 +264,29 @@ def test_the_backends_race(opened, photograph):
     photograph(page, "compare-done")
 
 
-def test_a_cell_of_the_matrix_leads_to_its_images(opened, photograph):
+def test_explore_cell_shows_its_images(opened, photograph):
     page = opened("explore")
     page.set_viewport_size({"width": WIDE, "height": 1400})  # the head of the page covers nothing
-    cells = page.locator("[data-testid=stVegaLiteChart] path[aria-label*='right: true']")
+    cells = page.locator("[data-testid=stVegaLiteChart] path[aria-label*='correct: true']")
     cells.nth(1).click(force=True)  # a number lies on it
-    expect(page.get_by_text("of class Trouser were recognised")).to_be_visible()
-    shown = page.locator("img[alt='Trouser, taken for Trouser']")
+    expect(page.get_by_text("of class Trouser classified as Trouser")).to_be_visible()
+    shown = page.locator("img[alt='Trouser, classified as Trouser']")
     shown.first.wait_for()
     assert shown.first.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 28
     photograph(page, "explore-confusion")
-    for name in ("Classes", "Surest mistakes", "Calibration", "First layer"):
+    for name in ("Classes", "Confident mistakes", "Calibration", "First layer"):
         page.get_by_role("tab", name=name).click()
         photograph(page, f"explore-{name.split()[-1].lower()}")
 
 
 @pytest.mark.alone
-def test_twenty_people_at_once_get_their_own_answers(opened, address):
-    recogniser, names = Recognizer(threads=1), list(SAMPLES)
+def test_twenty_sessions_get_their_own_predictions(opened, address):
+    recognizer, names = Recognizer(threads=1), list(SAMPLES)
     expected = []
     for name in names:
-        _, label, p = recogniser.recognize(read_picture(io.BytesIO(draw_sample(name)))).top()[0]
+        _, label, p = recognizer.recognize(read_picture(io.BytesIO(draw_sample(name)))).top()[0]
         expected.append(f"{label}: {100 * p:.1f} %")
-    pages = opened.several(MANY, height=300)
+    pages = opened.several(N_PAGES, height=300)
     for page in pages:
         page.goto(f"{address}/", wait_until="commit")
     for page in pages:
@@ -297,7 +296,7 @@ def test_twenty_people_at_once_get_their_own_answers(opened, address):
         name = names[number % len(names)]
         upload(page, (f"{number}.png", draw_sample(name)))
     for number, page in enumerate(pages):
-        expect(bars(page)).to_have_count(3, timeout=1000 * BOUND)
+        expect(bars(page)).to_have_count(3, timeout=1000 * MAX_SECONDS)
         expect(bars(page).first).to_contain_text(expected[number % len(names)])
         expect(page.get_by_text(f"{number}.png", exact=True)).not_to_have_count(0)
-    assert time.monotonic() - begin < BOUND
+    assert time.monotonic() - begin < MAX_SECONDS

@@ -1,4 +1,4 @@
-"""The page Compare: the race, and what is said of it."""
+"""The page Compare: the backend race and its presentation."""
 
 from threading import Event
 
@@ -11,110 +11,109 @@ pytest.importorskip(
 
 from app_pages import button, metrics, open_page, run_until, texts
 
-from fmnist_fast.app import backend_race as contest
-from fmnist_fast.app import charts
-from fmnist_fast.app.backend_race import CHECKED_STEPS, Contest, difference
+from fmnist_fast.app import backend_race, charts
+from fmnist_fast.app.backend_race import BackendRace, max_difference
 from fmnist_fast.app.jobs import State
+from fmnist_fast.bench import rounds
+from fmnist_fast.bench.peers import FmnistFast
+from fmnist_fast.bench.rounds import CHECKED_STEPS
 from fmnist_fast.kernels.interface import Params
-from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, backend_name, unavailable_reason
 from fmnist_fast.training.loop import StopRequested
 from fmnist_fast.training.trainer import train
 
-THERE = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
+AVAILABLE = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch):
-    """No waiting for other threads: nothing is measured here."""
-    monkeypatch.setattr(contest, "SETTLE", 0.0)
+def no_settling(monkeypatch):
+    """No pauses between measurements, whose values do not matter here."""
+    monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0.0)
 
 
 @pytest.fixture
 def without_numba(monkeypatch):
-    known = contest.unavailable_reason
+    known = backend_race.unavailable_reason
     missing = {"numba": "cannot be loaded: No module named 'numba'"}
-    monkeypatch.setattr(contest, "unavailable", lambda name: missing.get(name) or known(name))
+    monkeypatch.setattr(
+        backend_race, "unavailable_reason", lambda name: missing.get(name) or known(name)
+    )
 
 
 def ended(app):
     return app.session_state["race_job"].ended
 
 
-def test_all_train_the_same_network(small_dataset):
-    race = Contest(small_dataset, epochs=2, threads=1, seed=3)
+def test_race_backends_train_the_same_network(small_dataset):
+    race = BackendRace(small_dataset, epochs=2, threads=1, seed=3)
     assert race(lambda: False) is race
     config = {"preset": "fast", "epochs": 2, "validation": 0, "seed": 3, "threads": 1}
-    for racer in race.racers:
-        if racer.missing is not None:
-            continue
-        alone = train(small_dataset, backend=racer.name, **config)
-        assert racer.accuracy == alone.test_accuracy
-        assert len(racer.seconds) == 2
-        assert racer.done == 1
-        assert racer.early < 1e-5
-        assert racer.late < 1e-3
-    (numpy,) = (racer for racer in race.racers if racer.name == "numpy")
-    assert (numpy.early, numpy.late, race.speedup(numpy)) == (0, 0, 1)
+    for entry in race.available:
+        alone = train(small_dataset, backend=entry.name, **config)
+        assert entry.accuracy == alone.test_accuracy
+        assert len(entry.seconds) == 2
+        assert entry.done == 1
+        assert entry.first_steps_difference < 1e-5
+        assert entry.difference < 1e-3
+    numpy = race.entry("numpy")
+    assert (numpy.first_steps_difference, numpy.difference, numpy.speedup) == (0, 0, 1)
 
 
-def test_a_backend_that_computes_something_else_is_seen(small_dataset, monkeypatch):
-    right = contest.first_steps
+def test_race_shows_difference_of_a_wrong_backend(small_dataset, monkeypatch):
+    class Wrong(FmnistFast):
+        def train(self, order_n):
+            super().train(order_n)
+            if backend_name(self.network.backend) == "cython":
+                self.state.params.weights[0][5, 3] += 0.01
 
-    def wrong(run):
-        weights, biases = right(run)
-        if contest.name_of(run.network.backend) == "cython":
-            weights[0][5, 3] += 0.01
-        return Params(weights, biases)
-
-    monkeypatch.setattr(contest, "first_steps", wrong)
-    race = Contest(small_dataset, epochs=1, threads=1)
+    monkeypatch.setattr(backend_race, "FmnistFast", Wrong)
+    race = BackendRace(small_dataset, epochs=1, threads=1)
     race(lambda: False)
-    found = {racer.name: racer.early for racer in race.racers}
+    found = {entry.name: entry.first_steps_difference for entry in race.entries}
     assert found["cython"] is None or found["cython"] == pytest.approx(0.01, rel=1e-2)
     assert found["numpy"] == 0
 
 
-def test_they_take_turns_an_epoch_each(small_dataset):
-    race, turns = Contest(small_dataset, epochs=3, threads=1), []
+def test_race_interleaves_epochs(small_dataset):
+    race, phases = BackendRace(small_dataset, epochs=3, threads=1), []
 
-    def note():
-        if not turns or turns[-1] != race.phase:
-            turns.append(race.phase)
+    def record_phase():
+        if not phases or phases[-1] != race.phase:
+            phases.append(race.phase)
         return False
 
-    race(note)
-    expected = [f"epoch {number} of 3: {name}" for number in (1, 2, 3) for name in THERE]
-    assert [turn for turn in turns if turn.startswith("epoch")] == expected
+    race(record_phase)
+    expected = [f"epoch {number} of 3: {name}" for number in (1, 2, 3) for name in AVAILABLE]
+    assert [phase for phase in phases if phase.startswith("epoch")] == expected
 
 
-def test_a_race_stops_within_an_epoch(small_dataset):
-    race = Contest(small_dataset, epochs=1000, threads=1)
+def test_race_stops_within_an_epoch(small_dataset):
+    race = BackendRace(small_dataset, epochs=1000, threads=1)
     with pytest.raises(StopRequested):
         race(lambda: race.phase.startswith("epoch 2"))
-    assert {len(racer.seconds) for racer in race.racers if not racer.missing} == {1}
+    assert {len(entry.seconds) for entry in race.available} == {1}
 
 
-def test_difference_is_the_largest_of_any_weight_or_bias():
+def test_max_difference_covers_weights_and_biases():
     params = Params((np.zeros((2, 3)), np.ones((3, 2))), (np.zeros(3), np.zeros(2)))
     others = Params((np.zeros((2, 3)), np.ones((3, 2))), (np.zeros(3), np.array([0, -0.5])))
-    assert difference(params, params) == 0
-    assert difference(params, others) == 0.5
+    assert max_difference(params, params) == 0
+    assert max_difference(params, others) == 0.5
 
 
-def test_speed_is_the_median_of_ratios_within_a_round(small_dataset):
-    race = Contest(small_dataset, epochs=3, threads=1)
-    race._set("numpy", seconds=(1.0, 10.0, 2.0))
-    race._set("cython", seconds=(0.5, 1.0, 0.5))
-    by_name = {racer.name: racer for racer in race.racers}
-    assert race.speedup(by_name["cython"]) == 4
-    assert race.samples_per_second(by_name["cython"]) == 600 / 0.5
-    assert race.samples_per_second(by_name["numba"]) is None
-    race.peak = 100.0
+def test_race_speedup_is_median_of_ratios_within_rounds(small_dataset):
+    race = BackendRace(small_dataset, epochs=3, threads=1)
+    race.update("numpy", seconds=[1.0, 10.0, 2.0])
+    race.update("cython", seconds=[0.5, 1.0, 0.5])
+    assert race.entry("cython").speedup == 4
+    assert race.entry("cython").samples_per_second == 600 / 0.5
+    assert race.entry("numba").samples_per_second is None
+    race.peak_gflops = 100.0
     # 2 x 227,200 operations a sample, of a network 784-128-64-10
     assert race.roofline == pytest.approx(100e9 / (2 * 227_200), rel=0.05)
 
 
-def test_the_page_shows_the_race_and_its_result(app_data):
+def test_page_shows_race_and_result(app_data):
     app = open_page("compare")
     assert "No race has been run here yet" in texts(app)
     app.number_input[0].set_value(2).run()
@@ -123,19 +122,19 @@ def test_the_page_shows_the_race_and_its_result(app_data):
     run_until(app, ended)
     app.run()
     assert app.session_state["race_job"].state is State.DONE
-    race = app.session_state["race_contest"]
+    race = app.session_state["race"]
     table = app.table[0].value
-    assert [column.split()[0] for column in table.columns] == THERE
-    for name, column in zip(THERE, table.columns):
-        (racer,) = (racer for racer in race.racers if racer.name == name)
-        assert table[column]["test accuracy"] == f"{100 * racer.accuracy:.2f}\N{NO-BREAK SPACE}%"
-        assert float(table[column]["times NumPy"]) == round(race.speedup(racer), 2)
-    apart = max(racer.early for racer in race.racers if racer.missing is None)
-    assert metrics(app)[f"Weights apart, {CHECKED_STEPS} steps"] == f"{apart:.0e}"
+    assert [column.split()[0] for column in table.columns] == AVAILABLE
+    for name, column in zip(AVAILABLE, table.columns):
+        entry = race.entry(name)
+        assert table[column]["test accuracy"] == f"{100 * entry.accuracy:.2f}\N{NO-BREAK SPACE}%"
+        assert float(table[column]["times NumPy"]) == round(entry.speedup, 2)
+    difference = max(entry.first_steps_difference for entry in race.available)
+    assert metrics(app)[f"Weight difference, {CHECKED_STEPS} steps"] == f"{difference:.0e}"
     assert "times as fast as NumPy" in texts(app)
 
 
-def test_a_backend_that_is_not_there_is_named_with_the_reason(app_data, without_numba):
+def test_page_names_missing_backend_with_reason(app_data, without_numba):
     app = open_page("compare")
     app.number_input[0].set_value(1).run()
     button(app, "Start the race").click().run()
@@ -145,7 +144,7 @@ def test_a_backend_that_is_not_there_is_named_with_the_reason(app_data, without_
     assert not [column for column in app.table[0].value.columns if "numba" in column]
 
 
-def test_a_race_waits_for_trainings_and_can_be_stopped(app_data, app_queue):
+def test_race_waits_for_trainings_and_can_be_stopped(app_data, app_queue):
     begun, go = Event(), Event()
 
     def training(should_stop):
@@ -164,13 +163,13 @@ def test_a_race_waits_for_trainings_and_can_be_stopped(app_data, app_queue):
 
 
 @pytest.mark.parametrize("peak", [None, 200.0])
-def test_its_chart_has_a_bar_for_each_and_the_roofline_if_known(small_dataset, peak):
-    race = Contest(small_dataset, epochs=1, threads=1)
+def test_speed_bars_show_backends_and_known_roofline(small_dataset, peak):
+    race = BackendRace(small_dataset, epochs=1, threads=1)
     charts.speed_bars(race, charts.DARK).to_dict()  # before anything was measured
-    for racer in race.racers:
-        race._set(racer.name, seconds=(0.5,))
-    race.peak = peak
+    for name in BACKEND_NAMES:
+        race.update(name, seconds=[0.5])
+    race.peak_gflops = peak
     chart = charts.speed_bars(race, charts.LIGHT).to_dict()
     values = [row for data in chart["datasets"].values() for row in data]
-    assert {row["backend"] for row in values if "backend" in row} == set(THERE)
+    assert {row["backend"] for row in values if "backend" in row} == set(AVAILABLE)
     assert any(row.get("text") == "dense roofline" for row in values) == (peak is not None)

@@ -1,4 +1,4 @@
-"""The page Explore: its figures are the model's, and its cells lead to the images behind them."""
+"""The page Explore: metrics of the model, and images of a cell of the confusion matrix."""
 
 import numpy as np
 import pytest
@@ -38,67 +38,67 @@ def images(app):
     return [image for element in app.image for image in element.proto.imgs]
 
 
-def test_its_figures_are_those_of_the_model_in_the_box(app_data):
+def test_page_metrics_are_those_of_the_pretrained_model(app_data):
     app = open_page("explore")
     probability_nk = load_model().predict_proba(app_data.x_test)
     evaluation = evaluate(probability_nk, app_data.y_test)
     assert metrics(app)["Accuracy"] == f"{100 * evaluation.accuracy:.2f} %"
     assert metrics(app)["Calibration error"] == f"{100 * evaluation.calibration_error:.2f} %"
-    assert "It was trained on fashion-mnist and answers for small here" in texts(app)
+    assert "It was trained on fashion-mnist and predicts small here" in texts(app)
 
 
-def test_a_model_of_this_session_can_be_explored(app_data, model):
+def test_page_explores_model_of_this_session(app_data, model):
     app = choose_model(open_page("explore"), model)
     wrong = int((model.predict(app_data.x_test) != app_data.y_test).sum())
     assert metrics(app)["Mistakes"] == f"{wrong:,}"
-    assert "none of which it learned from" in texts(app)
+    assert "which it was not trained on" in texts(app)
     table = app.table[0].value
     evaluation = evaluate(model.predict_proba(app_data.x_test), app_data.y_test)
-    assert list(table["found"]) == [
-        f"{100 * share:.1f}\N{NO-BREAK SPACE}%" for share in evaluation.recall_k
+    assert list(table["recall"]) == [
+        f"{100 * value:.1f}\N{NO-BREAK SPACE}%" for value in evaluation.recall_k
     ]
 
 
-def test_an_ensemble_has_figures_and_no_first_layer(app_data, model):
+def test_page_ensemble_has_metrics_and_no_first_layer(app_data, model):
     both = Ensemble((model, train(app_data, epochs=1, hidden=(9,), threads=1).model))
     app = choose_model(open_page("explore"), both)
     wrong = int((both.predict(app_data.x_test) != app_data.y_test).sum())
     assert metrics(app)["Mistakes"] == f"{wrong:,}"
-    assert "This is an ensemble: each of its models has a first layer of its own" in texts(app)
-    assert "Each tile is a unit of the first layer" not in texts(app)
+    assert "This is an ensemble: each of its models has its own first layer" in texts(app)
+    assert "Each tile shows the weights of a unit" not in texts(app)
 
 
-def test_the_boxes_lead_to_the_images_behind_a_cell(app_data, model):
+def test_boxes_select_images_of_a_cell(app_data, model):
     app = choose_model(open_page("explore"), model)
     confusion_kk = evaluate(model.predict_proba(app_data.x_test), app_data.y_test).confusion_kk
-    off_kk = confusion_kk - np.diag(confusion_kk.diagonal())
-    truth, answer = np.unravel_index(off_kk.argmax(), off_kk.shape)
+    wrong_kk = confusion_kk - np.diag(confusion_kk.diagonal())
+    truth, label = np.unravel_index(wrong_kk.argmax(), wrong_kk.shape)
     names = app_data.class_names
     box(app, "True class").set_value(names[truth]).run()
-    box(app, "Prediction").set_value(names[answer]).run()
-    count = confusion_kk[truth, answer]
+    box(app, "Prediction").set_value(names[label]).run()
+    count = confusion_kk[truth, label]
     assert count
-    assert f"**{count} of class {names[truth]} were taken for {names[answer]}**" in texts(app)
+    assert f"**{count} of class {names[truth]} classified as {names[label]}**" in texts(app)
     behind = [image for image in images(app) if image.caption.endswith(" %")]
-    assert len(behind) == min(count, explore.MOST_IMAGES)
-    truth, answer = np.argwhere(confusion_kk == 0)[0]
+    assert len(behind) == min(count, explore.MAX_IMAGES)
+    truth, label = np.argwhere(confusion_kk == 0)[0]
     box(app, "True class").set_value(names[truth]).run()
-    box(app, "Prediction").set_value(names[answer]).run()
-    assert f"No {names[truth]} was taken for {names[answer]}." in texts(app)
+    box(app, "Prediction").set_value(names[label]).run()
+    assert f"No {names[truth]} was classified as {names[label]}." in texts(app)
 
 
-def test_a_click_on_a_cell_does_what_the_boxes_do(app_data, model, monkeypatch):
+def test_click_on_cell_sets_boxes(app_data, model, monkeypatch):
     names = app_data.class_names
-    state = {"confusion": {"selection": {"cell": [{"truth": names[3], "answer": names[7]}]}}}
+    state = {"confusion": {"selection": {"cell": [{"truth": names[3], "prediction": names[7]}]}}}
     monkeypatch.setattr(explore.st, "session_state", state)
-    explore._take_cell()
-    assert (state[explore.TRUTH], state[explore.ANSWER]) == (names[3], names[7])
+    explore.select_cell()
+    assert (state[explore.TRUTH], state[explore.PREDICTION]) == (names[3], names[7])
     state["confusion"]["selection"] = {"cell": []}  # a click beside the cells
-    explore._take_cell()
+    explore.select_cell()
     assert state[explore.TRUTH] == names[3]
 
 
-def test_a_model_without_mistakes_and_one_without_images(app_data, model, monkeypatch):
+def test_page_model_without_mistakes(app_data, model, monkeypatch):
     class Perfect(type(model)):
         def predict_proba(self, x):
             return np.eye(10, dtype=np.float32)[app_data.y_test]
@@ -109,7 +109,7 @@ def test_a_model_without_mistakes_and_one_without_images(app_data, model, monkey
 
 
 @pytest.mark.filterwarnings("ignore:Fashion-MNIST is not on this machine")
-def test_without_the_real_data_set_it_says_so_and_downloads_nothing(app_synthetic):
+def test_page_names_synthetic_data_set_without_download(app_synthetic):
     app = open_page("explore")
     assert "Fashion-MNIST is not on this machine" in app.warning[0].value
     assert metrics(app)["Accuracy"]
@@ -126,18 +126,18 @@ def test_reliability_bins_by_confidence():
     assert reliability(np.array([[np.nan, 1.0]]), hit_n[:1]) == []
 
 
-def test_the_matrix_names_all_pairs_and_can_be_selected(app_data, model):
+def test_confusion_matrix_has_all_pairs_and_selection(app_data, model):
     evaluation = evaluate(model.predict_proba(app_data.x_test), app_data.y_test)
     chart = charts.confusion_matrix(evaluation, app_data.class_names, charts.DARK).to_dict()
     (rows,) = chart["datasets"].values()
-    found = {(row["truth"], row["answer"]): row["images"] for row in rows}
+    found = {(row["truth"], row["prediction"]): row["images"] for row in rows}
     names = app_data.class_names
     assert len(found) == 100
     assert found[names[6], names[0]] == evaluation.confusion_kk[6, 0]
     assert [param["name"] for param in chart["params"]] == ["cell"]
 
 
-def test_weights_are_tiles_the_strongest_unit_first():
+def test_weight_tiles_sort_units_by_weight():
     w_io = np.zeros((6, 3))
     w_io[1, 0], w_io[2, 2] = -1.0, 5.0
     tiles = charts.weight_tiles(w_io, 2, 3, 2, charts.LIGHT)

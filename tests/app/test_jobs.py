@@ -1,16 +1,16 @@
-"""One training at a time, in order, and nobody who went away holds up the others."""
+"""The queue: one job at a time, in order; abandoned jobs end."""
 
-import time
 from threading import Event
 
 import pytest
+from conditions import wait_until
 
-from fmnist_fast.app.jobs import MOST_WAITING, PATIENCE, JobQueue, QueueFull, State
+from fmnist_fast.app.jobs import ABANDON_SECONDS, MAX_WAITING, JobQueue, QueueFull, State
 from fmnist_fast.errors import UserError
 
 
 class Clock:
-    """A clock that goes on when it is told to."""
+    """A clock that a test sets."""
 
     def __init__(self):
         self.now = 0.0
@@ -20,7 +20,7 @@ class Clock:
 
 
 class Work:
-    """Work that ends when it is let go or asked to stop."""
+    """Work that ends when its event is set or a stop is requested."""
 
     def __init__(self):
         self.begun, self.go = Event(), Event()
@@ -44,14 +44,11 @@ def queue(clock):
 
 
 def wait_for(job):
-    end = time.monotonic() + 20
-    while not job.ended:
-        assert time.monotonic() < end
-        time.sleep(0.001)
+    wait_until(lambda: job.ended)
     return job.state
 
 
-def test_jobs_run_one_at_a_time_and_in_order(queue):
+def test_queue_runs_one_job_at_a_time_in_order(queue):
     works = [Work() for _ in range(3)]
     jobs = [queue.submit(work) for work in works]
     assert works[0].begun.wait(20)
@@ -68,14 +65,14 @@ def test_jobs_run_one_at_a_time_and_in_order(queue):
     assert [wait_for(job) for job in jobs] == [State.DONE] * 3
 
 
-def test_the_queue_works_again_after_it_was_empty(queue):
+def test_queue_restarts_after_it_was_empty(queue):
     for _ in range(3):
         job = queue.submit(lambda should_stop: 7)
         assert wait_for(job) is State.DONE
         assert job.result == 7
 
 
-def test_a_job_that_runs_can_be_stopped(queue):
+def test_running_job_can_be_stopped(queue):
     work = Work()
     job = queue.submit(work)
     assert work.begun.wait(20)
@@ -84,7 +81,7 @@ def test_a_job_that_runs_can_be_stopped(queue):
     assert job.result is None
 
 
-def test_a_job_that_waits_and_is_stopped_never_begins(queue):
+def test_stopped_waiting_job_never_begins(queue):
     first, second = Work(), Work()
     running, waiting = queue.submit(first), queue.submit(second)
     assert first.begun.wait(20)
@@ -96,47 +93,47 @@ def test_a_job_that_waits_and_is_stopped_never_begins(queue):
     assert not second.begun.is_set()
 
 
-def test_nobody_who_went_away_holds_up_the_others(queue, clock):
-    lost, waiting_and_lost, wanted = Work(), Work(), Work()
-    jobs = [queue.submit(work) for work in (lost, waiting_and_lost, wanted)]
-    assert lost.begun.wait(20)
-    clock.now = PATIENCE / 2
+def test_abandoned_jobs_end_and_others_run(queue, clock):
+    abandoned, waiting, wanted = Work(), Work(), Work()
+    jobs = [queue.submit(work) for work in (abandoned, waiting, wanted)]
+    assert abandoned.begun.wait(20)
+    clock.now = ABANDON_SECONDS / 2
     assert queue.position(jobs[2]) == 2
-    clock.now = PATIENCE + 1
+    clock.now = ABANDON_SECONDS + 1
     assert wait_for(jobs[0]) is State.STOPPED
     assert wanted.begun.wait(20)
     assert jobs[1].state is State.STOPPED
-    assert not waiting_and_lost.begun.is_set()
+    assert not waiting.begun.is_set()
     wanted.go.set()
     assert wait_for(jobs[2]) is State.DONE
 
 
-def test_who_looks_now_and_then_keeps_the_job(queue, clock):
+def test_polled_job_is_not_abandoned(queue, clock):
     work = Work()
     job = queue.submit(work)
     assert work.begun.wait(20)
     for _ in range(5):
-        clock.now += 0.9 * PATIENCE
+        clock.now += 0.9 * ABANDON_SECONDS
         assert queue.position(job) == 0
         assert not job.should_stop()
     work.go.set()
     assert wait_for(job) is State.DONE
 
 
-def test_who_is_connected_need_not_look(queue, clock):
-    here = [True]
+def test_job_of_connected_session_is_not_abandoned(queue, clock):
+    connected = [True]
     work = Work()
-    job = queue.submit(work, lambda: here[0])
+    job = queue.submit(work, lambda: connected[0])
     assert work.begun.wait(20)
-    clock.now = 10 * PATIENCE
+    clock.now = 10 * ABANDON_SECONDS
     assert not job.should_stop()
-    here[0] = False
+    connected[0] = False
     assert not job.should_stop()  # a connection may come back
-    clock.now += PATIENCE + 1
+    clock.now += ABANDON_SECONDS + 1
     assert wait_for(job) is State.STOPPED
 
 
-def test_a_mistake_of_the_user_is_one_line(queue):
+def test_user_error_is_one_line(queue):
     def work(should_stop):
         raise UserError("too\nwide")
 
@@ -146,7 +143,7 @@ def test_a_mistake_of_the_user_is_one_line(queue):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("secret"), MemoryError()])
-def test_any_other_error_ends_in_the_log_and_not_on_the_page(queue, error):
+def test_internal_error_is_logged_not_shown(queue, error):
     def work(should_stop):
         raise error
 
@@ -157,11 +154,11 @@ def test_any_other_error_ends_in_the_log_and_not_on_the_page(queue, error):
     assert wait_for(queue.submit(lambda should_stop: 1)) is State.DONE
 
 
-def test_the_queue_has_an_end(queue):
+def test_queue_is_bounded(queue):
     first = Work()
     queue.submit(first)
     assert first.begun.wait(20)
-    jobs = [queue.submit(Work()) for _ in range(MOST_WAITING)]
+    jobs = [queue.submit(Work()) for _ in range(MAX_WAITING)]
     with pytest.raises(QueueFull, match="try again later"):
         queue.submit(Work())
     for job in jobs:

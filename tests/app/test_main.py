@@ -1,4 +1,4 @@
-"""The frame: four pages, each at its address, the first one where nothing is asked for."""
+"""Navigation: four pages, each with its address; the first is the default."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from fmnist_fast.app import main
 TITLES = {"train": "Train a network", "compare": "three backends", "explore": "What a model knows"}
 
 
-def test_each_page_is_at_its_address(app_data):
+def test_each_page_has_its_address(app_data):
     app = open_page("classify")
     shown = [texts(app)]
     for address, title in TITLES.items():
@@ -22,10 +22,10 @@ def test_each_page_is_at_its_address(app_data):
     assert len(set(shown)) == 4
 
 
-def test_the_first_page_is_classify(app_data):
+def test_default_page_is_classify(app_data):
     assert texts(open_page("")) == texts(open_page("classify"))
 
 
-def test_the_icon_comes_from_the_package():
-    """An icon by name would be asked of a server of fonts."""
+def test_icon_is_part_of_the_package():
+    """An icon by name would be loaded from a font server."""
     assert main.ICON.startswith("<svg")

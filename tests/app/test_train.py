@@ -1,6 +1,5 @@
-"""The page Train: what a person sees before, during and after a training."""
+"""The page Train before, during and after a training."""
 
-import time
 from threading import Event
 
 import numpy as np
@@ -11,19 +10,24 @@ pytest.importorskip(
 )
 
 from app_pages import button, go_to, labels, metrics, open_page, run_until, texts
+from conditions import wait_until
+from messages import assert_one_line
 from streamlit.testing.v1 import AppTest
 
-from fmnist_fast.app import explore, session
-from fmnist_fast.app import training_monitor as live
+from fmnist_fast.app import explore, session, training_monitor
 from fmnist_fast.app.jobs import State
-from fmnist_fast.app.training_monitor import Choice, Watched, widths
+from fmnist_fast.app.training_monitor import (
+    TrainingMonitor,
+    TrainingOptions,
+    parse_hidden_sizes,
+)
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.models.load import load_model
 from fmnist_fast.training.trainer import train
 
 
 def choose(app, **fields):
-    """Fill in the form, by the names that its fields have."""
+    """Fill in the form by labels, with spaces as underscores."""
     for label, value in fields.items():
         boxes = [*app.selectbox, *app.text_input, *app.number_input]
         (box,) = (box for box in boxes if box.label == label.replace("_", " "))
@@ -38,7 +42,7 @@ def finished(app):
 
 @pytest.fixture
 def held(monkeypatch):
-    """Trainings stop after their first epoch until the event is set."""
+    """Trainings wait after their first epoch until the event is set."""
     go = Event()
 
     def slow(dataset, *, should_stop, **settings):
@@ -48,12 +52,12 @@ def held(monkeypatch):
 
         return train(dataset, should_stop=should_stop, on_epoch_end=wait, **settings)
 
-    monkeypatch.setattr(live, "train", slow)
+    monkeypatch.setattr(training_monitor, "train", slow)
     yield go
     go.set()
 
 
-def test_a_training_ends_in_a_model_that_can_be_used_and_downloaded(app_data):
+def test_page_training_ends_in_a_usable_model(app_data):
     app = open_page("train")
     assert "Nothing has been trained here yet" in texts(app)
     choose(app, Preset="fast", Backend="numpy", Hidden_layers="16", Epochs=3, Threads=1)
@@ -69,8 +73,8 @@ def test_a_training_ends_in_a_model_that_can_be_used_and_downloaded(app_data):
     run_until(app, lambda app: len(app.session_state["trained_models"]) == 2)
 
 
-def test_a_training_that_ends_while_the_page_is_drawn_is_shown(app_data):
-    """The frame looks before the page does: here it never does."""
+def test_page_shows_training_that_ends_while_drawing(app_data):
+    """main.show() collects models before the page is drawn: here it is not called."""
     app = AppTest.from_string("from fmnist_fast.app.train import show; show()").run()
     choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=1, Threads=1)
     button(app, "Train").click().run()
@@ -78,7 +82,7 @@ def test_a_training_that_ends_while_the_page_is_drawn_is_shown(app_data):
     assert "Test accuracy" in metrics(app)
 
 
-def test_a_person_can_watch_and_stop_and_keeps_the_best_so_far(app_data, held, tmp_path):
+def test_page_shows_progress_and_stop_keeps_best_model(app_data, held, tmp_path):
     app = open_page("train")
     choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=50, Threads=1)
     button(app, "Train").click().run()
@@ -99,7 +103,7 @@ def test_a_person_can_watch_and_stop_and_keeps_the_best_so_far(app_data, held, t
     )
 
 
-def test_the_second_person_waits_and_is_told_so(app_data, held):
+def test_page_of_second_session_shows_queue_position(app_data, held):
     first, second = open_page("train"), open_page("train")
     for app in (first, second):
         choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=2, Threads=1)
@@ -113,7 +117,7 @@ def test_the_second_person_waits_and_is_told_so(app_data, held):
     run_until(second, finished)
 
 
-def test_the_model_is_there_on_other_pages_before_the_person_comes_back(app_data):
+def test_model_is_offered_on_other_pages_at_once(app_data):
     app = open_page("train")
     choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=2, Threads=1)
     button(app, "Train").click().run()
@@ -121,10 +125,10 @@ def test_the_model_is_there_on_other_pages_before_the_person_comes_back(app_data
     run_until(app, lambda app: bool(app.session_state["trained_models"]))
     app.run()
     (box,) = (box for box in app.selectbox if box.label == "Model")
-    assert box.options == ["The model in the box", *app.session_state["trained_models"]]
+    assert box.options == [explore.PRETRAINED, *app.session_state["trained_models"]]
 
 
-def test_other_pages_say_how_far_it_is(app_data, held):
+def test_other_pages_show_progress(app_data, held):
     app = open_page("train")
     choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=9, Threads=1)
     button(app, "Train").click().run()
@@ -135,47 +139,42 @@ def test_other_pages_say_how_far_it_is(app_data, held):
     assert list(app.session_state["trained_models"])
 
 
-def test_a_training_that_ends_while_another_page_is_drawn_brings_its_model(
-    app_data, held, monkeypatch
-):
+def test_other_page_collects_model_that_ends_while_drawing(app_data, held, monkeypatch):
     app = open_page("train")
     choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=2, Threads=1)
     button(app, "Train").click().run()
     job = app.session_state["training_job"]
 
-    def drawn_slowly():
+    def draw_until_done():
         held.set()
-        end = time.monotonic() + 60
-        while not job.ended and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_until(lambda: job.ended)
 
-    monkeypatch.setattr(explore, "show", drawn_slowly)
+    monkeypatch.setattr(explore, "show", draw_until_done)
     go_to(app, "explore")
     assert job.state is State.DONE
     assert list(app.session_state["trained_models"])
 
 
 @pytest.mark.parametrize("text", ["12a", "0", "128, -3", "64;32"])
-def test_layers_that_are_none_are_one_friendly_line(app_data, text):
+def test_page_invalid_hidden_layers_is_one_line(app_data, text):
     app = choose(open_page("train"), Hidden_layers=text)
-    assert [error.value for error in app.error] == [
-        f"Hidden layers are widths like 128, 64; {text!r} is not."
-    ]
+    (error,) = app.error
+    assert_one_line(error.value, "hidden layers", repr(text), "positive integers")
     assert button(app, "Train").disabled
 
 
-def test_a_network_that_is_too_large_for_a_shared_server_is_refused():
+def test_parse_hidden_sizes_limits_weights():
     with pytest.raises(ArgumentError, match="at most 12 million"):
-        widths("100000, 1000", 784, 10)
-    assert widths("128-64", 784, 10) == widths(" 128, 64 ", 784, 10) == (128, 64)
-    assert widths("", 784, 10) == widths("none", 784, 10) == ()
+        parse_hidden_sizes("100000, 1000", 784, 10)
+    for text, sizes in {"128-64": (128, 64), " 128, 64 ": (128, 64), "": (), "none": ()}.items():
+        assert parse_hidden_sizes(text, 784, 10) == sizes
 
 
-def test_a_training_that_diverges_says_what_to_do(app_data, monkeypatch):
+def test_page_diverged_training_advises(app_data, monkeypatch):
     def diverging(dataset, **settings):
         return train(dataset, **{**settings, "lr": 1e20})
 
-    monkeypatch.setattr(live, "train", diverging)
+    monkeypatch.setattr(training_monitor, "train", diverging)
     app = open_page("train")
     choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=2, Threads=1)
     button(app, "Train").click().run()
@@ -184,40 +183,42 @@ def test_a_training_that_diverges_says_what_to_do(app_data, monkeypatch):
     assert "Traceback" not in texts(app)
 
 
-def test_the_preset_fills_in_the_form(app_data):
+def test_page_preset_sets_defaults(app_data):
     app = choose(open_page("train"), Preset="wide")
     assert app.text_input[0].value == "1536, 512"
     assert {box.label: box.value for box in app.number_input}["Epochs"] == 60
 
 
-def test_teachers_are_told_from_the_network_they_teach(small_dataset):
+def test_monitor_distinguishes_teachers(small_dataset):
     seen = []
 
-    class Noting(Watched):
+    class Recorder(TrainingMonitor):
         def begin(self, network, config, dataset):
             super().begin(network, config, dataset)
-            seen.append((self.view.teacher, self.view.sizes, self.view.epochs))
+            seen.append((self.progress.teacher, self.progress.sizes, self.progress.epochs))
 
-    choice = Choice("best", "numpy", 1, (8,), 1, 1e-3)
+    options = TrainingOptions(
+        preset="best", backend="numpy", threads=1, hidden=(8,), epochs=1, lr=1e-3
+    )
     stop_after = 2
     with pytest.raises(KeyboardInterrupt):
-        Noting(small_dataset, choice)(lambda: len(seen) >= stop_after)
+        Recorder(small_dataset, options)(lambda: len(seen) >= stop_after)
     assert seen[0] == ((1, 4), (784, 1024, 512, 10), 16)
 
 
 @pytest.mark.filterwarnings("ignore:Fashion-MNIST is not on this machine")
-def test_without_the_real_data_set_it_says_so(app_synthetic):
+def test_page_names_synthetic_data_set(app_synthetic):
     app = open_page("train")
     assert "Fashion-MNIST is not on this machine" in texts(app)
-    assert "`fmnist-fast data fetch` gets it" in texts(app)
+    assert "`fmnist-fast data fetch` downloads it" in texts(app)
     assert labels(app) == {"Train"}
 
 
-def test_a_damaged_data_set_is_one_line(monkeypatch, tmp_path, app_queue):
+def test_page_damaged_data_set_is_one_line(monkeypatch, tmp_path, app_queue):
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (tmp_path / f"{name}-ubyte.gz").write_bytes(b"not what it says")
     monkeypatch.setenv("FMNIST_FAST_DATA", str(tmp_path))
-    session._dataset_of.clear()
+    session.load_local_dataset.clear()
     app = open_page("train")
     (error,) = app.error
-    assert "is not Fashion-MNIST's" in error.value
+    assert_one_line(error.value, "cannot be read", "Fashion-MNIST")

@@ -1,20 +1,24 @@
-"""`fmnist-fast bench`: what it measures, what it says, and that it checks before it times."""
+"""`fmnist-fast bench`: measurements, checks before them, and the report."""
 
 import json
 import re
 
 import numpy as np
 import pytest
+from messages import assert_one_line, assert_says
 
-from fmnist_fast.bench import contenders as contender
-from fmnist_fast.bench.contenders import Form
-from fmnist_fast.bench.measurement import Entry, Report, difference, multiply_adds
-from fmnist_fast.bench.peers import LR, PACKAGES, OnnxRuntime, Ours, Task
+from fmnist_fast.bench import rounds
+from fmnist_fast.bench.contenders import Outputs
+from fmnist_fast.bench.measurement import Entry, Report, find_difference
+from fmnist_fast.bench.peers import LR, PACKAGES, FmnistFast, OnnxRuntime, TrainingTask
 from fmnist_fast.bench.phases import phases_of_epoch
+from fmnist_fast.bench.rounds import multiply_adds
+from fmnist_fast.cli.bench_table import print_report
 from fmnist_fast.cli.main import main
 from fmnist_fast.cli.plots import plot_speeds
+from fmnist_fast.cli.terminal import console_of
 from fmnist_fast.kernels.interface import PHASES, NetworkSpec, TrainData
-from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
+from fmnist_fast.nn.backend import BACKEND_NAMES, get_backend, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE
 from fmnist_fast.nn.optimizers import Adam
 
@@ -25,7 +29,7 @@ QUICK = ["--rounds", "1", "--rows", "256", "--threads", "2"]
 @pytest.fixture
 def run(capsys, monkeypatch, small_npz):
     """Runs `bench` on the small set; returns exit code, standard output, standard error."""
-    monkeypatch.setattr(contender, "SETTLE", 0)
+    monkeypatch.setattr(rounds, "SETTLE_SECONDS", 0)
     monkeypatch.setenv("COLUMNS", "120")
 
     def run(*arguments):
@@ -41,11 +45,11 @@ def task(small_dataset):
     count = len(small_dataset.x_train)
     x_ni = np.ascontiguousarray(small_dataset.x_train).reshape(count, -1)
     data = TrainData(x_ni, PIXEL_SCALE, small_dataset.y_train.astype(np.int32), np.ones(count))
-    return Task(NetworkSpec((784, 128, 64, 10)), data, 64)
+    return TrainingTask(NetworkSpec((784, 128, 64, 10)), data, 64)
 
 
 def entry(name, seconds=(), **more):
-    """What a measurement would make of such seconds."""
+    """The entry of a measurement of these seconds."""
     figures = {"seconds_median": seconds[0], "seconds_least": min(seconds)} if seconds else {}
     return Entry(name, name in BACKEND_NAMES, seconds=list(seconds), **{**figures, **more})
 
@@ -76,11 +80,21 @@ def report():
         entry("jax", missing="No module named 'jax'"),
     ]
     return Report(
-        machine, "synthetic", 12_000, [784, 128, 64, 10], 64, 2, 3, 400.0, 5.4, 10_000, entries
+        machine=machine,
+        dataset="synthetic",
+        rows=12_000,
+        sizes=[784, 128, 64, 10],
+        batch_size=64,
+        threads=2,
+        rounds=3,
+        peak_gflops=400.0,
+        gflop_per_epoch=5.4,
+        images=10_000,
+        entries=entries,
     )
 
 
-def test_every_backend_and_instruction_set_is_measured(run, tmp_path):
+def test_bench_measures_backends_and_instruction_sets(run, tmp_path):
     code, out, err = run("--json", "--plot", tmp_path / "bench.png")
     assert (code, err) == (0, "")
     document = json.loads(out)
@@ -89,8 +103,6 @@ def test_every_backend_and_instruction_set_is_measured(run, tmp_path):
     assert document["gflop_per_epoch"] == pytest.approx(2e-9 * 227_200 * 256)
     entries = {entry["name"]: entry for entry in document["entries"]}
     if "cython" in BUILT:
-        from fmnist_fast.nn.backend import get_backend
-
         sets = get_backend("cython").available_instruction_sets()
         assert [f"cython {name}" for name in sets] == list(entries)[: len(sets)]
         assert document["peak_gflops"] > 1
@@ -108,7 +120,7 @@ def test_every_backend_and_instruction_set_is_measured(run, tmp_path):
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_people_get_a_table(run):
+def test_bench_prints_a_table(run):
     code, out, err = run("--backends", "numpy")
     assert (code, err) == (0, "")
     assert "784-128-64-10 on small, 256 rows an epoch, batch 64" in out
@@ -119,22 +131,20 @@ def test_people_get_a_table(run):
     assert "forward" in out
 
 
-def test_onnxruntime_predicts_the_same_network(task):
-    mine, its = (
-        peer.probabilities(task.data.x_ni)
-        for peer in (Ours(task, 1, "numpy"), OnnxRuntime(task, 1))
-    )
-    np.testing.assert_allclose(its, mine, rtol=0, atol=1e-5)
+def test_onnxruntime_predicts_like_numpy(task):
+    found = OnnxRuntime(task, 1).probabilities(task.data.x_ni)
+    expected = FmnistFast(task, 1, "numpy").probabilities(task.data.x_ni)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-def test_a_peer_that_is_missing_is_named(run, monkeypatch, tmp_path):
+def test_bench_names_missing_peers(run, monkeypatch, tmp_path):
     for module in ("jax", "torch", "sklearn", "onnxruntime"):
-        (tmp_path / f"{module}.py").write_text("raise ImportError('this one is not installed')\n")
-    monkeypatch.syspath_prepend(tmp_path)  # which the processes get too
+        (tmp_path / f"{module}.py").write_text("raise ImportError('not installed')\n")
+    monkeypatch.syspath_prepend(tmp_path)  # processes inherit it
     code, out, err = run("--backends", "numpy", "--peers")
     assert (code, err) == (0, "")
     for peer in PACKAGES:
-        assert f"missing: {peer}: this one is not installed" in out
+        assert f"missing: {peer}: not installed" in out
 
 
 @pytest.mark.parametrize(
@@ -148,50 +158,49 @@ def test_a_peer_that_is_missing_is_named(run, monkeypatch, tmp_path):
         (["--rounds", "0"], "--rounds"),
     ],
 )
-def test_a_mistake_is_one_line(run, arguments, message):
+def test_bench_invalid_option_is_one_line(run, arguments, message):
     code, out, err = run(*arguments)
     assert code == 2
     assert out == ""
-    assert message in err
-    assert len(err.splitlines()) == 1
+    assert_one_line(err, message)
 
 
-def test_a_process_that_dies_is_an_error(run, monkeypatch, tmp_path):
+def test_bench_process_that_dies_is_an_error(run, monkeypatch, tmp_path):
     (tmp_path / "sklearn").mkdir()
     (tmp_path / "sklearn" / "__init__.py").write_text("import os\nos._exit(9)\n")
-    monkeypatch.syspath_prepend(tmp_path)  # which the processes get too
+    monkeypatch.syspath_prepend(tmp_path)  # processes inherit it
     code, _, err = run("--backends", "numpy", "--peers")
     assert code == 2
     assert "the process of scikit-learn has died" in err
 
 
-def test_who_computes_another_network_is_not_timed():
+def test_find_difference_detects_another_network():
     rng = np.random.default_rng(0)
-    truth = Form(rng.random((5, 10)), [rng.random((70, 30))])
-    assert difference([truth, truth], truth) is None
+    reference = Outputs(rng.random((5, 10)), [rng.random((70, 30))])
+    assert find_difference([reference, reference], reference) is None
 
     def weights(w):
-        return difference([truth, truth._replace(weights=[w])], truth) or ""
+        return find_difference([reference, reference._replace(weights=[w])], reference) or ""
 
-    assert "trains another network" in weights(truth.weights[0] + 0.2 * LR)
+    assert "trains another network" in weights(reference.weights[0] + 0.2 * LR)
     assert "trains another network" in weights(np.full((70, 30), np.nan))
-    other = truth._replace(probabilities=truth.probabilities + 1e-4)
-    assert "computes another network" in (difference([other], truth) or "")
-    stray = truth.weights[0].copy()
-    stray[3, 2] += LR  # a gradient that was zero but for rounding took the other sign
-    assert weights(stray) == ""
-    stray[3, 2] += 100 * LR
-    assert "trains another network" in weights(stray)
+    other = reference._replace(probabilities=reference.probabilities + 1e-4)
+    assert "computes another network" in (find_difference([other], reference) or "")
+    outlier = reference.weights[0].copy()
+    outlier[3, 2] += LR  # a gradient that was zero but for rounding took the other sign
+    assert weights(outlier) == ""
+    outlier[3, 2] += 100 * LR
+    assert "trains another network" in weights(outlier)
 
 
-def test_an_epoch_is_27_gflop():
-    """DESIGN's figure: 227,200 multiply-adds a sample, 60,000 samples."""
+def test_multiply_adds_are_those_of_the_design():
+    """227,200 a sample make 27.3 GFLOP an epoch of 60,000."""
     assert multiply_adds(NetworkSpec((784, 128, 64, 10))) == 227_200
 
 
 @pytest.mark.parametrize("name", BUILT)
-def test_timing_the_phases_trains_as_always(task, name):
-    plain, timed = Ours(task, 1, name), Ours(task, 1, name)
+def test_phases_of_epoch_trains_like_train_steps(task, name):
+    plain, timed = FmnistFast(task, 1, name), FmnistFast(task, 1, name)
     order_n = np.random.default_rng(0).permutation(600).astype(np.int32)
     plain.train(order_n)
     steps = Adam().steps(np.full(10, LR), 0, 64, 1e-4)
@@ -203,10 +212,8 @@ def test_timing_the_phases_trains_as_always(task, name):
         assert tuple(phases) == (*PHASES, "packing")
 
 
-def test_a_report_is_shown_as_it_is(report, capsys, tmp_path):
-    from fmnist_fast.cli.bench import _print_bench
-
-    _print_bench(report)
+def test_report_is_printed_without_markup(report, capsys, tmp_path):
+    print_report(report, console_of())
     out = capsys.readouterr().out
     assert "a $processor$ [bold], 2 usable cores, 2 threads" in out
     assert "jax missing" in out
@@ -219,30 +226,28 @@ def test_a_report_is_shown_as_it_is(report, capsys, tmp_path):
     assert Report.from_json(json.loads(json.dumps(report.to_json()))) == report
 
 
-def test_doubts_are_said(report, capsys):
-    from fmnist_fast.cli.bench import _print_bench
-
+def test_report_prints_doubts(report, capsys):
     report.entries[0].seconds[:] = [0.1, 0.07, 0.2]
     report.machine["load_before"] = 2.5
     report.threads = 5
-    _print_bench(report)
+    print_report(report, console_of())
     out = capsys.readouterr().out
-    assert "in doubt: the machine was busy before the run: its load was 2.5" in out
-    assert "in doubt: others were at work: epochs of cython, numpy differ" in out
-    assert "in doubt: 5 threads share 2 usable cores" in out
+    assert_says(out, "in doubt: the machine was busy before the run: its load was 2.5")
+    assert_says(out, "in doubt: other processes were running: epochs of cython, numpy differ")
+    assert_says(out, "in doubt: 5 threads share 2 usable cores")
     report.entries = [entry("numpy", (0.5, 0.5), phase_seconds={"gather": 0.5})]
     report.machine["load_before"], report.threads = 0.1, 2
     assert list(report.doubts()) == []
 
 
-def test_threads_are_as_many_as_are_used(run, monkeypatch):
+def test_bench_reports_threads_that_are_used(run, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     code, out, _ = run("--backends", "numpy", "--threads", "1000", "--json")
     assert code == 0
     assert json.loads(out)["threads"] == 8
 
 
-def test_the_instruction_set_that_was_asked_for_is_the_one_that_is_measured(run, monkeypatch):
+def test_bench_measures_instruction_set_of_environment(run, monkeypatch):
     if "cython" not in BUILT:
         pytest.skip("the cython backend is not built")
     monkeypatch.setenv("FMNIST_FAST_ISA", "baseline")

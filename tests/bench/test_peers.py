@@ -24,23 +24,23 @@ MISTAKE = 1e-3 * LR
 
 @pytest.fixture
 def data(small_dataset) -> TrainData:
-    """The first 600 garments: twenty steps are two epochs, each with a smaller last batch."""
+    """600 synthetic images: twenty steps are two epochs, each with a smaller last batch."""
     count = len(small_dataset.x_train)
     x_ni = np.ascontiguousarray(small_dataset.x_train).reshape(count, -1)
     return TrainData(x_ni, PIXEL_SCALE, small_dataset.y_train.astype(np.int32), np.ones(count))
 
 
 def batches(data):
-    """The rows of every step."""
+    """Rows of every step."""
     rows = np.arange(len(data.x_ni), dtype=np.int32)
     epoch = [rows[first : first + BATCH] for first in range(0, len(rows), BATCH)]
     return [epoch[step % len(epoch)] for step in range(STEPS)]
 
 
-def ours(data, l2=L2, plain_epsilon=False, l2_is_shared=False):
+def ours(data, l2=L2, plain_epsilon=False, l2_over_batch=False):
     """Weights and biases after STEPS steps of the numpy backend.
 
-    plain_epsilon, l2_is_shared : Adam's epsilon and the penalty as scikit-learn has them.
+    plain_epsilon, l2_over_batch : Adam's epsilon and the penalty as scikit-learn has them.
     """
     network = Network.random(SPEC, 0, PIXEL_SCALE, "numpy", 1)
     state = network.fresh_state()
@@ -48,14 +48,13 @@ def ours(data, l2=L2, plain_epsilon=False, l2_is_shared=False):
         steps = Adam(epsilon=EPSILON).steps(np.full(1, LR), step, len(rows), l2)
         if plain_epsilon:
             steps = steps._replace(epsilon_t=np.full(1, EPSILON))
-        if l2_is_shared:
+        if l2_over_batch:
             steps = steps._replace(l2_t=np.full(1, l2 / len(rows)))
         network.train_steps(state, data, rows, steps, 0, 1)
     return [*state.params.weights, *state.params.biases]
 
 
-def off(mine, theirs):
-    """The largest difference."""
+def max_difference(mine, theirs):
     return max(np.abs(a - b).max() for a, b in zip(mine, theirs, strict=True))
 
 
@@ -93,7 +92,7 @@ def by_scikit_learn(data):
         shuffle=False,
         random_state=0,
     )
-    # The first call draws weights and trains: its weights and moments are replaced.
+    # The first call draws weights and trains: replace weights and moments.
     model.partial_fit(x_ni, data.targets_n, classes=np.arange(SPEC.sizes[-1]))
     params = Network.random(SPEC, 0, PIXEL_SCALE, "numpy", 1).params
     model.coefs_ = [w.copy() for w in params.weights]
@@ -104,15 +103,15 @@ def by_scikit_learn(data):
     return [*model.coefs_, *model.intercepts_]
 
 
-def test_the_first_steps_are_those_of_pytorch(data):
+def test_first_steps_match_pytorch(data):
     theirs = by_pytorch(data)
-    assert off(ours(data), theirs) < TOLERANCE
-    assert off(ours(data, l2=1.01 * L2), theirs) > MISTAKE
-    assert off(ours(data, plain_epsilon=True), theirs) > MISTAKE
+    assert max_difference(ours(data), theirs) < TOLERANCE
+    assert max_difference(ours(data, l2=1.01 * L2), theirs) > MISTAKE
+    assert max_difference(ours(data, plain_epsilon=True), theirs) > MISTAKE
 
 
-def test_the_first_steps_are_those_of_scikit_learn_in_its_conventions(data):
+def test_first_steps_match_scikit_learn_conventions(data):
     theirs = by_scikit_learn(data)
-    assert off(ours(data, plain_epsilon=True, l2_is_shared=True), theirs) < TOLERANCE
-    assert off(ours(data, l2_is_shared=True), theirs) > MISTAKE
-    assert off(ours(data, plain_epsilon=True), theirs) > MISTAKE
+    assert max_difference(ours(data, plain_epsilon=True, l2_over_batch=True), theirs) < TOLERANCE
+    assert max_difference(ours(data, l2_over_batch=True), theirs) > MISTAKE
+    assert max_difference(ours(data, plain_epsilon=True), theirs) > MISTAKE

@@ -1,4 +1,4 @@
-"""The benchmarks forget no operation of a backend, and measure what they say."""
+"""The asv suite: it covers all operations of a backend."""
 
 import importlib
 import inspect
@@ -15,7 +15,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 @pytest.fixture
 def suite(monkeypatch):
-    """Imports a module of the suite, as asv does, on garments."""
+    """Imports a module of the suite, as asv does, on synthetic data."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     for name in [name for name in sys.modules if name.split(".")[0] == "suite"]:
         monkeypatch.delitem(sys.modules, name)
@@ -30,7 +30,7 @@ def operations():
     ]
 
 
-def test_every_operation_of_the_protocol_has_a_benchmark(suite):
+def test_suite_covers_operations_of_the_protocol(suite):
     timed = {
         name.removeprefix("time_")
         for _, kind in inspect.getmembers(suite("operations"), inspect.isclass)
@@ -44,7 +44,7 @@ def test_every_operation_of_the_protocol_has_a_benchmark(suite):
 @pytest.mark.parametrize(
     "backend", [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 )
-def test_a_batch_runs_every_operation(suite, backend):
+def test_batch_runs_every_operation(suite, backend):
     batch = suite("cases").Batch(backend, 64)
     for operation in operations():
         getattr(batch, operation)()
@@ -53,8 +53,8 @@ def test_a_batch_runs_every_operation(suite, backend):
     assert not np.array_equal(batch.updated.params.weights[0], batch.params.weights[0])
 
 
-def test_what_is_not_built_is_skipped(suite, monkeypatch):
+def test_batch_skips_missing_backend(suite, monkeypatch):
     cases = suite("cases")
-    monkeypatch.setattr(cases, "unavailable", lambda name: "was not built")
+    monkeypatch.setattr(cases, "unavailable_reason", lambda name: "was not built")
     with pytest.raises(NotImplementedError, match="cython was not built"):
         cases.Batch("cython", 1)

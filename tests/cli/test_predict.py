@@ -274,7 +274,8 @@ def test_photographs_are_recognised_as_often_as_they_must_be(segmentation, monke
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     import photo_table
 
-    figures = photo_table.Figures.of(photo_table.look(PHOTOS, None, segmentation))
+    photos = photo_table.recognize_all(PHOTOS, None, segmentation)
+    metrics = photo_table.PhotoMetrics.from_photos(photos)
     if segmentation == "auto":
-        assert figures.good_enough(), figures
-    assert figures.right >= photo_table.MUST, figures
+        assert metrics.meets_limits(), metrics
+    assert metrics.accuracy >= photo_table.MIN_ACCURACY, metrics

@@ -53,7 +53,7 @@ def test_it_keeps_its_promises_and_its_card_says_what_it_does(
     assert by_level["shift", "1 pixels"] > by_level["shift", "4 pixels"]
 
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    quote, card = (importlib.import_module(name) for name in ("quote", "model_card"))
+    tables, card = (importlib.import_module(name) for name in ("readme_tables", "model_card"))
     page = card.CARD.read_text(encoding="utf-8")
     digest = sha256(PRETRAINED.read_bytes()).hexdigest()
     assert digest in page
@@ -61,7 +61,9 @@ def test_it_keeps_its_promises_and_its_card_says_what_it_does(
     shown = [float(word) for word in page.split("accuracy ")[1].split()[:1]]
     assert shown[0] == pytest.approx(100 * measured_results["accuracy"], abs=0.03)
     if load_model().training["instruction_set"] == instruction_set():
-        assert quote.replaced(page, card.block(load_model(), digest, measured_results)) == page
+        assert (
+            tables.replace_block(page, card.block(load_model(), digest, measured_results)) == page
+        )
 
 
 def instruction_set():

@@ -12,8 +12,8 @@ __all__ = ["bench"]
 @click.option(
     "--backends",
     metavar="NAME,...",
-    help="Which of ours: cython, numba, numpy. numpy is always measured, to compare with.  "
-    "[default: all that are there]",
+    help="Backends to measure: cython, numba, numpy. numpy is always measured, as the reference.  "
+    "[default: all available]",
 )
 @THREADS
 @BATCH_SIZE
@@ -22,38 +22,38 @@ __all__ = ["bench"]
     type=click.IntRange(1),
     default=5,
     show_default=True,
-    help="How often everything is measured, in turn.",
+    help="Number of interleaved rounds.",
 )
 @click.option(
     "--peers",
     is_flag=True,
-    help="Also JAX, PyTorch, scikit-learn and ONNX Runtime, those that are installed "
+    help="Also measure JAX, PyTorch, scikit-learn and ONNX Runtime, where installed "
     "(pip install 'fmnist-fast[bench]').",
 )
 @click.option(
     "--rows",
     type=click.IntRange(1),
-    help="Train on so many rows only: for a quick look; the figures mean less.",
+    help="Number of training rows: fewer are quicker, and measured less well.",
 )
 @click.option(
     "--dataset",
     default="auto",
     show_default=True,
-    help=f"What to learn: {DATASETS}, of uint8 pixels.",
+    help=f"Data set: {DATASETS}, of uint8 pixels.",
 )
 @DATA_DIR
-@click.option("--plot", type=FILE, help="Draw it: a .png, .svg or .pdf file.")
+@click.option("--plot", type=FILE, help="Write a plot of the speeds: a .png, .svg or .pdf file.")
 @JSON
 @deferred("bench:bench")
 def bench() -> None:
-    """Measure how fast this machine trains and predicts, and where the time goes.
+    """Measure training, prediction and the phases of an epoch on this machine.
 
     Every backend, with every instruction set that this processor has, trains epochs of
-    784-128-64-10, in turn, each in a process of its own, from the same weights and on the same
-    rows; checked first to compute the same. GFLOP/s count an epoch's arithmetic as if no pixel were
-    zero; "of peak" is their share of what the processor can do at most, measured in the same run,
-    and may be above 1. "x numpy" is the median of the rounds' ratios. Takes some 40 seconds, with
-    --peers two minutes and more, and wants a machine that does nothing else.
+    784-128-64-10, in interleaved rounds, each in its own process, from the same weights and on the
+    same rows. First it is checked that all compute the same. GFLOP/s count an epoch's arithmetic as
+    if no pixel were zero; "of peak" is their fraction of the processor's peak, measured in the same
+    run, and may be above 1. "x numpy" is the median of the rounds' ratios. Takes some 40 seconds,
+    with --peers two minutes and more, on a machine that should be idle otherwise.
 
       \b
       fmnist-fast bench
