@@ -1,4 +1,4 @@
-"""Decoded data sets in the user's cache folder: memory-mapped, written once, never half."""
+"""Cache of decoded data sets in the user's cache folder: memory-mapped, written atomically."""
 
 import os
 import shutil
@@ -28,12 +28,12 @@ __all__ = [
 ]
 
 
-# Far more than it takes to write a data set.
-DRAFT_SECONDS = 3600
+# Age from which a partial copy is taken to be left by a killed process: writing one takes seconds.
+PARTIAL_COPY_SECONDS = 3600
 
 
 class Arrays(NamedTuple):
-    """The four arrays of a data set: x (n, ...), y (n,)."""
+    """Training and test arrays of a data set: x (n, ...), y (n,)."""
 
     x_train: NDArray
     y_train: NDArray
@@ -42,7 +42,7 @@ class Arrays(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """This package's folder in the user's cache; it may not exist yet.
+    """Return the folder of this package in the user's cache; it may not exist yet.
 
     Raises: OSError if the user has no home folder.
     """
@@ -55,7 +55,7 @@ def cache_folder() -> Path:
 
 
 def compute_checksum(arrays: Arrays) -> str:
-    """sha256 over names, dtypes, shapes and contents: the same however the data is stored."""
+    """Return the SHA-256 of names, dtypes, shapes and contents, whatever the memory layout."""
     digest = sha256()
     for name, array in arrays._asdict().items():
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
@@ -64,7 +64,7 @@ def compute_checksum(arrays: Arrays) -> str:
 
 
 def make_read_only(arrays: Arrays) -> Arrays:
-    """The same arrays, which nobody can write to from now on."""
+    """Make the arrays read-only, in place, and return them."""
     for array in arrays:
         array.setflags(write=False)
     return arrays
@@ -73,19 +73,19 @@ def make_read_only(arrays: Arrays) -> Arrays:
 def load_or_create(
     key: str, make: Callable[[], Arrays], expected: str | None = None
 ) -> tuple[Arrays, str]:
-    """The data set kept under `key`, made and kept now if it is not there; and its checksum.
+    """Return the data set cached under `key` and its checksum; make and cache it if it is missing.
 
-    The arrays are read-only. key : names the data and all that its bits depend on. expected : the
-    checksum that it must have; a copy that has another, or is damaged, is made again.
-    A cache that cannot be written costs a warning and the time to make the set again.
+    The arrays are read-only. key : identifies the data and everything that its bits depend on.
+    expected : checksum; a copy with another one, or a damaged copy, is made again. If the cache
+    cannot be written, a warning is given.
     """
-    kept = find_cached(key, expected)
-    if kept is not None:
-        return kept
+    found = find_cached(key, expected)
+    if found is not None:
+        return found
     arrays = make_read_only(make())
     checksum = compute_checksum(arrays)
     try:
-        _keep(key, arrays, checksum)
+        _write(key, arrays, checksum)
     except OSError as error:
         warnings.warn(
             f"the decoded data set could not be kept in the user's cache: "
@@ -97,19 +97,19 @@ def load_or_create(
 
 
 def find_cached(key: str, expected: str | None = None) -> tuple[Arrays, str] | None:
-    """The data set kept under `key`, read-only and memory-mapped, and its checksum.
+    """Return the data set cached under `key`, read-only and memory-mapped, and its checksum.
 
-    None if there is none, or if its contents do not have the checksum. Reading all of it costs
-    35 ms for the 55 MB of Fashion-MNIST; training on a damaged copy would cost more.
+    None if there is none, or its contents do not have the checksum. Verifying the 55 MB of
+    Fashion-MNIST takes 35 ms.
     """
     try:
         folder = cache_path(key)
-        # A memory map keeps its file open; a plain view of it is an ordinary read-only array.
+        # asarray: a plain read-only array in place of a np.memmap object.
         arrays = Arrays(
             *(np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in Arrays._fields)
         )
         checksum = (folder / "checksum").read_text()
-    except (OSError, ValueError, EOFError):  # not there, or cut short by a full disk
+    except (OSError, ValueError, EOFError):  # missing, or truncated by a full disk
         return None
     if checksum != (expected or checksum) or compute_checksum(arrays) != checksum:
         return None
@@ -117,45 +117,45 @@ def find_cached(key: str, expected: str | None = None) -> tuple[Arrays, str] | N
 
 
 def cache_path(key: str) -> Path:
-    """Where the decoded set of that key is kept, if it is."""
+    """Return the folder of a data set in the cache, whether or not it exists."""
     return cache_folder() / "decoded" / key
 
 
-def _keep(key: str, arrays: Arrays, checksum: str) -> None:
-    """Write the set beside its place, then rename the folder: it is there whole or not at all."""
+def _write(key: str, arrays: Arrays, checksum: str) -> None:
+    """Write a data set to a temporary folder and rename that: complete or not there at all."""
     final = cache_path(key)
     final.parent.mkdir(parents=True, exist_ok=True)
-    _remove_old_drafts(final.parent)
-    draft = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=final.parent))
+    _remove_partial_copies(final.parent)
+    partial = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=final.parent))
     try:
         for name, array in arrays._asdict().items():
-            with open(draft / f"{name}.npy", "wb") as file:
+            with open(partial / f"{name}.npy", "wb") as file:
                 np.save(file, array)
                 _sync(file)
-        with open(draft / "checksum", "wb") as file:
+        with open(partial / "checksum", "wb") as file:
             file.write(checksum.encode())
             _sync(file)
-        sync_folder(draft)
+        sync_folder(partial)
         if final.is_dir() and find_cached(key) is None:  # damaged
             shutil.rmtree(final, ignore_errors=True)
         elif final.exists() and not final.is_dir():
             final.unlink()
         try:
-            draft.rename(final)
+            partial.rename(final)
         except OSError:
-            if find_cached(key) is None:  # else another process was faster: its copy is the same
+            if find_cached(key) is None:  # else another process wrote the same copy first
                 raise
         sync_folder(final.parent)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
-def _remove_old_drafts(folder: Path) -> None:
-    """Drafts that a killed process left; one that is being written is younger than this."""
-    for draft in folder.glob(".*"):
-        with suppress(OSError):  # another process removes it as well
-            if time() - draft.stat().st_mtime > DRAFT_SECONDS:
-                shutil.rmtree(draft, ignore_errors=True)
+def _remove_partial_copies(folder: Path) -> None:
+    """Remove temporary folders that killed processes left."""
+    for partial in folder.glob(".*"):
+        with suppress(OSError):  # another process may remove it, too
+            if time() - partial.stat().st_mtime > PARTIAL_COPY_SECONDS:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _sync(file: BinaryIO) -> None:

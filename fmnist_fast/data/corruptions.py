@@ -1,7 +1,7 @@
-"""The same images as a less kind camera would have them: new uint8 images, to be judged on.
+"""Image corruptions at several severities, to measure the robustness of a model.
 
-The kinds are those of Hendrycks & Dietterich (2019) and Mu & Gilmer (2019) that mean something at
-28x28, at levels from hardly seen to hard for people.
+The kinds are those of Hendrycks & Dietterich (2019) and Mu & Gilmer (2019) that apply to 28x28
+images, at levels from barely visible to hard for people.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,13 +20,13 @@ __all__ = ["CORRUPTIONS", "Corruption", "corrupt_images"]
 
 Images = NDArray[np.uint8]
 
-# The eight ways of going one pixel further.
-_WAYS = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)])
+# The eight directions of a shift.
+_DIRECTIONS = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)])
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind of harm. levels : from mild to hard, in `unit`. apply(images, level, stream)."""
+    """A kind of corruption. levels : severities in `unit`, ascending. apply(images, level, rng)."""
 
     name: str
     unit: str
@@ -34,78 +34,78 @@ class Corruption:
     apply: Callable[[Images, float, np.random.Generator], Images]
 
     def label(self, level: float) -> str:
-        """The level for people, like "2 pixels"."""
+        """Return the level as text, like "2 pixels"."""
         return f"{level:g} {self.unit}".strip() if len(self.levels) > 1 else self.unit
 
 
-def _shifted(images: Images, level: float, stream: np.random.Generator) -> Images:
-    """So many pixels into one of eight directions; black comes in from the edge."""
+def _shift(images: Images, level: float, stream: np.random.Generator) -> Images:
+    """Shift by `level` pixels in one of eight directions; the border is filled with black."""
     pixels, (height, width) = int(level), images.shape[1:]
     padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels)))
-    way_n = stream.integers(0, len(_WAYS), len(images))
+    direction_n = stream.integers(0, len(_DIRECTIONS), len(images))
     out = np.empty_like(images)
-    for way, (y, x) in enumerate(_WAYS * pixels):
-        chosen = way_n == way
+    for direction, (y, x) in enumerate(_DIRECTIONS * pixels):
+        chosen = direction_n == direction
         rows = slice(pixels - y, pixels - y + height)
         out[chosen] = padded[chosen, rows, pixels - x : pixels - x + width]
     return out
 
 
-def _rotated(images: Images, level: float, stream: np.random.Generator) -> Images:
-    """By so many degrees, to either side."""
+def _rotate(images: Images, level: float, stream: np.random.Generator) -> Images:
+    """Rotate by `level` degrees, clockwise or counterclockwise."""
     from PIL import Image
 
     side_n = stream.choice((-1, 1), len(images))
     bilinear = Image.Resampling.BILINEAR
-    turned = (
+    rotated = (
         Image.fromarray(image).rotate(float(side * level), bilinear)
         for image, side in zip(images, side_n)
     )
-    return _stacked(turned, images)
+    return _stack(rotated, images)
 
 
-def _noisy(images: Images, level: float, stream: np.random.Generator) -> Images:
-    """Gaussian noise of that standard deviation on every pixel."""
+def _add_noise(images: Images, level: float, stream: np.random.Generator) -> Images:
+    """Add Gaussian noise of standard deviation `level` to every pixel."""
     noise = stream.standard_normal(images.shape, np.float32) * level
     return np.clip(np.rint(images + noise), 0, 255).astype(np.uint8)
 
 
-def _blurred(images: Images, level: float, _: np.random.Generator) -> Images:
-    """Gaussian blur of that radius."""
+def _blur(images: Images, level: float, _: np.random.Generator) -> Images:
+    """Blur by a Gaussian of radius `level`."""
     from PIL import Image, ImageFilter
 
     blur = ImageFilter.GaussianBlur(level)
-    return _stacked((Image.fromarray(image).filter(blur) for image in images), images)
+    return _stack((Image.fromarray(image).filter(blur) for image in images), images)
 
 
-def _darker(images: Images, level: float, _: np.random.Generator) -> Images:
+def _darken(images: Images, level: float, _: np.random.Generator) -> Images:
     darker: Images = np.rint(images * level).astype(np.uint8)
     return darker
 
 
-def _inverted(images: Images, _: float, __: np.random.Generator) -> Images:
+def _invert(images: Images, _: float, __: np.random.Generator) -> Images:
     inverted: Images = 255 - images
     return inverted
 
 
-def _stacked(pictures: "Iterable[Image.Image]", like: Images) -> Images:
+def _stack(pictures: "Iterable[Image.Image]", like: Images) -> Images:
     out = np.empty_like(like)
-    for place, picture in zip(out, pictures):
-        place[:] = np.asarray(picture)
+    for target, picture in zip(out, pictures):
+        target[:] = np.asarray(picture)
     return out
 
 
 CORRUPTIONS = (
-    Corruption("shift", "pixels", (1, 2, 4), _shifted),
-    Corruption("rotation", "degrees", (5, 15, 30), _rotated),
-    Corruption("noise", "of 255", (10, 30, 60), _noisy),
-    Corruption("blur", "pixels", (0.5, 1, 2), _blurred),
-    Corruption("darker", "of the light", (0.75, 0.5, 0.25), _darker),
-    Corruption("inverted", "black and white exchanged", (1,), _inverted),
+    Corruption("shift", "pixels", (1, 2, 4), _shift),
+    Corruption("rotation", "degrees", (5, 15, 30), _rotate),
+    Corruption("noise", "of 255", (10, 30, 60), _add_noise),
+    Corruption("blur", "pixels", (0.5, 1, 2), _blur),
+    Corruption("darker", "of the light", (0.75, 0.5, 0.25), _darken),
+    Corruption("inverted", "black and white exchanged", (1,), _invert),
 )
 
 
 def corrupt_images(images: Images, kind: Corruption, level: float, seed: int = 0) -> Images:
-    """New images (n, height, width), uint8: a pure function of the arguments."""
+    """Return corrupted images (n, height, width), uint8: a pure function of the arguments."""
     stream = random_stream(seed, CORRUPTION, CORRUPTIONS.index(kind))
     return kind.apply(np.ascontiguousarray(images), level, stream)

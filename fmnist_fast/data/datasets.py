@@ -22,14 +22,24 @@ MAX_CLASSES = 256
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows to train on and rows to be judged by.
+    """A training set and a test set.
 
-    x_train, x_test : uint8 pixels, float32 or float64; (n, height, width) or (n, i); read-only.
-    y_train, y_test : integers (n,), each in 0..k-1. class_names : k of them.
-    checksum : sha256 of the contents; it tells data sets apart whatever their names.
-    hflip_invariant : whether a horizontal flip keeps the class, as it does for clothes and not for
-    digits.
-    x_train_with_flips : x_train followed by its horizontal flips, if they were computed already.
+    Attributes
+    ----------
+    name : str
+        Name of the data set, or of its folder or file.
+    x_train, x_test : ndarray of uint8, float32 or float64, shape (n, height, width) or (n, i)
+        Images or rows; read-only.
+    y_train, y_test : ndarray of int, shape (n,)
+        Class labels in ``0..k-1``.
+    class_names : tuple of str
+        Name of each of the k classes.
+    checksum : str
+        SHA-256 of the contents; identifies the data set whatever its name.
+    hflip_invariant : bool
+        Whether a horizontal flip keeps the class: true for clothes, false for digits.
+    x_train_with_flips : ndarray or None, shape (2n, height, width)
+        `x_train` followed by its horizontal flips, if they were computed already.
     """
 
     name: str
@@ -46,15 +56,30 @@ class Dataset:
 def load_dataset(
     name: str | Path = "auto", data_dir: str | Path | None = None, *, download: bool = True
 ) -> Dataset:
-    """Load a data set.
+    """Load a data set by name, from a folder of IDX files, or from an .npz file.
 
-    name : "fashion-mnist"; "synthetic", drawn by this package; "auto", the first if it is to be
-        had, else the second, with a warning; a folder of the four IDX files (gzip or plain, any
-        image size, up to 256 classes); or an .npz with x_train, y_train, x_test, y_test.
-    data_dir : where to look first for the files of Fashion-MNIST; then come $FMNIST_FAST_DATA,
-        the user's cache, and the download.
-    download : False makes do with what is on this machine.
-    Raises: DataError, one line that says what to do. A set that was named is never replaced.
+    Parameters
+    ----------
+    name : str or Path, default="auto"
+        ``"fashion-mnist"``; ``"synthetic"``, drawn by this package; ``"auto"``, Fashion-MNIST if it
+        is available, else synthetic, with a warning; a folder of the four IDX files (gzip or
+        uncompressed, any image size, up to 256 classes); or an .npz file with the arrays
+        ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
+    data_dir : str or Path, optional
+        Folder of Fashion-MNIST's files, searched before ``$FMNIST_FAST_DATA``, the user's cache and
+        the network.
+    download : bool, default=True
+        Whether Fashion-MNIST may be downloaded.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If the data set is missing or damaged; one line that says what to do. Only ``"auto"`` falls
+        back to another data set.
     """
     folder = None if data_dir is None else Path(data_dir)
     match str(name):
@@ -65,7 +90,7 @@ def load_dataset(
         case "auto":
             return _auto(folder, download)
     path = Path(name)
-    if os.path.isdir(path):  # which takes a name too long or forbidden for one that is not there
+    if os.path.isdir(path):  # False, and no exception, for names that are too long
         return _custom(path.resolve().name, str(path), fashion_mnist.read_folder(path))
     if os.path.isfile(path):
         return _custom(path.stem, str(path), _read_npz(path))
@@ -105,29 +130,30 @@ def _synthetic() -> Dataset:
 
 
 def _read_npz(path: Path) -> Arrays:
-    needed = ", ".join(Arrays._fields)
+    required = ", ".join(Arrays._fields)
     try:
         with open(path, "rb") as file:
             if not is_zipfile(file):
                 raise DataError(
-                    f"{path} is not an .npz file: give one with {needed}, or a folder of IDX files"
+                    f"{path} is not an .npz file: give one with {required}, or a folder of "
+                    "IDX files"
                 )
             with np.load(file, allow_pickle=False) as arrays:
                 for name in Arrays._fields:
                     if name not in arrays:
-                        raise DataError(f"{path} has no array {name}: it needs {needed}")
+                        raise DataError(f"{path} has no array {name}: it needs {required}")
                 return Arrays(*(np.asarray(arrays[name]) for name in Arrays._fields))
     except DataError:
         raise
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # zipfile and NumPy have a dozen kinds for a damaged file
-        why = str(error).partition("\n")[0]
-        raise DataError(f"{path} is not an .npz file that can be read: {why}") from error
+    except Exception as error:  # zipfile and NumPy raise a dozen types for damaged files
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path} is not an .npz file that can be read: {reason}") from error
 
 
 def _custom(name: str, where: str, arrays: Arrays) -> Dataset:
-    """A set of the user's own, checked. where : its path, for messages."""
+    """Return a data set of the user's, checked. where : its path, for messages."""
     checked = Arrays(
         *_check_part(where, "train", arrays.x_train, arrays.y_train),
         *_check_part(where, "test", arrays.x_test, arrays.y_test),
@@ -136,9 +162,9 @@ def _custom(name: str, where: str, arrays: Arrays) -> Dataset:
     if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
         raise DataError(
             f"{where}: the training rows are {x_train.dtype} {x_train.shape[1:]}, the test rows "
-            f"{x_test.dtype} {x_test.shape[1:]}: they must be alike"
+            f"{x_test.dtype} {x_test.shape[1:]}: they must be equal"
         )
-    name = name.encode("utf-8", "replace").decode()  # a path may hold bytes that are no text
+    name = name.encode("utf-8", "replace").decode()  # a path may contain undecodable bytes
     checksum = compute_checksum(checked)
     classes = int(max(y_train.max(), y_test.max())) + 1
     class_names = tuple(str(label) for label in range(classes))
@@ -148,7 +174,7 @@ def _custom(name: str, where: str, arrays: Arrays) -> Dataset:
 
 
 def _check_part(where: str, part: str, x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
-    """x as uint8, float32 or float64 (n, ...), y as uint8 (n,); DataError says what is wrong."""
+    """Return x as uint8, float32 or float64 (n, ...) and y as uint8 (n,); DataError if invalid."""
     if x.dtype not in (np.uint8, np.float32, np.float64):
         raise DataError(
             f"{where}: x_{part} has dtype {x.dtype}: store uint8 pixels, float32 or float64"

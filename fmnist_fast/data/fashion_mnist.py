@@ -1,4 +1,4 @@
-"""Where Fashion-MNIST is, or can be had, and that it is Fashion-MNIST.
+"""Fashion-MNIST: where it is found, download, and verification by checksums.
 
 Source: Xiao, Rasul, Vollgraf (2017), "Fashion-MNIST: a novel image dataset for benchmarking
 machine learning algorithms"; MIT licence, Zalando SE.
@@ -66,7 +66,7 @@ FILES = {
 # cache.compute_checksum of the four arrays.
 CHECKSUM = "8294d2ca571ee42977a0b2dbf2f2f22ac6655a869e4497e2cd010da5acf40c92"
 
-# The last is plain http: what comes is checked against FILES whatever brought it.
+# The last is plain http: every file is verified by the checksums in FILES.
 SOURCES = (
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
@@ -80,39 +80,39 @@ CACHE_KEY = f"fashion-mnist-{CHECKSUM[:16]}"
 
 
 class DatasetUnavailable(DataError):
-    """There is no way to the data set: it is in no folder, and no source answers."""
+    """The data set is in no known folder and cannot be downloaded."""
 
 
 def load(data_dir: Path | None = None, *, download: bool = True) -> Arrays:
-    """The data set from data_dir, else $FMNIST_FAST_DATA, else the user's cache, else downloaded.
+    """Load from data_dir, else $FMNIST_FAST_DATA, else the user's cache, else the network.
 
     Images uint8 (60000, 28, 28) and (10000, 28, 28), labels uint8; memory-mapped from the cache.
-    download : False uses no network: what is not on this machine is Unreachable.
-    Raises: DataError if a file has the wrong checksum, Unreachable if there is no way to the data.
+    download : False uses no network.
+    Raises: DataError if a file has the wrong checksum, DatasetUnavailable if none was found.
     """
     missing: list[str] = []
-    for folder in _given(data_dir):
+    for folder in _named_folders(data_dir):
         absent = [name for name in FILES if not os.path.isfile(folder / name)]
         if absent:
             missing.append(f"{folder} has no {absent[0]}")
             continue
         verify(folder)
-        return _decoded(folder)
-    kept = find_cached(CACHE_KEY, CHECKSUM)
-    if kept is None:
+        return _load_folder(folder)
+    found = find_cached(CACHE_KEY, CHECKSUM)
+    if found is None:
         try:
-            arrays = _decoded(fetch() if download else _fetched())
+            arrays = _load_folder(fetch() if download else _download_folder())
         except DatasetUnavailable as error:
             raise DatasetUnavailable("; ".join([*missing, str(error)])) from error
     else:
-        arrays = kept[0]
+        arrays = found[0]
     if missing:
         warnings.warn(f"{'; '.join(missing)}: using the copy in the user's cache", stacklevel=4)
     return arrays
 
 
-def _decoded(folder: Path) -> Arrays:
-    """The contents of the four files, from the cache once they were read."""
+def _load_folder(folder: Path) -> Arrays:
+    """Return the contents of the four files; the decoded arrays are cached."""
     arrays, checksum = load_or_create(CACHE_KEY, lambda: read_folder(folder), CHECKSUM)
     if checksum != CHECKSUM:
         raise DataError(f"the files in {folder} changed while they were read: try again")
@@ -120,7 +120,7 @@ def _decoded(folder: Path) -> Arrays:
 
 
 def read_folder(folder: Path) -> Arrays:
-    """The four IDX files of a folder, gzip or plain, under the names of MNIST.
+    """Read the four IDX files of a folder, gzip or uncompressed, named as those of MNIST.
 
     Raises: DataError that names the file.
     """
@@ -140,23 +140,23 @@ def read_folder(folder: Path) -> Arrays:
 
 
 def find_folder(data_dir: Path | None = None) -> Path | None:
-    """The folder that `load` would read, or None if it would have to download.
+    """Return the folder that `load` would read; None if it would have to download.
 
     It holds the four files, or it is the decoded copy in the cache.
     """
-    for folder in _given(data_dir):
+    for folder in _named_folders(data_dir):
         if all(os.path.isfile(folder / name) for name in FILES):
             return folder
     try:
         if cache_path(CACHE_KEY).is_dir():
             return cache_path(CACHE_KEY)
-        return _fetched()
+        return _download_folder()
     except (OSError, DatasetUnavailable):
         return None
 
 
-def _fetched() -> Path:
-    """The folder that an earlier download went to. Raises: Unreachable if it is not whole."""
+def _download_folder() -> Path:
+    """Return the folder of an earlier download; DatasetUnavailable if a file is missing."""
     try:
         folder = cache_folder()
     except OSError as error:
@@ -169,9 +169,9 @@ def _fetched() -> Path:
 
 
 def verify(folder: Path) -> None:
-    """Raise DataError for the first file in the folder that is not the one published.
+    """Raise DataError for the first file whose checksum is not the published one.
 
-    folder : one with the four files, or the decoded copy in the cache.
+    folder : has the four files, or is the decoded copy in the cache.
     """
     if folder.name == CACHE_KEY:
         if find_cached(CACHE_KEY, CHECKSUM) is None:
@@ -193,10 +193,10 @@ def verify(folder: Path) -> None:
 
 
 def fetch(folder: Path | None = None, *, progress: bool | None = None) -> Path:
-    """Download what is not there yet into folder (None: the user's cache), and return it.
+    """Download missing files into a folder (None: the user's cache), and return the folder.
 
-    progress : show a bar on standard error (None: if it is a terminal).
-    Raises: Unreachable, which says why no source would do.
+    progress : show a progress bar on standard error (None: if that is a terminal).
+    Raises: DatasetUnavailable, with the failure of every source.
     """
     sources = list(SOURCES)
     failures: list[str] = []
@@ -206,10 +206,10 @@ def fetch(folder: Path | None = None, *, progress: bool | None = None) -> Path:
     except OSError as error:
         where = folder or "the folder for the download"
         raise DatasetUnavailable(f"{where} cannot be made: {error.strerror}") from error
-    with _Bar(progress) as bar:
+    with _ProgressBar(progress) as bar:
         for name, checksum in FILES.items():
             while not _retrieve(f"{sources[0]}{name}", checksum, folder, bar, failures):
-                sources.pop(0)  # what failed once is not tried for the next file
+                sources.pop(0)  # a source that failed is not tried again
                 if not sources:
                     raise DatasetUnavailable(
                         f"Fashion-MNIST could not be downloaded ({'; '.join(failures)}); give the "
@@ -218,11 +218,10 @@ def fetch(folder: Path | None = None, *, progress: bool | None = None) -> Path:
     return folder
 
 
-def _retrieve(url: str, checksum: str, folder: Path, bar: "_Bar", failures: list[str]) -> bool:
-    """One file from one source, unless it is there; False, and why in `failures`, if not to be had.
-
-    A file that is there with another checksum is replaced.
-    """
+def _retrieve(
+    url: str, checksum: str, folder: Path, bar: "_ProgressBar", failures: list[str]
+) -> bool:
+    """Download a file, unless it exists with this checksum; on failure append to `failures`."""
     import pooch
     import requests
 
@@ -233,12 +232,12 @@ def _retrieve(url: str, checksum: str, folder: Path, bar: "_Bar", failures: list
         progressbar=bar,
         chunk_size=1 << 16,
         timeout=TIMEOUT,
-        headers={"Accept-Encoding": "identity"},  # the files are to stay packed
+        headers={"Accept-Encoding": "identity"},  # keep the gzip files as they are
     )
     try:
         pooch.retrieve(url, f"sha256:{checksum}", fname=name, path=folder, downloader=download)
     except requests.RequestException as error:
-        failures.append(f"{urlsplit(url).hostname}: {_in_words(error)}")
+        failures.append(f"{urlsplit(url).hostname}: {_describe(error)}")
     except ValueError:
         failures.append(f"{urlsplit(url).hostname}: {name} came with the wrong checksum")
     except OSError as error:
@@ -248,13 +247,14 @@ def _retrieve(url: str, checksum: str, folder: Path, bar: "_Bar", failures: list
     return False
 
 
-def _in_words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
+    """Return the kind of a network failure as text."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"HTTP status {error.response.status_code}"
     if isinstance(error, requests.Timeout):
-        return "no answer"
+        return "timeout"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
@@ -262,8 +262,8 @@ def _in_words(error: Exception) -> str:
     return type(error).__name__
 
 
-def _given(data_dir: Path | None) -> Iterator[Path]:
-    """The folders that the user named."""
+def _named_folders(data_dir: Path | None) -> Iterator[Path]:
+    """Yield the folders that the user named: the argument and the environment variable."""
     if data_dir is not None:
         yield data_dir
     if os.environ.get("FMNIST_FAST_DATA"):
@@ -277,8 +277,8 @@ def _gzip_or_plain(folder: Path, name: str) -> Path:
     raise DataError(f"{folder} has no {name}, nor {name.removesuffix('.gz')}")
 
 
-class _Bar:
-    """A download's progress bar, in the form that pooch drives: total, update, reset, close."""
+class _ProgressBar:
+    """Progress bar with the interface that pooch expects: total, update, reset, close."""
 
     def __init__(self, show: bool | None) -> None:
         from rich.console import Console
@@ -292,7 +292,7 @@ class _Bar:
         self.total = 0
         self._task: TaskID | None = None
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> "_ProgressBar":
         self._progress.start()
         return self
 
@@ -310,7 +310,7 @@ class _Bar:
         self._progress.advance(self._task, size)
 
     def reset(self) -> None:
-        """pooch calls this and then update(total) when a download is complete."""
+        """Start again; pooch calls this and then update(total) when a download is complete."""
         if self._task is not None:
             self._progress.reset(self._task)
 

@@ -1,4 +1,4 @@
-"""Reading IDX files, the format of MNIST and its relatives, without trusting them.
+"""IDX files, the format of MNIST: a reader that validates the header and the length.
 
 Format: two zero bytes, a type (8: uint8), the number of dimensions, each dimension as a big-endian
 32-bit number, then the data. Source: LeCun, Cortes, Burges, "The MNIST database".
@@ -23,21 +23,21 @@ __all__ = ["GZIP_ERRORS", "open_idx", "read_header", "read_idx"]
 UINT8 = 8
 GZIP_MAGIC = b"\x1f\x8b"
 
-# More than any set this package is for; a header that claims more is wrong or hostile.
+# Larger than any supported data set; a header that claims more is wrong or hostile.
 MAX_BYTES = 4 << 30
 
-# A header may lie about the length, so the room for it is not taken before the data has come.
-CHUNK = 1 << 20
+# Memory is allocated as data arrives, since the header may claim any length.
+READ_BYTES = 1 << 20
 
-# What reading a damaged gzip file raises.
+# Exceptions of reading a damaged gzip file.
 GZIP_ERRORS = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """The array in a uint8 IDX file, gzip or plain.
+    """Read the array of a uint8 IDX file, gzip or uncompressed.
 
-    dimensions : how many it must have: 3 for images, 1 for labels.
-    Raises: DataError, one line that names the file and what is wrong with it.
+    dimensions : expected number of dimensions: 3 for images, 1 for labels.
+    Raises: DataError, one line that names the file and the defect.
     """
     try:
         with open_idx(path) as file:
@@ -54,23 +54,23 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
 @contextmanager
 def open_idx(path: Path) -> Iterator[BinaryIO]:
-    """The plain content of the file, which is recognised as gzip by its first bytes."""
+    """Open a file for reading; gzip is recognized by its first bytes and decompressed."""
     with open(path, "rb") as file:
-        packed = file.read(2) == GZIP_MAGIC
+        compressed = file.read(2) == GZIP_MAGIC
         file.seek(0)
-        if packed:
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                yield cast(BinaryIO, unpacked)
+        if compressed:
+            with gzip.GzipFile(fileobj=file) as content:
+                yield cast(BinaryIO, content)
         else:
             yield file
 
 
 def read_header(
-    file: BinaryIO, path: Path, dimensions: int, most: int | None = MAX_BYTES
+    file: BinaryIO, path: Path, dimensions: int, max_bytes: int | None = MAX_BYTES
 ) -> tuple[int, ...]:
-    """The dimensions of the array, which the file is then at the first byte of.
+    """Read the header and return the shape; the file is then at the first byte of the array.
 
-    most : bytes that the array may have; None: any number. Raises: DataError.
+    max_bytes : largest size of the array; None: no limit. Raises: DataError.
     """
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0":
@@ -82,22 +82,22 @@ def read_header(
             f"{path} has {magic[3]} dimensions, expected {dimensions}: "
             "images have 3, labels 1; are the files mixed up?"
         )
-    packed = file.read(4 * dimensions)
-    if len(packed) < 4 * dimensions:
+    sizes = file.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
         raise DataError(f"{path} is truncated: it ends within its header")
-    shape = struct.unpack(f">{dimensions}I", packed)
+    shape = struct.unpack(f">{dimensions}I", sizes)
     if prod(shape) == 0:
         raise DataError(f"{path} is empty: its dimensions are {shape}")
-    if most is not None and prod(shape) > most:
-        raise DataError(f"{path} claims dimensions {shape}, more than {most >> 30} GiB")
+    if max_bytes is not None and prod(shape) > max_bytes:
+        raise DataError(f"{path} claims dimensions {shape}, more than {max_bytes >> 30} GiB")
     return shape
 
 
 def _read_exactly(file: BinaryIO, path: Path, size: int) -> bytearray:
-    """size bytes, and then the file must end."""
+    """Read `size` bytes; DataError if the file has fewer or more."""
     content = bytearray()
     while len(content) <= size:
-        chunk = file.read(min(CHUNK, size + 1 - len(content)))
+        chunk = file.read(min(READ_BYTES, size + 1 - len(content)))
         if not chunk:
             break
         content += chunk
@@ -106,5 +106,5 @@ def _read_exactly(file: BinaryIO, path: Path, size: int) -> bytearray:
             f"{path} is truncated: its header promises {size} bytes, it has {len(content)}"
         )
     if len(content) > size:
-        raise DataError(f"{path} goes on after the {size} bytes that its header promises")
+        raise DataError(f"{path} has more than the {size} bytes that its header promises")
     return content

@@ -22,7 +22,7 @@ from idx_sets import FILE_NAMES, constants_for, idx_bytes, random_arrays, same, 
 
 from fmnist_fast.data import fashion_mnist, synthetic
 from fmnist_fast.data.cache import (
-    DRAFT_SECONDS,
+    PARTIAL_COPY_SECONDS,
     Arrays,
     cache_path,
     compute_checksum,
@@ -259,8 +259,8 @@ X_NAN[3, 2, 1] = np.nan
         ({"y_train": np.arange(-1, 19)}, "y_train holds labels from -1 to 18"),
         ({"y_train": np.full(20, 256)}, "labels from 256 to 256: they must lie in 0..255"),
         ({"y_test": np.full(8, 2**63, np.uint64)}, "y_test holds labels"),
-        ({"x_test": np.zeros((8, 5, 6), np.uint8)}, "must be alike"),
-        ({"x_test": np.zeros((8, 6, 5), np.float32)}, "must be alike"),
+        ({"x_test": np.zeros((8, 5, 6), np.uint8)}, "must be equal"),
+        ({"x_test": np.zeros((8, 6, 5), np.float32)}, "must be equal"),
     ],
 )
 def test_npz_with_unusable_arrays_is_refused(tmp_path, changes, words):
@@ -678,7 +678,7 @@ def test_real_set_loads_in_an_instant_after_the_first_use(real_folder):
 
 def test_drafts_of_killed_processes_are_removed_in_time(own_cache):
     drafts = own_cache / "fmnist-fast" / "decoded"
-    for name, age in ((".old.abc", DRAFT_SECONDS + 10), (".young.abc", 10)):
+    for name, age in ((".old.abc", PARTIAL_COPY_SECONDS + 10), (".young.abc", 10)):
         (drafts / name).mkdir(parents=True)
         then = time.time() - age
         os.utime(drafts / name, (then, then))

@@ -194,7 +194,7 @@ def test_wrong_content_is_followed_by_the_next_source(files, folder, serve):
     [
         ("cut", "the transfer broke off"),
         ("cut, length unknown", "wrong checksum"),
-        ("never answers", "no answer"),
+        ("never answers", "timeout"),
         ("stalls", "no connection"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from idx_sets import idx_bytes
 
-from fmnist_fast.data.idx import CHUNK, read_idx
+from fmnist_fast.data.idx import READ_BYTES, read_idx
 from fmnist_fast.errors import DataError
 
 IMAGES = np.arange(30, dtype=np.uint8).reshape(2, 3, 5)
@@ -52,7 +52,7 @@ def test_reads_what_was_written(path, pack, shape):
 
 
 def test_reads_what_takes_several_chunks(path, pack):
-    array = np.resize(np.arange(251, dtype=np.uint8), (3, CHUNK // 2, 1))
+    array = np.resize(np.arange(251, dtype=np.uint8), (3, READ_BYTES // 2, 1))
     path.write_bytes(pack(idx_bytes(array)))
     assert np.array_equal(read_idx(path, 3), array)
 
@@ -69,8 +69,8 @@ def test_reads_what_takes_several_chunks(path, pack):
         (VALID[:15], "ends within its header"),
         (VALID[:16], "promises 30 bytes, it has 0"),
         (VALID[:-1], "promises 30 bytes, it has 29"),
-        (VALID + b"\0", "goes on after the 30 bytes"),
-        (VALID + VALID, "goes on after the 30 bytes"),
+        (VALID + b"\0", "has more than the 30 bytes"),
+        (VALID + VALID, "has more than the 30 bytes"),
         (idx_bytes(np.empty((0, 28, 28), np.uint8)), "empty"),
         (VALID[:4] + b"\xff" * 12, "more than 4 GiB"),
     ],
@@ -103,7 +103,7 @@ def test_gzip_whose_own_check_fails_is_refused(path, place):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (gzip.compress(VALID) * 2, "goes on"),
+        (gzip.compress(VALID) * 2, "has more than"),
         (gzip.compress(VALID) + b"tail", "damaged"),
         (gzip.compress(gzip.compress(VALID)), "not an IDX file"),
     ],
@@ -133,12 +133,12 @@ def peak_of_refusal(path) -> int:
 
 def test_room_is_not_taken_for_what_a_header_only_claims(path, pack):
     path.write_bytes(pack(b"\0\0\x08\x03" + struct.pack(">3I", 1, 65535, 65535) + b"few bytes"))
-    assert peak_of_refusal(path) < 4 * CHUNK
+    assert peak_of_refusal(path) < 4 * READ_BYTES
 
 
 def test_gzip_bomb_is_not_unpacked(path):
-    path.write_bytes(gzip.compress(VALID + bytes(32 * CHUNK), compresslevel=1))
-    assert peak_of_refusal(path) < 4 * CHUNK
+    path.write_bytes(gzip.compress(VALID + bytes(32 * READ_BYTES), compresslevel=1))
+    assert peak_of_refusal(path) < 4 * READ_BYTES
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit works on Linux only")

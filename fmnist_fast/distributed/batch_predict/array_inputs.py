@@ -68,7 +68,7 @@ def _whole(shown: str) -> Iterator[None]:
 
 def _idx(path: Path, shown: str) -> ArrayRows:
     with open_idx(path) as file:
-        rows, *shape = read_header(file, Path(shown), 3, most=None)
+        rows, *shape = read_header(file, Path(shown), 3, max_bytes=None)
         packed = "gzip" if isinstance(file, gzip.GzipFile) else None
         found = ArrayRows(
             shown, stamp_of(str(path)), 0, rows, tuple(shape), "|u1", file.tell(), packed
