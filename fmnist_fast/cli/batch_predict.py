@@ -18,8 +18,8 @@ import click
 
 from ..errors import DataError, MissingExtra, UserError
 from .outputs import check_outputs
-from .signals import stoppable
-from .terminal import console_of, fail
+from .signals import catch_stop_signals
+from .terminal import fail, make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,7 +100,7 @@ def score_into(asked: ManyInputs) -> int:
     of_workers = workers_identity(model)
     prepare = model_to_workers(asked.model, of_workers["backend"])
     identity = _identity(asked, of_workers["backend"]) | of_workers
-    view = _Bar(console_of(stderr=True), asked.quiet)
+    view = _Bar(make_console(stderr=True), asked.quiet)
     with (
         view,
         closing(Inputs(asked.inputs())) as inputs,
@@ -110,7 +110,7 @@ def score_into(asked: ManyInputs) -> int:
             inputs.blocks(model.input_shape, asked.column),
             force=asked.force,
         ) as partial,
-        stoppable() as stop,  # before, there is nothing yet to put in order
+        catch_stop_signals() as stop,  # before, there is nothing yet to put in order
     ):
         if not partial.rows:
             partial.remove()

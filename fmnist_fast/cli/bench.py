@@ -14,7 +14,7 @@ from .bench_table import print_report
 from .outputs import check_outputs
 from .plots import plot_speeds
 from .report import MeasuringReport
-from .terminal import console_of
+from .terminal import make_console
 
 __all__ = ["bench"]
 
@@ -38,11 +38,11 @@ def bench(
     source = found.name if dataset == "auto" and found.name in DATASET_NAMES else dataset
     threads = min(threads or usable_cores(), THREADS_PER_CORE * usable_cores())
     config = BenchConfig(source, data_dir, rows, threads)
-    with MeasuringReport(console_of(stderr=True)) as progress:
+    with MeasuringReport(make_console(stderr=True)) as progress:
         report = measure(config, names, batch_size, rounds, peers, progress.measuring)
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:
-        print_report(report, console_of())
+        print_report(report, make_console())
     if plot:
         plot_speeds(report, plot)

@@ -10,23 +10,23 @@ from ..errors import UserError
 __all__ = ["fetch", "path", "verify"]
 
 
-def fetch(data_dir: Path | None) -> None:
+def fetch(*, data_dir: Path | None) -> None:
     folder = fashion_mnist.fetch(data_dir)
     fashion_mnist.verify(folder)
     click.echo(f"Fashion-MNIST is in {folder}")
 
 
-def verify(data_dir: Path | None) -> None:
-    folder = _data_folder(data_dir)
+def verify(*, data_dir: Path | None) -> None:
+    folder = _find_folder(data_dir)
     fashion_mnist.verify(folder)
     click.echo(f"{folder}: Fashion-MNIST, every byte")
 
 
-def path(data_dir: Path | None) -> None:
-    click.echo(_data_folder(data_dir))
+def path(*, data_dir: Path | None) -> None:
+    click.echo(_find_folder(data_dir))
 
 
-def _data_folder(data_dir: Path | None) -> Path:
+def _find_folder(data_dir: Path | None) -> Path:
     folder = fashion_mnist.find_folder(data_dir)
     if folder is None:
         raise UserError(

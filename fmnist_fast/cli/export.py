@@ -4,23 +4,22 @@ from pathlib import Path
 
 import click
 
+from ..models.ensemble import single_member
+from ..models.export import formats
+from ..models.load import PRETRAINED, load_model
 from .outputs import check_outputs
 
 __all__ = ["export"]
 
 
-def export(model: Path | None, to: str, out: Path | None, force: bool) -> None:
-    from ..models.ensemble import single_member
-    from ..models.export.formats import default_name
-    from ..models.export.formats import export as write
-    from ..models.load import PRETRAINED, load_model
-
+def export(*, model: Path | None, to: str, out: Path | None, force: bool) -> None:
+    """Run the command."""
     path = model or PRETRAINED
-    out = out or Path(default_name(path, to))
+    out = out or Path(formats.default_name(path, to))
     check_outputs({"export": out}, path)
     loaded = single_member(load_model(path), path, "export")
     network, spec = loaded.network, loaded.network.spec
-    write(
+    formats.export(
         out,
         to,
         network.params,
@@ -30,5 +29,5 @@ def export(model: Path | None, to: str, out: Path | None, force: bool) -> None:
         temperature=loaded.temperature,
         force=force,
     )
-    takes = f"{spec.sizes[0]} {'numbers' if network.scale == 1 else 'pixels, 0..255'}"
-    click.echo(f"saved {out}: takes {takes}, gives {spec.sizes[-1]} probabilities")
+    inputs = f"{spec.sizes[0]} {'numbers' if network.scale == 1 else 'pixels, 0..255'}"
+    click.echo(f"saved {out}: takes {inputs}, returns {spec.sizes[-1]} probabilities")

@@ -17,7 +17,7 @@ import click
 from .. import __version__
 from ..errors import UserError
 from .lazy import LazyGroup
-from .terminal import INTERRUPTED, PROGRAM, fail, ignore_output
+from .terminal import EXIT_INTERRUPTED, PROGRAM, discard_stdout, fail
 
 __all__ = ["main"]
 
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error.ctx.get_help() if error.ctx else error, file=sys.stderr)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        return fail("stopped", INTERRUPTED)
+        return fail("stopped", EXIT_INTERRUPTED)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else PROGRAM
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, Warning) as error:  # a warning comes here under python -W error
         return fail(str(error))
     except BrokenPipeError:
-        ignore_output()
+        discard_stdout()
         return 0
     except OSError as error:
         return fail(f"{error.filename or 'output'}: {error.strerror or error}")

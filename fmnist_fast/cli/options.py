@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import click
 
+from .._cpu import usable_cores
 from ..errors import UserError
 
 __all__ = [
@@ -104,8 +105,6 @@ def check_workers(workers: int | None, given: bool, scheduler: str | None) -> No
     """given : whether --workers was. Raises: UserError if the scheduler has workers of its own, or
     there are far more than cores.
     """
-    from .._cpu import usable_cores
-
     if given and scheduler:
         raise UserError("--workers are of this machine, and --scheduler has its own: give only one")
     cores = usable_cores()

@@ -1,83 +1,79 @@
-"""Files that a command will write: checked before the work, saved whatever happens."""
+"""Output files of the commands: checked before the work, saved whatever happens."""
 
 import os
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from .._files import check_room, free_name, write_somewhere
+from ..data.datasets import Dataset
 from ..errors import UserError
+from ..kernels.interface import NetworkSpec
+from ..models.ensemble import Ensemble
+from ..models.model import Model
+from ..models.safetensors_io import check_replaceable
 
-if TYPE_CHECKING:
-    from ..data.datasets import Dataset
-    from ..models.ensemble import Ensemble
-    from ..models.model import Model
+__all__ = ["check_model_space", "check_outputs", "save_model", "save_unfinished"]
 
-__all__ = ["check_model_room", "check_outputs", "save", "save_aside"]
+PLOT_FORMATS = (".png", ".svg", ".pdf")
 
-# Room that a model file takes beside its weights.
-_DESCRIPTION_BYTES = 64 << 10
+# Upper bound for what a model file holds beside its weights.
+_METADATA_BYTES = 64 << 10
 
 
 def check_outputs(outputs: Mapping[str, Path | None], *inputs: Path) -> None:
-    """Find out before the work, not after it, that a result could not or must not be written.
+    """Raise UserError for a file that could not or must not be written after the work.
 
-    outputs : what each is (model, metrics, plot or misclassified) and its path.
+    outputs : kind of file ("model", "metrics", "plot", "misclassified", ...) and its path.
     """
-    from .._files import check_room
-    from .plots import check_plot_path
-    from .report import check_metrics_path
-
-    for what in ("plot", "misclassified"):
-        picture = outputs.get(what)
-        if picture:
-            check_plot_path(picture)
     taken = {Path(os.path.realpath(path)) for path in inputs}
-    for what, path in outputs.items():
-        if path:
-            if path.exists() and not path.is_file() and (what != "metrics" or path.is_fifo()):
-                raise UserError(f"{what} {path} is not a regular file: name another")
-            check_room(path, 1, what)
-            real = Path(os.path.realpath(path))
-            if real in taken:
-                raise UserError(f"{what} {path} is also another file of this command: name another")
-            taken.add(real)
-    metrics = outputs.get("metrics")
-    if metrics:
-        check_metrics_path(metrics)
+    for kind, path in outputs.items():
+        if path is None:
+            continue
+        if kind in ("plot", "misclassified") and path.suffix.lower() not in PLOT_FORMATS:
+            raise UserError(f"plot {path}: the name must end in {', '.join(PLOT_FORMATS)}")
+        if path.exists() and not path.is_file() and (kind != "metrics" or path.is_fifo()):
+            raise UserError(f"{kind} {path} is not a regular file: name another")
+        check_room(path, 1, kind)
+        real = Path(os.path.realpath(path))
+        if real in taken:
+            raise UserError(f"{kind} {path} is also another file of this command: name another")
+        taken.add(real)
+        if kind == "metrics":
+            _check_json_lines(path)
 
 
-def check_model_room(out: Path, data: "Dataset", hidden: tuple[int, ...]) -> None:
-    from math import prod
+def _check_json_lines(path: Path) -> None:
+    """Raise UserError if the file exists and holds something other than JSON lines."""
+    if path.is_file():
+        with open(path, "rb") as file:
+            if file.read(1) not in (b"", b"{"):
+                raise UserError(f"metrics {path} exists and is no file of JSON lines: name another")
 
-    from .._files import check_room
-    from ..kernels.interface import NetworkSpec
 
+def check_model_space(out: Path, data: Dataset, hidden: tuple[int, ...]) -> None:
+    """Raise UserError if the disk has no space for the model of these hidden layers."""
     spec = NetworkSpec((prod(data.x_train.shape[1:]), *hidden, len(data.class_names)))
-    weights = sum((i + 1) * o for i, o in spec.shapes)
-    check_room(out, 4 * weights + _DESCRIPTION_BYTES, "model")
+    parameters = sum((i + 1) * o for i, o in spec.shapes)
+    check_room(out, 4 * parameters + _METADATA_BYTES, "model")
 
 
-def save(model: "Model | Ensemble", out: Path, force: bool) -> None:
-    """Save the model; where that must not or cannot be, save it elsewhere and say so."""
-    from .._files import write_somewhere
-    from ..models.safetensors_io import check_replaceable
-
+def save_model(model: Model | Ensemble, out: Path, force: bool) -> None:
+    """Save the model; where that is not possible, save it elsewhere and raise UserError."""
     if not force:
         try:
             check_replaceable(out, model.dataset_name, model.dataset_checksum)
-        except UserError as error:  # it came while we trained
-            raise UserError(f"{error}; {save_aside(model, out)}") from error
-    place = write_somewhere(out, model.to_bytes())
-    if place != out:
-        raise UserError(f"{out} could not be written; the trained model is saved in {place}")
+        except UserError as error:  # the file appeared during training
+            raise UserError(f"{error}; {save_unfinished(model, out)}") from error
+    path = write_somewhere(out, model.to_bytes())
+    if path != out:
+        raise UserError(f"{out} could not be written; the trained model is saved in {path}")
 
 
-def save_aside(model: "Model | Ensemble | None", out: Path) -> str:
-    """Save what an unfinished run has, beside the target and never over it; says what happened."""
-    from .._files import free_name, write_somewhere
-
+def save_unfinished(model: Model | Ensemble | None, out: Path) -> str:
+    """Save the best model so far beside `out`, never over a file; return a note for the user."""
     if model is None:
         return "there was no model to save yet"
-    place = free_name(out.with_name(f"{out.stem}.unfinished{out.suffix}"))
-    place = write_somewhere(place, model.to_bytes())
-    return f"the best model so far is saved in {place}"
+    path = free_name(out.with_name(f"{out.stem}.unfinished{out.suffix}"))
+    path = write_somewhere(path, model.to_bytes())
+    return f"the best model so far is saved in {path}"

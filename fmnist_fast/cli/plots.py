@@ -1,4 +1,4 @@
-"""Pictures for the command line, drawn with matplotlib."""
+"""Plots of the command line, drawn with matplotlib. All raise UserError if they cannot be saved."""
 
 import warnings
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bench.measurement import Entry, Report
 from ..errors import UserError
 from ..kernels.interface import Floats
 from ..nn.metrics import Evaluation
@@ -18,11 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from ..bench.measurement import Entry, Report
     from ..training.lr_finder import LRFinderResult
 
 __all__ = [
-    "FORMATS",
-    "check_plot_path",
     "plot_confusion",
     "plot_curves",
     "plot_learning_rates",
@@ -30,17 +28,9 @@ __all__ = [
     "plot_speeds",
 ]
 
-FORMATS = (".png", ".svg", ".pdf")
-
-
-def check_plot_path(path: Path) -> None:
-    """Raise UserError if no picture of that kind can be made."""
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"plot {path}: the name must end in {', '.join(FORMATS)}")
-
 
 def plot_curves(result: TrainingResult, path: Path) -> None:
-    """Loss and accuracy over the epochs, as a picture file. Raises: UserError."""
+    """Plot loss and accuracy over the epochs."""
     figure = _figure(9, 3.6)
     loss, accuracy = figure.subplots(1, 2)
     epochs = [record.epoch for record in result.history]
@@ -49,11 +39,11 @@ def plot_curves(result: TrainingResult, path: Path) -> None:
         loss.plot(
             epochs, [r.validation_loss or 0 for r in result.history], "o-", ms=3, label="validation"
         )
-        shares = [100 * (r.validation_accuracy or 0) for r in result.history]
-        accuracy.plot(epochs, shares, "o-", ms=3, color="C1", label="validation")
+        percent = [100 * (r.validation_accuracy or 0) for r in result.history]
+        accuracy.plot(epochs, percent, "o-", ms=3, color="C1", label="validation")
     accuracy.axhline(100 * result.test_accuracy, color="C2", ls="--", label="test, saved model")
     accuracy.axvline(result.best_epoch, color="0.8", zorder=0)
-    loss.set(title="cross-entropy (training: with penalty)", xlabel="epoch", ylabel="nats")
+    loss.set(title="cross-entropy (training: with L2 penalty)", xlabel="epoch", ylabel="nats")
     accuracy.set(title="accuracy", xlabel="epoch", ylabel="%")
     for axes in (loss, accuracy):
         axes.legend(frameon=False)
@@ -70,27 +60,29 @@ def plot_curves(result: TrainingResult, path: Path) -> None:
 
 
 def plot_confusion(evaluation: Evaluation, class_names: Sequence[str], path: Path) -> None:
-    """Confusion matrix as shares of each true class, with the counts. Raises: UserError."""
+    """Plot the confusion matrix with counts, colored by the fraction of the true class."""
     counts_kk = evaluation.confusion_kk
     classes = len(class_names)
     side = 2.5 + 0.5 * min(classes, 30)
     figure = _figure(side + 0.8, side)
     axes = figure.subplots()
-    share_kk = counts_kk / np.maximum(counts_kk.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(share_kk, cmap="Blues", vmin=0, vmax=1)
-    if classes <= 30:  # more labels or numbers would not be legible
+    fraction_kk = counts_kk / np.maximum(counts_kk.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(fraction_kk, cmap="Blues", vmin=0, vmax=1)
+    if classes <= 30:  # more would not be legible
         axes.set_xticks(range(classes), class_names, rotation=45, ha="right")
         axes.set_yticks(range(classes), class_names)
-        for (truth, guess), count in np.ndenumerate(counts_kk):
+        for (truth, predicted), count in np.ndenumerate(counts_kk):
             if count:
-                shade = "white" if share_kk[truth, guess] > 0.5 else "black"
+                shade = "white" if fraction_kk[truth, predicted] > 0.5 else "black"
                 axes.text(
-                    guess, truth, str(count), ha="center", va="center", color=shade, fontsize=7
+                    predicted, truth, str(count), ha="center", va="center", color=shade, fontsize=7
                 )
     axes.set(
-        xlabel="answer", ylabel="true class", title=f"accuracy {100 * evaluation.accuracy:.2f} %"
+        xlabel="predicted class",
+        ylabel="true class",
+        title=f"accuracy {100 * evaluation.accuracy:.2f} %",
     )
-    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    figure.colorbar(image, label="fraction of the true class", shrink=0.8)
     _save(figure, path)
 
 
@@ -100,49 +92,55 @@ def plot_misclassified(
     labels_n: NDArray[np.integer],
     class_names: Sequence[str],
     path: Path,
-    most: int = 30,
+    max_images: int = 30,
 ) -> None:
-    """The answers that were wrong and most sure of themselves, surest first. Raises: UserError."""
-    guess_n, sure_n = probability_nk.argmax(axis=1), probability_nk.max(axis=1)
-    wrong_n = np.flatnonzero(guess_n != labels_n)
-    wrong_n = wrong_n[np.argsort(-sure_n[wrong_n], kind="stable")]
-    shown_n = wrong_n[:most]
+    """Plot the misclassified images, those predicted with the highest confidence first."""
+    predicted_n, confidence_n = probability_nk.argmax(axis=1), probability_nk.max(axis=1)
+    wrong_n = np.flatnonzero(predicted_n != labels_n)
+    wrong_n = wrong_n[np.argsort(-confidence_n[wrong_n], kind="stable")]
+    shown_n = wrong_n[:max_images]
     columns = 6
     rows = max(1, -(-len(shown_n) // columns))
     figure = _figure(1.75 * columns, 2.15 * rows + 0.6)
-    count = f"{len(wrong_n):,} of {len(labels_n):,} answers are wrong"
-    figure.suptitle(f"{count}; the surest of them:" if len(wrong_n) else count, fontsize=11)
+    title = f"{len(wrong_n):,} of {len(labels_n):,} images are misclassified"
+    if len(wrong_n):
+        title += "; highest confidence first"
+    figure.suptitle(title, fontsize=11)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for place in axes:
-        place.set_axis_off()
-    for place, row in zip(axes, shown_n):
-        place.imshow(images[row], cmap="gray", vmin=0, vmax=np.max(images[row], initial=1))
-        said = f"{100 * sure_n[row]:.1f} % {class_names[guess_n[row]]}"
-        place.set_title(f"{said}\nis {class_names[labels_n[row]]}", fontsize=8, parse_math=False)
+    for cell in axes:
+        cell.set_axis_off()
+    for cell, row in zip(axes, shown_n):
+        cell.imshow(images[row], cmap="gray", vmin=0, vmax=np.max(images[row], initial=1))
+        predicted, true = class_names[predicted_n[row]], class_names[labels_n[row]]
+        cell.set_title(
+            f"{predicted} ({100 * confidence_n[row]:.1f} %)\ntrue: {true}",
+            fontsize=8,
+            parse_math=False,
+        )
     _save(figure, path)
 
 
 def plot_learning_rates(found: "LRFinderResult", path: Path) -> None:
-    """Loss over the learning rates that were tried, and the one advised. Raises: UserError."""
+    """Plot the loss over the learning rates, and the suggested one."""
     figure = _figure(7, 4)
     axes = figure.subplots()
     axes.plot(found.lr_t, found.loss_t, color="0.8", lw=1, label="each step")
     axes.plot(found.lr_t, found.smooth_t, color="C0", label="smoothed")
-    axes.axvline(found.advised, color="C3", ls="--", label=f"advised: {found.advised:.2g}")
+    axes.axvline(found.advised, color="C3", ls="--", label=f"suggested: {found.advised:.2g}")
     low, first = found.smooth_t.min(), found.smooth_t[0]
     axes.set_ylim(low - 0.1 * (first - low), first + 0.5 * (first - low))
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss, nats")
-    axes.set_title("a short run whose learning rate grows at every step")
+    axes.set_title("learning rate range test")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
 
 
-OURS, THEIRS = "#2a6f97", "#b8b8b8"
+OWN_COLOR, PEER_COLOR = "#2a6f97", "#b8b8b8"
 
 
-def plot_speeds(report: Report, path: Path) -> None:
-    """Seconds of an epoch of all contenders, and where ours spend them. Raises: UserError."""
+def plot_speeds(report: "Report", path: Path) -> None:
+    """Plot seconds an epoch of all contenders, and the phases of the own backends."""
     timed = [entry for entry in report.entries if entry.seconds]
     timed.sort(key=lambda entry: entry.seconds_median or 0, reverse=True)
     split = [entry for entry in timed if "barrier" in entry.phase_seconds]
@@ -163,11 +161,11 @@ def plot_speeds(report: Report, path: Path) -> None:
     _save(figure, path)
 
 
-def _draw_seconds(axes: "Axes", report: Report, timed: Sequence[Entry]) -> None:
-    """A bar for each, from the fastest down; a line from the least to the most of its rounds."""
+def _draw_seconds(axes: "Axes", report: "Report", timed: "Sequence[Entry]") -> None:
+    """Draw a bar for the median of each contender and a line for its range, fastest first."""
     places = range(len(timed))
     medians = [entry.seconds_median or 0 for entry in timed]
-    axes.barh(places, medians, color=[OURS if entry.ours else THEIRS for entry in timed])
+    axes.barh(places, medians, color=[OWN_COLOR if entry.ours else PEER_COLOR for entry in timed])
     for place, entry in zip(places, timed):
         axes.plot([min(entry.seconds), max(entry.seconds)], [place, place], color="0.3", lw=1)
         label = f" {entry.seconds_median:.3f} s" + (
@@ -178,19 +176,15 @@ def _draw_seconds(axes: "Axes", report: Report, timed: Sequence[Entry]) -> None:
     if report.peak_gflops:
         roofline = report.gflop_per_epoch / report.peak_gflops
         axes.axvline(roofline, color="C3", ls="--", lw=1)
-        axes.text(
-            *(roofline, len(timed) - 0.4, " all arithmetic at the processor's peak"),
-            color="C3",
-            fontsize=8,
-        )
-    axes.set(xlabel="seconds an epoch, median; least to most as a line")
+        axes.text(roofline, len(timed) - 0.4, " roofline at peak FMA rate", color="C3", fontsize=8)
+    axes.set(xlabel="seconds an epoch: median and range")
     axes.set_xlim(0, 1.35 * max((max(entry.seconds) for entry in timed), default=1))
     axes.set_ylim(-0.6, len(timed) + 0.1)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_phases(axes: "Axes", split: Sequence[Entry]) -> None:
-    """Where the compiled backends' seconds go."""
+def _draw_phases(axes: "Axes", split: "Sequence[Entry]") -> None:
+    """Draw the seconds of each phase of the compiled backends."""
     left = np.zeros(len(split))
     for n, phase in enumerate(split[0].phase_seconds if split else ()):
         seconds = np.array([entry.phase_seconds[phase] for entry in split])
@@ -206,7 +200,7 @@ def _draw_phases(axes: "Axes", split: Sequence[Entry]) -> None:
 
 
 def _figure(width: float, height: float) -> "Figure":
-    """A figure of its own, in inches: no window, no global state."""
+    """Return a figure of this size in inches, without pyplot's global state."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -215,7 +209,7 @@ def _figure(width: float, height: float) -> "Figure":
 def _save(figure: "Figure", path: Path) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a name may hold characters that the font lacks
+            warnings.simplefilter("ignore")  # characters that the font lacks
             figure.savefig(path, dpi=130)
     except OSError as error:
         raise UserError(f"plot {path} could not be written: {error.strerror}") from error

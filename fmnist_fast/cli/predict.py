@@ -24,7 +24,7 @@ from ..vision.segmentation import OPENCV_MISSING
 from .batch_predict import NOTHING_NAMED, ManyInputs, paths_in, score_into
 from .options import check_workers
 from .report import percent
-from .terminal import console_of
+from .terminal import make_console
 
 __all__ = ["QUEUED_PER_THREAD", "predict", "predict_file", "predict_files"]
 
@@ -159,7 +159,7 @@ def _print_predictions(
     """Print as they come, with a progress bar for many on a terminal; return the exit code."""
     from rich.progress import Progress
 
-    console = console_of(stderr=True)
+    console = make_console(stderr=True)
     hidden = count < MIN_FOR_BAR or not console.is_terminal
     failed, methods = 0, set()
     with (

@@ -1,24 +1,25 @@
-"""Ctrl-C and kill, for commands that put things in order before they end."""
+"""Ctrl-C and SIGTERM, for commands that save their work before they end."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["stoppable"]
+__all__ = ["catch_stop_signals"]
 
-# Signals that stop a command; the exit code is then 128 and their number.
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+# Signals that stop a command, with the exit code 128 + number.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def stoppable() -> Iterator[list[int]]:
-    """Within, the signals of Ctrl-C and of kill come into the list that is given, nothing more:
-    the work looks there now and then, and what is being saved is saved.
+def catch_stop_signals() -> Iterator[list[int]]:
+    """Collect the stop signals in the list that is yielded, for the work to poll.
+
+    A save in progress is completed. After a signal, later ones are ignored.
     """
     received: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: received.append(number))
-        for number in STOPPING
+        for number in STOP_SIGNALS
     }
     try:
         yield received

@@ -14,9 +14,9 @@ import click
 from ..errors import MissingExtra, UserError
 from .commands.sweep import STUDY_NAME
 from .options import check_workers
-from .outputs import check_model_room, check_outputs, save
-from .signals import stoppable
-from .terminal import INTERRUPTED, console_of, fail
+from .outputs import check_model_space, check_outputs, save_model
+from .signals import catch_stop_signals
+from .terminal import EXIT_INTERRUPTED, fail, make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,11 +82,11 @@ def sweep(
             check_replaceable(path, data.name, data.checksum)
         check_pictures(pictures)
     plan = Plan(data, preset_config(preset), read, **choices).checked()
-    check_model_room(out, data, _widest(plan))
-    console = console_of(stderr=as_json)
+    check_model_space(out, data, _widest(plan))
+    console = make_console(stderr=as_json)
     deadline = float("inf") if time_budget is None else context.obj + time_budget
     with (
-        stoppable() as stop,
+        catch_stop_signals() as stop,
         open_ledger(study, study_name, plan.identity(), METRICS[plan.metric]) as ledger,
     ):
         try:
@@ -195,7 +195,7 @@ class _Outcome:
         result = self._train_again(best[0], stop, first)
         if isinstance(result, int):
             return result
-        save(result.model, out, force)
+        save_model(result.model, out, force)
         command = self._command(best[0], str(out))
         if not self.as_json:
             self._print_saved(best[0], result, command)
@@ -260,7 +260,7 @@ class _Outcome:
         models = tuple(result.model for result in members.values())
         guess_n = Ensemble(models).predict(data.x_test)
         accuracy = float((guess_n == data.y_test).mean())
-        save(Ensemble(models, metrics={"test_accuracy": accuracy}), out, force)
+        save_model(Ensemble(models, metrics={"test_accuracy": accuracy}), out, force)
         trials = list(members)
         if not self.as_json:
             self.console.print(
@@ -322,7 +322,7 @@ class _Outcome:
                     *(lambda: bool(stop), place),
                 )
         except TrainingInterrupted:
-            code = 128 + stop[0] if stop else INTERRUPTED
+            code = 128 + stop[0] if stop else EXIT_INTERRUPTED
             return fail(f"stopped while {what}; {_kept(self.ledger, self.plan)}", code)
         except TrainingDiverged as error:
             return fail(f"{what}: {error}; {_kept(self.ledger, self.plan)}")

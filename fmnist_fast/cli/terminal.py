@@ -1,47 +1,66 @@
 """Standard output and standard error, whatever is behind them."""
 
+import json
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["INTERRUPTED", "PROGRAM", "console_of", "fail", "ignore_output", "number_or_none"]
+__all__ = [
+    "EXIT_INTERRUPTED",
+    "PROGRAM",
+    "discard_stdout",
+    "fail",
+    "make_console",
+    "print_json",
+]
 
 PROGRAM = "fmnist-fast"
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 
-# Width that the widest line and table need.
+# Width of the widest line and table.
 MIN_WIDTH = 120
 
 
-def ignore_output() -> None:
-    """The reader of standard output has had enough, as `head` does."""
+def discard_stdout() -> None:
+    """Discard what is still to be printed: the reader has closed the pipe, as `head` does."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str, code: int = 2) -> int:
+    """Print an error on one line of standard error; return the exit code."""
     print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 
-def console_of(*, stderr: bool = False) -> "Console":
-    """Plain text goes out as it is: names from data sets and files are never markup."""
+def print_json(document: Any) -> None:
+    """Print one JSON document, with null for NaN, which JSON lacks."""
+    click.echo(json.dumps(_without_nan(document)))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def make_console(*, stderr: bool = False) -> "Console":
+    """Return a console without markup: names from data sets and files are printed as they are."""
     from rich.console import Console
 
-    class Quiet(Console):
+    class PipeConsole(Console):
         def on_broken_pipe(self) -> None:
-            """Go on without anybody who reads, where rich would end the process."""
+            """Continue without output, where rich would end the process."""
             self.quiet = True
-            ignore_output()
+            discard_stdout()
 
-    console = Quiet(stderr=stderr, markup=False, highlight=False)
-    if not console.is_terminal:  # a file has no width that lines would have to be broken for
+    console = PipeConsole(stderr=stderr, markup=False, highlight=False)
+    if not console.is_terminal:  # lines in a file need not be broken
         console.width = max(console.width, MIN_WIDTH)
     return console
-
-
-def number_or_none(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if value == value else None

@@ -1,28 +1,61 @@
 """The command `train`."""
 
-import json
 import shlex
+from dataclasses import dataclass, fields
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from .._files import free_name
+from ..data.datasets import DATASET_NAMES, load_dataset
 from ..errors import UserError
-from .outputs import check_model_room, check_outputs, save, save_aside
-from .signals import stoppable
-from .terminal import INTERRUPTED, console_of, fail, number_or_none
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ..data.datasets import Dataset
-    from ..models.ensemble import Ensemble
-    from ..models.model import Model
-    from ..training.config import TrainingConfig
-    from ..training.trainer import TrainingInterrupted, TrainingResult
+from ..models.load import load_model
+from ..models.safetensors_io import check_replaceable
+from ..nn.backend import backend_name
+from ..training import trainer
+from ..training.checkpoint import read_identity
+from ..training.lr_finder import LRFinderResult, find_learning_rate
+from ..training.presets import preset as preset_config
+from .outputs import check_model_space, check_outputs, save_model, save_unfinished
+from .plots import plot_curves, plot_learning_rates
+from .report import CombinedProgress, MetricsLog, TrainingReport, class_table, percent
+from .signals import catch_stop_signals
+from .terminal import EXIT_INTERRUPTED, fail, make_console, print_json
 
 __all__ = ["train"]
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Inputs and the output of a run, which --resume reads from its folder."""
+
+    dataset: str
+    data_dir: Path | None
+    out: Path
+    teacher: Path | None
+
+    def metadata(self) -> dict[str, Any]:
+        """Return absolute paths: a run may be resumed from another folder."""
+        return {
+            "dataset": self.dataset
+            if self.dataset in DATASET_NAMES
+            else str(Path(self.dataset).absolute()),
+            "data_dir": str(self.data_dir.absolute()) if self.data_dir else None,
+            "out": str(self.out.absolute()),
+            "teacher": str(self.teacher.absolute()) if self.teacher else None,
+        }
+
+    def restore(self, folder: Path) -> "_Files":
+        """Return the files of the run in the folder; options that are given override them."""
+        stored, context = read_identity(folder)["notes"], click.get_current_context()
+        values: dict[str, Any] = {}
+        for name in (field.name for field in fields(self)):
+            default = context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT
+            value = stored.get(name, getattr(self, name)) if default else getattr(self, name)
+            values[name] = Path(value) if value and name != "dataset" else value
+        return _Files(**values)
 
 
 def train(
@@ -30,9 +63,10 @@ def train(
     dataset: str,
     data_dir: Path | None,
     out: Path,
-    force: bool,
     teacher: Path | None,
+    force: bool,
     checkpoint: Path | None,
+    checkpoint_every: int | None,
     resume: Path | None,
     find_lr: bool,
     metrics: Path | None,
@@ -42,220 +76,126 @@ def train(
     backend: str,
     threads: int | None,
     preset: str | None,
-    checkpoint_every: int | None,
-    **options: Any,
+    **config_options: Any,
 ) -> int:
-    context = click.get_current_context()
-    from ..data.datasets import load_dataset
-    from ..models.safetensors_io import check_replaceable
-    from ..training.presets import preset as preset_config
-    from ..training.trainer import TrainingDiverged, TrainingInterrupted
-    from ..training.trainer import train as train_network
-    from .report import MetricsLog, Several, TrainingReport
-
-    changes = {name: value for name, value in options.items() if value is not None}
-    _check_combination(context, checkpoint, resume, changes)
+    """Run the command; return the exit code."""
+    changes = {name: value for name, value in config_options.items() if value is not None}
+    if checkpoint and resume:
+        raise UserError("--checkpoint starts a run and --resume continues one: give only one")
+    if checkpoint_every and not (checkpoint or resume):
+        raise UserError("--checkpoint-every needs a folder for the checkpoints: give --checkpoint")
+    if "epochs" in changes and "time_budget" in changes:
+        raise UserError("--epochs and --time-budget both limit the training: give only one")
+    config = preset_config(preset, **changes)
     if find_lr:
-        config = preset_config(preset, **changes)
-        return _find_lr(load_dataset(dataset, data_dir), config, backend, threads, plot, as_json)
-    notes = {"dataset": dataset, "data_dir": data_dir, "out": out, "teacher": teacher}
+        check_outputs({"plot": plot})
+        found = find_learning_rate(load_dataset(dataset, data_dir), config, backend, threads)
+        return _show_learning_rates(found, plot, as_json)
+    files = _Files(dataset, data_dir, out, teacher)
     if resume:
-        dataset, data_dir, out, teacher = _as_started(context, resume, notes)
-    notes = _absolute(dataset, data_dir, out, teacher)
-    inputs = [Path(dataset), *([teacher] if teacher else [])]
-    check_outputs({"model": out, "metrics": metrics, "plot": plot}, *inputs)
-    taught_by = _load_teacher(teacher, backend) if teacher else None
-    data = load_dataset(dataset, data_dir)
+        files = files.restore(resume)
+    inputs = [Path(files.dataset), *([files.teacher] if files.teacher else [])]
+    check_outputs({"model": files.out, "metrics": metrics, "plot": plot}, *inputs)
+    if files.teacher and not files.teacher.exists():  # it may have been moved since the run began
+        raise UserError(f"there is no teacher {files.teacher}: name its file with --teacher")
+    loaded_teacher = load_model(files.teacher, backend) if files.teacher else None
+    data = load_dataset(files.dataset, files.data_dir)
     if not force:
-        check_replaceable(out, data.name, data.checksum)
-    hidden = changes.get("hidden", preset_config(preset).hidden)
-    check_model_room(out, data, hidden)
+        check_replaceable(files.out, data.name, data.checksum)
+    check_model_space(files.out, data, config.hidden)
 
-    console = console_of(stderr=as_json)
+    console = make_console(stderr=as_json)
     log = MetricsLog(metrics) if metrics else None
     report = TrainingReport(console)
-    parts = [part for part in (log, None if quiet else report) if part]
     if "time_budget" in changes:
-        changes["time_budget"] = max(changes["time_budget"] - (monotonic() - context.obj), 1e-3)
-    with stoppable() as stop:
+        elapsed = monotonic() - click.get_current_context().obj
+        changes["time_budget"] = max(changes["time_budget"] - elapsed, 1e-3)
+    with catch_stop_signals() as stop:
         try:
             with report:
-                result = train_network(
+                result = trainer.train(
                     data,
                     preset=preset,
                     backend=backend,
                     threads=threads,
-                    teacher=taught_by,
-                    progress=Several(*parts),
+                    teacher=loaded_teacher,
+                    progress=CombinedProgress(
+                        *([log] if log else []), *([] if quiet else [report])
+                    ),
                     should_stop=lambda: bool(stop),
                     checkpoint=resume or checkpoint,
                     every=checkpoint_every,
                     resume=bool(resume),
-                    notes=notes,
+                    notes=files.metadata(),
                     **changes,
                 )
-        except TrainingInterrupted as interruption:
-            saved = save_aside(interruption.result.model, out)
-            code = 128 + stop[0] if stop else INTERRUPTED
-            return fail(f"{interruption}; {saved}; {_how_to_go_on(interruption, out, notes)}", code)
-        except TrainingDiverged as divergence:
-            before = divergence.result.model if divergence.result else None
-            return fail(f"{divergence}; {save_aside(before, out)}")
-        save(result.model, out, force)
+        except trainer.TrainingInterrupted as interruption:
+            saved = save_unfinished(interruption.result.model, files.out)
+            code = 128 + stop[0] if stop else EXIT_INTERRUPTED
+            return fail(f"{interruption}; {saved}; {_resume_hint(interruption, files)}", code)
+        except trainer.TrainingDiverged as divergence:
+            model = divergence.result.model if divergence.result else None
+            return fail(f"{divergence}; {save_unfinished(model, files.out)}")
+        save_model(result.model, files.out, force)
     try:
         if log:
-            log.write(event="end", dataset=data.name, model=str(out), **result.model.metrics)
+            log.write(event="end", dataset=data.name, model=str(files.out), **result.model.metrics)
         if as_json:
-            click.echo(json.dumps(_training_json(result, preset, out)))
+            print_json(_to_json(result, preset, files.out))
         else:
+            accuracy = percent(result.test_accuracy)
             if not quiet:
-                _print_result(console, result)
-            console.print(_last_line(result, out))
+                console.print()
+                console.print(class_table(result.test, result.model.class_names))
+                console.print(
+                    f"\ntest accuracy {accuracy} with the weights of epoch {result.best_epoch}; "
+                    f"{result.seconds:.1f} s of training"
+                )
+            console.print(f"saved {files.out}: trained on {data.name}, test accuracy {accuracy}")
         if plot:
-            from .plots import plot_curves
-
             plot_curves(result, plot)
         if log and log.error:
-            raise UserError(
-                f"metrics {metrics} could not be written to the end: {log.error.strerror}"
-            )
+            raise UserError(f"metrics {metrics} are incomplete: {log.error.strerror}")
     except KeyboardInterrupt:
-        return fail(f"stopped; the model is saved in {out}", INTERRUPTED)
+        return fail(f"stopped; the model is saved in {files.out}", EXIT_INTERRUPTED)
     except BrokenPipeError:
         raise
     except (OSError, UserError) as error:
         reason = error if isinstance(error, UserError) else f"standard output: {error.strerror}"
-        raise UserError(f"{reason}; the model is saved in {out}") from error
+        raise UserError(f"{reason}; the model is saved in {files.out}") from error
     return 0
 
 
-def _find_lr(
-    data: "Dataset",
-    config: "TrainingConfig",
-    backend: str,
-    threads: int | None,
-    plot: Path | None,
-    as_json: bool,
-) -> int:
-    """What --find-lr does in place of training."""
-    from ..training.lr_finder import find_learning_rate
-
-    check_outputs({"plot": plot})
-    found = find_learning_rate(data, config, backend, threads)
+def _show_learning_rates(found: LRFinderResult, plot: Path | None, as_json: bool) -> int:
     if plot:
-        from .plots import plot_learning_rates
-
         plot_learning_rates(found, plot)
     if as_json:
         columns = {"lr": found.lr_t, "loss": found.loss_t, "smoothed_loss": found.smooth_t}
         entries = {name: column.tolist() for name, column in columns.items()}
-        click.echo(json.dumps({"advised": found.advised, **entries}))
+        print_json({"suggested_lr": found.advised, **entries})
         return 0
     click.echo("learning rate  loss")
     for step in range(0, len(found.lr_t), max(1, len(found.lr_t) // 20)):
         click.echo(f"{found.lr_t[step]:13.2e}  {found.smooth_t[step]:.4f}")
-    click.echo(f"advised: --lr {found.advised:.2g}")
+    click.echo(f"suggested: --lr {found.advised:.2g}")
     return 0
 
 
-def _check_combination(
-    context: click.Context,
-    checkpoint: Path | None,
-    resume: Path | None,
-    changes: dict[str, Any],
-) -> None:
-    """Raise UserError for options that contradict each other."""
-    if checkpoint and resume:
-        raise UserError(
-            "--checkpoint begins a run and --resume goes on with one: give only one of the two"
-        )
-    if context.params["checkpoint_every"] and not (checkpoint or resume):
-        raise UserError(
-            "--checkpoint-every says how often to write checkpoints: name a folder, --checkpoint"
-        )
-    if "epochs" in changes and "time_budget" in changes:
-        raise UserError("--epochs and --time-budget both say when to end: give only one of the two")
-
-
-def _load_teacher(path: Path, backend: str) -> "Model | Ensemble":
-    """Raises: UserError; the file of a run that goes on may have been moved since."""
-    from ..models.load import load_model
-
-    if not path.exists():
-        raise UserError(f"there is no teacher {path}: say with --teacher where it is")
-    return load_model(path, backend)
-
-
-def _absolute(
-    dataset: str, data_dir: Path | None, out: Path, teacher: Path | None
-) -> dict[str, Any]:
-    """Where everything is, wherever the run is gone on with from."""
-    from ..data.datasets import DATASET_NAMES
-
-    return {
-        "dataset": dataset if dataset in DATASET_NAMES else str(Path(dataset).absolute()),
-        "data_dir": str(data_dir.absolute()) if data_dir else None,
-        "out": str(out.absolute()),
-        "teacher": str(teacher.absolute()) if teacher else None,
-    }
-
-
-def _as_started(
-    context: click.Context, folder: Path, given: dict[str, Any]
-) -> tuple[str, Path | None, Path, Path | None]:
-    """Data set, its folder, the model file and the teacher's: as given now, else as when the run
-    was started.
-    """
-    from ..training.checkpoint import read_identity
-
-    notes = read_identity(folder)["notes"]
-    for name, value in given.items():
-        if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT:
-            given[name] = notes.get(name, value)
-    data_dir, teacher = (
-        Path(given[name]) if given[name] else None for name in ("data_dir", "teacher")
-    )
-    return given["dataset"], data_dir, Path(given["out"]), teacher
-
-
-def _how_to_go_on(interruption: "TrainingInterrupted", out: Path, notes: dict[str, Any]) -> str:
-    """The command that goes on; a run that was kept in no folder is put into one."""
-    from .._files import free_name
-
+def _resume_hint(interruption: trainer.TrainingInterrupted, files: _Files) -> str:
+    """Return the command that resumes the run, after saving a run that has no folder yet."""
     folder = interruption.folder
     if folder is None:
-        folder = free_name(out.with_name(f"{out.stem}.unfinished"))
+        folder = free_name(files.out.with_name(f"{files.out.stem}.unfinished"))
         try:
-            if not interruption.save_checkpoint(folder, notes):
-                return "it cannot go on"
+            if not interruption.save_checkpoint(folder, files.metadata()):
+                return "the run cannot be resumed"
         except (OSError, UserError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            return f"it cannot go on: {folder} could not be written: {reason}"
-    return f"go on with 'fmnist-fast train --resume {shlex.quote(str(folder))}'"
+            return f"the run cannot be resumed: {folder} could not be written: {reason}"
+    return f"resume with 'fmnist-fast train --resume {shlex.quote(str(folder))}'"
 
 
-def _print_result(console: "Console", result: "TrainingResult") -> None:
-    from .report import class_table, percent
-
-    console.print()
-    console.print(class_table(result.test, result.model.class_names))
-    console.print()
-    console.print(
-        f"test accuracy {percent(result.test_accuracy)} with the weights of epoch "
-        f"{result.best_epoch}; {result.seconds:.1f} s of training"
-    )
-
-
-def _last_line(result: "TrainingResult", place: Path) -> str:
-    from .report import percent
-
-    accuracy = percent(result.test_accuracy)
-    return f"saved {place}: trained on {result.model.dataset_name}, test accuracy {accuracy}"
-
-
-def _training_json(result: "TrainingResult", preset: str | None, place: Path) -> dict[str, Any]:
-    from ..nn.backend import backend_name
-
+def _to_json(result: trainer.TrainingResult, preset: str | None, out: Path) -> dict[str, Any]:
     history, model = result.history, result.model
     return {
         "backend": backend_name(model.network.backend),
@@ -271,11 +211,8 @@ def _training_json(result: "TrainingResult", preset: str | None, place: Path) ->
         "validation_loss": [record.validation_loss for record in history],
         "validation_accuracy": [record.validation_accuracy for record in history],
         "test_accuracy": result.test_accuracy,
-        "test_accuracy_per_class": {
-            name: number_or_none(share)
-            for name, share in zip(model.class_names, result.test.recall_k)
-        },
+        "test_accuracy_per_class": dict(zip(model.class_names, result.test.recall_k.tolist())),
         "seed": result.config.seed,
         "threads": model.network.threads,
-        "model": str(place),
+        "model": str(out),
     }

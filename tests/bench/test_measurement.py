@@ -16,7 +16,7 @@ from fmnist_fast.bench.rounds import multiply_adds
 from fmnist_fast.cli.bench_table import print_report
 from fmnist_fast.cli.main import main
 from fmnist_fast.cli.plots import plot_speeds
-from fmnist_fast.cli.terminal import console_of
+from fmnist_fast.cli.terminal import make_console
 from fmnist_fast.kernels.interface import PHASES, NetworkSpec, TrainData
 from fmnist_fast.nn.backend import BACKEND_NAMES, get_backend, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE
@@ -213,7 +213,7 @@ def test_phases_of_epoch_trains_like_train_steps(task, name):
 
 
 def test_report_is_printed_without_markup(report, capsys, tmp_path):
-    print_report(report, console_of())
+    print_report(report, make_console())
     out = capsys.readouterr().out
     assert "a $processor$ [bold], 2 usable cores, 2 threads" in out
     assert "jax missing" in out
@@ -230,7 +230,7 @@ def test_report_prints_doubts(report, capsys):
     report.entries[0].seconds[:] = [0.1, 0.07, 0.2]
     report.machine["load_before"] = 2.5
     report.threads = 5
-    print_report(report, console_of())
+    print_report(report, make_console())
     out = capsys.readouterr().out
     assert_says(out, "in doubt: the machine was busy before the run: its load was 2.5")
     assert_says(out, "in doubt: other processes were running: epochs of cython, numpy differ")
