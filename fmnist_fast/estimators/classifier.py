@@ -1,7 +1,7 @@
 """`MLPClassifier`: scikit-learn's multilayer perceptron on this project's kernels.
 
-Same constructor, attributes, semantics and errors; what is new has keyword arguments that default
-to scikit-learn's behaviour. Needs scikit-learn, the extra `sklearn`.
+Constructor, attributes, semantics and errors are scikit-learn's; additional parameters are keyword
+arguments whose defaults are its behaviour.
 """
 
 from numbers import Integral, Real
@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn import neural_network
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target
 from sklearn.utils.validation import check_is_fitted
@@ -22,7 +23,7 @@ from ..models.export.formats import export, format_from_suffix
 from ..nn.backend import BACKEND_NAMES
 from ..nn.schedules import SCHEDULES
 from .callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
-from .fitting import FitState, LabeledRows, draw_params, fit_lbfgs, fit_stochastic
+from .fitting import FitState, LabeledRows, StochasticFit, draw_params, fit_lbfgs
 from .networks import build_network, predict_outputs, with_both_classes
 from .predict_cache import PredictCache
 from .targets import TargetEncoder
@@ -52,64 +53,118 @@ def _is_stochastic(estimator: "MLPClassifier") -> bool:
 
 
 class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A multilayer perceptron that minimises the log loss, in place of scikit-learn's.
+    """Multilayer perceptron classifier: a drop-in replacement for scikit-learn's.
 
-    All parameters, attributes and methods of `sklearn.neural_network.MLPClassifier` are there and
-    mean the same; see its documentation. In addition:
+    Parameters
+    ----------
+    hidden_layer_sizes : array-like of int, default=(100,)
+        Widths of the hidden layers.
+    activation : {"identity", "logistic", "tanh", "relu"}, default="relu"
+        Activation function of the hidden layers.
+    solver : {"lbfgs", "sgd", "adam"}, default="adam"
+        Optimizer. "sgd" and "adam" are stochastic.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty, divided by the sum of the batch's weights.
+    batch_size : int, default="auto"
+        Rows of a batch; "auto": min(200, n_samples).
+    learning_rate : {"constant", "invscaling", "adaptive"}, default="constant"
+        Learning rate schedule of "sgd".
+    learning_rate_init : float, default=0.001
+        Initial learning rate.
+    power_t : float, default=0.5
+        Exponent of "invscaling".
+    max_iter : int, default=200
+        Maximum number of epochs, or of iterations of "lbfgs".
+    shuffle : bool, default=True
+        Whether to shuffle the rows before every epoch.
+    random_state : int, RandomState instance or None, default=None
+        Determines initial weights, validation rows, shuffling and dropout.
+    tol : float, default=1e-4
+        Improvement of the loss or of the validation score that counts.
+    verbose : bool, default=False
+        Whether to print the loss of every epoch.
+    warm_start : bool, default=False
+        Whether `fit` starts from the weights of the previous call.
+    momentum : float, default=0.9
+        Momentum of "sgd", in [0, 1].
+    nesterovs_momentum : bool, default=True
+        Whether to use Nesterov's momentum.
+    early_stopping : bool, default=False
+        Whether to stop when the validation score no longer improves, and keep the best weights.
+    validation_fraction : float, default=0.1
+        Fraction of the rows that `early_stopping` validates with.
+    beta_1, beta_2 : float, default=0.9, 0.999
+        Decay rates of the moments of "adam", in [0, 1).
+    epsilon : float, default=1e-8
+        Constant of "adam" that avoids division by zero.
+    n_iter_no_change : int or inf, default=10
+        Epochs without improvement by `tol` before training stops.
+    max_fun : int, default=15000
+        Maximum number of loss evaluations of "lbfgs".
+    backend : {"auto", "cython", "numba", "numpy"}, default="auto"
+        Kernels; "auto": the fastest that is available and supports the options.
+    n_threads : int or None, default=None
+        Threads; None: as many as pay off, at most the usable cores. Results do not depend on it,
+        bit for bit, with "cython" and "numba".
+    dtype : {"auto", "float32", "float64"}, default="auto"
+        Of weights and arithmetic. "auto": float32 for float32 and uint8 rows (which are never
+        copied to floats), else float64.
+    class_weight : dict, list of dict, "balanced" or None, default=None
+        Weights of the classes; a list for several labels a row.
+    dropout : float, default=0.0
+        Dropout rate of the hidden layers, in [0, 1). Stochastic solvers only.
+    label_smoothing : float, default=0.0
+        Label smoothing factor, in [0, 1).
+    schedule : {"constant", "cosine", "onecycle"}, default="constant"
+        Factor of the learning rate over `max_iter` epochs or the time budget. Schedules other than
+        "constant" run to their end unless `early_stopping` is set. Stochastic solvers only.
+    time_budget : float or None, default=None
+        Seconds of training, in place of `max_iter` ("lbfgs": in addition to it). Results then
+        depend on the speed of the machine.
 
-    backend : auto, cython, numba or numpy: what computes. auto: the fastest that has the options.
-    n_threads : how many threads compute; None: as many as are worth it, at most the usable cores.
-        Results do not depend on it, bit for bit, with cython and numba.
-    dtype : auto, float32 or float64: of the weights and the arithmetic. auto: float32 for float32
-        and uint8, which is never copied to floats, else float64, as in scikit-learn.
-    class_weight : {label: weight}, "balanced" or None, as elsewhere in scikit-learn; a list of
-        such dictionaries for multilabel targets.
-    dropout : share of the hidden layers' outputs that training leaves out, in [0, 1).
-    label_smoothing : share of every target that all classes have alike, in [0, 1).
-    schedule : constant, cosine or onecycle: what the learning rate is multiplied by over max_iter
-        epochs or the time budget. Other than constant it is planned to the end, so that training
-        stops early only with `early_stopping`.
-    time_budget : seconds of training, in place of max_iter (lbfgs: beside it); then the clock
-        decides the bits.
-    dropout, schedule and validation rows are for the solvers adam and sgd.
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels, ascending.
+    coefs_, intercepts_ : list of ndarray
+        Weights (n_in, n_out) and biases (n_out,) of every layer.
+    backend_ : str
+        The backend that computed the last fit.
+    loss_, best_loss_ : float
+        Loss of the last epoch, and the lowest; `best_loss_` is None with `early_stopping`.
+    loss_curve_ : list of float
+        Loss of every epoch, penalty included.
+    validation_scores_, validation_loss_curve_ : list of float or None
+        Accuracy and loss of the validation rows after every epoch.
+    best_validation_score_ : float or None
+        Highest accuracy, with `early_stopping`.
+    n_iter_, t_ : int
+        Epochs of the last call, and rows that were trained on.
+    n_features_in_, n_layers_, n_outputs_ : int
+        Number of features, of layers with the input layer, and of outputs.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where the rows have names.
+    out_activation_ : {"softmax", "logistic"}
+        Activation function of the last layer.
 
-    `backend_` says which backend computed the last fit.
+    See Also
+    --------
+    sklearn.neural_network.MLPClassifier : The specification, with more about each parameter.
 
-    `fit(X, y, X_val=..., y_val=...)` takes validation rows, whose accuracy and loss are in
-    `validation_scores_` and `validation_loss_curve_`, epoch by epoch; with `early_stopping` they
-    decide in place of rows of X. `export` writes the trained network for other programs.
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from fmnist_fast import MLPClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> MLPClassifier(random_state=0).fit(X, y).predict(X[:1])
+    array([0])
     """
 
     coefs_: list[Any]
     intercepts_: list[Any]
 
-    _parameter_constraints: dict = {  # noqa: RUF012 - scikit-learn's own way
-        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-        "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
-        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
-        "alpha": [Interval(Real, 0, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
-        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
-        "power_t": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "shuffle": ["boolean"],
-        "random_state": ["random_state"],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "verbose": ["verbose"],
-        "warm_start": ["boolean"],
-        "momentum": [Interval(Real, 0, 1, closed="both")],
-        "nesterovs_momentum": ["boolean"],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
-        "beta_1": [Interval(Real, 0, 1, closed="left")],
-        "beta_2": [Interval(Real, 0, 1, closed="left")],
-        "epsilon": [Interval(Real, 0, None, closed="neither")],
-        "n_iter_no_change": [
-            Interval(Integral, 1, None, closed="left"),
-            Options(Real, {np.inf}),
-        ],
-        "max_fun": [Interval(Integral, 1, None, closed="left")],
+    _parameter_constraints: dict = {  # noqa: RUF012 - as scikit-learn declares it
+        **neural_network.MLPClassifier._parameter_constraints,
         "backend": [StrOptions({"auto", *BACKEND_NAMES})],
         "n_threads": [Interval(Integral, 1, None, closed="left"), None],
         "dtype": [StrOptions({"auto", "float32", "float64"})],
@@ -307,16 +362,15 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         if self.solver == "lbfgs":
             fit_lbfgs(self, rows, callbacks)
         else:
-            fit_stochastic(
-                self,
-                self._fit_state,
-                rows,
-                validation_rows,
+            StochasticFit(
+                estimator=self,
+                state=self._fit_state,
                 encoder=self._encoder,
+                validation=validation_rows,
+                callbacks=callbacks,
                 random_state=random_state,
                 incremental=incremental,
-                callbacks=callbacks,
-            )
+            ).run(rows)
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "

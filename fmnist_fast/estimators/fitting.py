@@ -22,7 +22,7 @@ from .networks import build_network, predict_outputs
 from .solvers import Epochs, Solver
 from .targets import TargetEncoder
 
-__all__ = ["FitState", "LabeledRows", "draw_params", "fit_lbfgs", "fit_stochastic"]
+__all__ = ["FitState", "LabeledRows", "StochasticFit", "draw_params", "fit_lbfgs"]
 
 
 class LabeledRows(NamedTuple):
@@ -115,18 +115,9 @@ def fit_lbfgs(estimator: Any, rows: LabeledRows, callbacks: FitCallbacks) -> Non
     estimator.intercepts_ = [b_o.astype(dtype, copy=False) for b_o in network.params.biases]
 
 
-def fit_stochastic(
-    estimator: Any,
-    state: FitState,
-    rows: LabeledRows,
-    validation: LabeledRows | None,
-    *,
-    encoder: TargetEncoder,
-    random_state: np.random.RandomState,
-    incremental: bool,
-    callbacks: FitCallbacks,
-) -> None:
-    """Train with Adam or SGD for max_iter epochs, or until early stopping.
+@dataclass
+class StochasticFit:
+    """One call of `fit` or `partial_fit` with Adam or SGD.
 
     Parameters
     ----------
@@ -134,132 +125,111 @@ def fit_stochastic(
         With its current weights; they and the public attributes change epoch by epoch.
     state : FitState
         Is updated.
-    rows, validation : LabeledRows
-        Without `validation`, `early_stopping` takes `validation_fraction` of the rows.
     encoder : TargetEncoder
-        Of the labels of both.
-    random_state : RandomState
-        Splits off validation rows, seeds dropout, and shuffles every epoch.
-    incremental : bool
-        Whether to train for one epoch (`partial_fit`).
+        Of the labels.
+    validation : LabeledRows or None
+        None: with `early_stopping` a fraction of the training rows.
     callbacks : FitCallbacks
         Are called after every epoch.
+    random_state : RandomState
+        Splits off validation rows, seeds dropout, and shuffles every epoch, as in scikit-learn.
+    incremental : bool
+        Whether to train for one epoch (`partial_fit`).
     """
-    if estimator.early_stopping and incremental:
-        raise ValueError("partial_fit does not support early_stopping=True")
-    if state.solver is None or not incremental:
-        state.solver = Solver.from_estimator(estimator)
-    if estimator.early_stopping and validation is None:
-        rows, validation = _split(estimator, rows, random_state)
-    fit = _StochasticFit(
-        estimator, state, validation, encoder=encoder, incremental=incremental, callbacks=callbacks
-    )
-    epochs = _make_epochs(estimator, state.solver, rows, random_state, fit.epochs_until_check())
-    try:
-        fit.run(epochs)
-    except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=4)
-    if estimator.early_stopping and epochs.best is not None:
-        estimator.coefs_, estimator.intercepts_ = map(list, epochs.best)
 
+    estimator: Any
+    state: FitState
+    encoder: TargetEncoder
+    validation: LabeledRows | None
+    callbacks: FitCallbacks
+    random_state: np.random.RandomState
+    incremental: bool
 
-def _split(
-    estimator: Any, rows: LabeledRows, random_state: np.random.RandomState
-) -> tuple[LabeledRows, LabeledRows]:
-    """Return the rows to train on and those to validate with."""
-    train_n, validation_n = train_test_split(
-        np.arange(rows.x_ni.shape[0]),
-        random_state=random_state,
-        test_size=estimator.validation_fraction,
-        stratify=rows.y if estimator.n_outputs_ == 1 else None,
-    )
-    if len(validation_n) < 2:
-        raise ValueError(
-            "The validation set is too small. Increase 'validation_fraction' or the size of "
-            "your dataset."
-        )
-    return rows.take(train_n), rows.take(validation_n)
-
-
-def _make_epochs(
-    estimator: Any,
-    solver: Solver,
-    rows: LabeledRows,
-    random_state: np.random.RandomState,
-    epochs_per_call: int,
-) -> Epochs:
-    """Prepare training of the estimator's own weights on these rows."""
-    x_ni = rows.x_ni
-    batch_size = _batch_size(estimator, x_ni.shape[0])
-    network = build_network(
-        estimator,
-        x_ni,
-        batch_size=batch_size,
-        epochs=epochs_per_call,
-        optimizer=solver.optimizer.name,
-    )
-    estimator.backend_ = backend_name(network.backend)
-    estimator.coefs_, estimator.intercepts_ = map(list, network.params)
-    if x_ni.dtype not in (np.uint8, network.spec.dtype):
-        x_ni = x_ni.astype(network.spec.dtype)  # once, not in every epoch
-    epochs = Epochs(
-        network,
-        solver,
-        network.data(x_ni, rows.targets_n, rows.weights()),
-        batch_size,
-        estimator.alpha,
-        random_state if estimator.shuffle else None,
-        estimator.t_,
-    )
-    if estimator.time_budget is not None:
-        epochs.budget = TimeBudget(estimator.schedule, 1.0, 0.0, estimator.time_budget, Clock())
-    elif estimator.schedule != "constant":
-        steps = estimator.max_iter * epochs.steps_of_epoch
-        epochs.budget = StepBudget(estimator.schedule, 1.0, steps)
-    if estimator.dropout:
-        epochs.dropout_seed = random_state.randint(2**31 - 1)
-    return epochs
-
-
-def _batch_size(estimator: Any, rows: int) -> int:
-    if estimator.batch_size == "auto":
-        return min(200, rows)
-    if estimator.batch_size > rows:
-        warnings.warn(
-            "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=6,
-        )
-    return int(min(estimator.batch_size, rows))
-
-
-class _StochasticFit:
-    """The epochs of one call of `fit` or `partial_fit`: history, early stopping, callbacks."""
-
-    def __init__(
-        self,
-        estimator: Any,
-        state: FitState,
-        validation: LabeledRows | None,
-        *,
-        encoder: TargetEncoder,
-        incremental: bool,
-        callbacks: FitCallbacks,
-    ) -> None:
-        self.estimator, self.state, self.validation = estimator, state, validation
-        self.encoder, self.incremental, self.callbacks = encoder, incremental, callbacks
+    def run(self, rows: LabeledRows) -> None:
+        """Train on these rows for max_iter epochs, or until early stopping."""
+        estimator = self.estimator
+        if estimator.early_stopping and self.incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if self.state.solver is None or not self.incremental:
+            self.state.solver = Solver.from_estimator(estimator)
+        if estimator.early_stopping and self.validation is None:
+            rows, self.validation = self._split(rows)
         estimator.n_iter_ = 0
+        epochs = self._make_epochs(rows, self.state.solver)
+        try:
+            self._train(epochs)
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=3)
+        if estimator.early_stopping and epochs.best is not None:
+            estimator.coefs_, estimator.intercepts_ = map(list, epochs.best)
 
-    def run(self, epochs: Epochs) -> None:
-        """Train until max_iter epochs, early stopping, the time budget or a callback end it."""
+    def _split(self, rows: LabeledRows) -> tuple[LabeledRows, LabeledRows]:
+        """Return the rows to train on and those to validate with."""
+        train_n, validation_n = train_test_split(
+            np.arange(rows.x_ni.shape[0]),
+            random_state=self.random_state,
+            test_size=self.estimator.validation_fraction,
+            stratify=rows.y if self.estimator.n_outputs_ == 1 else None,
+        )
+        if len(validation_n) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        return rows.take(train_n), rows.take(validation_n)
+
+    def _make_epochs(self, rows: LabeledRows, solver: Solver) -> Epochs:
+        """Prepare training of the estimator's own weights on these rows."""
+        estimator, x_ni = self.estimator, rows.x_ni
+        batch_size, count = estimator.batch_size, x_ni.shape[0]
+        if batch_size == "auto":
+            batch_size = 200
+        elif batch_size > count:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. "
+                "It is going to be clipped",
+                stacklevel=4,
+            )
+        batch_size = int(min(batch_size, count))
+        network = build_network(
+            estimator,
+            x_ni,
+            batch_size=batch_size,
+            epochs=self._epochs_until_check(),
+            optimizer=solver.optimizer.name,
+        )
+        estimator.backend_ = backend_name(network.backend)
+        estimator.coefs_, estimator.intercepts_ = map(list, network.params)
+        if x_ni.dtype not in (np.uint8, network.spec.dtype):
+            x_ni = x_ni.astype(network.spec.dtype)  # once, not in every epoch
+        epochs = Epochs(
+            network,
+            solver,
+            network.data(x_ni, rows.targets_n, rows.weights()),
+            batch_size,
+            estimator.alpha,
+            self.random_state if estimator.shuffle else None,
+            estimator.t_,
+        )
+        schedule, seconds = estimator.schedule, estimator.time_budget
+        if seconds is not None:
+            epochs.budget = TimeBudget(schedule, 1.0, 0.0, seconds, Clock())
+        elif schedule != "constant":
+            epochs.budget = StepBudget(schedule, 1.0, estimator.max_iter * epochs.steps_of_epoch)
+        if estimator.dropout:
+            epochs.dropout_seed = self.random_state.randint(2**31 - 1)
+        return epochs
+
+    def _train(self, epochs: Epochs) -> None:
         estimator = self.estimator
         while True:
-            losses = epochs.train(self.epochs_until_check())
+            losses = epochs.train(self._epochs_until_check())
             if not losses:  # the time budget is spent
                 return
             for loss in losses:
-                self.record_epoch(epochs, loss)
+                self._record_epoch(epochs, loss)
             stalled = self.state.no_improvement_count > estimator.n_iter_no_change
-            if stalled and self.stops_or_slows_down(epochs.solver):
+            if stalled and self._stops(epochs.solver):
                 return
             if self.incremental or self.callbacks.end_epoch():
                 return
@@ -269,11 +239,11 @@ class _StochasticFit:
                         f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached "
                         "and the optimization hasn't converged yet.",
                         ConvergenceWarning,
-                        stacklevel=5,
+                        stacklevel=4,
                     )
                 return
 
-    def epochs_until_check(self) -> int:
+    def _epochs_until_check(self) -> int:
         """Return how many epochs are trained in any case, whatever their losses are."""
         if self.incremental or self.validation is not None or self.callbacks.active:
             return 1
@@ -281,7 +251,7 @@ class _StochasticFit:
         patience = estimator.n_iter_no_change - self.state.no_improvement_count + 1
         return max(1, int(min(patience, estimator.max_iter - estimator.n_iter_)))
 
-    def record_epoch(self, epochs: Epochs, loss: float) -> None:
+    def _record_epoch(self, epochs: Epochs, loss: float) -> None:
         """Add an epoch to the estimator's history."""
         estimator = self.estimator
         estimator.n_iter_ += 1
@@ -291,10 +261,10 @@ class _StochasticFit:
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
         if self.validation is not None:
-            self.validate(self.validation)
-        self.update_early_stopping(epochs)
+            self._validate(self.validation)
+        self._update_early_stopping(epochs)
 
-    def validate(self, rows: LabeledRows) -> None:
+    def _validate(self, rows: LabeledRows) -> None:
         """Add accuracy and loss of the validation rows to the estimator's history."""
         estimator = self.estimator
         network = build_network(estimator, rows.x_ni)
@@ -304,7 +274,7 @@ class _StochasticFit:
         if estimator.verbose:
             print(f"Validation score: {score:f}")
 
-    def update_early_stopping(self, epochs: Epochs) -> None:
+    def _update_early_stopping(self, epochs: Epochs) -> None:
         """Count epochs without improvement; with `early_stopping` keep the best weights."""
         estimator = self.estimator
         if estimator.early_stopping:
@@ -319,8 +289,8 @@ class _StochasticFit:
             estimator.best_loss_ = min(loss, estimator.best_loss_)
         self.state.no_improvement_count = 0 if improved else self.state.no_improvement_count + 1
 
-    def stops_or_slows_down(self, solver: Solver) -> bool:
-        """Return whether training stops without improvement, rather than with a smaller rate."""
+    def _stops(self, solver: Solver) -> bool:
+        """Return whether training stops, rather than continues with a lower learning rate."""
         estimator = self.estimator
         stops = not solver.reduce_rate()
         if stops and estimator.schedule != "constant" and not estimator.early_stopping:
