@@ -21,8 +21,8 @@ from readme_tables import README, replace_block
 
 from fmnist_fast import load_dataset, load_model
 from fmnist_fast.bench.machine import describe_machine
-from fmnist_fast.training.loop import resolve_config
 from fmnist_fast.training.presets import PRESETS, RESULTS_FILE, PresetResult, measured_results
+from fmnist_fast.training.train_data import resolve_config
 
 # What each must reach: test accuracy, mean of five seeds; seconds on two cores with cython.
 MUST = {

@@ -22,8 +22,11 @@ from fmnist_fast.bench.rounds import (
 from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.kernels.interface import NetworkSpec, Params
 from fmnist_fast.nn.backend import BACKEND_NAMES, instruction_set_of, unavailable_reason
-from fmnist_fast.training.loop import Progress, Run, StopRequested, resolve_config
+from fmnist_fast.training.loop import StopRequested
 from fmnist_fast.training.presets import PRESETS
+from fmnist_fast.training.progress import Progress
+from fmnist_fast.training.run import TrainingRun
+from fmnist_fast.training.train_data import resolve_config
 
 __all__ = ["REFERENCE", "BackendRace", "RaceEntry", "max_difference"]
 
@@ -77,7 +80,7 @@ class BackendRace:
         config = replace(PRESETS["fast"], epochs=self.epochs, validation=0, seed=self.seed)
         config = resolve_config(config, self.dataset)
         runs = {
-            entry.name: Run(self.dataset, config, entry.name, self.threads, None)
+            entry.name: TrainingRun(self.dataset, config, entry.name, self.threads)
             for entry in self.available
         }
         self.load = load_average()
@@ -90,7 +93,7 @@ class BackendRace:
             labels_n = run.network.predict_proba(self.dataset.x_test).argmax(axis=1)
             self.update(
                 name,
-                difference=max_difference(run.state.params, runs[REFERENCE].state.params),
+                difference=max_difference(run.params, runs[REFERENCE].params),
                 accuracy=float((labels_n == self.dataset.y_test).mean()),
             )
         self.phase = ""
@@ -124,23 +127,23 @@ class BackendRace:
         spec = NetworkSpec((inputs, *PRESETS["fast"].hidden, classes))
         return 2e-9 * multiply_adds(spec) * self.rows
 
-    def _check_first_steps(self, runs: dict[str, Run], should_stop: Callable[[], bool]) -> None:
+    def _check_first_steps(self, runs: dict[str, TrainingRun], should_stop: Callable[[], bool]) -> None:
         """Compare the parameters after a few steps, which also compile what must be compiled."""
         params = {}
         for name, run in runs.items():
             if should_stop():
                 raise StopRequested
             self.phase = f"warming up {name}"
-            task = TrainingTask(run.network.spec, run.data, run.config.batch_size)
+            task = TrainingTask(run.network.spec, run.train_set.data, run.config.batch_size)
             trainer = FmnistFast(task, self.threads, name)
-            trainer.train(checked_rows(run.train_rows, run.config.batch_size, self.seed))
+            trainer.train(checked_rows(run.train_set.rows_n, run.config.batch_size, self.seed))
             params[name] = trainer.state.params
             self.update(name, instruction_set=instruction_set_of(run.network.backend))
         for name, found in params.items():
             self.update(name, first_steps_difference=max_difference(found, params[REFERENCE]))
 
     def _train_epoch(
-        self, name: str, run: Run, should_stop: Callable[[], bool], number: int
+        self, name: str, run: TrainingRun, should_stop: Callable[[], bool], number: int
     ) -> None:
         """Train one backend to the end of that epoch."""
         self.phase = f"epoch {number} of {self.epochs}: {name}"
@@ -148,9 +151,9 @@ class BackendRace:
             lambda done: self.update(name, done=(number - 1 + done) / self.epochs)
         )
         try:
-            run.train(progress, lambda: should_stop() or run.number > number)
+            run.train(progress, lambda: should_stop() or run.loop.epoch > number)
         except StopRequested:
-            if run.number <= number:
+            if run.loop.epoch <= number:
                 raise
         self.update(name, seconds=[record.seconds for record in run.history])
 

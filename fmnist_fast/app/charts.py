@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fmnist_fast.nn.metrics import Evaluation, ReliabilityBin
-from fmnist_fast.training.loop import Epoch
+from fmnist_fast.training.progress import Epoch
 
 from .backend_race import REFERENCE, BackendRace, RaceEntry
 

@@ -18,8 +18,8 @@ from ..data.datasets import Dataset
 from ..nn.backend import backend_name
 from ..nn.metrics import Evaluation
 from ..training.config import TrainingConfig
-from ..training.loop import Epoch, Progress
 from ..training.presets import PRESETS, PresetResult
+from ..training.progress import Epoch, Progress
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

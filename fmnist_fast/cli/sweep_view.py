@@ -16,7 +16,7 @@ from ..distributed.sweep.scheduler import Status, View
 from ..distributed.sweep.trial import Result
 from ..nn.network import Network
 from ..training.config import TrainingConfig
-from ..training.loop import Progress
+from ..training.progress import Progress
 from .report import percent
 
 __all__ = ["FinalProgress", "SweepView", "best_table", "importance_line", "settings_line"]

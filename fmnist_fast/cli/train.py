@@ -49,7 +49,7 @@ class _Files:
 
     def restore(self, folder: Path) -> "_Files":
         """Return the files of the run in the folder; options that are given override them."""
-        stored, context = read_identity(folder)["notes"], click.get_current_context()
+        stored, context = read_identity(folder)["metadata"], click.get_current_context()
         values: dict[str, Any] = {}
         for name in (field.name for field in fields(self)):
             default = context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT
@@ -124,9 +124,9 @@ def train(
                     ),
                     should_stop=lambda: bool(stop),
                     checkpoint=resume or checkpoint,
-                    every=checkpoint_every,
+                    checkpoint_every=checkpoint_every,
                     resume=bool(resume),
-                    notes=files.metadata(),
+                    metadata=files.metadata(),
                     **changes,
                 )
         except trainer.TrainingInterrupted as interruption:

@@ -15,11 +15,11 @@ from sklearn.utils.optimize import _check_optimize_result
 from ..kernels.interface import TrainData
 from ..nn.backend import backend_name
 from ..nn.network import Network
-from ..training.budget import Clock, StepBudget, TimeBudget
+from ..training.budget import Budget, Clock, StepBudget, TimeBudget
 from .callbacks import FitCallbacks
 from .lbfgs import minimize_lbfgs
 from .networks import build_network, predict_outputs
-from .solvers import Epochs, Solver
+from .solvers import EpochTrainer, Solver
 from .targets import TargetEncoder
 
 __all__ = ["FitState", "LabeledRows", "StochasticFit", "draw_params", "fit_lbfgs"]
@@ -160,8 +160,9 @@ class StochasticFit:
             self._train(epochs)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=3)
-        if estimator.early_stopping and epochs.best is not None:
-            estimator.coefs_, estimator.intercepts_ = map(list, epochs.best)
+        best = epochs.loop.best
+        if estimator.early_stopping and best is not None:
+            estimator.coefs_, estimator.intercepts_ = map(list, best.params)
 
     def _split(self, rows: LabeledRows) -> tuple[LabeledRows, LabeledRows]:
         """Return the rows to train on and those to validate with."""
@@ -178,7 +179,7 @@ class StochasticFit:
             )
         return rows.take(train_n), rows.take(validation_n)
 
-    def _make_epochs(self, rows: LabeledRows, solver: Solver) -> Epochs:
+    def _make_epochs(self, rows: LabeledRows, solver: Solver) -> EpochTrainer:
         """Prepare training of the estimator's own weights on these rows."""
         estimator, x_ni = self.estimator, rows.x_ni
         batch_size, count = estimator.batch_size, x_ni.shape[0]
@@ -202,25 +203,25 @@ class StochasticFit:
         estimator.coefs_, estimator.intercepts_ = map(list, network.params)
         if x_ni.dtype not in (np.uint8, network.spec.dtype):
             x_ni = x_ni.astype(network.spec.dtype)  # once, not in every epoch
-        epochs = Epochs(
+        budget: Budget | None = None
+        schedule, seconds = estimator.schedule, estimator.time_budget
+        if seconds is not None:
+            budget = TimeBudget(schedule, 1.0, 0.0, seconds, Clock())
+        elif schedule != "constant":
+            budget = StepBudget(schedule, 1.0, estimator.max_iter * -(-count // batch_size))
+        return EpochTrainer(
             network,
             solver,
             network.data(x_ni, rows.targets_n, rows.weights()),
-            batch_size,
-            estimator.alpha,
-            self.random_state if estimator.shuffle else None,
-            estimator.t_,
+            batch_size=batch_size,
+            alpha=estimator.alpha,
+            random_state=self.random_state if estimator.shuffle else None,
+            samples_seen=estimator.t_,
+            budget=budget,
+            dropout_seed=self.random_state.randint(2**31 - 1) if estimator.dropout else 0,
         )
-        schedule, seconds = estimator.schedule, estimator.time_budget
-        if seconds is not None:
-            epochs.budget = TimeBudget(schedule, 1.0, 0.0, seconds, Clock())
-        elif schedule != "constant":
-            epochs.budget = StepBudget(schedule, 1.0, estimator.max_iter * epochs.steps_of_epoch)
-        if estimator.dropout:
-            epochs.dropout_seed = self.random_state.randint(2**31 - 1)
-        return epochs
 
-    def _train(self, epochs: Epochs) -> None:
+    def _train(self, epochs: EpochTrainer) -> None:
         estimator = self.estimator
         while True:
             losses = epochs.train(self._epochs_until_check())
@@ -251,12 +252,12 @@ class StochasticFit:
         patience = estimator.n_iter_no_change - self.state.no_improvement_count + 1
         return max(1, int(min(patience, estimator.max_iter - estimator.n_iter_)))
 
-    def _record_epoch(self, epochs: Epochs, loss: float) -> None:
+    def _record_epoch(self, epochs: EpochTrainer, loss: float) -> None:
         """Add an epoch to the estimator's history."""
         estimator = self.estimator
         estimator.n_iter_ += 1
         estimator.loss_ = loss
-        estimator.t_ += epochs.count
+        estimator.t_ += epochs.rows
         estimator.loss_curve_.append(loss)
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
@@ -274,7 +275,7 @@ class StochasticFit:
         if estimator.verbose:
             print(f"Validation score: {score:f}")
 
-    def _update_early_stopping(self, epochs: Epochs) -> None:
+    def _update_early_stopping(self, epochs: EpochTrainer) -> None:
         """Count epochs without improvement; with `early_stopping` keep the best weights."""
         estimator = self.estimator
         if estimator.early_stopping:
@@ -282,7 +283,7 @@ class StochasticFit:
             improved = not score < estimator.best_validation_score_ + estimator.tol
             if score > estimator.best_validation_score_:
                 estimator.best_validation_score_ = score
-                epochs.keep()
+                epochs.loop.keep_best(estimator.n_iter_, score, epochs.loop.state.params)
         else:
             loss = estimator.loss_
             improved = not loss > estimator.best_loss_ - estimator.tol

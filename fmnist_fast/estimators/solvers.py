@@ -1,4 +1,4 @@
-"""How scikit-learn's MLPClassifier learns from batches: its Adam, its momentum, on these kernels.
+"""The stochastic solvers of scikit-learn's MLPClassifier, on these kernels.
 
 Source of the conventions: scikit-learn 1.9, sklearn/neural_network. The penalty of a batch is
 alpha / (2 sum of its weights) times the sum of all squared weights; Adam adds its epsilon to a root
@@ -10,23 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.interface import Params, StepSchedule, TrainData, TrainState
+from ..kernels.interface import Params, TrainData, TrainState
 from ..nn.network import Network, estimate_work
 from ..nn.optimizers import SGD, Adam, Optimizer
-from ..training.budget import Budget, Clock, StepBudget
+from ..training.budget import Budget, UnlimitedBudget
+from ..training.loop import EpochInputs, TrainingLoop
 
-__all__ = ["Epochs", "Solver"]
+__all__ = ["EpochTrainer", "Solver"]
 
-# A learning rate that is not worth dividing any more.
+# An adaptive learning rate is not divided further below this.
 MIN_RATE = 1e-6
 
-# Steps after which a run that has to end in time looks at the clock.
-STEPS_BETWEEN_LOOKS = 16
-
-# The work of the epochs that are trained in one call, at most, and their steps: a third of an epoch
-# of Fashion-MNIST with 784-128-64-10. Meanwhile nobody can interrupt.
-WORK_AT_ONCE = 1 << 31
-STEPS_AT_ONCE = 1000
+# Work of the epochs that are trained in one range, at most, and their steps: a third of an epoch of
+# Fashion-MNIST with 784-128-64-10. A range cannot be interrupted.
+MAX_WORK = 1 << 31
+MAX_STEPS = 1000
 
 
 class Solver:
@@ -73,14 +71,6 @@ class Solver:
             self.moments = (m, v)
         return TrainState(network.params, *self.moments)
 
-    def steps(
-        self, lr_t: NDArray[np.float64], batch_size: int, l2_t: NDArray[np.float64]
-    ) -> StepSchedule:
-        """Return the next steps. lr_t : the learning rate of each."""
-        steps = self.optimizer.steps(lr_t, self.t, batch_size, l2_t)
-        self.t += len(lr_t)
-        return steps
-
     def end_epoch(self, samples: int) -> None:
         """Set the learning rate of the next epoch, after so many samples in all epochs."""
         if self.schedule == "invscaling":
@@ -94,132 +84,92 @@ class Solver:
         return True
 
 
-def batch_weights(weights_n: NDArray[np.float64], batch_size: int) -> NDArray[np.float64]:
-    """The sum of every batch's weights, of rows in the order in which they are trained on."""
-    sums: NDArray[np.float64] = np.add.reduceat(
-        weights_n, np.arange(0, len(weights_n), batch_size), dtype=np.float64
-    )
-    return sums
+class EpochTrainer:
+    """Trains a network as scikit-learn does: order of the rows, penalty, loss of each epoch.
 
-
-class Epochs:
-    """Training from epoch to epoch: the order of the rows, the pace, the best weights so far.
-
-    best : what keep() copied last.
+    random_state : shuffles the rows before every epoch; None: they keep their order.
+    samples_seen : rows of all earlier epochs. budget : None: a constant learning rate, and no end.
+    dropout_seed : of the dropout masks.
     """
-
-    best: Params | None = None
 
     def __init__(
         self,
         network: Network,
         solver: Solver,
         data: TrainData,
+        *,
         batch_size: int,
         alpha: float,
         random_state: np.random.RandomState | None,
-        seen: int,
+        samples_seen: int = 0,
+        budget: Budget | None = None,
+        dropout_seed: int = 0,
     ) -> None:
-        """random_state : shuffles the rows before every epoch; None: they stay as they are.
+        self.solver, self.data, self.alpha = solver, data, alpha
+        self.random_state, self.dropout_seed = random_state, dropout_seed
+        self.samples_seen = samples_seen
+        self.rows: int = data.x_ni.shape[0]
+        self.order_n = np.arange(self.rows, dtype=np.int32)
+        self.loop = TrainingLoop(
+            network,
+            solver.state(network),
+            solver.optimizer,
+            budget or UnlimitedBudget(),
+            self._start_epoch,
+            rows=self.rows,
+            batch_size=batch_size,
+            steps_before=solver.t,
+        )
+        self.rows_t = np.full(self.loop.steps_per_epoch, float(batch_size))
+        self.rows_t[-1] = self.rows - batch_size * (self.loop.steps_per_epoch - 1)
+        # Where all rows have weight 1, the penalty does not depend on their order.
+        self.l2_t = self._l2(self.rows_t) if (data.weights_n == 1).all() else None
 
-        seen : rows in all epochs before.
+    def train(self, max_epochs: int) -> list[float]:
+        """Train an epoch, or several in one range; return the mean loss of each, none at the end.
+
+        The losses are weighted by the rows of a batch, as in scikit-learn.
         """
-        self.network, self.solver, self.data = network, solver, data
-        self.batch_size, self.alpha, self.random_state = batch_size, alpha, random_state
-        self.seen = seen
-        self.state = solver.state(network)
-        self.count: int = data.x_ni.shape[0]
-        self.steps_of_epoch: int = -(-self.count // batch_size)
-        self.order_n = np.arange(self.count, dtype=np.int32)
-        rows_t = np.full(self.steps_of_epoch, float(batch_size))
-        rows_t[-1] = self.count - batch_size * (self.steps_of_epoch - 1)
-        self.rows_t = rows_t
-        # Where all rows count alike, whatever their order, it is the same in every epoch.
-        self.l2_t = self._l2(rows_t) if (data.weights_n == 1).all() else None
-        self.budget: Budget | None = None
-        self.dropout_seed = 0
-        self.done = 0
+        loop = self.loop
+        loop.train(self._epochs_at_once(max_epochs))
+        losses_t = loop.losses_t[: loop.step_in_epoch]
+        loop.end_epoch()
+        self.solver.t = loop.steps_before + loop.steps_done
+        losses = []
+        # Epoch by epoch: the bits of a matrix product would depend on the number of epochs.
+        for first in range(0, len(losses_t), loop.steps_per_epoch):
+            epoch_t = losses_t[first : first + loop.steps_per_epoch]
+            rows_t = self.rows_t[: len(epoch_t)]
+            losses.append(float(epoch_t @ rows_t) / float(rows_t.sum()))
+        return losses
 
-    def train(self, at_most: int) -> list[float]:
-        """Train on every row once, or, in one call, several times, but at most so many.
+    def _epochs_at_once(self, max_epochs: int) -> int:
+        """Return how many epochs one range may train."""
+        loop = self.loop
+        if loop.network.spec.dropout or not isinstance(loop.budget, UnlimitedBudget):
+            return 1  # dropout has another key in every epoch
+        work = estimate_work(loop.network.spec, self.rows)
+        return max(1, min(max_epochs, MAX_WORK // work, MAX_STEPS // loop.steps_per_epoch))
 
-        Returns: the mean loss of the batches of each epoch; none if time is over.
-        """
-        if self.budget is not None:
-            return self._paced_epoch(self.budget)
-        epochs = self._epochs_at_once(at_most)
-        order_en = np.empty((epochs, self.count), np.int32)
-        lr_et, l2_et = np.empty((2, epochs, self.steps_of_epoch))
-        for epoch in range(epochs):
-            l2_et[epoch] = self._shuffle()
-            order_en[epoch], lr_et[epoch] = self.order_n, self.solver.learning_rate
-            self._epoch_ends()
-        steps = self._numbers(lr_et.ravel(), l2_et.ravel())._replace(epoch_rows=self.count)
-        losses_t = self._train(order_en.ravel(), steps)
-        losses_et = losses_t.reshape(epochs, self.steps_of_epoch)
-        # One by one: the sums of a product of all would depend on how many there are.
-        return [float(losses_t @ self.rows_t) / self.count for losses_t in losses_et]
-
-    def _epochs_at_once(self, at_most: int) -> int:
-        """How many epochs one call may train."""
-        if self.network.spec.dropout:  # it has another key in every epoch
-            return 1
-        work = estimate_work(self.network.spec, self.count)
-        return max(1, min(at_most, WORK_AT_ONCE // work, STEPS_AT_ONCE // self.steps_of_epoch))
-
-    def _paced_epoch(self, budget: Budget) -> list[float]:
-        l2_t = self._shuffle()
-        total, first = 0.0, 0
-        while first < self.steps_of_epoch:
-            left = self.steps_of_epoch - first
-            at_most = left if isinstance(budget, StepBudget) else min(left, STEPS_BETWEEN_LOOKS)
-            rates_t, clock = budget.rates(self.done, at_most), Clock()
-            if not len(rates_t):
-                break
-            last = first + len(rates_t)
-            order_n = self.order_n[first * self.batch_size : last * self.batch_size]
-            lr_t = self.solver.learning_rate * rates_t
-            losses_t = self._train(order_n, self._numbers(lr_t, l2_t[first:last]))
-            budget.observe(last - first, clock())
-            total += float(losses_t @ self.rows_t[first:last])
-            first = last
-        self._epoch_ends()
-        return [total / float(self.rows_t[:first].sum())] if first else []
-
-    def _shuffle(self) -> NDArray[np.float64]:
-        """Order the rows for the next epoch; the penalty of each of its batches."""
+    def _start_epoch(self, epoch: int) -> EpochInputs:
         if self.random_state is not None:
-            drawn_n = np.arange(self.count)
-            self.random_state.shuffle(drawn_n)
-            self.order_n = self.order_n[drawn_n]
-        if self.l2_t is not None:
-            return self.l2_t
-        return self._l2(batch_weights(self.data.weights_n[self.order_n], self.batch_size))
-
-    def _epoch_ends(self) -> None:
-        self.seen += self.count
-        self.solver.end_epoch(self.seen)
+            shuffled_n = np.arange(self.rows)
+            self.random_state.shuffle(shuffled_n)
+            self.order_n = self.order_n[shuffled_n]
+        l2_t = self.l2_t
+        if l2_t is None:
+            starts = np.arange(0, self.rows, self.loop.batch_size)
+            l2_t = self._l2(np.add.reduceat(self.data.weights_n[self.order_n], starts))
+        key = 0
+        if self.loop.network.spec.dropout:
+            step = self.loop.steps_before + (epoch - 1) * self.loop.steps_per_epoch
+            seeds = np.random.SeedSequence([self.dropout_seed, step])
+            key = int(seeds.generate_state(1, np.uint64)[0])
+        inputs = EpochInputs(self.data, self.order_n, l2_t, self.solver.learning_rate, key)
+        self.samples_seen += self.rows
+        self.solver.end_epoch(self.samples_seen)
+        return inputs
 
     def _l2(self, weights_t: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The penalty of every batch, whose rows weigh so much."""
-        nothing = np.zeros_like(weights_t)
-        return np.divide(self.alpha, weights_t, out=nothing, where=weights_t > 0)
-
-    def _numbers(self, lr_t: NDArray[np.float64], l2_t: NDArray[np.float64]) -> StepSchedule:
-        """Of the next steps, with these learning rates."""
-        key: Any = 0
-        if self.network.spec.dropout:
-            seeds = np.random.SeedSequence([self.dropout_seed, self.solver.t])
-            key = seeds.generate_state(1, np.uint64)[0]
-        steps = self.solver.steps(lr_t, self.batch_size, l2_t)
-        return steps._replace(dropout_key=int(key))
-
-    def _train(self, order_n: NDArray[np.int32], steps: StepSchedule) -> NDArray[np.float64]:
-        """Returns: the loss of each step."""
-        count = len(steps.l2_t)
-        self.done += count
-        return self.network.train_steps(self.state, self.data, order_n, steps, 0, count)
-
-    def keep(self) -> None:
-        """These weights are the best so far."""
-        self.best = Params(*(tuple(a.copy() for a in arrays) for arrays in self.network.params))
+        """Return the penalty of every batch, from the sum of its weights."""
+        return np.divide(self.alpha, weights_t, out=np.zeros_like(weights_t), where=weights_t > 0)

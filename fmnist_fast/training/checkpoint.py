@@ -1,11 +1,11 @@
-"""Checkpoints: what a run needs to go on as if nothing had happened, in a folder of its own.
+"""Checkpoints: the state of a training in a folder, from which it resumes to the same bytes.
 
-    DIR/run.json                      what is being trained: recipe, data set, backend
-    DIR/lock                          held while a run writes here
-    DIR/step-000001720-<sha256>.safetensors   the last two states, each with its checksum as name
-    DIR/teacher-1/...                 the same for a network that is trained first, to teach
+    DIR/run.json                      what is trained: configuration, data set, backend
+    DIR/lock                          held while a process writes here
+    DIR/step-000001720-<sha256>.safetensors   the last two snapshots, named by their checksums
+    DIR/teacher-1/...                 the same for a teacher, which is trained first
 
-Each file is the old one or the new one, never a part, whenever the process is killed.
+Files are replaced atomically, so that a process may be killed at any time.
 """
 
 import json
@@ -23,32 +23,32 @@ from numpy.typing import NDArray
 from .._files import write_atomically
 from ..errors import CheckpointError
 
-__all__ = ["Checkpoints", "RunFolder", "Snapshot", "read_identity"]
+__all__ = ["CheckpointFolder", "Checkpoints", "Snapshot", "read_identity"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 IDENTITY = "run.json"
 LOCK = "lock"
-KEPT = 2
+CHECKPOINTS_KEPT = 2
 
-# Without a wish of the user's, checkpoints take at most this share of the time, and come at most
-# once in so many seconds.
-SHARE = 0.05
-LEAST_SECONDS = 1.0
+# Unless the user sets an interval, checkpoints take at most this fraction of the time, and are at
+# least so many seconds apart.
+TIME_FRACTION = 0.05
+MIN_SECONDS = 1.0
 
 _KEY = "fmnist_fast"
 _NAME = re.compile(r"step-(\d{9,})-([0-9a-f]{16})\.safetensors")
 
 
 class Snapshot(NamedTuple):
-    """A run at one step. tensors : arrays by name; facts : the rest, as JSON has it."""
+    """State of a network's training after a step. metadata : all but the tensors, plain JSON."""
 
     step: int
     tensors: Mapping[str, NDArray]
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
 
-class RunFolder:
-    """The folder of one run, locked for this process until close()."""
+class CheckpointFolder:
+    """The folder of one training, locked for this process until close()."""
 
     def __init__(self, folder: Path, every: int | None) -> None:
         from filelock import FileLock, Timeout
@@ -59,29 +59,32 @@ class RunFolder:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise CheckpointError(
-                f"another run is writing to {folder}: wait for it, stop it, or name another folder"
+                f"another process is writing to {folder}: wait for it, stop it, or name another "
+                "folder"
             ) from None
-        for leftover in folder.rglob(".*.tmp"):  # of a run that was killed
+        for leftover in folder.rglob(".*.tmp"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
 
     @classmethod
-    def create(cls, folder: Path, identity: Mapping[str, Any], every: int | None) -> "RunFolder":
-        """A folder for a new run. Raises: CheckpointError if that cannot be; OSError."""
+    def create(
+        cls, folder: Path, identity: Mapping[str, Any], every: int | None
+    ) -> "CheckpointFolder":
+        """Make the folder of a new training. Raises: CheckpointError; OSError."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            raise CheckpointError(f"{folder} is no folder: name one, or a new one") from None
+            raise CheckpointError(f"{folder} is not a folder: name an empty or a new one") from None
         made = cls(folder, every)
         try:
             if (folder / IDENTITY).exists():
                 raise CheckpointError(
-                    f"{folder} holds a run already: go on with it (--resume {folder}), or name "
-                    "another folder"
+                    f"{folder} already has checkpoints: resume from them (--resume {folder}), or "
+                    "name another folder"
                 )
-            strangers = [path.name for path in folder.iterdir() if path.name != LOCK]
-            if strangers:
+            others = [path.name for path in folder.iterdir() if path.name != LOCK]
+            if others:
                 raise CheckpointError(
-                    f"{folder} holds other files ({strangers[0]}): name an empty or a new folder"
+                    f"{folder} holds other files ({others[0]}): name an empty or a new folder"
                 )
             content = {"format_version": FORMAT_VERSION, **identity}
             text = json.dumps(content, indent=2, sort_keys=True) + "\n"
@@ -92,31 +95,31 @@ class RunFolder:
         return made
 
     @classmethod
-    def open(cls, folder: Path, every: int | None) -> "RunFolder":
-        """The folder of a run to go on with. Raises: CheckpointError if there is none."""
+    def open(cls, folder: Path, every: int | None) -> "CheckpointFolder":
+        """Open the folder of a training to resume. Raises: CheckpointError."""
         read_identity(folder)
         return cls(folder, every)
 
-    def stage(self, name: str = "") -> "Checkpoints":
-        """Where one network of the run keeps its states."""
+    def checkpoints(self, name: str = "") -> "Checkpoints":
+        """Return the checkpoints of one network of the training."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         return Checkpoints(folder, self._every)
 
     def close(self) -> None:
-        """Let others have the folder."""
+        """Release the lock."""
         self._lock.release()
 
 
 def read_identity(folder: Path) -> dict[str, Any]:
-    """What the run in this folder trains. Raises: CheckpointError, one line, if it holds none."""
+    """Return what is trained in this folder. Raises: CheckpointError if it has no checkpoints."""
     path = folder / IDENTITY
     try:
         identity = json.loads(path.read_text(encoding="utf-8"))
         version = identity["format_version"]
     except FileNotFoundError:
         raise CheckpointError(
-            f"{folder} holds no run to go on with: start one with --checkpoint {folder}"
+            f"{folder} has no checkpoints to resume from: write some with --checkpoint {folder}"
         ) from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
@@ -131,9 +134,9 @@ def read_identity(folder: Path) -> dict[str, Any]:
 
 
 class Checkpoints:
-    """The states of one network on its way, newest last; only the last two stay.
+    """The snapshots of one network; only the last two are kept.
 
-    every : epochs between two of them; None: as often as they cost little.
+    every : epochs between two of them; None: as often as `TIME_FRACTION` allows.
     """
 
     def __init__(self, folder: Path, every: int | None) -> None:
@@ -143,15 +146,15 @@ class Checkpoints:
         self._warned = False
 
     def due(self, epoch_done: int | None) -> bool:
-        """Whether to save now. epoch_done : the epoch that was just completed, if one was."""
+        """Return whether to save now. epoch_done : the epoch that has just ended, if any."""
         if self.every is not None:
             return epoch_done is not None and epoch_done % self.every == 0
-        return perf_counter() - self._last >= max(LEAST_SECONDS, self._cost / SHARE)
+        return perf_counter() - self._last >= max(MIN_SECONDS, self._cost / TIME_FRACTION)
 
     def save(self, snapshot: Snapshot) -> bool:
-        """Write a state, then let go of the oldest; False, after a warning, if it cannot be.
+        """Write a snapshot and delete the oldest; False, after a warning, if that fails.
 
-        A disk that is full must cost neither the training nor the states before.
+        A full disk must stop neither the training nor damage earlier snapshots.
         """
         start = perf_counter()
         try:
@@ -159,13 +162,13 @@ class Checkpoints:
             digest = sha256(content).hexdigest()[:16]
             name = f"step-{snapshot.step:09d}-{digest}.safetensors"
             write_atomically(self.folder / name, content)
-            for path in self._states()[:-KEPT]:
+            for path in self._states()[:-CHECKPOINTS_KEPT]:
                 path.unlink(missing_ok=True)
         except OSError as error:
             if not self._warned:
                 warnings.warn(
-                    f"no checkpoint in {self.folder}: {error.strerror or error}; the training goes "
-                    "on, and those before stay",
+                    f"no checkpoint was written to {self.folder}: {error.strerror or error}; "
+                    "training continues, and earlier checkpoints are kept",
                     stacklevel=2,
                 )
             self._warned = True
@@ -176,18 +179,18 @@ class Checkpoints:
         return True
 
     def latest(self) -> Snapshot | None:
-        """The newest state that is whole; None if there is none. Damaged ones are named."""
+        """Return the newest intact snapshot, None if there is none; warn of damaged ones."""
         for path in reversed(self._states()):
             content = path.read_bytes()
             match = _NAME.fullmatch(path.name)
             assert match
             if sha256(content).hexdigest()[:16] == match[2]:
                 return _from_bytes(int(match[1]), content)
-            warnings.warn(f"{path} is damaged: going on with the one before", stacklevel=2)
+            warnings.warn(f"{path} is damaged: resuming from the one before", stacklevel=2)
         return None
 
     def _states(self) -> list[Path]:
-        """Oldest first."""
+        """Return the files, oldest first."""
         found = (path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
         return sorted(found, key=lambda path: (int(path.name.split("-")[1]), path.name))
 
@@ -196,12 +199,12 @@ def _to_bytes(snapshot: Snapshot) -> bytes:
     from safetensors.numpy import save
 
     tensors = {name: np.ascontiguousarray(array) for name, array in snapshot.tensors.items()}
-    return save(tensors, {_KEY: json.dumps(snapshot.facts, sort_keys=True)})
+    return save(tensors, {_KEY: json.dumps(snapshot.metadata, sort_keys=True)})
 
 
 def _from_bytes(step: int, content: bytes) -> Snapshot:
     from safetensors.numpy import load
 
-    size = int.from_bytes(content[:8], "little")  # the header's, as the format has it
-    facts = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][_KEY])
-    return Snapshot(step, load(content), facts)
+    size = int.from_bytes(content[:8], "little")  # of the header
+    metadata = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][_KEY])
+    return Snapshot(step, load(content), metadata)

@@ -1,4 +1,4 @@
-"""Recipes: what decides the weights, apart from the data."""
+"""Training configurations: all that determines the weights, apart from the data."""
 
 import re
 from collections.abc import Mapping
@@ -14,35 +14,48 @@ from ..nn.schedules import SCHEDULES
 
 __all__ = ["AUGMENTATIONS", "Distillation", "TrainingConfig"]
 
-# photos: every epoch sees other images, such as photographs of clothes give when they are cut out.
+# photos: simulated photographs, new ones in every epoch.
 AUGMENTATIONS = ("photos",)
 
-# What the kernels count with; more of anything is a slip of the finger.
-MOST = 2**31 - 1
+# The kernels count with 32 bits.
+MAX_INT32 = 2**31 - 1
 
-# Fields that hold whole numbers, and the least that each may be.
-_WHOLE = {"epochs": 1, "batch_size": 1, "ema_epochs": 1, "seed": 0}
+# Integer fields, and their minimum.
+_INTEGERS = {"epochs": 1, "batch_size": 1, "ema_epochs": 1, "seed": 0}
 _NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing", "dropout", "target_precision")
 
 
-# How a teacher that is given is called.
-_GIVEN = re.compile("sha256:[0-9a-f]{64}")
+# The name of an external teacher.
+_TEACHER_ID = re.compile("sha256:[0-9a-f]{64}")
 
 
 def _plain(value: Any) -> Any:
-    """A number of NumPy's as Python's; anything else as it is."""
+    """Return a NumPy scalar as a Python number; anything else unchanged."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 @dataclass(frozen=True)
 class Distillation:
-    """How a network learns from larger ones, which are trained first, each from its own seed, or
-    from one that is given.
+    """Knowledge distillation: the targets of a network include predictions of teachers.
 
-    teacher : their recipe; or "sha256:..." of the file of a model or an ensemble, which is the
-    argument `teacher` of train() and says nothing else about it.
-    The network is asked for  share * teachers' mean of softmax(logits / temperature)
-    + (1 - share) * the label.  Source: Hinton, Vinyals, Dean (2015), section 2.
+    The target is ``alpha * mean over teachers of softmax(logits / temperature)
+    + (1 - alpha) * label``.
+
+    Attributes
+    ----------
+    teacher : TrainingConfig or str
+        Configuration of the teachers, which are trained first, each from its own seed; or
+        "sha256:..." of the file of an external teacher, the argument `teacher` of `train`.
+    n_teachers : int
+        Number of teachers.
+    temperature : float
+        Temperature of the softmax.
+    alpha : float
+        Weight of the teachers, 0..1.
+
+    References
+    ----------
+    Hinton, Vinyals, Dean (2015), section 2.
     """
 
     teacher: "TrainingConfig | str"
@@ -51,19 +64,17 @@ class Distillation:
     alpha: float = 0.7
 
     def check(self, rows: int, classes: int) -> None:
-        """Raise ArgumentError, naming the field, if nobody can be taught like that."""
+        """Raise ArgumentError, naming the field, if a value is invalid."""
         if isinstance(self.teacher, str):
-            if not _GIVEN.fullmatch(self.teacher):
+            if not _TEACHER_ID.fullmatch(self.teacher):
                 raise ArgumentError(
-                    f"the teacher of a distillation is {self.teacher!r}: give a Recipe, or a "
+                    f"distillation: teacher is {self.teacher!r}: give a TrainingConfig, or a "
                     "trained model as the argument teacher of train()"
                 )
         elif self.teacher.distillation:
             raise ArgumentError("distillation: a teacher with teachers of its own is not supported")
         if not (isinstance(self.n_teachers, int) and self.n_teachers >= 1):
-            raise ArgumentError(
-                f"n_teachers is {self.n_teachers!r}: give a whole number, at least 1"
-            )
+            raise ArgumentError(f"n_teachers is {self.n_teachers!r}: give an integer, at least 1")
         if not 0 < self.temperature < float("inf"):
             raise ArgumentError(f"temperature is {self.temperature!r}: give a number above 0")
         if not 0 <= self.alpha <= 1:
@@ -74,25 +85,50 @@ class Distillation:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What decides the weights, apart from the data: same recipe, same machine, same bits.
+    """Configuration of a training: all that determines the weights, apart from the data.
 
-    hidden : widths of the hidden layers. lr : the largest learning rate of the schedule.
-    schedule : onecycle, cosine or constant. l2 : factor of the penalty l2/2 sum w^2.
-    weight_decay : every step takes this share of its learning rate from the weights (decoupled
-    decay). label_smoothing : share of every target that all classes have alike. dropout : share of
-    the hidden layers' outputs that every row of every epoch does without. flips : half of the
-    images of an epoch, by chance, are seen in the mirror (None: where the data set says that a
-    mirror image shows the same thing). augment : "photos" shows images such as photographs give
-    when the garment is cut out of them, other ones in every epoch (imitation.py); None: the images
-    as they are. class_weight : {label: weight}, others count 1; "balanced", every class counts
-    alike; or None, every row does.
-    validation : rows held back to choose the best epoch (None: 5,000, or a twelfth of a smaller
-    set; 0: none, the last epoch is the model). patience : stop after so many epochs without a
-    better validation accuracy. average : over how many epochs the weights are averaged that are
-    judged and saved (1: those of the epoch as they are); it wants a learning rate that stays.
-    sure : share of the answers called sure that must be right, on the validation rows.
-    time_budget : seconds for the whole run, in place of `epochs`; then the clock decides the bits.
-    distillation : teachers to learn from.
+    The same configuration on the same machine gives the same bits.
+
+    Attributes
+    ----------
+    hidden : tuple of int
+        Widths of the hidden layers.
+    epochs, batch_size, seed : int
+    lr : float
+        Peak learning rate of the schedule.
+    schedule : str
+        Learning-rate schedule: onecycle, cosine or constant.
+    l2 : float
+        Factor of the penalty ``l2 / 2 * sum w^2``.
+    weight_decay : float
+        Decoupled weight decay: every step subtracts this, times the learning rate, of the weights.
+    label_smoothing : float
+        Label smoothing factor.
+    dropout : float
+        Dropout rate of the hidden layers.
+    hflip : bool, optional
+        Flip half of the images of an epoch horizontally, at random. By default if the data set is
+        flip-invariant.
+    augment : str, optional
+        "photos": simulated photographs, new ones in every epoch. By default the images as they are.
+    class_weight : dict or str, optional
+        {label: weight}, 1 for other labels; "balanced": inversely proportional to class frequency.
+    validation : int, optional
+        Number of validation rows, which choose the best epoch. By default 5,000, or a twelfth of a
+        smaller set; 0: the last epoch is the model.
+    patience : int, optional
+        Stop after so many epochs without a better validation accuracy.
+    ema_epochs : int
+        Average the weights over so many epochs for evaluation and the model (1: no average). Needs
+        a learning rate that does not anneal.
+    target_precision : float
+        Fraction of the confident predictions that must be right, on the validation rows.
+    time_budget : float, optional
+        Seconds for the whole training, in place of `epochs`; the bits then depend on the clock.
+    dtype : str
+        float32 or float64.
+    distillation : Distillation, optional
+        Teachers to learn from.
     """
 
     hidden: tuple[int, ...] = (128, 64)
@@ -117,7 +153,7 @@ class TrainingConfig:
     distillation: Distillation | None = None
 
     def __post_init__(self) -> None:
-        """Plain numbers for NumPy's, which no model file can hold; check() judges the rest."""
+        """Convert NumPy scalars, which JSON cannot hold; check() validates the fields."""
         for name, value in vars(self).items():
             object.__setattr__(self, name, _plain(value))
         for name in (*_NUMBERS, "time_budget"):
@@ -131,7 +167,7 @@ class TrainingConfig:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> "TrainingConfig":
-        """The recipe that to_dict() made the entries of. Raises: TypeError."""
+        """Return the configuration that `to_dict` made the entries of. Raises: TypeError."""
         entries = dict(entries)
         if entries.get("distillation"):
             parts = dict(entries["distillation"])
@@ -143,7 +179,7 @@ class TrainingConfig:
         return cls(**entries)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, as JSON has it."""
+        """Return all fields as plain JSON."""
         entries = asdict(self)
         entries["hidden"] = list(self.hidden)
         if self.distillation and isinstance(self.distillation.teacher, TrainingConfig):
@@ -153,56 +189,56 @@ class TrainingConfig:
         return entries
 
     def difference(self, other: "TrainingConfig") -> str | None:
-        """The first field in which the two differ."""
+        """Return the name of the first field that differs, None if none does."""
         mine = (field.name for field in fields(self))
         return next((name for name in mine if getattr(self, name) != getattr(other, name)), None)
 
     def with_teacher(self, teacher: str) -> "TrainingConfig":
-        """The same with a teacher that is given, in place of those it may have."""
+        """Return this configuration with an external teacher in place of its own teachers."""
         how = self.distillation or Distillation(teacher)
         return replace(self, distillation=replace(how, teacher=teacher, n_teachers=1))
 
     @property
     def external_teacher(self) -> str | None:
-        """What the teacher is called that must be given, if one must be."""
+        """Name of the external teacher, None if there is none."""
         teacher = self.distillation.teacher if self.distillation else None
         return teacher if isinstance(teacher, str) else None
 
-    def held_back(self, rows: int) -> int:
-        """How many of a training set's rows are for validation."""
+    def n_validation(self, rows: int) -> int:
+        """Return how many rows of a training set are for validation."""
         return min(5000, rows // 12) if self.validation is None else self.validation
 
     def check(self, rows: int, classes: int) -> None:
-        """Raise ArgumentError, naming the field, if this cannot train on such a set."""
-        self._check_whole_numbers(rows)
+        """Raise ArgumentError, naming the field, if a value is invalid for such a training set."""
+        self._check_integers(rows)
         self._check_numbers()
         self._check_choices(classes)
-        if self.held_back(rows) >= rows:
+        if self.n_validation(rows) >= rows:
             raise ArgumentError(
                 f"validation is {self.validation}, but the training set has only {rows} rows: "
                 "leave some to train on"
             )
-        if self.patience is not None and not self.held_back(rows):
+        if self.patience is not None and not self.n_validation(rows):
             raise ArgumentError("patience needs validation rows: leave validation out, or patience")
         if self.distillation:
             self.distillation.check(rows, classes)
 
-    def _check_whole_numbers(self, rows: int) -> None:
+    def _check_integers(self, rows: int) -> None:
         if isinstance(self.hidden, (int, str)):
             raise ArgumentError(f"hidden is {self.hidden!r}: give the widths, like (128, 64)")
         fields: tuple[tuple[str, Any, int], ...] = (
-            *((name, getattr(self, name), least) for name, least in _WHOLE.items()),
-            ("validation", self.held_back(rows), 0),
+            *((name, getattr(self, name), minimum) for name, minimum in _INTEGERS.items()),
+            ("validation", self.n_validation(rows), 0),
             ("patience", 1 if self.patience is None else self.patience, 1),
             *(("hidden", width, 1) for width in self.hidden),
         )
-        for name, value, least in fields:
+        for name, value, minimum in fields:
             if not isinstance(value, int):
-                raise ArgumentError(f"{name} is {value!r}: give a whole number")
-            if value < least:
-                raise ArgumentError(f"{name} is {value}: give at least {least}")
-            if value > MOST and name != "seed":
-                raise ArgumentError(f"{name} is {value}: give at most {MOST:,}")
+                raise ArgumentError(f"{name} is {value!r}: give an integer")
+            if value < minimum:
+                raise ArgumentError(f"{name} is {value}: give at least {minimum}")
+            if value > MAX_INT32 and name != "seed":
+                raise ArgumentError(f"{name} is {value}: give at most {MAX_INT32:,}")
 
     def _check_numbers(self) -> None:
         for name in _NUMBERS:
@@ -216,11 +252,11 @@ class TrainingConfig:
         if self.weight_decay * self.lr >= 1:
             raise ArgumentError(
                 f"lr is {self.lr:g} and weight_decay is {self.weight_decay:g}: their product, the "
-                "share of the weights that a step takes away, must be less than 1"
+                "fraction of the weights that a step subtracts, must be less than 1"
             )
         if self.target_precision >= 1:
             raise ArgumentError(
-                f"target_precision is {self.target_precision:g}: give a share below 1, like 0.97"
+                f"target_precision is {self.target_precision:g}: give a fraction below 1, like 0.97"
             )
         for name in ("label_smoothing", "dropout"):
             if getattr(self, name) >= 1:
@@ -240,8 +276,8 @@ class TrainingConfig:
         teacher = self.distillation.teacher if self.distillation else None
         if isinstance(teacher, TrainingConfig) and self.augment != teacher.augment:
             raise ArgumentError(
-                f"augment is {self.augment!r}, and {teacher.augment!r} for the teachers, who must "
-                "have seen such images: leave it out, or give both the same"
+                f"augment is {self.augment!r}, and {teacher.augment!r} for the teachers: use the "
+                "same for both"
             )
         if self.schedule not in SCHEDULES:
             choices = ", ".join(SCHEDULES)
@@ -253,7 +289,7 @@ class TrainingConfig:
         for label, weight in self.class_weight if isinstance(self.class_weight, tuple) else ():
             if not (isinstance(label, int) and 0 <= label < classes):
                 raise ArgumentError(
-                    f"class_weight names the label {label!r}: they are 0..{classes - 1}"
+                    f"class_weight: unknown label {label!r}: labels are 0..{classes - 1}"
                 )
             if not (isinstance(weight, int | float) and 0 <= weight < float("inf")):
                 raise ArgumentError(f"class_weight of label {label} is {weight!r}: give 0 or more")

@@ -1,4 +1,4 @@
-"""What networks that were trained before teach another one."""
+"""Knowledge distillation: targets from the predictions of teacher networks."""
 
 import warnings
 from dataclasses import dataclass
@@ -23,18 +23,19 @@ __all__ = ["Teachers", "check_teacher", "teacher_id"]
 
 @dataclass(frozen=True)
 class Teachers:
-    """Networks, and how another one learns from them."""
+    """Teacher networks, and how their predictions are mixed into a student's targets."""
 
     networks: tuple[Network, ...]
     how: Distillation
 
     @classmethod
-    def given(
+    def from_model(
         cls, teacher: Model | Ensemble, how: Distillation, backend: str, threads: int | None
     ) -> "Teachers":
-        """Those of a model, or of an ensemble's members, whose logits are the calibrated ones: at
-        temperature 1 they say what the teacher answers. They compute as their student does, since
-        other kernels would give its targets other last bits.
+        """Return the networks of a model or of an ensemble's members, with calibrated logits.
+
+        They compute on the backend of the student, since other kernels would change the last bits
+        of its targets.
         """
         calibrated = (member.calibrated_network for member in members_of(teacher))
         networks = (
@@ -42,32 +43,32 @@ class Teachers:
         )
         return cls(tuple(networks), how)
 
-    def say(self, x_ni: NDArray) -> NDArray[np.float64]:
-        """The mean of softmax(logits / temperature), (n, k), of rows as a network takes them."""
-        said_nk = np.zeros((len(x_ni), self.networks[0].spec.sizes[-1]))
+    def predict_soft(self, x_ni: NDArray) -> NDArray[np.float64]:
+        """Return the mean over the teachers of softmax(logits / temperature), (n, k)."""
+        probs_nk = np.zeros((len(x_ni), self.networks[0].spec.sizes[-1]))
         for network in self.networks:
             probability_nk = network.predict_proba(x_ni)
-            said_nk += apply_temperature(probability_nk, self.how.temperature) / len(self.networks)
-        return said_nk
+            probs_nk += apply_temperature(probability_nk, self.how.temperature) / len(self.networks)
+        return probs_nk
 
-    def targets(self, x_ni: NDArray, asked_nk: Floats) -> Floats:
-        """What the student is asked to say of these rows. asked_nk : by the labels alone."""
-        return mix_targets(self.say(x_ni), asked_nk, self.how.alpha)
+    def targets(self, x_ni: NDArray, label_targets_nk: Floats) -> Floats:
+        """Return the targets of the student for these rows. label_targets_nk : of the labels."""
+        return mix_targets(self.predict_soft(x_ni), label_targets_nk, self.how.alpha)
 
 
 def teacher_id(teacher: Model | Ensemble) -> str:
-    """What recipes call it: "sha256:" and that of its file."""
+    """Return the name of a teacher in configurations: "sha256:" and the checksum of its file."""
     return f"sha256:{sha256(teacher.to_bytes()).hexdigest()}"
 
 
 def check_teacher(teacher: Model | Ensemble, config: TrainingConfig, dataset: Dataset) -> None:
-    """Raise ArgumentError if it cannot teach about this data set; warn if what it learned from
-    makes what its student is judged by doubtful. recipe : the student's, resolved.
+    """Raise ArgumentError if the teacher does not fit the data set; warn if it was trained on
+    other data, or on validation rows of the student. config : of the student, resolved.
     """
     inputs, classes = prod(teacher.input_shape), len(teacher.class_names)
     if (prod(dataset.x_train.shape[1:]), len(dataset.class_names)) != (inputs, classes):
         raise ArgumentError(
-            f"the teacher takes {inputs} inputs and knows {classes} classes; {dataset.name} has "
+            f"the teacher has {inputs} inputs and {classes} classes; {dataset.name} has "
             f"{prod(dataset.x_train.shape[1:])} and {len(dataset.class_names)}: give one that was "
             "trained on such data"
         )
@@ -78,17 +79,18 @@ def check_teacher(teacher: Model | Ensemble, config: TrainingConfig, dataset: Da
     augments = {how["augment"] for how in trained if "augment" in how} - {config.augment}
     if augments:
         _warn(
-            f"the teacher learned with augment {augments.pop()!r}, and its student learns with "
-            f"{config.augment!r}: it has not seen such images"
+            f"the teacher was trained with augment {augments.pop()!r}, and the student is trained "
+            f"with {config.augment!r}: the teacher has not seen such images"
         )
-    # Rows are held back in one order (run.split): who holds back fewer learns from the rest.
-    held_back = [how["validation"] for how in trained if isinstance(how.get("validation"), int)]
-    judged_on = config.held_back(len(dataset.x_train))
-    known = judged_on - min(held_back, default=judged_on)
-    if known > 0:
+    # Validation rows are the first of one order (train_data.split), so that a teacher with fewer of
+    # them was trained on the rest.
+    validation = [how["validation"] for how in trained if isinstance(how.get("validation"), int)]
+    n_validation = config.n_validation(len(dataset.x_train))
+    seen = n_validation - min(validation, default=n_validation)
+    if seen > 0:
         _warn(
-            f"the teacher learned from {known:,} of the {judged_on:,} validation rows: the "
-            "validation accuracy, and how sure the model is, will be too good"
+            f"the teacher was trained on {seen:,} of the {n_validation:,} validation rows: "
+            "validation accuracy and confidence of the student will be too high"
         )
 
 

@@ -1,4 +1,4 @@
-"""Recipes by name, and what they were measured to reach.
+"""Presets: training configurations by name, and their measured accuracies and times.
 
 presets.json, beside this file, is written by benchmarks/preset_table.py.
 """
@@ -21,10 +21,10 @@ DEFAULT = "standard"
 
 _STANDARD = TrainingConfig()
 
-# Teachers without label smoothing: what they say of the other classes is what they teach.
+# Teachers without label smoothing: students learn from the probabilities of the other classes.
 _LARGE = replace(_STANDARD, batch_size=256, lr=1.5e-3, label_smoothing=0.0)
 
-# No rows are held back: the learning rate ends at nothing, so that the last epoch is the model.
+# No validation rows: the learning rate anneals to zero, so that the last epoch is the model.
 _WIDE = replace(
     _LARGE, hidden=(1536, 512), epochs=30, weight_decay=0.2, label_smoothing=0.1, validation=0
 )
@@ -42,8 +42,8 @@ PRESETS = {
             replace(_LARGE, hidden=(1024, 512), epochs=16, weight_decay=0.1), n_teachers=4
         ),
     ),
-    # Pullovers and shirts look like much else when their sleeves are spread, and few photographs
-    # are of bags.
+    # Photographs of pullovers and shirts are the hardest to recognize, and few photographs are of
+    # bags.
     "photos": replace(
         _STANDARD,
         epochs=40,
@@ -58,16 +58,28 @@ PRESETS = {
     ),
 }
 
-# A recipe that gets this share of its time is better than one that needs less: measured with
-# standard of 30 epochs beside fast of 7, which are alike at 0.9 s.
-ENOUGH = 0.6
+# A preset that gets this fraction of its time is better than one that needs less: measured with
+# standard of 30 epochs and fast of 7, whose accuracies are equal at 0.9 s.
+MIN_TIME_FRACTION = 0.6
 
 
 def preset(name: str | None = None, **changes: Any) -> TrainingConfig:
-    """The recipe called `name`, None for the default, with some of its fields changed.
+    """Return a preset configuration, with some of its fields changed.
 
-    A time budget without a name takes the best recipe for the default's network that was measured
-    to fit into it. Raises: ArgumentError for an unknown name; TypeError for an unknown field.
+    Parameters
+    ----------
+    name : str, optional
+        One of `PRESETS`. By default "standard"; with a time budget, the best preset for the same
+        network that was measured to fit into it.
+    **changes
+        Fields of `TrainingConfig`.
+
+    Raises
+    ------
+    ArgumentError
+        If the name is unknown.
+    TypeError
+        If a field is unknown.
     """
     if name is not None and name not in PRESETS:
         raise ArgumentError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}")
@@ -78,21 +90,29 @@ def preset(name: str | None = None, **changes: Any) -> TrainingConfig:
 
 
 def _fitting(budget: float) -> str:
-    """The preset that takes the longest of those for which there is time enough."""
+    """Return the slowest preset that fits into the time."""
     seconds = {
         name: max(result.seconds)
         for name, result in measured_results().items()
         if PRESETS[name].hidden == PRESETS[DEFAULT].hidden and not PRESETS[name].augment
     }
-    fitting = [name for name in seconds if ENOUGH * seconds[name] <= budget]
+    fitting = [name for name in seconds if MIN_TIME_FRACTION * seconds[name] <= budget]
     return max(fitting or [min(seconds, key=seconds.__getitem__)], key=seconds.__getitem__)
 
 
 @dataclass(frozen=True)
 class PresetResult:
-    """What a preset reached, one entry a seed. seconds : of training, teachers included.
+    """Measured results of a preset.
 
-    recipe : Recipe.to_dict() of what was measured. where : backend, processor, threads.
+    Attributes
+    ----------
+    config : mapping
+        `TrainingConfig.to_dict()` of what was measured.
+    test_accuracy, seconds : tuple of float
+        One entry a seed; seconds of training, teachers included.
+    date : str
+    where : str
+        Backend, processor, threads.
     """
 
     config: Mapping[str, Any]
@@ -103,17 +123,17 @@ class PresetResult:
 
     @property
     def accuracy(self) -> float:
-        """Mean on the test set."""
+        """Mean accuracy on the test set."""
         return mean(self.test_accuracy)
 
     @property
     def spread(self) -> float:
-        """Standard deviation of one seed's accuracy."""
+        """Standard deviation of the accuracy over seeds."""
         return stdev(self.test_accuracy) if len(self.test_accuracy) > 1 else 0.0
 
 
 def measured_results() -> dict[str, PresetResult]:
-    """What each preset reached on Fashion-MNIST, by name."""
+    """Return the results of each preset on Fashion-MNIST, by name."""
     entries = json.loads(RESULTS_FILE.read_text(encoding="utf-8"))
     return {
         name: PresetResult(

@@ -1,6 +1,6 @@
-"""Training: from a data set and a recipe to a model. Teachers, checkpoints, budgets, interruption.
+"""`train`: from a data set and a configuration to a model, with teachers and checkpoints.
 
-What one network does from epoch to epoch is in run.py.
+The training of one network is in `run`, and the loop over its steps in `loop`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,14 @@ from ..nn.calibration import apply_temperature, confidence_threshold, fit_temper
 from ..nn.metrics import Evaluation, evaluate
 from ..nn.network import Network, check_labels
 from .budget import Clock
-from .checkpoint import Checkpoints, RunFolder, Snapshot, read_identity
+from .checkpoint import CheckpointFolder, Checkpoints, Snapshot, read_identity
 from .config import Distillation, TrainingConfig
 from .distillation import Teachers, check_teacher, teacher_id
-from .loop import Diverged, Epoch, EpochState, Progress, Run, StopRequested, resolve_config
+from .loop import StopRequested
 from .presets import preset as preset_config
+from .progress import Epoch, EpochState, Progress
+from .run import Diverged, TrainingRun
+from .train_data import resolve_config
 
 __all__ = [
     "Epoch",
@@ -40,10 +43,10 @@ __all__ = [
     "train",
 ]
 
-# Fewer validation rows say too little of how sure a network may be.
-CALIBRATION_ROWS = 1000
+# With fewer validation rows, the model is not calibrated.
+MIN_CALIBRATION_ROWS = 1000
 
-# Of a time budget: seconds to write the model, beside what predictions take.
+# Of a time budget: seconds to write the model, beside the time of predictions.
 SAVING_SECONDS = 0.03
 
 Callback = Callable[[EpochState], object]
@@ -51,9 +54,22 @@ Callback = Callable[[EpochState], object]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training leaves. model : the weights of `best_epoch`, the epoch with the highest
-    validation accuracy (the later of equals). test : its figures on the test set. seconds : all of
-    it, teachers, validation and the time before an interruption included.
+    """Result of a training.
+
+    Attributes
+    ----------
+    model : Model
+        The weights of `best_epoch`.
+    config : TrainingConfig
+        With the defaults that depend on the data set filled in.
+    history : tuple of Epoch
+        Metrics of all epochs.
+    best_epoch : int
+        The epoch with the highest validation accuracy, the later of equals.
+    test : Evaluation
+        Metrics on the test set.
+    seconds : float
+        Duration, with teachers, validation and the time before an interruption.
     """
 
     model: Model
@@ -65,36 +81,66 @@ class TrainingResult:
 
     @property
     def test_accuracy(self) -> float:
-        """Share of the test set that the model gets right."""
+        """Accuracy on the test set."""
         return self.test.accuracy
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C during training. result : the best model so far. folder : the run to go on with, if
-    it is kept in one.
+    """Training was interrupted, by Ctrl-C or `should_stop`.
+
+    Attributes
+    ----------
+    result : TrainingResult
+        The best model so far.
+    folder : Path or None
+        Folder of the checkpoints to resume from, if they were asked for.
     """
 
     def __init__(
-        self, result: TrainingResult, folder: Path | None, keep: Callable[..., None] | None
+        self,
+        result: TrainingResult,
+        folder: Path | None,
+        save_snapshots: Callable[..., None] | None,
     ) -> None:
         epochs = len(result.history)
         super().__init__(f"training was interrupted after {epochs} epoch{'s' * (epochs != 1)}")
-        self.result, self.folder, self._keep = result, folder, keep
+        self.result, self.folder, self._save_snapshots = result, folder, save_snapshots
 
-    def save_checkpoint(self, folder: Path, notes: Mapping[str, Any]) -> bool:
-        """Keep the run in a new folder, to go on with; False if it was stopped within a step.
+    def save_checkpoint(self, folder: Path, metadata: Mapping[str, Any]) -> bool:
+        """Save a checkpoint to resume from.
 
-        Raises: OSError; CheckpointError.
+        Parameters
+        ----------
+        folder : Path
+            A new or an empty folder.
+        metadata : mapping
+            Plain JSON to store with it.
+
+        Returns
+        -------
+        bool
+            False if training was interrupted within a step, whose state cannot be resumed.
+
+        Raises
+        ------
+        OSError
+        CheckpointError
         """
-        if self._keep is None:
+        if self._save_snapshots is None:
             return False
-        self._keep(folder, None, notes)
+        self._save_snapshots(folder, metadata)
         self.folder = folder
         return True
 
 
 class TrainingDiverged(UserError):
-    """The loss or the weights exploded. result : the best model before, if any."""
+    """The loss or the weights exploded.
+
+    Attributes
+    ----------
+    result : TrainingResult or None
+        The best model before, if an epoch had ended.
+    """
 
     def __init__(self, message: str, result: TrainingResult | None) -> None:
         super().__init__(message)
@@ -113,54 +159,85 @@ def train(
     on_epoch_end: Callback | Sequence[Callback] = (),
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint: str | Path | None = None,
-    every: int | None = None,
+    checkpoint_every: int | None = None,
     resume: bool = False,
-    notes: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> TrainingResult:
-    """Train a multilayer perceptron and measure it on the test set.
+    """Train a multilayer perceptron and evaluate it on the test set.
 
-    dataset : from load_dataset. preset : a recipe by name, None for "standard"; recipe : fields of
-    `TrainingConfig` in its place, as keywords: epochs=5, hidden=(256, 128), lr=1e-3, ...
-    backend : auto or a name; threads : None means all usable cores.
-    sample_weight : (rows of the training set,), >= 0, how much each row counts; None: all alike.
-    teacher : whose answers the network learns from, in place of teachers that the recipe may have;
-    how, its field `distillation` says. A teacher that learned from rows held back here makes the
-    validation accuracy too good: there is a warning. It is given again when a run goes on.
-    on_epoch_end : called with an EpochState after every epoch; the training ends after an epoch
-    for which one of them returns something true. should_stop : asked some ten times a second; if it
-    says so, the training is interrupted between two steps.
-    checkpoint : a folder to keep the run's state in, every `every` epochs (None: as often as takes
-    at most a twentieth of the time). resume : go on with the run in that folder; its recipe counts.
-    notes : kept in the folder for whoever goes on, plain JSON.
-    Raises: ArgumentError; BackendUnavailable; CheckpointError; TrainingDiverged;
-    TrainingInterrupted on Ctrl-C, a KeyboardInterrupt that carries the best model so far.
+    Parameters
+    ----------
+    dataset : Dataset
+        As `load_dataset` returns it.
+    preset : str, optional
+        Name of a configuration, by default "standard".
+    backend : str
+        "auto" or a name.
+    threads : int, optional
+        By default all usable cores.
+    sample_weight : array-like of shape (n,), optional
+        Weight of each row of the training set, at least 0.
+    teacher : Model or Ensemble, optional
+        External teacher, in place of the teachers of the configuration; see its field
+        `distillation`. There is a warning if it was trained on validation rows, whose accuracy is
+        then too high. Resuming needs it again.
+    progress : Progress, optional
+        Receives training events.
+    on_epoch_end : callable or sequence of callables
+        Called with an `EpochState` after every epoch; training ends if one returns true.
+    should_stop : callable
+        Called some ten times a second; if it returns true, training is interrupted between steps.
+    checkpoint : path, optional
+        Folder of the checkpoints.
+    checkpoint_every : int, optional
+        Epochs between two checkpoints; by default as often as takes a twentieth of the time.
+    resume : bool
+        Resume from the checkpoints in that folder, with their configuration.
+    metadata : mapping, optional
+        Plain JSON to store with the checkpoints.
+    **config
+        Fields of `TrainingConfig`, in place of those of the preset.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    ArgumentError
+    BackendUnavailable
+    CheckpointError
+    TrainingDiverged
+    TrainingInterrupted
+        On Ctrl-C: a KeyboardInterrupt that has the best model so far.
     """
+    every = checkpoint_every
     if every is not None and not (isinstance(every, int) and every >= 1):
-        raise ArgumentError(f"every is {every!r}: give a whole number of epochs, at least 1")
+        raise ArgumentError(f"checkpoint_every is {every!r}: give an integer, at least 1")
     if not isinstance(teacher, Model | Ensemble | None):
-        raise ArgumentError(f"teacher is {teacher!r}: give a model, as load_model reads it")
-    training = _Training(dataset, backend, threads, sample_weight, teacher)
-    training.progress = progress or Progress()
-    training.callbacks = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
-    training.should_stop = should_stop
+        raise ArgumentError(f"teacher is {teacher!r}: give a model, as load_model returns it")
+    trainer = _Trainer(dataset, backend, threads, sample_weight, teacher)
+    trainer.progress = progress or Progress()
+    trainer.callbacks = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
+    trainer.should_stop = should_stop
     if checkpoint is None:
-        training.plan(preset_config(preset, **config))
-        return training.train()
+        trainer.configure(preset_config(preset, **config))
+        return trainer.train()
     if resume:
-        training.resume(Path(checkpoint), every, preset, config)
+        trainer.resume(Path(checkpoint), every, preset, config)
     else:
-        training.plan(preset_config(preset, **config))
-        training.save_checkpoint(Path(checkpoint), every, notes or {})
-    assert training.folder
+        trainer.configure(preset_config(preset, **config))
+        trainer.create_folder(Path(checkpoint), every, metadata or {})
+    assert trainer.folder
     try:
-        return training.train()
+        return trainer.train()
     finally:
-        training.folder.close()
+        trainer.folder.close()
 
 
-class _Training:
-    """All networks of one call of train(): the teachers, if any, and the one asked for."""
+class _Trainer:
+    """Trains the networks of one call of train(): the teachers, if any, and the network itself."""
 
     progress: Progress
     callbacks: tuple[Callback, ...]
@@ -178,12 +255,12 @@ class _Training:
         self.clock = Clock()
         self.dataset, self.sample_weight = dataset, sample_weight
         self.backend, self.threads = backend, threads
-        self.teacher, self.taught_by = teacher, teacher_id(teacher) if teacher else None
-        self.folder: RunFolder | None = None
-        self.stages: dict[str, Snapshot] = {}  # networks that are done, by name
+        self.teacher, self.teacher_id = teacher, teacher_id(teacher) if teacher else None
+        self.folder: CheckpointFolder | None = None
+        self.snapshots: dict[str, Snapshot] = {}  # by name: "teacher-1", ...; "" is the network
 
-    def plan(self, config: TrainingConfig) -> None:
-        """Train by this recipe; the backend is chosen once, for all networks of the run."""
+    def configure(self, config: TrainingConfig) -> None:
+        """Set the configuration, and the backend of all networks."""
         self.config = self._resolved(config)
         if self.teacher:
             check_teacher(self.teacher, self.config, self.dataset)
@@ -199,13 +276,13 @@ class _Training:
         )
 
     def _resolved(self, config: TrainingConfig) -> TrainingConfig:
-        """With the teacher, if one is given, and what is left to the data set."""
-        return resolve_config(
-            config.with_teacher(self.taught_by) if self.taught_by else config, self.dataset
-        )
+        """Return the configuration with the external teacher and the defaults filled in."""
+        if self.teacher_id:
+            config = config.with_teacher(self.teacher_id)
+        return resolve_config(config, self.dataset)
 
     def identity(self) -> dict[str, Any]:
-        """What must not change when a run goes on, plain JSON."""
+        """Return what must not change when the training is resumed, as plain JSON."""
         from .. import __version__
 
         return {
@@ -216,15 +293,15 @@ class _Training:
             "fmnist_fast": __version__,
         }
 
-    def save_checkpoint(self, folder: Path, every: int | None, notes: Mapping[str, Any]) -> None:
-        """Keep the state of this new run in a folder. Raises: CheckpointError; OSError."""
-        identity = {**self.identity(), "threads": self.threads, "notes": dict(notes)}
-        self.folder = RunFolder.create(folder, identity, every)
+    def create_folder(self, folder: Path, every: int | None, metadata: Mapping[str, Any]) -> None:
+        """Make the folder of the checkpoints. Raises: CheckpointError; OSError."""
+        content = {**self.identity(), "threads": self.threads, "metadata": dict(metadata)}
+        self.folder = CheckpointFolder.create(folder, content, every)
 
     def resume(
         self, folder: Path, every: int | None, preset: str | None, changes: Mapping[str, Any]
     ) -> None:
-        """Go on with the run in a folder. Raises: CheckpointError, which says what differs."""
+        """Open the folder of checkpoints. Raises: CheckpointError if anything differs."""
         stored = read_identity(folder)
         config = TrainingConfig.from_dict(stored["config"])
         self._check_same_teacher(folder, config.external_teacher)
@@ -232,13 +309,13 @@ class _Training:
         field = config.difference(self._resolved(replace(base, **changes)))
         if field:
             raise CheckpointError(
-                f"the run in {folder} has {field} {stored['recipe'][field]!r}: go on without "
-                "another, or start a new run in another folder"
+                f"checkpoint {folder} has {field} {stored['config'][field]!r}: resume it without "
+                "another value, or train anew in another folder"
             )
         if stored["dataset"]["checksum"] != self.dataset.checksum:
             raise CheckpointError(
-                f"the run in {folder} learns from {stored['dataset']['name']}, and this is another "
-                f"data set ({self.dataset.name}): name the one it was started with"
+                f"checkpoint {folder} is of the data set {stored['dataset']['name']}, not of this "
+                f"one ({self.dataset.name}): give the same data set to resume it"
             )
         named = self.backend != "auto"
         if not named:
@@ -246,125 +323,137 @@ class _Training:
             reason = unavailable_reason(self.backend)
             if reason:
                 raise CheckpointError(
-                    f"the run in {folder} was started with the backend {self.backend}, which "
-                    f"{reason}; to go on with another, whose last bits differ, name it (--backend)"
+                    f"checkpoint {folder} was made with backend {self.backend}, which {reason}; to "
+                    "resume on another, whose last bits differ, pass --backend"
                 )
-        self.plan(config)
-        now = self.identity()
-        for what in ("instruction_set", "fmnist_fast"):
-            if not named and now[what] != stored[what]:
+        self.configure(config)
+        current = self.identity()
+        for key in ("instruction_set", "fmnist_fast"):
+            if not named and current[key] != stored[key]:
                 raise CheckpointError(
-                    f"the run in {folder} was started with the {what.replace('_', ' ')} "
-                    f"{stored[what]}, and this is {now[what]}: to go on all the same, with other "
-                    f"last bits, name the backend (--backend {self.backend})"
+                    f"checkpoint {folder} was made with {key.replace('_', ' ')} {stored[key]}, and "
+                    f"this is {current[key]}: to resume with other last bits, pass --backend "
+                    f"{self.backend}"
                 )
-        if self.threads is None and self.backend == "numpy":  # whose bits depend on it
+        if self.threads is None and self.backend == "numpy":  # its bits depend on them
             self.threads = stored["threads"]
-        self.folder = RunFolder.open(folder, every)
+        self.folder = CheckpointFolder.open(folder, every)
 
-    def _check_same_teacher(self, folder: Path, before: str | None) -> None:
-        """before : what the run in the folder calls the teacher that it was given, if any."""
-        if before == self.taught_by:
+    def _check_same_teacher(self, folder: Path, stored: str | None) -> None:
+        if stored == self.teacher_id:
             return
-        if before is None:
-            what = "has no teacher that was given: go on without one"
-        elif self.taught_by is None:
-            what = f"learns from a teacher, {before[:15]}...: give it again (--teacher)"
+        if stored is None:
+            problem = "has no external teacher: resume it without one"
+        elif self.teacher_id is None:
+            problem = f"has the teacher {stored[:15]}...: give it again (--teacher)"
         else:
-            what = (
-                f"learns from the teacher {before[:15]}..., and this is {self.taught_by[:15]}...: "
-                "give the one it was started with"
+            problem = (
+                f"has the teacher {stored[:15]}..., not {self.teacher_id[:15]}...: give the same "
+                "one to resume it"
             )
-        raise CheckpointError(f"the run in {folder} {what}")
+        raise CheckpointError(f"checkpoint {folder} {problem}")
 
     def train(self) -> TrainingResult:
-        """The teachers first."""
+        """Train the teachers, then the network."""
         config, how = self.config, self.config.distillation
-        shares = _shares_of_time(config, self.dataset)
+        costs = _costs(config, self.dataset)
         teachers = None
         if how and self.teacher:
-            teachers = Teachers.given(self.teacher, how, self.backend, self.threads)
+            teachers = Teachers.from_model(self.teacher, how, self.backend, self.threads)
         elif how:
-            teachers = Teachers(self._trained_teachers(how, shares), how)
-        return self._result(self._trained(config, teachers, "", shares[-1:], self.callbacks))
+            teachers = Teachers(self._train_teachers(how, costs), how)
+        return self._result(
+            self._train_network(config, teachers, "", time_fraction=1.0, callbacks=self.callbacks)
+        )
 
-    def _trained_teachers(self, how: Distillation, shares: Sequence[float]) -> tuple[Network, ...]:
-        """Each from its own seed."""
+    def _train_teachers(self, how: Distillation, costs: Sequence[float]) -> tuple[Network, ...]:
+        """Train each from its own seed."""
         assert isinstance(how.teacher, TrainingConfig)
         of, networks = how.n_teachers, []
         for number in range(1, of + 1):
             self.progress.teacher(number, of)
             seed = self.config.seed * of + number - 1
-            taught = replace(how.teacher, seed=seed, time_budget=self.config.time_budget)
-            run = self._trained(taught, None, f"teacher-{number}", shares[number - 1 :])
+            config = replace(how.teacher, seed=seed, time_budget=self.config.time_budget)
+            left = costs[number - 1 :]
+            run = self._train_network(
+                config, None, f"teacher-{number}", time_fraction=left[0] / sum(left)
+            )
             networks.append(run.best_network())
         return tuple(networks)
 
-    def _trained(
+    def _train_network(
         self,
         config: TrainingConfig,
         teachers: Teachers | None,
-        stage: str,
-        shares: Sequence[float],
+        name: str,
+        *,
+        time_fraction: float,
         callbacks: Sequence[Callback] = (),
-    ) -> Run:
-        """One network, trained to the end. shares : of the time left, for it and those after it."""
-        run = Run(
-            *(self.dataset, config, self.backend, self.threads, self.sample_weight),
-            teachers,
-            self.clock,
+    ) -> TrainingRun:
+        """Train one network to the end. time_fraction : of the time budget that is left."""
+        run = TrainingRun(
+            self.dataset,
+            config,
+            self.backend,
+            self.threads,
+            self.sample_weight,
+            teachers=teachers,
+            clock=self.clock,
         )
-        checkpoints = self.folder.stage(stage) if self.folder else None
+        checkpoints = self.folder.checkpoints(name) if self.folder else None
         snapshot = checkpoints.latest() if checkpoints else None
         if snapshot:
-            self.clock.advance_to(snapshot.facts["clock"])
+            self.clock.advance_to(snapshot.metadata["clock"])
         if self.config.time_budget is not None:
             begin = self.clock()
             left = self.config.time_budget - begin - _seconds_to_finish(run, self.dataset)
-            run.limit_time(begin, begin + left * shares[0] / sum(shares))
+            run.limit_time(begin, begin + left * time_fraction)
         self.progress.begin(run.network, config, self.dataset)
         if snapshot:
             run.restore(snapshot)
-            self.progress.resumed(run.steps_done, tuple(run.history))
+            self.progress.resumed(run.loop.steps_done, tuple(run.history))
         try:
             run.train(self.progress, self.should_stop, callbacks, checkpoints)
         except KeyboardInterrupt as stop:
-            raise self._interrupted(run, stage, checkpoints, stop) from None
+            raise self._interrupted(run, name, checkpoints, stop) from None
         except Diverged as error:
             raise TrainingDiverged(str(error), self._result(run) if run.best else None) from None
-        self.stages[stage] = run.snapshot()
+        self.snapshots[name] = run.snapshot()
         return run
 
     def _interrupted(
-        self, run: Run, stage: str, checkpoints: Checkpoints | None, stop: KeyboardInterrupt
+        self,
+        run: TrainingRun,
+        name: str,
+        checkpoints: Checkpoints | None,
+        stop: KeyboardInterrupt,
     ) -> KeyboardInterrupt:
-        """What to raise: with the best model, and so that the run can go on, if both can be had."""
+        """Return what to raise: with the best model, and resumable, if possible."""
         between_steps = isinstance(stop, StopRequested)
         if between_steps:
-            self.stages[stage] = run.snapshot()
+            self.snapshots[name] = run.snapshot()
             if checkpoints:
-                checkpoints.save(self.stages[stage])
-        if not run.history:  # the model in the middle of the first epoch is better than none
+                checkpoints.save(self.snapshots[name])
+        if not run.history:  # the weights in the middle of the first epoch are better than none
             if not run.is_finite():
                 return stop
             run.keep_if_best(0, None)
-        keep = self._keep_stages if between_steps else None
+        save = self._save_snapshots if between_steps else None
         folder = self.folder.folder if self.folder else None
-        return TrainingInterrupted(self._result(run), folder, keep)
+        return TrainingInterrupted(self._result(run), folder, save)
 
-    def _keep_stages(self, folder: Path, every: int | None, notes: Mapping[str, Any]) -> None:
-        """Keep in a folder what was not kept in one so far."""
-        self.save_checkpoint(folder, every, notes)
+    def _save_snapshots(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        """Write checkpoints of a training that had none."""
+        self.create_folder(folder, None, metadata)
         assert self.folder
-        for stage, snapshot in self.stages.items():
-            if not self.folder.stage(stage).save(snapshot):
+        for name, snapshot in self.snapshots.items():
+            if not self.folder.checkpoints(name).save(snapshot):
                 raise OSError(None, "it could not be written", str(folder))
         self.folder.close()
 
-    def _result(self, run: Run) -> TrainingResult:
-        """The best model of a run so far, calibrated, and measured on the test set."""
+    def _result(self, run: TrainingRun) -> TrainingResult:
+        """Return the best model so far, calibrated, and evaluated on the test set."""
         assert run.best is not None
-        best_epoch, accuracy, _ = run.best
         network, dataset = run.best_network(), self.dataset
         temperature, threshold = _calibration(run)
         model = Model(
@@ -386,54 +475,60 @@ class _Training:
         )
         test = evaluate(model.predict_proba(dataset.x_test), labels_n)
         metrics = {
-            "best_epoch": best_epoch,
-            "validation_accuracy": accuracy,
+            "best_epoch": run.best.epoch,
+            "validation_accuracy": run.best.score,
             "test_accuracy": test.accuracy,
             "test_loss": test.loss if isfinite(test.loss) else None,
         }
-        model = replace(model, metrics=metrics)
-        history = tuple(run.history)
-        return TrainingResult(model, run.config, history, best_epoch, test, self.clock())
+        return TrainingResult(
+            model=replace(model, metrics=metrics),
+            config=run.config,
+            history=tuple(run.history),
+            best_epoch=run.best.epoch,
+            test=test,
+            seconds=self.clock(),
+        )
 
 
-def _calibration(run: Run) -> tuple[float, float | None]:
-    """Temperature and threshold of a network, from the validation rows: (1, None) if too few."""
-    labels_n, network = run.y_validation, run.best_network()
-    if len(labels_n) < CALIBRATION_ROWS:
+def _calibration(run: TrainingRun) -> tuple[float, float | None]:
+    """Return temperature and threshold, from the validation rows: (1, None) if there are few."""
+    labels_n, network = run.train_set.y_validation, run.best_network()
+    if len(labels_n) < MIN_CALIBRATION_ROWS:
         return 1.0, None
-    raw_nk = network.predict_proba(run.x_validation)
+    raw_nk = network.predict_proba(run.train_set.x_validation)
     if not np.isfinite(raw_nk).all():
         return 1.0, None
     temperature = fit_temperature(raw_nk, labels_n)
-    # No answer to a stranger is right.
-    labels_n = np.append(labels_n, np.full(len(run.x_ood), -1))
-    raw_nk = np.concatenate([raw_nk, network.predict_proba(run.x_ood)])
-    probability_nk = apply_temperature(raw_nk, temperature)
-    hit_n = probability_nk.argmax(axis=1) == labels_n
+    # Out-of-distribution samples have no correct label.
+    x_ood = run.train_set.x_ood
+    labels_n = np.append(labels_n, np.full(len(x_ood), -1))
+    raw_nk = np.concatenate([raw_nk, network.predict_proba(x_ood)])
+    probs_nk = apply_temperature(raw_nk, temperature)
+    correct_n = probs_nk.argmax(axis=1) == labels_n
     return temperature, confidence_threshold(
-        probability_nk.max(axis=1), hit_n, run.config.target_precision
+        probs_nk.max(axis=1), correct_n, run.config.target_precision
     )
 
 
-def _shares_of_time(config: TrainingConfig, dataset: Dataset) -> list[float]:
-    """What each network of a recipe costs, teachers to train first, in multiply-adds."""
-    ends = prod(dataset.x_train.shape[1:]), len(dataset.class_names)
+def _costs(config: TrainingConfig, dataset: Dataset) -> list[float]:
+    """Return the multiply-adds of each network of a configuration, teachers to train first."""
+    inputs, classes = prod(dataset.x_train.shape[1:]), len(dataset.class_names)
 
     def cost(config: TrainingConfig) -> float:
-        shapes = NetworkSpec((ends[0], *config.hidden, ends[1])).shapes
+        shapes = NetworkSpec((inputs, *config.hidden, classes)).shapes
         return float(config.epochs * sum(i * o for i, o in shapes))
 
-    taught = config.distillation
-    if taught and isinstance(taught.teacher, TrainingConfig):
-        return [*[cost(taught.teacher)] * taught.n_teachers, cost(config)]
+    how = config.distillation
+    if how and isinstance(how.teacher, TrainingConfig):
+        return [*[cost(how.teacher)] * how.n_teachers, cost(config)]
     return [cost(config)]
 
 
-def _seconds_to_finish(run: Run, dataset: Dataset) -> float:
-    """How long it will take to judge and save the network, from a sample."""
+def _seconds_to_finish(run: TrainingRun, dataset: Dataset) -> float:
+    """Return how long it will take to evaluate and save the network, from a sample."""
     sample = dataset.x_test[:1000]
-    run.network.predict_proba(sample[:1])  # loads what is loaded once
+    run.network.predict_proba(sample[:1])  # so that the kernels are loaded
     start = perf_counter()
     run.network.predict_proba(sample)
-    rows = len(dataset.x_test) + 2 * len(run.x_validation)
+    rows = len(dataset.x_test) + 2 * len(run.train_set.x_validation)
     return SAVING_SECONDS + (perf_counter() - start) * rows / len(sample)

@@ -256,8 +256,8 @@ def test_evidence_adds_up_to_the_logit(small_dataset):
 
 def test_the_model_for_photographs_was_trained_by_its_preset(real_dataset):
     from fmnist_fast.training.config import TrainingConfig
-    from fmnist_fast.training.loop import resolve_config
     from fmnist_fast.training.presets import PRESETS
+    from fmnist_fast.training.train_data import resolve_config
 
     assert PRETRAINED_PHOTOS.stat().st_size < 500_000
     training = dict(load_model(PRETRAINED_PHOTOS).training)

@@ -19,7 +19,9 @@ from fmnist_fast.nn.calibration import apply_temperature
 from fmnist_fast.nn.labels import mix_targets
 from fmnist_fast.training.config import Distillation, TrainingConfig
 from fmnist_fast.training.distillation import Teachers
-from fmnist_fast.training.loop import Progress, Run, resolve_config, split
+from fmnist_fast.training.progress import Progress
+from fmnist_fast.training.run import TrainingRun
+from fmnist_fast.training.train_data import resolve_config, split
 
 BACKENDS = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 
@@ -134,37 +136,36 @@ def test_images_of_the_next_epoch_are_begun_and_none_after_the_last():
 
 def test_strangers_are_asked_all_classes_alike_and_follow_the_rows(clothes):
     config = resolve_config(TrainingConfig(augment="photos", class_weight={1: 3.0}), clothes)
-    run = Run(clothes, config, "numpy", 1, None)
-    count = len(run.data.targets_n) - 600
+    run = TrainingRun(clothes, config, "numpy", 1)
+    count = len(run.train_set.data.targets_n) - 600
     learned, held = split(600, config.validation)
     assert count == int(OOD_FRACTION * len(learned))
-    assert np.array_equal(run.train_rows, np.append(learned, np.arange(600, 600 + count)))
-    assert (run.data.targets_n[600:] == np.float32(0.1)).all()
-    assert (run.data.weights_n[600:] == 1).all()
-    assert set(run.data.weights_n[:600][clothes.y_train == 1]) == {3.0}
+    assert np.array_equal(run.train_set.rows_n, np.append(learned, np.arange(600, 600 + count)))
+    assert (run.train_set.data.targets_n[600:] == np.float32(0.1)).all()
+    assert (run.train_set.data.weights_n[600:] == 1).all()
+    assert set(run.train_set.data.weights_n[:600][clothes.y_train == 1]) == {3.0}
     made = PhotoAugmentation(clothes.x_train, clothes.y_train, learned, held, config.seed)
     images = made.epoch_images(4)
     assert images.shape == (600 + count, 784)
     assert not images[held].any()  # never learned from
     expected = simulate_photos(clothes.x_train[learned], clothes.y_train[learned], 0, 4)
     assert np.array_equal(images[learned], expected.reshape(-1, 784))
-    assert np.array_equal(run.x_validation, made.x_validation)
-    assert len(run.x_ood) == int(OOD_FRACTION * len(held))
+    assert np.array_equal(run.train_set.x_validation, made.x_validation)
+    assert len(run.train_set.x_ood) == int(OOD_FRACTION * len(held))
 
 
 def test_validation_is_the_same_for_every_seed_and_of_no_epoch(clothes):
     runs = [
-        Run(
+        TrainingRun(
             clothes,
             resolve_config(TrainingConfig(augment="photos", seed=seed), clothes),
             "numpy",
             1,
-            None,
         )
         for seed in (0, 1)
     ]
-    assert np.array_equal(runs[0].x_validation, runs[1].x_validation)
-    assert not np.array_equal(runs[0].images.get(1), runs[1].images.get(1))
+    assert np.array_equal(runs[0].train_set.x_validation, runs[1].train_set.x_validation)
+    assert not np.array_equal(runs[0].train_set.images.get(1), runs[1].train_set.images.get(1))
 
 
 def test_no_row_need_be_held_back(clothes):
@@ -190,17 +191,18 @@ def test_a_student_hears_what_its_teachers_say_of_every_epochs_images(clothes):
     config = resolve_config(
         TrainingConfig(augment="photos", distillation=how, hidden=(16,), epochs=3), clothes
     )
-    run = Run(clothes, config, "numpy", 1, None, Teachers(networks, how))
-    asked_nk, heard = run.asked_n, []
+    run = TrainingRun(clothes, config, "numpy", 1, teachers=Teachers(networks, how))
+    asked_nk, heard = run.train_set.label_targets_n, []
 
     class Listening(Progress):
         def epoch(self, record):
-            rows_n = run.train_rows
+            rows_n = run.train_set.rows_n
             said_nk = sum(
-                apply_temperature(n.predict_proba(run.data.x_ni), 3.0) / 2 for n in networks
+                apply_temperature(n.predict_proba(run.train_set.data.x_ni), 3.0) / 2
+                for n in networks
             )
             expected_nk = mix_targets(said_nk, asked_nk, 0.6)
-            assert np.array_equal(run.data.targets_n[rows_n], expected_nk[rows_n])
+            assert np.array_equal(run.train_set.data.targets_n[rows_n], expected_nk[rows_n])
             heard.append(expected_nk)
 
     run.train(Listening(), lambda: False)
@@ -216,9 +218,9 @@ def test_what_cannot_be_imitated_is_refused(small_dataset, clothes):
         train(flat, augment="photos")
     with pytest.raises(ArgumentError, match="unknown augment 'mixup': choose from photos"):
         train(clothes, augment="mixup")
-    with pytest.raises(ArgumentError, match="who must have seen such images"):
+    with pytest.raises(ArgumentError, match="use the same for both"):
         train(clothes, preset="best", augment="photos")
-    with pytest.raises(ArgumentError, match="target_precision is 1: give a share below 1"):
+    with pytest.raises(ArgumentError, match="target_precision is 1: give a fraction below 1"):
         train(clothes, target_precision=1)
 
 
@@ -279,7 +281,7 @@ def test_a_run_with_imitations_and_averages_goes_on_with_the_same_bytes(clothes)
     )
 
     def fresh():
-        return Run(clothes, config, "numpy", 1, None)
+        return TrainingRun(clothes, config, "numpy", 1)
 
     whole = fresh()
     whole.train(Progress(), lambda: False)

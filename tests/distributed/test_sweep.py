@@ -302,12 +302,12 @@ def test_the_folds_of_a_trial_judge_every_row_once(small_dataset, monkeypatch):
 
     judged = []
 
-    class Watched(module.Run):
+    class Watched(module.TrainingRun):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
-            judged.append(self.held_back)
+            judged.append(self.train_set.validation_rows_n)
 
-    monkeypatch.setattr(module, "Run", Watched)
+    monkeypatch.setattr(module, "TrainingRun", Watched)
     plan = plan_of(small_dataset, folds=4)
     result = run_trial(first_task(plan), small_dataset, lambda: False, lambda *_: None)
     assert len(result.values) == 4

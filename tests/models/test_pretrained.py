@@ -14,8 +14,8 @@ from fmnist_fast.cli.main import main
 from fmnist_fast.data.fashion_mnist import CHECKSUM
 from fmnist_fast.models.load import PRETRAINED
 from fmnist_fast.training.config import TrainingConfig
-from fmnist_fast.training.loop import resolve_config
 from fmnist_fast.training.presets import PRESETS
+from fmnist_fast.training.train_data import resolve_config
 
 ROOT = Path(__file__).parents[2]
 

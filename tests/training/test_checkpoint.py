@@ -18,8 +18,8 @@ from fmnist_fast.errors import CheckpointError
 from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.training.checkpoint import Checkpoints, RunFolder, Snapshot
 from fmnist_fast.training.config import Distillation, TrainingConfig
-from fmnist_fast.training.loop import Progress
 from fmnist_fast.training.presets import PRESETS
+from fmnist_fast.training.progress import Progress
 from fmnist_fast.training.trainer import TrainingInterrupted
 
 FAST = {"epochs": 4, "hidden": (16,), "threads": 1}
@@ -74,7 +74,7 @@ def test_interrupted_between_any_two_steps_it_ends_with_the_same_bytes(
     if unavailable_reason(name):
         pytest.skip(str(unavailable_reason(name)))
     monkeypatch.setattr(
-        sys.modules["fmnist_fast.training.loop"], "RANGE_SECONDS", 0.0
+        sys.modules["fmnist_fast.training.run"], "RANGE_SECONDS", 0.0
     )  # ranges of one step
     options = {**FAST, "backend": name, **extra}
     clothes = replace(small_dataset, class_names=CLASS_NAMES)  # which imitations must know
@@ -96,7 +96,7 @@ def test_taught_by_a_model_that_is_given_it_ends_with_the_same_bytes(
     small_dataset, tmp_path, monkeypatch, name, extra
 ):
     """Whatever backend the teacher was loaded with, it computes with the run's."""
-    monkeypatch.setattr(sys.modules["fmnist_fast.training.loop"], "RANGE_SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules["fmnist_fast.training.run"], "RANGE_SECONDS", 0.0)
     clothes = replace(small_dataset, class_names=CLASS_NAMES)
     how = {"epochs": 2, "hidden": (24,), "threads": 1, "augment": extra.get("augment")}
     teacher = Ensemble(tuple(train(clothes, seed=seed, **how).model for seed in (1, 2)))
@@ -137,7 +137,7 @@ def test_a_finished_run_gives_its_model_again(small_dataset, tmp_path):
 
 def test_the_last_two_are_kept_and_a_damaged_one_is_passed_over(small_dataset, tmp_path):
     folder = tmp_path / "run"
-    first = train(small_dataset, checkpoint=folder, every=1, **FAST)
+    first = train(small_dataset, checkpoint=folder, checkpoint_every=1, **FAST)
     kept = sorted(folder.glob("step-*"))
     assert [int(path.name[5:14]) for path in kept] == [27, 36]  # 9 batches an epoch
     content = bytearray(kept[-1].read_bytes())
@@ -240,7 +240,7 @@ def test_a_full_disk_costs_neither_the_training_nor_what_was_saved(
 
     monkeypatch.setattr(checkpoint, "write_atomically", write)
     with pytest.warns(UserWarning, match="No space left on device; the training goes on"):
-        result = train(small_dataset, checkpoint=folder, every=1, **FAST)
+        result = train(small_dataset, checkpoint=folder, checkpoint_every=1, **FAST)
     assert result.model.to_bytes() == whole.model.to_bytes()
     assert [int(path.name[5:14]) for path in sorted(folder.glob("step-*"))] == [9, 18]
     monkeypatch.undo()

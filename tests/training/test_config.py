@@ -20,8 +20,10 @@ from fmnist_fast.nn.labels import mix_targets, smooth_labels
 from fmnist_fast.training.budget import Clock, TimeBudget
 from fmnist_fast.training.config import Distillation, TrainingConfig
 from fmnist_fast.training.distillation import Teachers
-from fmnist_fast.training.loop import Progress, Run, resolve_config
 from fmnist_fast.training.presets import DEFAULT, PRESETS, measured_results, preset
+from fmnist_fast.training.progress import Progress
+from fmnist_fast.training.run import TrainingRun
+from fmnist_fast.training.train_data import resolve_config
 from fmnist_fast.training.trainer import TrainingDiverged
 
 FAST = {"epochs": 2, "hidden": (16,), "threads": 1}
@@ -94,8 +96,8 @@ def test_a_student_learns_what_its_teachers_say(small_dataset, name):
         TrainingConfig(distillation=taught_by, **without_threads(options)), small_dataset
     )
     teachers = Teachers(tuple(networks), taught_by)
-    by_hand = Run(small_dataset, config, name, 1, None, teachers)
-    np.testing.assert_array_equal(by_hand.data.targets_n, expected_nk)
+    by_hand = TrainingRun(small_dataset, config, name, 1, teachers=teachers)
+    np.testing.assert_array_equal(by_hand.train_set.data.targets_n, expected_nk)
     by_hand.train(Progress(), lambda: False)
     for ours, theirs in zip(student.model.network.params, by_hand.best_network().params):
         assert all(np.array_equal(a, b) for a, b in zip(ours, theirs))
@@ -159,8 +161,8 @@ def test_balanced_gives_every_class_the_same_weight(small_dataset):
     config = resolve_config(
         TrainingConfig(class_weight="balanced", validation=0, **without_threads(FAST)), uneven
     )
-    run = Run(uneven, config, "numpy", 1, None)
-    total_k = np.bincount(uneven.y_train, weights=run.data.weights_n, minlength=10)
+    run = TrainingRun(uneven, config, "numpy", 1)
+    total_k = np.bincount(uneven.y_train, weights=run.train_set.data.weights_n, minlength=10)
     np.testing.assert_allclose(total_k, len(uneven.y_train) / 10)
 
 
@@ -168,7 +170,7 @@ def test_balanced_gives_every_class_the_same_weight(small_dataset):
     ("options", "message"),
     [
         ({"class_weight": "heavy"}, "class_weight is 'heavy': give 'balanced' or"),
-        ({"class_weight": {10: 1.0}}, r"class_weight names the label 10: they are 0\.\.9"),
+        ({"class_weight": {10: 1.0}}, r"class_weight: unknown label 10: labels are 0\.\.9"),
         ({"class_weight": {1: -1}}, "class_weight of label 1 is -1: give 0 or more"),
         ({"time_budget": 0}, "time_budget is 0.0: give seconds, more than 0"),
         ({"time_budget": "2s"}, "time_budget is '2s': give seconds"),
@@ -180,7 +182,7 @@ def test_balanced_gives_every_class_the_same_weight(small_dataset):
         ({"distillation": Distillation(TrainingConfig(), temperature=0)}, "temperature is 0"),
         ({"distillation": Distillation(TrainingConfig(), alpha=1.1)}, "alpha is 1.1"),
         ({"distillation": Distillation(PRESETS["best"])}, "a teacher with teachers"),
-        ({"checkpoint": "x", "every": 0}, "every is 0"),
+        ({"checkpoint": "x", "checkpoint_every": 0}, "checkpoint_every is 0"),
     ],
 )
 def test_what_is_wrong_is_said(small_dataset, options, message):

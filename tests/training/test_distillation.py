@@ -20,8 +20,10 @@ from fmnist_fast.nn.calibration import apply_temperature
 from fmnist_fast.nn.labels import mix_targets, smooth_labels
 from fmnist_fast.training.config import Distillation, TrainingConfig
 from fmnist_fast.training.distillation import Teachers, teacher_id
-from fmnist_fast.training.loop import Progress, Run, resolve_config
 from fmnist_fast.training.presets import PRESETS, preset
+from fmnist_fast.training.progress import Progress
+from fmnist_fast.training.run import TrainingRun
+from fmnist_fast.training.train_data import resolve_config
 
 FAST = {"epochs": 2, "hidden": (16,), "threads": 1}
 BACKENDS = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
@@ -45,20 +47,22 @@ def test_a_student_is_asked_for_what_its_teacher_answers(small_dataset, teacher,
     options = {"hidden": (16,), "epochs": 2, "hflip": True, "seed": 5}
     student = train(small_dataset, teacher=teacher, backend=name, threads=1, **options)
     x = hflip(small_dataset.x_train)
-    teachers = Teachers.given(teacher, Distillation(""), name, 1)
+    teachers = Teachers.from_model(teacher, Distillation(""), name, 1)
     said_nk = sum(apply_temperature(n.predict_proba(x), 2.0) / 2 for n in teachers.networks)
     asked_nk = smooth_labels(small_dataset.y_train.astype(np.int32), 10, 0.05, "float32")
     expected_nk = mix_targets(said_nk, np.concatenate([asked_nk, asked_nk]), 0.7)
-    config = TrainingConfig(**options).taught_by(teacher_id(teacher))
-    run = Run(small_dataset, resolve_config(config, small_dataset), name, 1, None, teachers)
-    np.testing.assert_array_equal(run.data.targets_n, expected_nk)
+    config = TrainingConfig(**options).with_teacher(teacher_id(teacher))
+    run = TrainingRun(
+        small_dataset, resolve_config(config, small_dataset), name, 1, teachers=teachers
+    )
+    np.testing.assert_array_equal(run.train_set.data.targets_n, expected_nk)
     run.train(Progress(), lambda: False)
     assert same(run.best_network().params, student.model.network.params)
 
 
 def test_at_temperature_1_a_teacher_says_what_it_answers(small_dataset, teacher):
     for one in (teacher, teacher.members[0]):
-        said_nk = Teachers.given(one, Distillation("", temperature=1.0), "numpy", 1).say(
+        said_nk = Teachers.from_model(one, Distillation("", temperature=1.0), "numpy", 1).predict_soft(
             small_dataset.x_test
         )
         np.testing.assert_allclose(said_nk, one.predict_proba(small_dataset.x_test), atol=1e-6)
@@ -108,11 +112,11 @@ def test_the_model_says_who_taught_it(small_dataset, teacher, tmp_path):
 def test_it_takes_the_place_of_a_presets_teachers(small_dataset, teacher):
     name = teacher_id(teacher)
     for key, how in (("best", (2.0, 0.7)), ("wide", (1.0, 0.8)), ("fast", (2.0, 0.7))):
-        config = preset(key).taught_by(name)
+        config = preset(key).with_teacher(name)
         assert config.difference(PRESETS[key]) == "distillation"
         assert config.distillation == Distillation(name, 1, *how)
         assert config.external_teacher == name
-        assert config.taught_by(name) == config
+        assert config.with_teacher(name) == config
         assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert preset("best").external_teacher is preset("fast").external_teacher is None
 
@@ -132,15 +136,17 @@ def test_a_student_hears_what_is_said_of_every_epochs_images(small_dataset):
     config = resolve_config(
         TrainingConfig(augment="photos", distillation=how, hidden=(16,), epochs=2), clothes
     )
-    run = Run(clothes, config, "numpy", 1, None, Teachers.given(teacher, how, "numpy", 1))
-    asked_nk, heard = run.asked_n, []
+    run = TrainingRun(
+        clothes, config, "numpy", 1, teachers=Teachers.from_model(teacher, how, "numpy", 1)
+    )
+    asked_nk, heard = run.train_set.label_targets_n, []
 
     class Listening(Progress):
         def epoch(self, record):
-            rows_n, networks = run.train_rows, run.teachers.networks
-            said_nk = apply_temperature(networks[0].predict_proba(run.data.x_ni), 2.0)
+            rows_n, networks = run.train_set.rows_n, run.train_set.teachers.networks
+            said_nk = apply_temperature(networks[0].predict_proba(run.train_set.data.x_ni), 2.0)
             expected_nk = mix_targets(said_nk, asked_nk, 0.7)
-            assert np.array_equal(run.data.targets_n[rows_n], expected_nk[rows_n])
+            assert np.array_equal(run.train_set.data.targets_n[rows_n], expected_nk[rows_n])
             heard.append(expected_nk)
 
     run.train(Listening(), lambda: False)
@@ -186,7 +192,7 @@ def test_what_makes_figures_doubtful_is_said(small_dataset, teacher):
 
 def test_a_teacher_that_held_back_as_many_rows_has_seen_none_of_them():
     """What the warning relies on."""
-    from fmnist_fast.training.loop import split
+    from fmnist_fast.training.train_data import split
 
     learned, _ = split(600, 50)
     for validation in (20, 50):

@@ -12,7 +12,9 @@ from fmnist_fast.models.load import load_model
 from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.labels import smooth_labels
 from fmnist_fast.training.config import TrainingConfig
-from fmnist_fast.training.loop import Progress, Run, resolve_config, split
+from fmnist_fast.training.progress import Progress
+from fmnist_fast.training.run import TrainingRun
+from fmnist_fast.training.train_data import resolve_config, split
 from fmnist_fast.training.trainer import TrainingDiverged, TrainingInterrupted
 
 FAST = {"epochs": 2, "hidden": (16,), "backend": "numpy", "threads": 1}
@@ -37,7 +39,7 @@ def test_how_an_epoch_is_cut_into_ranges_changes_no_bit(small_dataset, monkeypat
 
     whole = train(small_dataset, **FAST).model.to_bytes()
     # The clock decides the ranges; without any time to spend, every range is one step.
-    monkeypatch.setattr(sys.modules["fmnist_fast.training.loop"], "RANGE_SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules["fmnist_fast.training.run"], "RANGE_SECONDS", 0.0)
     assert train(small_dataset, **FAST).model.to_bytes() == whole
 
 
@@ -102,10 +104,10 @@ def test_it_learns(small_dataset):
 
 
 def test_small_sets_hold_back_a_twelfth():
-    assert TrainingConfig().held_back(60_000) == 5000
-    assert TrainingConfig().held_back(600) == 50
-    assert TrainingConfig().held_back(3) == 0
-    assert TrainingConfig(validation=7).held_back(600) == 7
+    assert TrainingConfig().n_validation(60_000) == 5000
+    assert TrainingConfig().n_validation(600) == 50
+    assert TrainingConfig().n_validation(3) == 0
+    assert TrainingConfig(validation=7).n_validation(600) == 7
 
 
 def test_a_set_of_two_rows(small_dataset):
@@ -182,10 +184,10 @@ def test_equal_sample_weights_change_nothing(small_dataset):
         ({"sample_weight": np.ones(3)}, r"sample_weight has shape \(3,\)"),
         ({"sample_weight": -np.ones(600)}, "sample_weight must be finite and not negative"),
         ({"threads": 0}, "threads is 0"),
-        ({"epochs": "5"}, "epochs is '5': give a whole number"),
-        ({"seed": 1.5}, "seed is 1.5: give a whole number"),
+        ({"epochs": "5"}, "epochs is '5': give an integer"),
+        ({"seed": 1.5}, "seed is 1.5: give an integer"),
         ({"batch_size": 10**20}, "batch_size is 1.*: give at most 2,147,483,647"),
-        ({"threads": 2.5}, "threads is 2.5: give a whole number"),
+        ({"threads": 2.5}, "threads is 2.5: give an integer"),
         ({"hidden": 64}, r"hidden is 64: give the widths, like \(128, 64\)"),
         ({"lr": "1"}, "lr is '1': give a number"),
         ({"weight_decay": -1}, "weight_decay is -1.0: give 0 or more"),
@@ -421,8 +423,8 @@ def test_mirror_images_that_are_there_give_the_same_network(small_dataset):
     ready = replace(small_dataset, x_train_with_flips=hflip(small_dataset.x_train))
     losses = []
     for dataset in (small_dataset, ready):
-        run = Run(dataset, config, "numpy", 1, None)
+        run = TrainingRun(dataset, config, "numpy", 1)
         run.train(Progress(), lambda: False)
         losses.append(run.history[0].train_loss)
     assert losses[0] == losses[1]
-    assert np.shares_memory(run.data.x_ni, ready.x_train_with_flips)
+    assert np.shares_memory(run.train_set.data.x_ni, ready.x_train_with_flips)

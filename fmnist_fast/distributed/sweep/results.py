@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from ...errors import SweepError
-from ...training.loop import Progress
+from ...training.progress import Progress
 from ...training.trainer import TrainingResult, train
 from .scheduler import Plan
 from .study_store import RESULT, Ledger

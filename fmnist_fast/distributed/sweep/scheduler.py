@@ -56,7 +56,7 @@ class Plan:
         self.space.check(self.base, rows, classes)
         if self.folds == 1 or self.folds > rows:
             raise SweepError(f"folds is {self.folds}: give 2 or more, at most {rows}, or 0")
-        if not self.folds and not self.base.held_back(rows):
+        if not self.folds and not self.base.n_validation(rows):
             raise SweepError(
                 f"of {rows} rows none is held back to judge trials on: give --folds 2 or more"
             )

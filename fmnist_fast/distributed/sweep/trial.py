@@ -8,7 +8,9 @@ from typing import Any
 
 from ...data.datasets import Dataset
 from ...training.config import TrainingConfig
-from ...training.loop import Epoch, EpochState, Progress, Run, resolve_config
+from ...training.progress import Epoch, EpochState, Progress
+from ...training.run import TrainingRun
+from ...training.train_data import resolve_config
 
 __all__ = ["METRICS", "RUNGS", "Result", "Task", "run_trial"]
 
@@ -89,14 +91,17 @@ def run_trial(
             config = replace(task.config, seed=seed)
             if task.folds:
                 config = replace(config, validation=len(dataset.x_train) // task.folds)
-            run = Run(
-                *(dataset, resolve_config(config, dataset), task.backend, 1, None),
+            run = TrainingRun(
+                dataset,
+                resolve_config(config, dataset),
+                task.backend,
+                threads=1,
                 fold=(fold, task.folds) if task.folds else None,
             )
             callbacks = [] if judged else [rungs]
             run.train(Progress(), should_stop, callbacks)
             assert run.best
-            judged.append(run.history[run.best[0] - 1])
+            judged.append(run.history[run.best.epoch - 1])
     return Result(
         tuple(_metric(record, task.metric) for record in judged),
         tuple(_metric(record, "validation_accuracy") for record in judged),

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from distributed import get_worker
 
 from ...errors import UserError
-from ...training.loop import Diverged, StopRequested
+from ...training.loop import StopRequested
+from ...training.run import Diverged
 from ..worker import DataKey, dataset_of
 from .trial import Result, Task, run_trial
 
