@@ -62,9 +62,9 @@ def test_a_student_is_asked_for_what_its_teacher_answers(small_dataset, teacher,
 
 def test_at_temperature_1_a_teacher_says_what_it_answers(small_dataset, teacher):
     for one in (teacher, teacher.members[0]):
-        said_nk = Teachers.from_model(one, Distillation("", temperature=1.0), "numpy", 1).predict_soft(
-            small_dataset.x_test
-        )
+        said_nk = Teachers.from_model(
+            one, Distillation("", temperature=1.0), "numpy", 1
+        ).predict_soft(small_dataset.x_test)
         np.testing.assert_allclose(said_nk, one.predict_proba(small_dataset.x_test), atol=1e-6)
 
 
