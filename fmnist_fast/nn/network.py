@@ -114,7 +114,7 @@ class Network:
         Raises: BackendUnavailable; ArgumentError if threads is below 1.
         """
         if threads is not None and not isinstance(threads, Integral):
-            raise ArgumentError(f"threads is {threads!r}: give a whole number")
+            raise ArgumentError(f"threads is {threads!r}: give an integer")
         if threads is not None and threads < 1:
             raise ArgumentError(f"threads is {threads}: give at least 1")
         cores = usable_cores()

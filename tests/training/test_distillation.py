@@ -177,7 +177,7 @@ def test_what_makes_figures_doubtful_is_said(small_dataset, teacher):
     assert warned(teacher) == []
     strange = replace(member, dataset_name="mine", dataset_checksum="1" * 64)
     assert warned(strange) == ["the teacher was trained on another data set (mine)"]
-    said = "the teacher learned from {} of the {} validation rows: the validation accuracy, and how"
+    said = "the teacher was trained on {} of the {} validation rows: validation accuracy and"
     assert warned(with_training(member, validation=0))[0].startswith(said.format(50, 50))
     assert warned(Ensemble((member, with_training(member, validation=20))))[0].startswith(
         said.format(30, 50)
@@ -186,7 +186,7 @@ def test_what_makes_figures_doubtful_is_said(small_dataset, teacher):
     assert warned(member, validation=0) == warned(member, validation=30) == []
     assert warned(replace(member, training={})) == []
     assert warned(with_training(member, augment="photos"))[0].startswith(
-        "the teacher learned with augment 'photos', and its student learns with None"
+        "the teacher was trained with augment 'photos', and the student is trained with None"
     )
 
 
@@ -207,14 +207,14 @@ def test_who_cannot_teach_is_refused(small_dataset, teacher):
         x_test=small_dataset.x_test[:, :20],
         checksum="2" * 64,
     )
-    with pytest.raises(ArgumentError, match="takes 784 inputs and knows 10 classes; small has 560"):
+    with pytest.raises(ArgumentError, match="has 784 inputs and 10 classes; small has 560"):
         train(flat, teacher=teacher, **FAST)
     more = replace(small_dataset, class_names=tuple("abcdefghijk"), checksum="2" * 64)
-    with pytest.raises(ArgumentError, match="knows 10 classes; small has 784 and 11"):
+    with pytest.raises(ArgumentError, match="10 classes; small has 784 and 11"):
         train(more, teacher=teacher, **FAST)
     with pytest.raises(ArgumentError, match=r"teacher is 'x\.safetensors': give a model"):
         train(small_dataset, teacher="x.safetensors", **FAST)
-    with pytest.raises(ArgumentError, match=r"'best': give a Recipe, or a trained model"):
+    with pytest.raises(ArgumentError, match=r"'best': give a TrainingConfig, or a trained model"):
         train(small_dataset, distillation=Distillation("best"), **FAST)
     name = teacher_id(teacher)
     with pytest.raises(ArgumentError, match=r"sha256:\w{8}\.\.\., must be given"):
@@ -289,8 +289,8 @@ def test_a_run_finds_its_teacher_again(run, tmp_path, monkeypatch, capsys):
     assert go_on("--teacher", "moved.safetensors") == (0, "")
     code, err = go_on("--teacher", work / "a.safetensors", "--out", "b.safetensors")
     assert code == 2
-    assert "learns from the teacher sha256:" in err
-    assert "give the one it was started with" in err
+    assert "has the teacher sha256:" in err
+    assert "give the same one" in err
     assert err.count("\n") == 1
 
 
@@ -301,7 +301,7 @@ def test_a_run_finds_its_teacher_again(run, tmp_path, monkeypatch, capsys):
         (["--teacher", "."], "'.' is a directory"),
         (["--teacher", "thesis"], "thesis is damaged or not a safetensors file"),
         (["--teacher", "teacher.safetensors", "--out", "teacher.safetensors"], "is also another"),
-        (["--teacher", "five.safetensors"], "the teacher takes 5 inputs and knows 10 classes"),
+        (["--teacher", "five.safetensors"], "the teacher has 5 inputs and 10 classes"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(run, small_dataset, arguments, message):
