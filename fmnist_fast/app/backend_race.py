@@ -127,7 +127,9 @@ class BackendRace:
         spec = NetworkSpec((inputs, *PRESETS["fast"].hidden, classes))
         return 2e-9 * multiply_adds(spec) * self.rows
 
-    def _check_first_steps(self, runs: dict[str, TrainingRun], should_stop: Callable[[], bool]) -> None:
+    def _check_first_steps(
+        self, runs: dict[str, TrainingRun], should_stop: Callable[[], bool]
+    ) -> None:
         """Compare the parameters after a few steps, which also compile what must be compiled."""
         params = {}
         for name, run in runs.items():
