@@ -8,7 +8,7 @@ from PIL import Image
 
 from fmnist_fast import train
 from fmnist_fast.cli.plots import plot_learning_rates, plot_misclassified
-from fmnist_fast.training.lr_finder import HIGHEST, LOWEST, find_learning_rate
+from fmnist_fast.training.lr_finder import MAX_RATE, MIN_RATE, find_learning_rate
 from fmnist_fast.training.presets import PRESETS
 
 
@@ -29,8 +29,8 @@ def test_mistakes(tmp_path, wrong):
 def test_learning_rates_are_tried_until_they_do_harm(small_dataset, tmp_path):
     found = find_learning_rate(small_dataset, PRESETS["fast"], "auto", 1)
     assert len(found.lr_t) == len(found.loss_t) == len(found.smooth_t)
-    assert found.lr_t[0] == pytest.approx(LOWEST)
-    assert found.lr_t[-1] <= HIGHEST
+    assert found.lr_t[0] == pytest.approx(MIN_RATE)
+    assert found.lr_t[-1] <= MAX_RATE
     assert 3e-4 < found.advised < 3e-2
     assert found.smooth_t.min() < 0.7 * found.smooth_t[0]
     again = find_learning_rate(small_dataset, PRESETS["fast"], "auto", 2)
