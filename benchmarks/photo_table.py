@@ -165,7 +165,7 @@ def sheet(photos: list[Photo], columns: int = 6) -> Image.Image:
     for place, one in enumerate(photos):
         x, y = place % columns * width, place // columns * height
         stages = one.prediction.preprocessed
-        for stage, pixels in enumerate((stages.rgb, stages.cut, stages.pixels)):
+        for stage, pixels in enumerate((stages.rgb, stages.masked, stages.pixels)):
             picture = Image.fromarray(pixels).convert("RGB")
             scale = (TILE - 2) / max(picture.size)
             size = round(scale * picture.width), round(scale * picture.height)

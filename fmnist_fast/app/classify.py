@@ -20,7 +20,7 @@ from fmnist_fast.models.load import load_model
 from fmnist_fast.models.model import Model
 from fmnist_fast.vision.image_io import read_picture
 from fmnist_fast.vision.preprocessing import edit_picture
-from fmnist_fast.vision.recognizer import Prediction, Recognizer, grad_times_input
+from fmnist_fast.vision.recognizer import Prediction, Recognizer, saliency_map
 from fmnist_fast.vision.segmentation import METHODS, best_method
 
 from .samples import SAMPLES, draw_sample
@@ -421,7 +421,7 @@ def _show_explanation(prediction: Prediction) -> None:
 def _saliency_image(prediction: Prediction) -> NDArray[np.uint8]:
     """Return the pixels in gray, tinted by their saliency."""
     pixels = prediction.preprocessed.pixels
-    saliency = grad_times_input(prediction.model, pixels, prediction.label)
+    saliency = saliency_map(prediction.model, pixels, prediction.label)
     strength = np.abs(saliency) / max(float(np.percentile(np.abs(saliency), 99)), 1e-9)
     strength = np.sqrt(strength.clip(0, 1))[..., None]
     tint = np.where(saliency[..., None] > 0, (60, 140, 255), (255, 140, 30))

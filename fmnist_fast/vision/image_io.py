@@ -1,4 +1,4 @@
-"""From an image file to its pixels, whoever sent it: everything is checked before it is decoded."""
+"""Reading of image files from untrusted sources: everything is checked before it is decoded."""
 
 import warnings
 from collections.abc import Iterator
@@ -17,39 +17,39 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIXES", "Picture", "read_picture"]
 
-# Others start programs (EPS), or have decoders that few images ever test.
+# Pillow's other formats start programs (EPS) or have decoders that are little tested.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 # A photograph of 25 megapixels is 75 MB when it is decoded.
-MOST_PIXELS = 25_000_000
+MAX_PIXELS = 25_000_000
 
-# How files begin that telephones make: Pillow does not read the first kind, and few decoders of
-# the other have been tested for long.
-TELEPHONES = {b"ftyphei": "HEIC", b"ftypmif": "HEIC", b"ftyphev": "HEIC", b"ftypavi": "AVIF"}
+# First bytes of formats of mobile phones that are refused by name: Pillow does not read HEIC, and
+# its AVIF decoder is new.
+PHONE_FORMATS = {b"ftyphei": "HEIC", b"ftypmif": "HEIC", b"ftyphev": "HEIC", b"ftypavi": "AVIF"}
 
-# Names of pictures, also of those whose answer is that they cannot be read.
+# Suffixes of image files, including those that are refused by name.
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
     *(".heic", ".heif", ".avif"),
 )
 
-# Thinner than this, or longer for its width, nothing that is worn can be seen.
-LEAST_SIDE, LONGEST = 16, 8.0
+# Smallest side in pixels, and largest ratio of the sides.
+MIN_SIDE, MAX_ASPECT_RATIO = 16, 8.0
 
-# EXIF's tag, and the first of its values that exchange width and height.
-ORIENTATION, SIDEWAYS = 0x0112, 5
+# EXIF tag, and the first of its values that transpose the image.
+ORIENTATION, FIRST_TRANSPOSED = 0x0112, 5
 
-# Less alpha than this is nothing that is seen.
-VISIBLE = 128
+# Smallest alpha of an opaque pixel.
+MIN_ALPHA = 128
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image upright, at most `max_side` pixels to a side.
+    """A decoded image, upright and downscaled.
 
-    rgb : uint8 (height, width, 3). opaque : bool (height, width), where it is not transparent;
-    None: it has no transparency. size : (width, height) as the file has it, upright.
-    gray : no pixel has colour. notes : what was left out or converted, for people.
+    rgb : uint8 (height, width, 3). opaque : bool (height, width), False where it is transparent;
+    None: no transparency. size : (width, height) in the file, upright. gray : whether all pixels
+    are gray. notes : conversions, for the user.
     """
 
     rgb: NDArray[np.uint8]
@@ -62,32 +62,32 @@ class Picture:
 def read_picture(
     source: Path | BinaryIO, max_side: int = 1024, accepted: tuple[int, int] | None = None
 ) -> Picture:
-    """Any image: of an animation the first frame; turned as its camera says; in 8-bit RGB.
+    """Read an image file: its first frame, rotated as EXIF says, in 8-bit RGB.
 
-    source : a path, or an open file. The content decides its format, not its name. Larger images
-    are made smaller, to `max_side` pixels on the longer side. accepted : (width, height) of images
-    that are never too small.
+    source : path or open file; its content decides the format. max_side : larger images are
+    downscaled to so many pixels on the longer side. accepted : (width, height) of images that are
+    never too small.
     Raises: DataError, one line without the path, that says what is wrong.
     """
     from PIL import Image, ImageOps
 
-    with _opened(source) as image:
+    with _open(source) as image:
         width, height = image.size
-        if width * height > MOST_PIXELS:
+        if width * height > MAX_PIXELS:
             raise DataError(
                 f"the image has {width}x{height} pixels: make it smaller, at most 25 megapixels"
             )
-        thin = min(width, height) < LEAST_SIDE or max(width, height) > LONGEST * min(width, height)
-        if thin and image.size != accepted:
+        shorter, longer = sorted(image.size)
+        if image.size != accepted and (shorter < MIN_SIDE or longer > MAX_ASPECT_RATIO * shorter):
             raise DataError(
-                f"the image is {width}x{height}: nothing can be seen on it; both sides must be at "
-                f"least {LEAST_SIDE} pixels, and one at most {LONGEST:g} times the other"
+                f"the image is too small or too narrow ({width}x{height}): both sides must be at "
+                f"least {MIN_SIDE} pixels, and one at most {MAX_ASPECT_RATIO:g} times the other"
             )
         notes = list(_conversions(image))
-        if image.getexif().get(ORIENTATION, 1) >= SIDEWAYS:
+        if image.getexif().get(ORIENTATION, 1) >= FIRST_TRANSPOSED:
             width, height = height, width
         image.draft("RGB", (max_side, max_side))  # JPEG can be decoded at a half or a quarter
-        pixels = _colours(ImageOps.exif_transpose(image))
+        pixels = _to_rgb(ImageOps.exif_transpose(image))
         pixels.thumbnail((max_side, max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     rgb, opaque = _on_white(pixels)
     gray = bool((rgb == rgb[..., :1]).all())
@@ -95,7 +95,7 @@ def read_picture(
 
 
 def _conversions(image: "Image.Image") -> Iterator[str]:
-    """What people should know was done to their image."""
+    """Yield notes on conversions, for the user."""
     if getattr(image, "n_frames", 1) > 1:
         yield "it has several frames: the first is used"
     if image.mode.startswith(("I", "F")):
@@ -104,38 +104,39 @@ def _conversions(image: "Image.Image") -> Iterator[str]:
         yield f"its {image.mode} colours were converted to RGB"
 
 
-def _colours(image: "Image.Image") -> "Image.Image":
-    """The same in RGBA if any pixel may be transparent, else in RGB."""
+def _to_rgb(image: "Image.Image") -> "Image.Image":
+    """Convert to RGBA if any pixel may be transparent, else to RGB."""
     from PIL import Image
 
     if image.mode.startswith(("I", "F")):
         levels = np.asarray(image).astype(np.float64)
-        most = max(255.0, 65535.0 * (levels.max(initial=0) > 255))
-        image = Image.fromarray((levels * (255 / most)).clip(0, 255).astype(np.uint8))
+        peak = max(255.0, 65535.0 * (levels.max(initial=0) > 255))
+        image = Image.fromarray((levels * (255 / peak)).clip(0, 255).astype(np.uint8))
     return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
 def _on_white(image: "Image.Image") -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """Pixels as they look on white paper, and where there are any; None: everywhere."""
+    """Blend with white; return RGB pixels and the mask of opaque ones (None: all)."""
     from PIL import Image
 
     if image.mode == "RGB":
         return np.asarray(image), None
     alpha = np.asarray(image.getchannel("A"))
-    paper = Image.new("RGBA", image.size, "white")
-    rgb = np.asarray(Image.alpha_composite(paper, image).convert("RGB"))
-    return rgb, None if alpha.min(initial=255) >= VISIBLE else alpha >= VISIBLE
+    white = Image.new("RGBA", image.size, "white")
+    rgb = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
+    return rgb, None if alpha.min(initial=255) >= MIN_ALPHA else alpha >= MIN_ALPHA
 
 
 @contextmanager
-def _opened(source: Path | BinaryIO) -> "Iterator[Image.Image]":
-    """The image, of which so far only the head was read. Raises: DataError for all that is wrong
-    with it, also while it is being decoded.
+def _open(source: Path | BinaryIO) -> "Iterator[Image.Image]":
+    """Open an image, of which only the header is read, and turn all errors into DataError.
+
+    Errors of decoding within the `with` block, too.
     """
     from PIL import Image, UnidentifiedImageError
 
     with warnings.catch_warnings():
-        # What Pillow warns of (a huge size, damaged metadata) is refused here, or does no harm.
+        # Pillow warns of huge sizes, which are refused here, and of damaged metadata.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
             if isinstance(source, Path) and source.exists() and not source.is_file():
@@ -144,25 +145,27 @@ def _opened(source: Path | BinaryIO) -> "Iterator[Image.Image]":
                 yield image
         except (DataError, MemoryError):
             raise
-        except Image.DecompressionBombError as error:  # which Pillow sees before we do
+        except Image.DecompressionBombError as error:  # raised by Pillow before the check above
             raise DataError("the image is huge: make it smaller, at most 25 megapixels") from error
         except UnidentifiedImageError as error:
-            kind = _telephones_kind(source)
-            if kind:
-                raise DataError(f"{kind} images cannot be read: save it as JPEG or PNG") from error
+            phone_format = _phone_format(source)
+            if phone_format:
+                raise DataError(
+                    f"{phone_format} images cannot be read: save it as JPEG or PNG"
+                ) from error
             raise DataError("not an image, or a damaged one") from error
         except OSError as error:
             raise DataError(error.strerror or "not an image, or a damaged one") from error
-        except Exception as error:  # Pillow's decoders have a dozen kinds for a damaged file
+        except Exception as error:  # Pillow's decoders raise a dozen types for damaged files
             raise DataError("not an image, or a damaged one") from error
 
 
-def _telephones_kind(source: Path | BinaryIO) -> str | None:
-    """HEIC or AVIF, if it is one of them."""
+def _phone_format(source: Path | BinaryIO) -> str | None:
+    """Return "HEIC" or "AVIF" for such a file, else None."""
     if isinstance(source, Path):
         with open(source, "rb") as file:
             head = file.read(11)
     else:
         source.seek(0)
         head = source.read(11)
-    return TELEPHONES.get(head[4:])
+    return PHONE_FORMATS.get(head[4:])

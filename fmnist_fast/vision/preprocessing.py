@@ -1,8 +1,8 @@
-"""From a photograph to the 28x28 pixels that a network takes, as the data set was made.
+"""Preprocessing of photographs to the 28x28 pixels of the data set.
 
-Fashion-MNIST's pictures show the garment cut out on white, trimmed to its edges, its longest side
-made 28 pixels, sharpened, negated and in the middle.  Source: Xiao, Rasul, Vollgraf (2017),
-section 2. Here the garment must be found first, and the light be evened out.
+Fashion-MNIST's pictures show the garment on white, cropped to its bounding box, resized to 28
+pixels on the longer side, sharpened, negated and centered. Source: Xiao, Rasul, Vollgraf (2017),
+section 2. Photographs also need segmentation, deskewing and tone normalization.
 """
 
 from dataclasses import dataclass, replace
@@ -16,36 +16,36 @@ from .segmentation import segment, symmetry
 
 __all__ = ["PreprocessedImage", "edit_picture", "passthrough", "preprocess"]
 
-# Pixels of the longest side in which the garment is looked for: GrabCut takes a tenth of a second.
+# Pixels of the longer side for segmentation: GrabCut takes a tenth of a second.
 WORKING_SIDE = 192
 
-# Less deviation than this, of 255, is one colour and its noise.
-FLAT = 3.0
-NOTHING = "the image is all of one colour: there is nothing on it"
+# Smallest standard deviation of a color channel, of 255: below it there is only noise.
+MIN_CONTRAST = 3.0
+BLANK_IMAGE = "the image is all of one colour: there is nothing on it"
 
-# Tilts in degrees that are tried; how much more symmetric a garment must become by one, and how
-# symmetric at least: shoes from the side are not, whatever their tilt.
-TILTS, STEP, GAIN, SYMMETRIC = 20, 4, 0.07, 0.8
+# Deskewing: largest angle in degrees, step of the coarse search, smallest gain of symmetry, and
+# smallest symmetry afterwards (shoes from the side are not symmetric at any angle).
+MAX_ANGLE, COARSE_STEP, MIN_GAIN, MIN_SYMMETRY = 20, 4, 0.07, 0.8
 
-# Where the light of the garment is put: its median, the extent of nine tenths, and the darkest,
-# which still differs from the background.
-MEDIAN, EXTENT, DARKEST, BRIGHTEST = 170.0, 150.0, 60.0, 250.0
+# Tone normalization: median, range from the 3rd to the 97th percentile, and limits; the lower one
+# differs from the background.
+MEDIAN, RANGE, MIN_TONE, MAX_TONE = 170.0, 150.0, 60.0, 250.0
 
 
 @dataclass(frozen=True)
 class PreprocessedImage:
-    """A photograph on its way to the network, stage by stage.
+    """Results of the steps of preprocessing.
 
-    rgb : uint8 (height, width, 3), as it was looked at. mask : bool (height, width), where the
-    garment is. method : how it was found. cut : rgb on white. tilt : degrees by which it was turned
-    to the left. toned : uint8, the garment upright and trimmed, negated, on black.
-    pixels : uint8 (28, 28), or whatever the network takes. notes : for people.
+    rgb : uint8 (height, width, 3), downscaled picture. mask : bool (height, width), segmentation
+    mask. method : segmentation method. masked : rgb on white. tilt : degrees of rotation,
+    counterclockwise. toned : uint8, deskewed, cropped, normalized and negated, on black.
+    pixels : uint8 (28, 28), or the input size of the network. notes : for the user.
     """
 
     rgb: NDArray[np.uint8]
     mask: NDArray[np.bool_]
     method: str
-    cut: NDArray[np.uint8]
+    masked: NDArray[np.uint8]
     tilt: float
     toned: NDArray[np.uint8]
     pixels: NDArray[np.uint8]
@@ -57,8 +57,10 @@ def edit_picture(
     quarter_turns: int = 0,
     crop: tuple[float, float, float, float] = (0, 0, 1, 1),
 ) -> Picture:
-    """The picture turned to the left by so many quarters, then cropped to (left, top, right,
-    bottom), shares of its width and height. Raises: DataError if nothing is left.
+    """Rotate counterclockwise by multiples of 90 degrees, then crop.
+
+    crop : (left, top, right, bottom), fractions of width and height.
+    Raises: DataError if nothing is left.
     """
     rgb = np.rot90(picture.rgb, quarter_turns)
     opaque = None if picture.opaque is None else np.rot90(picture.opaque, quarter_turns)
@@ -75,20 +77,17 @@ def edit_picture(
 
 
 def passthrough(picture: Picture, invert: bool = False) -> PreprocessedImage:
-    """A gray picture that has the size and the tones of the data set already.
-
-    Raises: DataError if all of it is alike.
-    """
+    """Return a grayscale picture that needs no preprocessing; DataError if it is blank."""
     pixels = picture.rgb[..., 0]
     pixels = 255 - pixels if invert else pixels
-    everything = np.ones(pixels.shape, bool)
+    whole = np.ones(pixels.shape, bool)
     if pixels.min() == pixels.max():
-        raise DataError(NOTHING)
+        raise DataError(BLANK_IMAGE)
     return PreprocessedImage(
         rgb=picture.rgb,
-        mask=everything,
+        mask=whole,
         method="as it is",
-        cut=picture.rgb,
+        masked=picture.rgb,
         tilt=0.0,
         toned=pixels,
         pixels=pixels,
@@ -99,11 +98,11 @@ def passthrough(picture: Picture, invert: bool = False) -> PreprocessedImage:
 def preprocess(
     picture: Picture, segmentation: str = "auto", invert: bool = False, side: int = 28
 ) -> PreprocessedImage:
-    """Find the garment, straighten, trim, even out its light, make it small.
+    """Segment the garment, deskew, crop, normalize its tones, and downscale.
 
-    cutout : auto, or one of cutout.METHODS; a picture with transparency has been cut out already.
-    invert : exchange dark and light within the garment.
-    Raises: DataError if there is nothing to be seen; ArgumentError for an unknown cut-out.
+    segmentation : "auto", or one of segmentation.METHODS; "auto" takes the transparency of a
+    picture that has any. invert : exchange dark and light within the garment.
+    Raises: DataError if nothing is found; ArgumentError for an unknown method.
     """
     from PIL import Image
 
@@ -113,52 +112,54 @@ def preprocess(
     if picture.opaque is not None and segmentation == "auto":
         opaque = Image.fromarray(picture.opaque).resize(image.size)
         mask, method = np.asarray(opaque), "transparency"
-    elif float(rgb.std(axis=(0, 1)).max()) < FLAT:
-        raise DataError(NOTHING)
+    elif float(rgb.std(axis=(0, 1)).max()) < MIN_CONTRAST:
+        raise DataError(BLANK_IMAGE)
     else:
         mask, method = segment(rgb, segmentation)
     if mask.sum() < 20:
         raise DataError("no garment was found: photograph it whole, on a plain background")
-    tilt = 0.0 if method == "none" else _tilt(mask)
-    toned, cover = _trimmed(_toned(rgb, mask, invert), mask, tilt)
-    cut = np.where(mask[..., None], rgb, 255).astype(np.uint8)
-    pixels = _placed(toned, cover, side)
-    return PreprocessedImage(rgb, mask, method, cut, tilt, toned, pixels, picture.notes)
+    tilt = 0.0 if method == "none" else _find_tilt(mask)
+    toned, cover = _rotate_and_crop(_normalize_tones(rgb, mask, invert), mask, tilt)
+    masked = np.where(mask[..., None], rgb, 255).astype(np.uint8)
+    pixels = _downscale(toned, cover, side)
+    return PreprocessedImage(rgb, mask, method, masked, tilt, toned, pixels, picture.notes)
 
 
-def _tilt(mask: NDArray[np.bool_]) -> float:
-    """Degrees to the left after which the garment is most symmetric; 0 if it hardly gains."""
+def _find_tilt(mask: NDArray[np.bool_]) -> float:
+    """Return the rotation of greatest symmetry, in degrees counterclockwise; 0 for a small gain."""
     from PIL import Image
 
     small = Image.fromarray(mask).convert("L")
     small.thumbnail((WORKING_SIDE // 2, WORKING_SIDE // 2))
 
     def gain(degrees: float) -> float:
-        turned = small.rotate(degrees, Image.Resampling.BILINEAR, expand=True)
-        return symmetry(np.asarray(turned) > 127)
+        rotated = small.rotate(degrees, Image.Resampling.BILINEAR, expand=True)
+        return symmetry(np.asarray(rotated) > 127)
 
-    coarse = {degrees: gain(degrees) for degrees in range(-TILTS, TILTS + 1, STEP)}
+    coarse = {degrees: gain(degrees) for degrees in range(-MAX_ANGLE, MAX_ANGLE + 1, COARSE_STEP)}
     best = max(coarse, key=coarse.__getitem__)
-    if coarse[best] < max(SYMMETRIC, coarse[0] + GAIN):
+    if coarse[best] < max(MIN_SYMMETRY, coarse[0] + MIN_GAIN):
         return 0.0
-    fine = {degrees: gain(degrees) for degrees in range(best - STEP + 1, best + STEP)}
+    fine = {degrees: gain(degrees) for degrees in range(best - COARSE_STEP + 1, best + COARSE_STEP)}
     return float(max(fine, key=fine.__getitem__))
 
 
-def _toned(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], invert: bool) -> NDArray[np.uint8]:
-    """Negated gray, so that dark clothes are bright, with the garment's light evened out."""
+def _normalize_tones(
+    rgb: NDArray[np.uint8], mask: NDArray[np.bool_], invert: bool
+) -> NDArray[np.uint8]:
+    """Return negated gray levels, so that dark clothes are bright, with normalized tones."""
     light = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
     tone = light if invert else 255 - light
     low, median, high = np.percentile(tone[mask], (3, 50, 97))
-    tone = MEDIAN + (tone - median) * (EXTENT / max(high - low, 40))
-    toned = np.where(mask, tone.clip(DARKEST, BRIGHTEST), 0)
+    tone = MEDIAN + (tone - median) * (RANGE / max(high - low, 40))
+    toned = np.where(mask, tone.clip(MIN_TONE, MAX_TONE), 0)
     return np.rint(toned).astype(np.uint8)
 
 
-def _trimmed(
+def _rotate_and_crop(
     toned: NDArray[np.uint8], mask: NDArray[np.bool_], tilt: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The garment turned and trimmed to its edges, and how much of each pixel it covers, 0..255."""
+    """Rotate and crop to the bounding box; return gray levels and coverage 0..255 of each pixel."""
     from PIL import Image
 
     layers: list[Image.Image] = [
@@ -172,8 +173,8 @@ def _trimmed(
     return gray, cover
 
 
-def _placed(toned: NDArray[np.uint8], cover: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """In the middle of side x side pixels, its longest side as long, a little sharpened."""
+def _downscale(toned: NDArray[np.uint8], cover: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Resize to `side` pixels on the longer side, sharpen slightly, and center."""
     from PIL import Image, ImageFilter
 
     height, width = toned.shape

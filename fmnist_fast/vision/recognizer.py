@@ -1,4 +1,4 @@
-"""What is on a picture: the path from its pixels to an answer, and which model gives it."""
+"""Recognition of garments on pictures: preprocessing, choice of the model, and prediction."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,16 +13,19 @@ from ..kernels.interface import Floats
 from ..models.ensemble import Ensemble
 from ..models.load import PRETRAINED, PRETRAINED_PHOTOS, load_model
 from ..models.model import Model
+from ..nn.saliency import grad_times_input
 from .image_io import Picture
 from .preprocessing import PreprocessedImage, passthrough, preprocess
 
-__all__ = ["Prediction", "Recognizer", "grad_times_input"]
+__all__ = ["Prediction", "Recognizer", "saliency_map"]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """prepared : what the network saw, and how it came about. probability_k : (k,), of each class.
-    model : that answered. model_name : its name, for people.
+    """Prediction for one picture.
+
+    preprocessed : input of the network, and the steps to it. probability_k : (k,), of each class.
+    model, model_name : model that predicted, and its name for display.
     """
 
     preprocessed: PreprocessedImage
@@ -37,23 +40,23 @@ class Prediction:
 
     @property
     def is_confident(self) -> bool | None:
-        """Whether it is as probable as answers that can be relied on; None: nobody knows."""
+        """Whether the top probability reaches the model's threshold; None: it has no threshold."""
         threshold = self.model.threshold
         return None if threshold is None else bool(self.probability_k.max() >= threshold)
 
     def top(self, count: int = 3) -> list[tuple[int, str, float]]:
-        """(label, name, probability) of the most probable classes, first the most probable."""
+        """Return (label, name, probability) of the most probable classes, in descending order."""
         best = self.probability_k.argsort()[::-1][:count]
         names = self.model.class_names
         return [(int(k), names[k], float(self.probability_k[k])) for k in best]
 
 
 class Recognizer:
-    """Answers what is on pictures. Any number of threads may ask at once.
+    """Classifier of pictures. Thread-safe.
 
-    model : a file, a model or an ensemble that answers everything; None: of the two in the box, one
-    for pictures that are like the data set's already, one for photographs.
-    Raises: ModelFileError; BackendUnavailable; DataError if the model takes no images.
+    model : file, model or ensemble for all pictures; None: the pretrained models, one for images in
+    the format of the data set, one for photographs.
+    Raises: ModelFileError; BackendUnavailable; DataError if the model does not take images.
     """
 
     def __init__(
@@ -66,73 +69,65 @@ class Recognizer:
         self._load: Callable[[Path], Model | Ensemble] = lambda path: load_model(
             path, backend, threads
         )
-        self._own: tuple[Model | Ensemble, str] | None = None
+        self._given: tuple[Model | Ensemble, str] | None = None
         if model is not None:
             loaded = model if isinstance(model, Model | Ensemble) else self._load(model)
-            self._own = loaded, name or (model.name if isinstance(model, Path) else "your model")
+            self._given = loaded, name or (model.name if isinstance(model, Path) else "your model")
             if len(loaded.input_shape) != 2:
                 raise DataError(f"this model takes rows of shape {loaded.input_shape}, not images")
 
     @cached_property
     def _for_data(self) -> tuple[Model | Ensemble, str]:
-        return self._own or (self._load(PRETRAINED), PRETRAINED.name)
+        return self._given or (self._load(PRETRAINED), PRETRAINED.name)
 
     @cached_property
     def _for_photographs(self) -> tuple[Model | Ensemble, str]:
-        return self._own or (self._load(PRETRAINED_PHOTOS), PRETRAINED_PHOTOS.name)
+        return self._given or (self._load(PRETRAINED_PHOTOS), PRETRAINED_PHOTOS.name)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the gray pictures that are taken as they are."""
+        """(width, height) of grayscale pictures that are not preprocessed."""
         height, width = self.data_model.input_shape
         return width, height
 
     @property
     def data_model(self) -> Model | Ensemble:
-        """What answers for pictures that are like the data set's already."""
+        """Model for images in the format of the data set."""
         return self._for_data[0]
 
     def recognize(
         self, picture: Picture, segmentation: str = "auto", invert: bool = False
     ) -> Prediction:
-        """What is on it. cutout, invert : as for photo.prepared.
+        """Predict the class of a picture. segmentation, invert : as for `preprocess`.
 
-        A gray picture of just the model's size is taken as it is, if nothing is to be cut out.
+        A grayscale picture of the model's input size is not preprocessed, unless a segmentation
+        method is given.
         Raises: DataError, one line that says what is wrong with the picture; ArgumentError.
         """
         width, height = self.size
         if picture.gray and picture.size == self.size and segmentation in ("auto", "none"):
             model, name = self._for_data
-            ready = passthrough(picture, invert)
+            preprocessed = passthrough(picture, invert)
         else:
             model, name = self._for_photographs
             if height != width:
                 raise DataError(f"this model takes only grayscale images of {width}x{height}")
-            ready = preprocess(picture, segmentation, invert, side=height)
-        return Prediction(ready, model.predict_proba(ready.pixels[None])[0], model, name)
+            preprocessed = preprocess(picture, segmentation, invert, side=height)
+        probability_k = model.predict_proba(preprocessed.pixels[None])[0]
+        return Prediction(preprocessed, probability_k, model, name)
 
 
-def grad_times_input(
+def saliency_map(
     model: Model | Ensemble, pixels: NDArray[np.uint8], label: int
 ) -> NDArray[np.float64]:
-    """Which pixels speak for a class and which against it: gradient of its logit times the pixel.
+    """Return gradient times input of the logit of a class, in the shape of the pixels.
 
-    pixels : uint8, as the model takes them. Returns: of their shape; positive speaks for it. The
-    sum and what the biases add make up the logit, since ReLU is linear where it is not 0. Of an
-    ensemble it is the mean of the members' calibrated logits.
-    Source: Shrikumar, Greenside, Shcherbina, Kundaje (2016), section 2.
+    Positive values are evidence for the class, negative ones against it. For an ensemble, of the
+    mean of the members' calibrated logits.
     """
     if isinstance(model, Ensemble):
-        said = [grad_times_input(one, pixels, label) / one.temperature for one in model.members]
-        mean: NDArray[np.float64] = np.mean(said, axis=0)
+        maps = [saliency_map(one, pixels, label) / one.temperature for one in model.members]
+        mean: NDArray[np.float64] = np.mean(maps, axis=0)
         return mean
-    weights, biases = model.network.params
     x_i = pixels.reshape(-1).astype(np.float64) * model.network.scale
-    active, h = [], x_i
-    for w_io, b_o in zip(weights[:-1], biases[:-1]):
-        h = np.maximum(h @ w_io + b_o, 0)
-        active.append(h > 0)
-    gradient = weights[-1][:, label].astype(np.float64)
-    for w_io, on_o in zip(reversed(weights[:-1]), reversed(active)):
-        gradient = w_io @ (gradient * on_o)
-    return (gradient * x_i).reshape(pixels.shape)
+    return grad_times_input(model.network.params, x_i, label).reshape(pixels.shape)

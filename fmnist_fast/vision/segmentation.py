@@ -1,7 +1,7 @@
-"""Which pixels of a photograph are the garment: a mask.
+"""Segmentation of photographs: the mask of the garment.
 
-Two ways: GrabCut from OpenCV, which is the better one, and a plain one in NumPy and Pillow for
-where OpenCV is not installed.
+Two methods: GrabCut from OpenCV, which is better, and color histograms in NumPy and Pillow where
+OpenCV is not installed.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ __all__ = [
     "METHODS",
     "OPENCV_MISSING",
     "best_method",
+    "label_components",
     "segment",
     "symmetry",
     "limit_opencv_threads",
@@ -26,26 +27,26 @@ __all__ = [
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-# What lies at the edge of a photograph, this share of a side, is taken for background.
+# Margin of a photograph that is assumed to be background, as a fraction of each side.
 MARGIN = 0.04
 
-# Less of the photograph than this is no garment: the method has lost it.
-LEAST_SHARE = 0.03
+# Smallest fraction of the photograph: a smaller mask means that the method failed.
+MIN_FRACTION = 0.03
 
-# Parts smaller than this share of the largest are dirt; shoes come in pairs, and skirts with belts.
-PART = 0.15
+# Smallest component, as a fraction of the largest: shoes come in pairs, smaller ones are noise.
+MIN_COMPONENT = 0.15
 
 OPENCV_MISSING = (
-    "OpenCV is not installed, so garments were found by their colours alone, and fewer answers are "
-    "right: pip install 'fmnist-fast[app]'"
+    "OpenCV is not installed, so garments were segmented by color histograms, which is less "
+    "accurate: pip install 'fmnist-fast[app]'"
 )
 
-# Holes smaller than this share of the garment are prints and buttons; larger ones are seen through.
-HOLE = 0.04
+# Largest hole that is filled, as a fraction of the garment: prints and buttons.
+MAX_HOLE = 0.04
 
 
 def best_method() -> str:
-    """grabcut where OpenCV is installed, else plain."""
+    """Return "grabcut" if OpenCV is installed, else "histogram"."""
     return "grabcut" if _has_opencv() else "histogram"
 
 
@@ -59,7 +60,7 @@ def _has_opencv() -> bool:
 
 
 def limit_opencv_threads() -> None:
-    """Have OpenCV use the thread that calls it alone, where others have the other cores."""
+    """Make OpenCV use one thread, where other processes use the other cores."""
     if _has_opencv():
         import cv2
 
@@ -67,18 +68,20 @@ def limit_opencv_threads() -> None:
 
 
 def segment(rgb: Rgb, method: str = "auto") -> tuple[Mask, str]:
-    """The mask of what lies in the middle, and the method that found it.
+    """Return the mask of the object in the center, and the method.
 
-    rgb : uint8 (height, width, 3), some 200 pixels to a side. method : auto, grabcut, plain, or
-    none, for which everything is the garment.
+    rgb : uint8 (height, width, 3), about 200 pixels on a side. method : "auto", "grabcut",
+    "histogram", or "none" for a mask of the whole picture.
     Raises: ArgumentError for an unknown method, or grabcut without OpenCV.
     """
     if method == "auto":
         method = best_method()
     if method not in METHODS:
-        raise ArgumentError(f"unknown cut-out {method!r}: choose from auto, {', '.join(METHODS)}")
+        raise ArgumentError(
+            f"unknown segmentation {method!r}: choose from auto, {', '.join(METHODS)}"
+        )
     if method == "grabcut" and not _has_opencv():
-        raise ArgumentError("the cut-out grabcut needs OpenCV: pip install 'fmnist-fast[app]'")
+        raise ArgumentError("segmentation grabcut needs OpenCV: pip install 'fmnist-fast[app]'")
     return METHODS[method](rgb), method
 
 
@@ -87,72 +90,72 @@ def _none(rgb: Rgb) -> Mask:
 
 
 def _grabcut(rgb: Rgb) -> Mask:
-    """Once as if somebody had drawn a box, once from what the plain method found: one of the two
-    is mostly right, and clothes are much alike on the left and on the right.
+    """Run GrabCut from a box and from the histogram mask; return the more symmetric mask.
 
     Source: Rother, Kolmogorov, Blake (2004).
     """
     import cv2
 
     bgr = np.ascontiguousarray(rgb[..., ::-1])
-    edge, plain = _edge(rgb), _histogram(rgb)
+    edge, by_histogram = _margin(rgb), _histogram(rgb)
 
-    def found(start: NDArray) -> Mask:
+    def run(start: NDArray) -> Mask:
         start = start.astype(np.uint8)
         start[edge] = cv2.GC_BGD
         models: Any = np.zeros((2, 1, 65))
-        cv2.setRNGSeed(0)  # its mixtures begin at random
-        nothing: Any = None
-        cv2.grabCut(bgr, start, nothing, models[0], models[1], 4, cv2.GC_INIT_WITH_MASK)
+        cv2.setRNGSeed(0)  # its mixtures are initialized at random
+        no_box: Any = None
+        cv2.grabCut(bgr, start, no_box, models[0], models[1], 4, cv2.GC_INIT_WITH_MASK)
         mask = ((start == cv2.GC_FGD) | (start == cv2.GC_PR_FGD)).astype(np.uint8)
-        return _cleaned(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0)
+        return _clean(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0)
 
-    boxed = found(np.full(edge.shape, cv2.GC_PR_FGD))
-    if boxed.mean() < LEAST_SHARE:  # everything looked like the edge: now the middle is certain
+    boxed = run(np.full(edge.shape, cv2.GC_PR_FGD))
+    if boxed.mean() < MIN_FRACTION:  # all looked like background: start from the center
         start = np.where(_ellipse(edge.shape, 0.84), cv2.GC_PR_FGD, cv2.GC_PR_BGD)
         start[_ellipse(edge.shape, 0.3)] = cv2.GC_FGD
-        boxed = found(start)
-    refined = found(np.where(plain, cv2.GC_PR_FGD, cv2.GC_PR_BGD))
-    if refined.mean() < LEAST_SHARE:
-        refined = plain
+        boxed = run(start)
+    refined = run(np.where(by_histogram, cv2.GC_PR_FGD, cv2.GC_PR_BGD))
+    if refined.mean() < MIN_FRACTION:
+        refined = by_histogram
     return max((boxed, refined), key=symmetry)
 
 
-# Levels of each colour channel that the plain method tells apart.
-LEVELS = 12
+# Histogram bins per color channel.
+BINS = 12
 
 
 def _histogram(rgb: Rgb) -> Mask:
-    """What has other colours than the edge: two histograms, of what is taken for background and
-    for garment, are made from each other in turn, and their ratio is smoothed.
+    """Segment by the smoothed likelihood ratio of two color histograms, garment and background.
+
+    Starts from an ellipse; histograms and mask are updated alternately.
     """
     from PIL import Image, ImageFilter
 
     height, width = rgb.shape[:2]
-    bins = (rgb // (256 // LEVELS + 1)).astype(np.int32)
-    code = (bins[..., 0] * LEVELS + bins[..., 1]) * LEVELS + bins[..., 2]
-    edge, radius = _edge(rgb), max(height, width) / 80
+    bins = (rgb // (256 // BINS + 1)).astype(np.int32)
+    code = (bins[..., 0] * BINS + bins[..., 1]) * BINS + bins[..., 2]
+    edge, radius = _margin(rgb), max(height, width) / 80
     mask = ~edge & _ellipse((height, width), 1.0)
     for _ in range(6):
         ratio = np.log(_density(code[mask]) / _density(code[~mask]))[code]
         level = (128 + 24 * ratio).clip(0, 255).astype(np.uint8)
         smooth = Image.fromarray(level).filter(ImageFilter.GaussianBlur(radius))
         found = (np.asarray(smooth) > 128) & ~edge
-        if found.mean() < LEAST_SHARE:
+        if found.mean() < MIN_FRACTION:
             break
         mask = found
-    return _cleaned(mask)
+    return _clean(mask)
 
 
 def _density(codes: NDArray[np.int32]) -> NDArray[np.float64]:
-    """How frequent each colour is; neighbouring colours count a little too, and none is 0."""
-    count = np.bincount(codes.ravel(), minlength=LEVELS**3).astype(np.float64)
-    cube = count.reshape(LEVELS, LEVELS, LEVELS)
+    """Return the smoothed frequency of each color, above 0."""
+    count = np.bincount(codes.ravel(), minlength=BINS**3).astype(np.float64)
+    cube = count.reshape(BINS, BINS, BINS)
     for axis in range(3):
         padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
-        before, after = (np.take(padded, range(k, LEVELS + k), axis) for k in (0, 2))
+        before, after = (np.take(padded, range(k, BINS + k), axis) for k in (0, 2))
         cube = 0.6 * cube + 0.2 * (before + after)
-    density: NDArray[np.float64] = (cube.ravel() + 0.05) / (count.sum() + 0.05 * LEVELS**3)
+    density: NDArray[np.float64] = (cube.ravel() + 0.05) / (count.sum() + 0.05 * BINS**3)
     return density
 
 
@@ -164,26 +167,28 @@ METHODS: dict[str, Callable[[Rgb], Mask]] = {
 
 
 def symmetry(mask: Mask) -> float:
-    """How alike the left and the right half are, 0 to 1: what a mask shares with its mirror image,
-    about the middle of its extent or its centre of gravity, over what either has.
+    """Return the left-right symmetry of a mask, 0 to 1.
+
+    Intersection over union with its horizontal flip, about the center of its extent or its center
+    of mass, whichever is greater.
     """
     columns = np.flatnonzero(mask.any(axis=0))
     if not len(columns):
         return 0.0
     weight = mask.sum(axis=0)
     gravity = float((weight * np.arange(mask.shape[1])).sum() / weight.sum())
-    best, place = 0.0, np.arange(mask.shape[1])
-    for twice_the_axis in (int(columns[0] + columns[-1]), round(2 * gravity)):
-        mirrored = np.zeros_like(mask)
-        there = twice_the_axis - place
-        inside = (there >= 0) & (there < mask.shape[1])
-        mirrored[:, inside] = mask[:, there[inside]]
-        best = max(best, float((mask & mirrored).sum() / (mask | mirrored).sum()))
+    best, x = 0.0, np.arange(mask.shape[1])
+    for twice_axis in (int(columns[0] + columns[-1]), round(2 * gravity)):
+        flipped = np.zeros_like(mask)
+        source = twice_axis - x
+        inside = (source >= 0) & (source < mask.shape[1])
+        flipped[:, inside] = mask[:, source[inside]]
+        best = max(best, float((mask & flipped).sum() / (mask | flipped).sum()))
     return best
 
 
-def _edge(rgb: Rgb) -> Mask:
-    """The margin."""
+def _margin(rgb: Rgb) -> Mask:
+    """Return the mask of the margin."""
     height, width = rgb.shape[:2]
     edge = np.ones((height, width), bool)
     y, x = max(1, round(MARGIN * height)), max(1, round(MARGIN * width))
@@ -191,32 +196,33 @@ def _edge(rgb: Rgb) -> Mask:
     return edge
 
 
-def _ellipse(shape: tuple[int, ...], share: float) -> Mask:
-    """In the middle, with so much of the height and of the width."""
-    y, x = (np.linspace(-1, 1, side) / share for side in shape)
+def _ellipse(shape: tuple[int, ...], fraction: float) -> Mask:
+    """Return the mask of a centered ellipse, its axes fractions of height and width."""
+    y, x = (np.linspace(-1, 1, side) / fraction for side in shape)
     inside: Mask = y[:, None] ** 2 + x[None, :] ** 2 < 1
     return inside
 
 
-def _cleaned(mask: Mask) -> Mask:
-    """Without dirt, and without the holes that prints make."""
-    parts, sizes = _parts(mask)
+def _clean(mask: Mask) -> Mask:
+    """Remove small components and fill small holes."""
+    components, sizes = label_components(mask)
     if not len(sizes):
         return mask
-    keep = np.append(False, sizes >= PART * sizes.max())
-    mask = keep[parts]
-    holes, sizes = _parts(~mask)
+    keep = np.append(False, sizes >= MIN_COMPONENT * sizes.max())
+    mask = keep[components]
+    holes, sizes = label_components(~mask)
     outside = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
-    small = np.append(False, sizes < HOLE * mask.sum())
+    small = np.append(False, sizes < MAX_HOLE * mask.sum())
     small[outside] = False
     cleaned: Mask = mask | small[holes]
     return cleaned
 
 
-def _parts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """(number of its connected part for every pixel, 0 outside; their sizes, from number 1).
+def label_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Label the 4-connected components of a mask.
 
-    Runs of a row are joined to those that they touch in the row above, by union-find.
+    Returns: labels from 1, 0 outside, in the shape of the mask; sizes of the components. Runs of a
+    row are joined to those that they touch in the row above, by union-find.
     """
     height, width = mask.shape
     padded = np.zeros((height, width + 2), np.int8)
@@ -232,10 +238,10 @@ def _parts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
             run = parent[run]
         return run
 
-    begin: list[int] = np.searchsorted(row, np.arange(height + 1)).tolist()
+    row_start: list[int] = np.searchsorted(row, np.arange(height + 1)).tolist()
     for y in range(1, height):
-        above, here = begin[y - 1], begin[y]
-        while above < begin[y] and here < begin[y + 1]:
+        above, here = row_start[y - 1], row_start[y]
+        while above < row_start[y] and here < row_start[y + 1]:
             if first[above] < last[here] and first[here] < last[above]:
                 one, other = root(above), root(here)
                 parent[max(one, other)] = min(one, other)
@@ -245,8 +251,8 @@ def _parts(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
                 here += 1
     roots = np.array([root(run) for run in range(len(row))], np.int64)
     _, number = np.unique(roots, return_inverse=True)
-    parts = np.zeros((height, width), np.int32)
-    for of_row, x, end, n in zip(row, first, last, number):
-        parts[of_row, x:end] = n + 1
-    sizes = np.bincount(parts.ravel(), minlength=number.max(initial=-1) + 2)[1:]
-    return parts, sizes
+    labels = np.zeros((height, width), np.int32)
+    for y, begin_x, end_x, n in zip(row, first, last, number):
+        labels[y, begin_x:end_x] = n + 1
+    sizes = np.bincount(labels.ravel(), minlength=number.max(initial=-1) + 2)[1:]
+    return labels, sizes

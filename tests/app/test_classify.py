@@ -213,8 +213,8 @@ def bomb() -> bytes:
 BAD = {
     "bomb": (bomb(), "megapixels"),
     "truncated": (shirt()[:3000], "not an image, or a damaged one"),
-    "1x1": (encoded(Image.new("L", (1, 1))), "nothing can be seen on it"),
-    "1x10000": (encoded(Image.new("L", (1, 10_000))), "nothing can be seen on it"),
+    "1x1": (encoded(Image.new("L", (1, 1))), "too small or too narrow"),
+    "1x10000": (encoded(Image.new("L", (1, 10_000))), "too small or too narrow"),
     "white": (encoded(Image.new("RGB", (90, 90), "white")), "all of one colour"),
     "black": (encoded(Image.new("L", (90, 90))), "all of one colour"),
     "a PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj", "not an image, or a damaged one"),

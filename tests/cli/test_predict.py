@@ -19,7 +19,7 @@ from fmnist_fast.cli.main import main
 from fmnist_fast.errors import DataError
 from fmnist_fast.models.load import PRETRAINED, PRETRAINED_PHOTOS
 from fmnist_fast.vision.image_io import read_picture
-from fmnist_fast.vision.recognizer import Recognizer, grad_times_input
+from fmnist_fast.vision.recognizer import Recognizer, saliency_map
 
 PHOTOS = Path(os.environ.get("FMNIST_FAST_DATA", "/nowhere")).resolve().parent / "photos"
 
@@ -248,7 +248,7 @@ def test_evidence_adds_up_to_the_logit(small_dataset):
     for w_io in weights[:-1]:
         h = np.maximum(h @ w_io, 0)
     for label in (0, 7):
-        found = grad_times_input(bare, pixels, label)
+        found = saliency_map(bare, pixels, label)
         assert found.shape == (28, 28)
         assert found.sum() == pytest.approx(float(h @ weights[-1][:, label]), rel=1e-4)
         assert not found[pixels == 0].any()

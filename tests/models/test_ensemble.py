@@ -18,7 +18,7 @@ from fmnist_fast.models.safetensors_io import check_replaceable
 from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 from fmnist_fast.nn.calibration import confidence_threshold
 from fmnist_fast.vision.image_io import Picture
-from fmnist_fast.vision.recognizer import Recognizer, grad_times_input
+from fmnist_fast.vision.recognizer import Recognizer, saliency_map
 
 BACKENDS = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 
@@ -319,9 +319,9 @@ def test_pictures_are_answered_by_all_members(ensemble, small_dataset):
 
 def test_evidence_is_the_mean_of_the_calibrated_logits(ensemble, models, small_dataset):
     pixels = small_dataset.x_test[3]
-    found = grad_times_input(ensemble, pixels, 4)
-    expected = sum(grad_times_input(m, pixels, 4) / m.temperature for m in models) / 3
+    found = saliency_map(ensemble, pixels, 4)
+    expected = sum(saliency_map(m, pixels, 4) / m.temperature for m in models) / 3
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert np.array_equal(
-        grad_times_input(Ensemble(models[2:]), pixels, 4), grad_times_input(models[2], pixels, 4)
+        saliency_map(Ensemble(models[2:]), pixels, 4), saliency_map(models[2], pixels, 4)
     )

@@ -10,7 +10,13 @@ from fmnist_fast.app.samples import SAMPLES, draw_sample
 from fmnist_fast.errors import ArgumentError, DataError
 from fmnist_fast.vision.image_io import Picture, read_picture
 from fmnist_fast.vision.preprocessing import edit_picture, preprocess
-from fmnist_fast.vision.segmentation import METHODS, _parts, best_method, segment, symmetry
+from fmnist_fast.vision.segmentation import (
+    METHODS,
+    best_method,
+    label_components,
+    segment,
+    symmetry,
+)
 
 METHODS_HERE = [name for name in METHODS if name not in ("none", "grabcut")]
 METHODS_HERE += ["grabcut"] * (best_method() == "grabcut")
@@ -46,7 +52,7 @@ def test_the_garment_is_found(method, floor, cloth):
     small = np.asarray(Image.fromarray(where).resize(found.mask.shape[::-1]))
     assert found.method == method
     assert overlap(found.mask, small) > 0.95
-    assert (found.cut[~found.mask] == 255).all()
+    assert (found.masked[~found.mask] == 255).all()
 
 
 @pytest.mark.parametrize("tilt", [-15, -8, 8, 15])
@@ -112,7 +118,9 @@ def test_no_garment_is_said(method, monkeypatch):
 
 
 def test_unknown_ways_are_refused_by_name():
-    with pytest.raises(ArgumentError, match="unknown cut-out 'magic': choose from auto, grabcut"):
+    with pytest.raises(
+        ArgumentError, match="unknown segmentation 'magic': choose from auto, grabcut"
+    ):
         segment(np.zeros((20, 20, 3), np.uint8), "magic")
 
 
@@ -124,12 +132,12 @@ def test_without_opencv_the_plain_way_serves_and_grabcut_says_what_to_install(mo
         preprocess(picture, "grabcut")
 
 
-def test_parts_are_those_that_touch():
+def testlabel_components_are_those_that_touch():
     """Against filling by hand, on masks of every density."""
     stream = np.random.default_rng(1)
     for density in (0, 0.3, 0.5, 0.7, 1):
         mask = stream.random((23, 31)) < density
-        parts, sizes = _parts(mask)
+        parts, sizes = label_components(mask)
         assert np.array_equal(parts > 0, mask)
         assert np.array_equal(np.bincount(parts[mask], minlength=len(sizes) + 1)[1:], sizes)
         seen = np.zeros(mask.shape, bool)
