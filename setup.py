@@ -1,11 +1,10 @@
-"""The compiled kernels: a library of C loops per instruction set and type, and what calls them.
+"""Build of the compiled kernels: a static C library per instruction set and dtype, and extensions.
 
 Everything else is in pyproject.toml. Without a C compiler or Python's headers the installation
-succeeds without them, with a warning, unless FMNIST_FAST_REQUIRE_COMPILED is set.
+succeeds without the compiled backend, with a warning, unless FMNIST_FAST_REQUIRE_COMPILED is set.
 
-FMNIST_FAST_CHECKED=memory builds them with all of Cython's checks and with the sanitizers of
-addresses and of undefined behaviour, =threads with that of data races, for tests: `make checked`,
-`make races`.
+FMNIST_FAST_CHECKED=memory builds with all of Cython's checks and with AddressSanitizer and
+UndefinedBehaviorSanitizer, =threads with ThreadSanitizer: `make checked`, `make races`.
 """
 
 import os
@@ -19,56 +18,61 @@ from setuptools import Extension, setup
 from setuptools.command.build_clib import build_clib
 from setuptools.command.build_ext import build_ext
 
-# -ffp-contract=off: every fused multiply-add is written out, so that no compiler moves a bit.
-FLAGS = ["-O3", "-std=c11", "-ffp-contract=off"]
-WARNINGS = ["-Wall", "-Wextra"]  # not for what Cython writes
 SANITIZERS = {
     "": [],
     "memory": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
     "threads": ["-fsanitize=thread"],
 }.get(os.environ.get("FMNIST_FAST_CHECKED", ""))
 if SANITIZERS is None:
-    sys.exit("FMNIST_FAST_CHECKED is neither memory nor threads")
+    sys.exit("FMNIST_FAST_CHECKED: must be memory or threads")
 CHECKED = bool(SANITIZERS)
-# Python asks for what debuggers read, which takes a third of the time and most of the room.
-FLAGS.append("-g" if CHECKED else "-g0")
-# Not overflowcheck: it takes the shifts of masks for overflows. The sanitizer checks signed ones.
+
+# -ffp-contract=off: fused multiply-adds are explicit, so that results do not vary by compiler.
+# -g0: Python's own flags include -g, which takes a third of the build time.
+FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-g" if CHECKED else "-g0", *SANITIZERS]
+WARNINGS = ["-Wall", "-Wextra"]  # not for the C code that Cython generates
+# Not overflowcheck, which reports shifts of masks; the sanitizer checks signed overflow.
 CHECKS = ("boundscheck", "wraparound", "initializedcheck", "nonecheck")
 DIRECTIVES = dict.fromkeys(CHECKS, CHECKED) | {"cdivision": not CHECKED}
+
 X86 = platform.machine().lower() in ("x86_64", "amd64")
-INSTRUCTION_SETS = {"baseline": []}
+# C files of kernels/simd, each compiled for float and double, and their flags.
+VARIANTS = {"find_kernels": ["-DBUILT_FOR_X86"] if X86 else [], "baseline": []}
 if X86:
-    INSTRUCTION_SETS |= {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f"]}
+    VARIANTS |= {"avx2": ["-mavx2", "-mfma"], "avx512": ["-mavx512f"]}
 
-HEADERS = [
-    f"kernels/simd/{name}.h"
-    for name in ("real", "loops", "loops_body", "vector", "prefetch", "team", "clock")
-]
-
-
-# What a source includes is not its own: the files for double include those for float.
-INCLUDED = [f"kernels/simd/{name}.c" for name in ("find", *INSTRUCTION_SETS)]
+# Sources of Cython and C that are included by others.
+OPERATIONS = sorted(map(str, Path("kernels/cython_backend").glob("*.px[id]")))
+HEADERS = sorted(map(str, Path("kernels/simd").glob("*.h")))
 
 
-def library(source: str, flags: list[str]) -> tuple[str, dict]:
-    """One C file as a static library of its own, since flags belong to libraries."""
+def library(variant: str, suffix: str) -> tuple[str, dict]:
+    """A C file as a static library of its own, since setuptools sets flags per library."""
     build = {
-        "sources": [f"kernels/simd/{source}.c"],
-        "obj_deps": {"": [*HEADERS, *INCLUDED]},
-        "cflags": [*FLAGS, *WARNINGS, *flags, *SANITIZERS],
+        "sources": [f"kernels/simd/{variant}{suffix}.c"],
+        "obj_deps": {"": [*HEADERS, f"kernels/simd/{variant}.c"]},  # included by *_double.c
+        "cflags": [*FLAGS, *WARNINGS, *VARIANTS[variant]],
     }
-    return f"fmnist_{source}", build
+    return f"fmnist_{variant}{suffix}", build
 
 
-LIBRARIES = [
-    library(name + suffix, flags)
-    for suffix in ("", "_double")
-    for name, flags in {"find": ["-DBUILT_FOR_X86"] if X86 else [], **INSTRUCTION_SETS}.items()
-]
+def extension(name: str, **options: list) -> Extension:
+    """kernels/cython_backend/<name>.pyx."""
+    built = Extension(
+        f"fmnist_fast.kernels.cython_backend.{name}",
+        [f"kernels/cython_backend/{name}.pyx"],
+        include_dirs=["kernels"],
+        extra_compile_args=FLAGS,
+        extra_link_args=["-pthread", *SANITIZERS],
+        **options,
+    )
+    built.cython_directives = DIRECTIVES
+    built.cython_c_in_temp = True  # keep generated C out of the source tree
+    return built
 
 
-class SideBySide(build_clib):
-    """The libraries side by side, as build_ext can build the extensions."""
+class ParallelBuildClib(build_clib):
+    """Builds the libraries in parallel, as build_ext does extensions."""
 
     def build_libraries(self, libraries: list) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -76,7 +80,7 @@ class SideBySide(build_clib):
 
 
 def optional(command: type) -> type:
-    """The same command, whose failure costs the compiled backend and not the installation."""
+    """The same command, but a failure only skips the compiled backend."""
 
     class Optional(command):
         def run(self) -> None:
@@ -90,30 +94,15 @@ def optional(command: type) -> type:
     return Optional
 
 
-def extension(name: str, **more: list) -> Extension:
-    """kernels/cython_backend/<name>.pyx."""
-    built = Extension(
-        f"fmnist_fast.kernels.cython_backend.{name}",
-        [f"kernels/cython_backend/{name}.pyx"],
-        include_dirs=["kernels"],
-        extra_compile_args=[*FLAGS, *SANITIZERS],
-        extra_link_args=["-pthread", *SANITIZERS],
-        **more,
-    )
-    built.cython_directives = DIRECTIVES
-    built.cython_c_in_temp = True  # generated C does not belong beside the sources
-    return built
-
-
-OPERATIONS = [*sorted(map(str, Path("kernels/cython_backend").glob("*.pxi"))), *HEADERS]
+LIBRARIES = [library(variant, suffix) for suffix in ("", "_double") for variant in VARIANTS]
 EXTENSIONS = [
-    extension("float32", depends=OPERATIONS),
-    extension("float64", depends=OPERATIONS, define_macros=[("DOUBLE", None)]),
+    extension("float32", depends=[*OPERATIONS, *HEADERS]),
+    extension("float64", depends=[*OPERATIONS, *HEADERS], define_macros=[("DOUBLE", None)]),
     extension("dispatch"),
 ]
 
 OPTIONS: dict = {"build_ext": {"parallel": os.cpu_count()}}
-if CHECKED:  # objects that stay apart, or else the next ordinary build would take them for its own
+if CHECKED:  # separate objects, which an ordinary build must not reuse
     OPTIONS["build"] = {"build_base": f"build/checked-{os.environ['FMNIST_FAST_CHECKED']}"}
 
 WINDOWS = sys.platform == "win32"
@@ -122,5 +111,5 @@ setup(
     libraries=[] if WINDOWS else LIBRARIES,
     ext_modules=[] if WINDOWS else EXTENSIONS,
     options=OPTIONS,
-    cmdclass={"build_clib": optional(SideBySide), "build_ext": optional(build_ext)},
+    cmdclass={"build_clib": optional(ParallelBuildClib), "build_ext": optional(build_ext)},
 )

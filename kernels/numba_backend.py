@@ -1,7 +1,7 @@
 """The network in Numba: for machines without a C compiler, compiled once at first use.
 
 Every operation computes what the one of the same name in reference.py specifies. The plan is that
-of layers.pxi, steps.pxi and simd/loops.h, without its halves of inputs and pairs of panels:
+of layers.pxi, steps.pxi and simd/kernel_table.h, without its halves of inputs and pairs of panels:
 matrices lie in panels of 64 columns while a call runs, products run over the entries that are not
 zero, which masks name, and every number is computed by one part in one fixed order, so that the
 bits do not depend on the number of threads.

@@ -1,140 +1,141 @@
-# Matrices in panels, and what a layer computes of rows of them: for operations.pxi.
+# Layers over packed matrices (panels, see simd/kernel_table.h): included by operations.pxi.
 #
-# Zeros are skipped where there are many: in the first layer if the data has them (in prediction,
-# always), and in outputs and deltas of ReLU, which makes them. Those of other activations have few:
-# products are dense. Rows that come as entries alone have a first layer of their own: sparse.pxi.
+# Zeros are skipped where they are frequent: in the first layer's inputs if TrainData.skip_zeros
+# (always in prediction), and in activations and gradients of ReLU. Other products are dense. The
+# first layer of CSR input is in sparse.pxi.
 
-cdef inline long panels_of(long columns) noexcept nogil:
+cdef inline long panel_count(long columns) noexcept nogil:
     return (columns + PANEL - 1) // PANEL
 
 
-cdef inline long width_of(long columns, long panel) noexcept nogil:
-    """Numbers in a row of a panel: 64, in the last panel what is left, rounded up to 16."""
-    cdef long left = columns - panel * PANEL
-    return PANEL if left >= PANEL else (left + 15) // 16 * 16
+cdef inline long panel_width(long columns, long panel) noexcept nogil:
+    """Row length of a panel: 64, in the last panel the remaining columns rounded up to 16."""
+    cdef long remaining = columns - panel * PANEL
+    return PANEL if remaining >= PANEL else (remaining + 15) // 16 * 16
 
 
-cdef inline long joined(long columns, long panel) noexcept nogil:
-    """Columns of a panel that one call takes: those of the next one too, if both are full."""
-    return 2 * PANEL if columns > (panel + 2) * PANEL - OUTPUTS else width_of(columns, panel)
+cdef inline long joint_width(long columns, long panel) noexcept nogil:
+    """Columns per kernel call: 128 if this panel and the next are full, else this panel's."""
+    return 2 * PANEL if columns > (panel + 2) * PANEL - GROUP else panel_width(columns, panel)
 
 
-cdef inline long padded(long columns) noexcept nogil:
-    cdef long last = panels_of(columns) - 1
-    return last * PANEL + width_of(columns, last)
+cdef inline long padded_width(long columns) noexcept nogil:
+    cdef long last = panel_count(columns) - 1
+    return last * PANEL + panel_width(columns, last)
 
 
 cdef struct Layer:
     long inputs, outputs
-    long first_unit         # its number among the outputs of all hidden layers
+    long first_unit         # index of its first output among the outputs of all hidden layers
     int activation          # of a hidden layer
-    bint dense_delta        # few of its deltas are zero, none of them is skipped
-    const real *w_read      # panel p is at w_read + p * panel_step, its rows are row_step() apart
-    long panel_step, row_step  # row_step 0: rows are as long as the panel is wide
-    const int64_t *every    # the numbers of all inputs, if w_read is the caller's, not padded
-    real *w                 # the same, and the moments, while training: in panels
+    bint skip_zero_grads    # many elements of grad_z are zero
+    const real *w_read      # forward weights: panel p is at w_read + p * panel_stride
+    long panel_stride, row_stride  # row_stride 0: the panel's width
+    const int64_t *input_indices  # 0..inputs-1, if w_read is the caller's array, without padding
+    real *w                 # weights and moments in training, packed
     real *m
     real *v
     real *b
     real *m_b
     real *v_b
-    real *transposed        # (outputs, inputs) in panels; not for the first layer
-    real *a                 # outputs (rows, outputs) in panels
-    real *half              # sums over the second half of the inputs, the same shape; or null
-    real *delta             # gradient of the loss at the layer's sums, the same shape
-    uint64_t *a_mask        # (panels, rows): which outputs are not zero
-    uint64_t *delta_mask
-    long *part_of           # where the update parts of every thread begin, and where the last end
+    real *transposed        # weights (outputs, inputs), packed; not in the first layer
+    real *a                 # activations (rows, outputs), packed
+    real *half_sums         # partial sums over the second half of the inputs, same shape; or null
+    real *grad_z            # gradient with respect to the pre-activations z, same shape
+    uint64_t *a_mask        # zero masks (panels, rows) of a
+    uint64_t *grad_mask     # of grad_z
+    long *tile_bounds       # (threads + 1,): first update row_block of each thread, and the end
 
 
-cdef inline long row_step(const Layer *layer, long panel) noexcept nogil:
-    return layer.row_step if layer.row_step else width_of(layer.outputs, panel)
+cdef inline long row_stride(const Layer *layer, long panel) noexcept nogil:
+    return layer.row_stride if layer.row_stride else panel_width(layer.outputs, panel)
 
 
-# The first layer's inputs have two halves, pairs of blocks in turn, so that images have about as
-# many pixels in both. Two threads may take one each: what a thread updates is what it reads next.
+# The inputs of the first layer are split in two halves of alternating pairs of blocks, which have
+# about as many nonzero pixels. With two threads each processes one half: the weights that a thread
+# updates are those that it reads in the next step.
 
-cdef inline long halves_of(const Layer *layer) noexcept nogil:
-    return 2 if layer.half != NULL else 1
+cdef inline long half_count(const Layer *layer) noexcept nogil:
+    return 2 if layer.half_sums != NULL else 1
 
 
-cdef inline long blocks_of(const Layer *layer, long half) noexcept nogil:
-    """How many blocks of 64 inputs a half has."""
-    cdef long blocks = panels_of(layer.inputs), first = blocks // 4 * 2 + min(blocks % 4, 2)
-    if layer.half == NULL:
+cdef inline long block_count(const Layer *layer, long half) noexcept nogil:
+    """Number of blocks of 64 inputs in a half."""
+    cdef long blocks = panel_count(layer.inputs), first = blocks // 4 * 2 + min(blocks % 4, 2)
+    if layer.half_sums == NULL:
         return blocks
     return blocks - first if half else first
 
 
-cdef inline long block_at(const Layer *layer, long half, long n) noexcept nogil:
-    """The n-th block of a half."""
-    return 4 * (n // 2) + 2 * half + n % 2 if layer.half != NULL else n
+cdef inline long block_index(const Layer *layer, long half, long n) noexcept nogil:
+    """Index of the n-th block of a half."""
+    return 4 * (n // 2) + 2 * half + n % 2 if layer.half_sums != NULL else n
 
 
 cdef void sum_rows(
     const Layer *layer, const real *x, const uint64_t *mask, long capacity, long panel, long width,
-    long half, long first, long last, bint dense
+    long half, long first, long last, bint skip_zeros
 ) noexcept nogil:
-    """The sums of rows first..last-1 over a half of the inputs, not activated: `width` outputs.
+    """x @ w + b over a half of the inputs, for rows first..last-1 and `width` outputs.
 
-    x, mask: the inputs, in panels. dense: do not skip zeros; for 16 outputs or fewer skipping never
-    pays, since a row's few multiplications do not hide the branch that nobody can predict.
+    x, mask: packed inputs. Zeros are never skipped for 16 outputs or fewer: so few multiplications
+    do not hide the cost of an unpredictable branch.
     """
-    cdef long step = row_step(layer, panel), n, block, ldo = min(width, PANEL)
-    cdef real *out = (layer.half if half else layer.a) + panel * capacity * PANEL
-    cdef panels w, start
-    w.ld, w.next = step, layer.panel_step
-    start.p, start.ld, start.next = ZEROS, 0, 0
+    cdef long stride = row_stride(layer, panel), n, block, ldo = min(width, PANEL)
+    cdef real *out = (layer.half_sums if half else layer.a) + panel * capacity * PANEL
+    cdef panel_matrix w, init
+    w.ld, w.panel_stride = stride, layer.panel_stride
+    init.data, init.ld, init.panel_stride = ZEROS, 0, 0
     if half == 0:
-        start.p, start.next = layer.b + panel * PANEL, PANEL
-    for n in range(blocks_of(layer, half)):
-        block = block_at(layer, half, n)
-        w.p = layer.w_read + panel * layer.panel_step + block * PANEL * step
-        if dense or width == OUTPUTS:
-            run.multiply_dense(
-                x + block * capacity * PANEL, width_of(layer.inputs, block),
-                min(PANEL, layer.inputs - block * PANEL), w, start, out, ldo, capacity * PANEL,
-                first, last, width,
-            )
-        else:
-            run.multiply(
-                x + block * capacity * PANEL, width_of(layer.inputs, block),
-                mask + block * capacity, ALL, w, start, out, ldo, capacity * PANEL, first, last,
+        init.data, init.panel_stride = layer.b + panel * PANEL, PANEL
+    for n in range(block_count(layer, half)):
+        block = block_index(layer, half, n)
+        w.data = layer.w_read + panel * layer.panel_stride + block * PANEL * stride
+        if skip_zeros and width != GROUP:
+            simd.masked_matmul(
+                x + block * capacity * PANEL, panel_width(layer.inputs, block),
+                mask + block * capacity, ALL, w, init, out, ldo, capacity * PANEL, first, last,
                 width,
             )
-        start.p, start.ld, start.next = out, ldo, capacity * PANEL
+        else:
+            simd.matmul(
+                x + block * capacity * PANEL, panel_width(layer.inputs, block),
+                min(PANEL, layer.inputs - block * PANEL), w, init, out, ldo, capacity * PANEL,
+                first, last, width,
+            )
+        init.data, init.ld, init.panel_stride = out, ldo, capacity * PANEL
 
 
 cdef void finish_rows(
     const Layer *layer, long capacity, long first, long last, bint hidden, const dropout *drop
 ) noexcept nogil:
-    """The outputs of rows first..last-1, whose sums are there. drop: null: nothing is left out."""
+    """Activate rows first..last-1 of z in layer.a, and apply dropout unless drop is null."""
     cdef long panel, width
     cdef real *out
-    for panel in range(panels_of(layer.outputs)):
-        width = width_of(layer.outputs, panel)
+    for panel in range(panel_count(layer.outputs)):
+        width = panel_width(layer.outputs, panel)
         out = layer.a + panel * capacity * PANEL
-        if layer.half != NULL:
-            run.add(
-                out + first * width, layer.half + panel * capacity * PANEL + first * width,
+        if layer.half_sums != NULL:
+            simd.add(
+                out + first * width, layer.half_sums + panel * capacity * PANEL + first * width,
                 (last - first) * width,
             )
         if hidden:
-            run.activate[layer.activation](
+            simd.activate[layer.activation](
                 out, width, layer.a_mask + panel * capacity, first, last,
                 min(PANEL, layer.outputs - panel * PANEL),
             )
         if hidden and drop != NULL:
-            run.drop_out(
+            simd.apply_dropout(
                 out, width, layer.a_mask + panel * capacity, first, last, width, drop,
                 <uint32_t>(layer.first_unit + panel * PANEL),
             )
 
 
-cdef void draw_rows(
+cdef void draw_row_bits(
     const int32_t *rows, uint64_t key, long first, long last, uint64_t *out
 ) noexcept nogil:
-    """The random bits of rows first..last-1 of a batch, for dropout: see reference.random_bits."""
+    """Random bits of rows first..last-1 of a batch for dropout: see reference.random_bits."""
     cdef uint64_t bits
     cdef long s
     for s in range(first, last):
@@ -144,13 +145,13 @@ cdef void draw_rows(
         out[s] = bits ^ (bits >> 31)
 
 
-cdef void sum_lone_row(const Layer *layer, const real *x) noexcept nogil:
-    """The sums of a batch of one row, whose panels follow each other without a gap: what sum_rows
-    computes, without a copy of the weights, which would take longer than to read them once."""
+cdef void sum_single_row(const Layer *layer, const real *x) noexcept nogil:
+    """sum_rows for a batch of one row, whose panels are contiguous, with the caller's weights:
+    packing them would take longer than reading them once."""
     cdef long panel
-    for panel in range(panels_of(layer.outputs)):
-        run.sum_entries(
-            x, layer.every, layer.inputs, layer.w_read + panel * PANEL, layer.outputs,
+    for panel in range(panel_count(layer.outputs)):
+        simd.csr_row_matmul(
+            x, layer.input_indices, layer.inputs, layer.w_read + panel * PANEL, layer.outputs,
             layer.b + panel * PANEL, layer.a + panel * PANEL,
             min(PANEL, layer.outputs - panel * PANEL),
         )
@@ -158,185 +159,178 @@ cdef void sum_lone_row(const Layer *layer, const real *x) noexcept nogil:
 
 cdef void forward_rows(
     const Layer *layer, const real *x, const uint64_t *mask, long capacity, long first, long last,
-    bint dense, bint hidden, const dropout *drop
+    bint skip_zeros, bint hidden, const dropout *drop
 ) noexcept nogil:
-    """Rows first..last-1 of a layer's outputs.
-
-    x, mask: the inputs, in panels; dense: none of them is skipped.
-    """
+    """Rows first..last-1 of a layer's outputs. x, mask: packed inputs."""
     cdef long panel = 0, width, half
-    if layer.every != NULL:
-        sum_lone_row(layer, x)
-        panel = panels_of(layer.outputs)
-    while panel < panels_of(layer.outputs):
-        width = joined(layer.outputs, panel)
-        for half in range(halves_of(layer)):
-            sum_rows(layer, x, mask, capacity, panel, width, half, first, last, dense)
+    if layer.input_indices != NULL:
+        sum_single_row(layer, x)
+        panel = panel_count(layer.outputs)
+    while panel < panel_count(layer.outputs):
+        width = joint_width(layer.outputs, panel)
+        for half in range(half_count(layer)):
+            sum_rows(layer, x, mask, capacity, panel, width, half, first, last, skip_zeros)
         panel += 1 + width // (2 * PANEL)
     finish_rows(layer, capacity, first, last, hidden, drop)
 
 
-cdef void delta_rows(
+cdef void backward_rows(
     const Layer *layer, Layer *below, long capacity, long first, long last, const dropout *drop
 ) noexcept nogil:
-    """The gradient at the sums of the layer below, for rows first..last-1.
-
-    drop: what finish_rows was given.
-    """
-    cdef long panel = 0, block, width, rows_t = padded(layer.outputs), ldo
+    """grad_z of the layer below, for rows first..last-1. drop: as in finish_rows."""
+    cdef long panel = 0, block, width, rows_t = padded_width(layer.outputs), ldo
     cdef real *out
-    cdef panels w, start
-    w.next = rows_t * PANEL
-    while panel < panels_of(layer.inputs):
-        width = joined(layer.inputs, panel)
+    cdef panel_matrix w, init
+    w.panel_stride = rows_t * PANEL
+    while panel < panel_count(layer.inputs):
+        width = joint_width(layer.inputs, panel)
         ldo = w.ld = min(width, PANEL)
-        out = below.delta + panel * capacity * PANEL
-        start.p, start.ld, start.next = ZEROS, 0, 0
-        for block in range(panels_of(layer.outputs)):
-            w.p = layer.transposed + panel * rows_t * PANEL + block * PANEL * ldo
-            if layer.dense_delta:
-                run.multiply_dense(
-                    layer.delta + block * capacity * PANEL, width_of(layer.outputs, block),
-                    min(PANEL, layer.outputs - block * PANEL), w, start, out, ldo,
+        out = below.grad_z + panel * capacity * PANEL
+        init.data, init.ld, init.panel_stride = ZEROS, 0, 0
+        for block in range(panel_count(layer.outputs)):
+            w.data = layer.transposed + panel * rows_t * PANEL + block * PANEL * ldo
+            if layer.skip_zero_grads:
+                simd.masked_matmul(
+                    layer.grad_z + block * capacity * PANEL, panel_width(layer.outputs, block),
+                    layer.grad_mask + block * capacity, ALL, w, init, out, ldo,
                     capacity * PANEL, first, last, width,
                 )
             else:
-                run.multiply(
-                    layer.delta + block * capacity * PANEL, width_of(layer.outputs, block),
-                    layer.delta_mask + block * capacity, ALL, w, start, out, ldo,
+                simd.matmul(
+                    layer.grad_z + block * capacity * PANEL, panel_width(layer.outputs, block),
+                    min(PANEL, layer.outputs - block * PANEL), w, init, out, ldo,
                     capacity * PANEL, first, last, width,
                 )
-            start.p, start.ld, start.next = out, ldo, capacity * PANEL
+            init.data, init.ld, init.panel_stride = out, ldo, capacity * PANEL
         panel += 1 + width // (2 * PANEL)
-    for panel in range(panels_of(layer.inputs)):
-        width = width_of(layer.inputs, panel)
-        run.backward[below.activation](
-            below.a + panel * capacity * PANEL, below.delta + panel * capacity * PANEL, width,
-            below.delta_mask + panel * capacity, first, last, width, drop,
+    for panel in range(panel_count(layer.inputs)):
+        width = panel_width(layer.inputs, panel)
+        simd.activation_backward[below.activation](
+            below.a + panel * capacity * PANEL, below.grad_z + panel * capacity * PANEL, width,
+            below.grad_mask + panel * capacity, first, last, width, drop,
             <uint32_t>(below.first_unit + panel * PANEL),
         )
 
 
-cdef real exponentials(
+cdef real exp_logits(
     const real *z, real *out, long capacity, long classes, long s, real *total
 ) noexcept nogil:
-    """e^(z - the largest) of row s of the logits, in panels, and their sum. Returns the largest."""
+    """e^(z - max z) of row s of the packed logits, and their sum. Returns max z."""
     cdef long panel, at
-    cdef real peak = -INFINITY
+    cdef real max_z = -INFINITY
     total[0] = 0
-    for panel in range(panels_of(classes)):
-        at = panel * capacity * PANEL + s * width_of(classes, panel)
-        peak = run.largest(z + at, peak, min(PANEL, classes - panel * PANEL))
-    for panel in range(panels_of(classes)):
-        at = panel * capacity * PANEL + s * width_of(classes, panel)
-        total[0] += run.exponential(z + at, peak, out + at, min(PANEL, classes - panel * PANEL))
-    return peak
+    for panel in range(panel_count(classes)):
+        at = panel * capacity * PANEL + s * panel_width(classes, panel)
+        max_z = simd.row_max(z + at, max_z, min(PANEL, classes - panel * PANEL))
+    for panel in range(panel_count(classes)):
+        at = panel * capacity * PANEL + s * panel_width(classes, panel)
+        total[0] += simd.exp_and_sum(z + at, max_z, out + at, min(PANEL, classes - panel * PANEL))
+    return max_z
 
 
 cdef real softmax_row(
-    const real *z, real *out, long capacity, long classes, long s, long target, real share
+    const real *z, real *out, long capacity, long classes, long s, long target, real row_weight
 ) noexcept nogil:
-    """(softmax(z) - [the target]) * share of row s of the logits; no target is below 0.
+    """(softmax(z) - one_hot(target)) * row_weight of row s; target < 0: without the one-hot vector.
 
     Returns log sum_k e^z[k].
     """
     cdef long panel
-    cdef real total, peak = exponentials(z, out, capacity, classes, s, &total)
-    for panel in range(panels_of(classes)):
-        run.share_out(
-            out + panel * capacity * PANEL + s * width_of(classes, panel), 1 / total,
-            target - panel * PANEL, share, width_of(classes, panel),
+    cdef real total, max_z = exp_logits(z, out, capacity, classes, s, &total)
+    for panel in range(panel_count(classes)):
+        simd.softmax_grad(
+            out + panel * capacity * PANEL + s * panel_width(classes, panel), 1 / total,
+            target - panel * PANEL, row_weight, panel_width(classes, panel),
         )
-    return log_of(total) + peak
+    return LOG(total) + max_z
 
 
 cdef real loss_row(
-    const real *z, real *delta, uint64_t *mask, long capacity, long classes, long s, long target,
-    const real *soft, real share, bint independent, real most
+    const real *z, real *grad_z, uint64_t *mask, long capacity, long classes, long s, long target,
+    const real *soft, real row_weight, bint sigmoid, real max_loss
 ) noexcept nogil:
-    """loss_and_grad for one row; share is its weight over the batch's. Fills the row's masks.
+    """loss_and_grad for one row; row_weight is normalized by the batch's. Fills the row's masks.
 
-    soft: the target distributions, in panels as z is; null: the target is a class.
-    independent: the loss is sigmoid. most: no answer costs more.
+    soft: packed target probabilities, null: the target is a class. sigmoid: the loss is sigmoid.
     """
     cdef long panel, at
     cdef real total, expected = 0, log_sum, loss
-    for panel in range(panels_of(classes)):
+    for panel in range(panel_count(classes)):
         mask[panel * capacity + s] = ALL >> (PANEL - min(PANEL, classes - panel * PANEL))
-    if independent:
+    if sigmoid:
         total = 0
-        for panel in range(panels_of(classes)):
-            at = panel * capacity * PANEL + s * width_of(classes, panel)
-            total += run.independent(
-                z + at, soft + at, share, most, delta + at, min(PANEL, classes - panel * PANEL)
+        for panel in range(panel_count(classes)):
+            at = panel * capacity * PANEL + s * panel_width(classes, panel)
+            total += simd.sigmoid_bce_grad(
+                z + at, soft + at, row_weight, max_loss, grad_z + at,
+                min(PANEL, classes - panel * PANEL),
             )
         return total
     if soft == NULL:
-        log_sum = softmax_row(z, delta, capacity, classes, s, target, share)
+        log_sum = softmax_row(z, grad_z, capacity, classes, s, target, row_weight)
         panel = target // PANEL
-        at = panel * capacity * PANEL + s * width_of(classes, panel) + target % PANEL
+        at = panel * capacity * PANEL + s * panel_width(classes, panel) + target % PANEL
         loss = log_sum - z[at]
-        return most if loss > most else loss  # NaN is not above, and stays
-    log_sum = exponentials(z, delta, capacity, classes, s, &total)
-    log_sum += log_of(total)
-    for panel in range(panels_of(classes)):
-        at = panel * capacity * PANEL + s * width_of(classes, panel)
-        expected += run.share_out_soft(
-            delta + at, 1 / total, soft + at, z + at, share, width_of(classes, panel)
+        return max_loss if loss > max_loss else loss  # NaN stays
+    log_sum = exp_logits(z, grad_z, capacity, classes, s, &total)
+    log_sum += LOG(total)
+    for panel in range(panel_count(classes)):
+        at = panel * capacity * PANEL + s * panel_width(classes, panel)
+        expected += simd.softmax_grad_soft(
+            grad_z + at, 1 / total, soft + at, z + at, row_weight, panel_width(classes, panel)
         )
     return log_sum - expected
 
 
-cdef inline void spread_row(
-    const real *row, long columns, real *flat, long capacity, long s
+cdef inline void pack_row(
+    const real *row, long columns, real *packed, long capacity, long s
 ) noexcept nogil:
-    """A row as row s of a matrix in panels."""
+    """Copy a row to row s of a packed matrix."""
     cdef long panel
-    for panel in range(panels_of(columns)):
+    for panel in range(panel_count(columns)):
         memcpy(
-            flat + panel * capacity * PANEL + s * width_of(columns, panel), row + panel * PANEL,
-            min(PANEL, columns - panel * PANEL) * sizeof(real),
+            packed + panel * capacity * PANEL + s * panel_width(columns, panel),
+            row + panel * PANEL, min(PANEL, columns - panel * PANEL) * sizeof(real),
         )
 
 
-cdef struct Turned:
-    long rows          # of the largest batch, rounded up to 64
-    long panel         # the first of the two
-    real *delta        # of two panels, of 64 rows after the other: (64 outputs, 64 rows)
-    uint64_t *mask     # in the same order: which deltas of an output are not zero
-    real *sums         # of all deltas of each output of the two panels
-    real *gradient     # (64 outputs, 64 inputs), of two blocks of inputs
+cdef struct GradWorkspace:  # of a thread, for the weight gradients of a pair of panels
+    long rows          # capacity in rows, a multiple of 64
+    long panel         # first panel of the pair
+    real *grad_z       # grad_z transposed: (64 outputs, 64 rows) per block of rows and panel
+    uint64_t *mask     # its zero masks, in the same order
+    real *sums         # column sums of grad_z of both panels
+    real *grad_w       # (64 outputs, 64 inputs) per block of inputs, of two blocks
 
 
-cdef void turn_delta(const Layer *layer, long capacity, long rows, long panel, long first,
-                     long last, Turned *turned) noexcept nogil:
-    """Groups first..last-1 of a layer's deltas, turned and summed up, for its gradients.
-
-    They are counted from this panel on, and end with the next.
-    """
-    cdef long width, column, count, n, s, at, tile
-    turned.panel = panel
+cdef void transpose_grad(
+    const Layer *layer, long capacity, long rows, long panel, long first, long last,
+    GradWorkspace *workspace
+) noexcept nogil:
+    """Transpose and sum groups first..last-1 of the pair of panels of grad_z from `panel` on."""
+    cdef long width, column, count, n, s, at, row_block
+    workspace.panel = panel
     for n in range(2):
-        column = max(0, first - n * GROUPS) * OUTPUTS
-        count = min(GROUPS, last - n * GROUPS) * OUTPUTS - column
+        column = max(0, first - n * PANEL_GROUPS) * GROUP
+        count = min(PANEL_GROUPS, last - n * PANEL_GROUPS) * GROUP - column
         if count <= 0:
             continue
-        width = width_of(layer.outputs, panel + n)
-        memset(turned.sums + n * PANEL + column, 0, count * sizeof(real))
-        for tile in range(panels_of(rows)):
-            s = tile * PANEL
-            at = n * turned.rows + s
-            run.turn(
-                layer.delta + (panel + n) * capacity * PANEL + s * width + column, width,
-                min(PANEL, rows - s), count, turned.delta + at * PANEL + column * PANEL,
-                turned.mask + at + column, turned.sums + n * PANEL + column,
+        width = panel_width(layer.outputs, panel + n)
+        memset(workspace.sums + n * PANEL + column, 0, count * sizeof(real))
+        for row_block in range(panel_count(rows)):
+            s = row_block * PANEL
+            at = n * workspace.rows + s
+            simd.transpose(
+                layer.grad_z + (panel + n) * capacity * PANEL + s * width + column, width,
+                min(PANEL, rows - s), count, workspace.grad_z + at * PANEL + column * PANEL,
+                workspace.mask + at + column, workspace.sums + n * PANEL + column,
             )
 
 
 cdef inline uint64_t rows_with_any(
     const uint64_t *mask, const uint64_t *other, long rows
 ) noexcept nogil:
-    """Which of up to 64 rows have an entry that is not zero, in one mask or the other."""
+    """Bit set of up to 64 rows that have a nonzero element in one mask or the other."""
     cdef uint64_t found = 0
     cdef long s
     for s in range(rows):
@@ -344,82 +338,82 @@ cdef inline uint64_t rows_with_any(
     return found
 
 
-cdef void gradient_of(
+cdef void weight_grad(
     const Layer *layer, const real *x, const uint64_t *mask, long capacity, long rows, long block,
-    long width, long panel, long first, long last, Turned *turned
+    long width, long panel, long first, long last, GradWorkspace *workspace
 ) noexcept nogil:
-    """Gradient of `width` inputs (one block of x or two) and the outputs first..last-1 of a panel.
+    """x.T @ grad_z for `width` inputs (one block or two) and the outputs first..last-1 of a panel.
 
-    panel: which of the turned ones.
+    panel: 0 or 1, of the pair in the workspace.
     """
-    cdef long at = panel * turned.rows, s, tile
-    # From which output on zeros are skipped: among them all columns beyond the matrix, if any.
+    cdef long at = panel * workspace.rows, s, row_block
+    # First output whose zeros are skipped; padding columns always are.
     cdef long skipping = first
-    if layer.dense_delta:
-        skipping = max(first, min(last, layer.outputs - (turned.panel + panel) * PANEL))
+    if not layer.skip_zero_grads:
+        skipping = max(first, min(last, layer.outputs - (workspace.panel + panel) * PANEL))
     cdef const uint64_t *blocks = mask + block * capacity
     cdef const uint64_t *next_block = blocks + capacity * (width // (2 * PANEL))
-    cdef panels x_rows, start
-    x_rows.ld, x_rows.next = min(width, PANEL), capacity * PANEL
-    start.p, start.ld, start.next = ZEROS, 0, 0
-    for tile in range(panels_of(rows)):
-        s = tile * PANEL
-        x_rows.p = x + block * capacity * PANEL + s * x_rows.ld
+    cdef panel_matrix x_rows, init
+    x_rows.ld, x_rows.panel_stride = min(width, PANEL), capacity * PANEL
+    init.data, init.ld, init.panel_stride = ZEROS, 0, 0
+    for row_block in range(panel_count(rows)):
+        s = row_block * PANEL
+        x_rows.data = x + block * capacity * PANEL + s * x_rows.ld
         if first < skipping:
-            run.multiply_dense(
-                turned.delta + (at + s) * PANEL, PANEL, min(PANEL, rows - s), x_rows, start,
-                turned.gradient, PANEL, PANEL * PANEL, first, skipping, width,
+            simd.matmul(
+                workspace.grad_z + (at + s) * PANEL, PANEL, min(PANEL, rows - s), x_rows, init,
+                workspace.grad_w, PANEL, PANEL * PANEL, first, skipping, width,
             )
         if skipping < last:
-            run.multiply(
-                turned.delta + (at + s) * PANEL, PANEL, turned.mask + at + s,
-                rows_with_any(blocks + s, next_block + s, min(PANEL, rows - s)), x_rows, start,
-                turned.gradient, PANEL, PANEL * PANEL, skipping, last, width,
+            simd.masked_matmul(
+                workspace.grad_z + (at + s) * PANEL, PANEL, workspace.mask + at + s,
+                rows_with_any(blocks + s, next_block + s, min(PANEL, rows - s)), x_rows, init,
+                workspace.grad_w, PANEL, PANEL * PANEL, skipping, last, width,
             )
-        start.p, start.ld, start.next = turned.gradient, PANEL, PANEL * PANEL
+        init.data, init.ld, init.panel_stride = workspace.grad_w, PANEL, PANEL * PANEL
 
 
-cdef real update_part(
-    const Layer *layer, long panel, long block, long group, const real *gradient, int rule,
-    const step_numbers *numbers
+cdef real update_tile(
+    const Layer *layer, long panel, long block, long group, const real *grad_w, int optimizer,
+    const step_hyperparams *hyperparams
 ) noexcept nogil:
-    """The rule on 64 inputs and 16 outputs, one group of a panel, with the gradient of that panel.
+    """Optimizer step of one tile: a block of 64 inputs by a group of 16 outputs.
 
-    Returns the sum of the squares of w before.
+    grad_w: of the whole panel. Returns the sum of the squares of the old w.
     """
-    cdef long width = width_of(layer.outputs, panel), width_x = width_of(layer.inputs, block)
-    cdef long base = block * PANEL, first = group * OUTPUTS
-    cdef real *w = layer.w + panel * layer.panel_step + base * width + first
+    cdef long width = panel_width(layer.outputs, panel), width_x = panel_width(layer.inputs, block)
+    cdef long base = block * PANEL, first = group * GROUP
+    cdef real *w = layer.w + panel * layer.panel_stride + base * width + first
     cdef long offset = w - layer.w
     cdef real *transposed = NULL
     if layer.transposed != NULL:
         transposed = layer.transposed + (
-            base * padded(layer.outputs) + (panel * PANEL + first) * width_x
+            base * padded_width(layer.outputs) + (panel * PANEL + first) * width_x
         )
-    return run.update_turned[rule](
-        gradient + first * PANEL, min(PANEL, layer.inputs - base), w, layer.m + offset,
-        layer.v + offset, width, transposed, width_x, numbers,
+    return simd.update_transposed[optimizer](
+        grad_w + first * PANEL, min(PANEL, layer.inputs - base), w, layer.m + offset,
+        layer.v + offset, width, transposed, width_x, hyperparams,
     )
 
 
-cdef struct Rows:
-    const char *x       # of a data set, which need not be aligned
+cdef struct DenseRows:
+    const char *x       # rows of a data set, not necessarily aligned
     long inputs
-    long size           # of a number, in bytes
+    long itemsize
     int type
 
 
-cdef inline const char *number_at(const Rows *rows, long row, long column) noexcept nogil:
-    return rows.x + (row * rows.inputs + column) * rows.size
+cdef inline const char *element_at(const DenseRows *rows, long row, long column) noexcept nogil:
+    return rows.x + (row * rows.inputs + column) * rows.itemsize
 
 
 cdef void gather_blocks(
-    const Rows *rows, long row, real scale, long block, long count, real *out, uint64_t *mask,
+    const DenseRows *rows, long row, real scale, long block, long count, real *out, uint64_t *mask,
     long capacity, long s
 ) noexcept nogil:
-    """`count` blocks of 64 inputs of one row of the data set as row s of a batch, in panels."""
-    run.row_of[rows.type](
-        number_at(rows, row, block * PANEL), scale,
+    """Scale and pack `count` blocks of 64 inputs of a row of the data set as row s of a batch."""
+    simd.load_row[rows.type](
+        element_at(rows, row, block * PANEL), scale,
         min(count * PANEL, rows.inputs - block * PANEL), out + block * capacity * PANEL,
         capacity * PANEL, mask + block * capacity, capacity, s,
     )

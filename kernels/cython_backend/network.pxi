@@ -1,58 +1,58 @@
-# A network's layers and the arrays that they point into, from and to the caller's: for
+# Layers and their buffers, and conversion from and to the caller's arrays: included by
 # operations.pxi.
 
-cdef const char *_memory_of(array) except? NULL:
-    """Where an array's numbers are; it must live on.
+cdef const char *_data_pointer(array) except? NULL:
+    """Address of an array's data, valid as long as the array.
 
-    By way of the plain buffer, since a typed view would cost as much as predicting a row.
+    Uses the buffer protocol directly: a typed memoryview would cost as much as predicting a row.
     """
-    cdef Py_buffer memory
-    PyObject_GetBuffer(array, &memory, PyBUF_SIMPLE)
-    cdef const char *numbers = <const char *>memory.buf
-    PyBuffer_Release(&memory)
-    return numbers
+    cdef Py_buffer buffer
+    PyObject_GetBuffer(array, &buffer, PyBUF_SIMPLE)
+    cdef const char *data = <const char *>buffer.buf
+    PyBuffer_Release(&buffer)
+    return data
 
 
-cdef int _spread(matrix, real *flat, long capacity) except -1:
-    """Copy rows into panels of a network with that capacity."""
-    cdef const real *numbers = <const real *>_memory_of(matrix)
+cdef int _pack(matrix, real *packed, long capacity) except -1:
+    """Copy a matrix into panels of `capacity` rows."""
+    cdef const real *data = <const real *>_data_pointer(matrix)
     cdef long rows = matrix.shape[0], columns = matrix.shape[1], s
     for s in range(rows):
-        spread_row(numbers + s * columns, columns, flat, capacity, s)
+        pack_row(data + s * columns, columns, packed, capacity, s)
     return 0
 
 
-cdef void _collect(const real *flat, real[:, ::1] matrix, long capacity) noexcept:
-    """Copy panels of a network with that capacity into rows."""
+cdef void _unpack(const real *packed, real[:, ::1] matrix, long capacity) noexcept:
+    """Copy panels of `capacity` rows into a matrix."""
     cdef long columns = matrix.shape[1], s, panel, width, count
-    for panel in range(panels_of(columns)):
-        width, count = width_of(columns, panel), min(PANEL, columns - panel * PANEL)
+    for panel in range(panel_count(columns)):
+        width, count = panel_width(columns, panel), min(PANEL, columns - panel * PANEL)
         for s in range(matrix.shape[0]):
             memcpy(
-                &matrix[s, panel * PANEL], flat + panel * capacity * PANEL + s * width,
+                &matrix[s, panel * PANEL], packed + panel * capacity * PANEL + s * width,
                 count * sizeof(real),
             )
 
 
 cdef class _Network:
-    """Layers with room for `capacity` rows, and the arrays that they point into."""
+    """Layers for batches of up to `capacity` rows; owns their buffers."""
 
     cdef Layer *layers
-    cdef long depth, capacity, pieces
-    cdef bint sparse     # rows come as csr: the first layer's weights are not copied into panels
-    cdef dropout drop    # without the rows
+    cdef long depth, capacity, allocations
+    cdef bint sparse       # CSR input: the first layer's weights are not packed
+    cdef dropout drop      # without row_bits
     cdef void **memory
-    cdef list read_from  # keeps the arrays alive that layers point into
+    cdef list referenced   # arrays that layers point into
 
     def __cinit__(self, spec, long capacity):
-        self.depth, self.capacity, self.read_from = len(spec.sizes) - 1, capacity, []
+        self.depth, self.capacity, self.referenced = len(spec.sizes) - 1, capacity, []
         self.sparse = spec.input_format == "csr"
         self.layers = <Layer *>calloc(self.depth, sizeof(Layer))
         if self.layers == NULL:
             raise MemoryError
-        self.drop.least = <uint32_t>(<double>spec.dropout * 4294967296.0)  # 2^32
-        self.drop.scale = <real>(1 / (1 - <double>spec.dropout))
-        self.drop.stays = <real>(1 - <double>spec.dropout)
+        self.drop.threshold = <uint32_t>(<double>spec.dropout * 4294967296.0)  # 2^32
+        self.drop.inv_keep_prob = <real>(1 / (1 - <double>spec.dropout))
+        self.drop.keep_prob = <real>(1 - <double>spec.dropout)
         cdef Layer *layer
         cdef long d, first_unit = 0
         for d in range(self.depth):
@@ -61,204 +61,203 @@ cdef class _Network:
             layer.first_unit = first_unit
             first_unit += layer.outputs
             layer.activation = _ACTIVATION[spec.activation]
-            layer.dense_delta = layer.activation != RELU
-            layer.a = self.numbers(capacity * padded(layer.outputs))
-            layer.a_mask = self.bits(capacity * panels_of(layer.outputs))
+            layer.skip_zero_grads = layer.activation == RELU
+            layer.a = self.alloc_real(capacity * padded_width(layer.outputs))
+            layer.a_mask = self.alloc_masks(capacity * panel_count(layer.outputs))
         layer = self.layers
-        if panels_of(layer.inputs) > 2 and not self.sparse:
-            layer.half = self.numbers(capacity * padded(layer.outputs))
+        if panel_count(layer.inputs) > 2 and not self.sparse:
+            layer.half_sums = self.alloc_real(capacity * padded_width(layer.outputs))
 
     def __dealloc__(self):
-        cdef long piece
-        for piece in range(self.pieces):
-            free(self.memory[piece])
+        cdef long n
+        for n in range(self.allocations):
+            free(self.memory[n])
         free(self.memory)
         free(self.layers)
 
-    cdef void *room(self, size_t size) except NULL:
-        """Zeroed memory that begins at a cache line and lives as long as this object."""
-        cdef void *piece
-        cdef void **longer = <void **>realloc(self.memory, (self.pieces + 1) * sizeof(void *))
+    cdef void *alloc(self, size_t size) except NULL:
+        """Zeroed memory, aligned to a cache line, that lives as long as this object."""
+        cdef void *new
+        cdef void **longer = <void **>realloc(self.memory, (self.allocations + 1) * sizeof(void *))
         if longer == NULL:
             raise MemoryError
         self.memory = longer
-        if posix_memalign(&piece, 64, size or 1) != 0:
+        if posix_memalign(&new, 64, size or 1) != 0:
             raise MemoryError
-        memset(piece, 0, size)
-        self.memory[self.pieces] = piece
-        self.pieces += 1
-        return piece
+        memset(new, 0, size)
+        self.memory[self.allocations] = new
+        self.allocations += 1
+        return new
 
-    cdef real *numbers(self, long count) except NULL:
-        return <real *>self.room(count * sizeof(real))
+    cdef real *alloc_real(self, long count) except NULL:
+        return <real *>self.alloc(count * sizeof(real))
 
-    cdef uint64_t *bits(self, long count) except NULL:
-        return <uint64_t *>self.room(count * sizeof(uint64_t))
+    cdef uint64_t *alloc_masks(self, long count) except NULL:
+        return <uint64_t *>self.alloc(count * sizeof(uint64_t))
 
-    cdef int64_t *numbers_up_to(self, long end) except NULL:
+    cdef int64_t *alloc_arange(self, long end) except NULL:
         """0, 1, 2, ..., end - 1."""
-        cdef int64_t *room = <int64_t *>self.room(end * sizeof(int64_t))
+        cdef int64_t *out = <int64_t *>self.alloc(end * sizeof(int64_t))
         cdef long n
         for n in range(end):
-            room[n] = n
-        return room
+            out[n] = n
+        return out
 
-    cdef Turned turned(self) except *:
-        """Room of one thread for the deltas of a panel."""
-        cdef Turned turned
+    cdef GradWorkspace alloc_workspace(self) except *:
+        cdef GradWorkspace workspace
         cdef long rows = (self.capacity + PANEL - 1) // PANEL * PANEL
-        turned.rows = rows
-        turned.delta = self.numbers(2 * rows * PANEL)
-        turned.mask = self.bits(2 * rows)
-        turned.sums = self.numbers(2 * PANEL)
-        turned.gradient = self.numbers(2 * PANEL * PANEL)
-        return turned
+        workspace.rows = rows
+        workspace.grad_z = self.alloc_real(2 * rows * PANEL)
+        workspace.mask = self.alloc_masks(2 * rows)
+        workspace.sums = self.alloc_real(2 * PANEL)
+        workspace.grad_w = self.alloc_real(2 * PANEL * PANEL)
+        return workspace
 
-    cdef real *panels(self, matrix) except NULL:
-        """A copy of a matrix in panels."""
-        cdef real *room = self.numbers(matrix.shape[0] * padded(matrix.shape[1]))
-        _spread(matrix, room, matrix.shape[0])
-        return room
+    cdef real *packed(self, matrix) except NULL:
+        """A packed copy of a matrix."""
+        cdef real *out = self.alloc_real(matrix.shape[0] * padded_width(matrix.shape[1]))
+        _pack(matrix, out, matrix.shape[0])
+        return out
 
-    cdef real *in_place(self, real[:, ::1] matrix) except NULL:
-        """A matrix where the caller has it."""
-        self.read_from.append(matrix)
+    cdef real *reference(self, real[:, ::1] matrix) except NULL:
+        """The caller's matrix itself."""
+        self.referenced.append(matrix)
         return &matrix[0, 0]
 
-    cdef real *vector(self, row) except NULL:
-        """A copy of a vector, zeros up to the padded width."""
+    cdef real *padded(self, row) except NULL:
+        """A copy of a vector, zero up to the padded width."""
         cdef long columns = row.shape[0]
-        cdef real *room = self.numbers(padded(columns))
-        memcpy(room, _memory_of(row), columns * sizeof(real))
-        return room
+        cdef real *out = self.alloc_real(padded_width(columns))
+        memcpy(out, _data_pointer(row), columns * sizeof(real))
+        return out
 
-    cdef int read(self, params, bint copy=False) except -1:
-        """Use these parameters for the forward pass: as they are where rows are whole vectors, or
-        for a batch of one row, unless `copy` asks for panels, which pay from about two batches on.
-        The first layer of sparse rows is always read where it is."""
+    cdef int read_params(self, params, bint pack=False) except -1:
+        """Use these parameters for the forward pass. Weights are not packed in the first layer of
+        CSR input and, unless `pack`, where rows are whole vectors or for a batch of one row.
+        Packing pays from about two batches on."""
         cdef Layer *layer
         cdef long depth
-        cdef bint alone
+        cdef bint single
         for depth, (w_io, b_o) in enumerate(zip(*params)):
             layer = self.layers + depth
-            alone = self.capacity == 1 and layer.half == NULL  # its sums are not in two halves
-            if (depth == 0 and self.sparse) or ((layer.outputs % 16 == 0 or alone) and not copy):
-                self.read_from.append(w_io)
-                layer.w_read = <const real *>_memory_of(w_io)
-                layer.panel_step, layer.row_step = PANEL, layer.outputs
+            single = self.capacity == 1 and layer.half_sums == NULL
+            if (depth == 0 and self.sparse) or ((layer.outputs % 16 == 0 or single) and not pack):
+                self.referenced.append(w_io)
+                layer.w_read = <const real *>_data_pointer(w_io)
+                layer.panel_stride, layer.row_stride = PANEL, layer.outputs
                 if layer.outputs % 16 and not (depth == 0 and self.sparse):
-                    layer.every = self.numbers_up_to(layer.inputs)
+                    layer.input_indices = self.alloc_arange(layer.inputs)
             else:
-                layer.w_read = self.panels(w_io)
-                layer.panel_step, layer.row_step = layer.inputs * PANEL, 0
-            layer.b = self.vector(b_o)
+                layer.w_read = self.packed(w_io)
+                layer.panel_stride, layer.row_stride = layer.inputs * PANEL, 0
+            layer.b = self.padded(b_o)
         return 0
 
-    cdef int share_weights(self, _Network other) except -1:
-        """Use what another network, which must live on, uses for the forward pass."""
+    cdef int borrow_params(self, _Network other) except -1:
+        """Use the forward parameters of another network, which must outlive this one."""
         cdef long depth
         for depth in range(self.depth):
             self.layers[depth].w_read = other.layers[depth].w_read
-            self.layers[depth].panel_step = other.layers[depth].panel_step
-            self.layers[depth].row_step = other.layers[depth].row_step
-            self.layers[depth].every = other.layers[depth].every
+            self.layers[depth].panel_stride = other.layers[depth].panel_stride
+            self.layers[depth].row_stride = other.layers[depth].row_stride
+            self.layers[depth].input_indices = other.layers[depth].input_indices
             self.layers[depth].b = other.layers[depth].b
         return 0
 
-    cdef const dropout *drop_rows(self, drop, spec) except? NULL:
-        """Dropout in a batch; null where nothing is left out."""
-        if drop is None or not spec.dropout:
+    cdef const dropout *batch_dropout(self, dropout_state, spec) except? NULL:
+        """Dropout of a batch; null: none."""
+        if dropout_state is None or not spec.dropout:
             return NULL
-        cdef const int32_t[::1] rows_b = drop.rows_b
-        cdef uint64_t *bits = self.bits(rows_b.shape[0])
-        draw_rows(&rows_b[0], drop.key, 0, rows_b.shape[0], bits)
-        self.drop.row = bits
+        cdef const int32_t[::1] rows_b = dropout_state.rows_b
+        cdef uint64_t *row_bits = self.alloc_masks(rows_b.shape[0])
+        draw_row_bits(&rows_b[0], dropout_state.key, 0, rows_b.shape[0], row_bits)
+        self.drop.row_bits = row_bits
         return &self.drop
 
-    cdef int add_deltas(self) except -1:
+    cdef int alloc_grads(self) except -1:
         cdef Layer *layer
         cdef long depth
         for depth in range(self.depth):
             layer = self.layers + depth
-            layer.delta = self.numbers(self.capacity * padded(layer.outputs))
-            layer.delta_mask = self.bits(self.capacity * panels_of(layer.outputs))
+            layer.grad_z = self.alloc_real(self.capacity * padded_width(layer.outputs))
+            layer.grad_mask = self.alloc_masks(self.capacity * panel_count(layer.outputs))
         return 0
 
-    cdef int add_transposed(self, params) except -1:
-        """The weights of all layers but the first, turned, for the way back."""
+    cdef int pack_transposed(self, params) except -1:
+        """Transpose the weights of all layers but the first for the backward pass."""
         cdef long depth
         for depth in range(1, self.depth):
             w_io = params.weights[depth]
-            turned = np.zeros((padded(w_io.shape[1]), w_io.shape[0]), DTYPE)
-            turned[: w_io.shape[1]] = w_io.T
-            self.layers[depth].transposed = self.panels(turned)
+            transposed = np.zeros((padded_width(w_io.shape[1]), w_io.shape[0]), DTYPE)
+            transposed[: w_io.shape[1]] = w_io.T
+            self.layers[depth].transposed = self.packed(transposed)
         return 0
 
 
 cdef class _Training(_Network):
-    """The whole state in panels, for a range of steps."""
+    """A network with the packed training state, for a range of steps."""
 
-    cdef Plan plan
+    cdef TrainArgs args
 
     cdef int load(self, state) except -1:
-        """Only Adam has a v: nothing reads it with the other rules, and m is there in its place."""
+        """Pack the state. Only Adam has v; with other optimizers v points to m and is not read."""
         cdef Layer *layer
         cdef long depth
-        cdef bint adam = self.plan.rule == ADAM
-        self.add_deltas()
-        self.add_transposed(state.params)
+        cdef bint adam = self.args.optimizer == ADAM
+        self.alloc_grads()
+        self.pack_transposed(state.params)
         for depth in range(self.depth):
             layer = self.layers + depth
             if depth == 0 and self.sparse:
-                layer.w = self.in_place(state.params.weights[0])
-                layer.m = self.in_place(state.m.weights[0])
-                layer.v = self.in_place(state.v.weights[0])
+                layer.w = self.reference(state.params.weights[0])
+                layer.m = self.reference(state.m.weights[0])
+                layer.v = self.reference(state.v.weights[0])
             else:
-                layer.w = self.panels(state.params.weights[depth])
-                layer.m = self.panels(state.m.weights[depth])
-                layer.v = self.panels(state.v.weights[depth]) if adam else layer.m
-            layer.b = self.vector(state.params.biases[depth])
-            layer.m_b = self.vector(state.m.biases[depth])
-            layer.v_b = self.vector(state.v.biases[depth]) if adam else layer.m_b
-            layer.w_read, layer.panel_step = layer.w, layer.inputs * PANEL
+                layer.w = self.packed(state.params.weights[depth])
+                layer.m = self.packed(state.m.weights[depth])
+                layer.v = self.packed(state.v.weights[depth]) if adam else layer.m
+            layer.b = self.padded(state.params.biases[depth])
+            layer.m_b = self.padded(state.m.biases[depth])
+            layer.v_b = self.padded(state.v.biases[depth]) if adam else layer.m_b
+            layer.w_read, layer.panel_stride = layer.w, layer.inputs * PANEL
         return 0
 
     cdef int store(self, state) except -1:
-        """Write the state back to the caller's arrays."""
+        """Copy the state back to the caller's arrays."""
         cdef Layer *layer
         cdef long depth
-        cdef bint in_panels
+        cdef bint packed
         for depth in range(self.depth):
             layer = self.layers + depth
-            in_panels = depth > 0 or not self.sparse
-            if in_panels:
-                _collect(layer.w, state.params.weights[depth], layer.inputs)
-                _collect(layer.m, state.m.weights[depth], layer.inputs)
-            _collect(layer.b, state.params.biases[depth][None], 1)
-            _collect(layer.m_b, state.m.biases[depth][None], 1)
-            if self.plan.rule == ADAM:
-                if in_panels:
-                    _collect(layer.v, state.v.weights[depth], layer.inputs)
-                _collect(layer.v_b, state.v.biases[depth][None], 1)
+            packed = depth > 0 or not self.sparse
+            if packed:
+                _unpack(layer.w, state.params.weights[depth], layer.inputs)
+                _unpack(layer.m, state.m.weights[depth], layer.inputs)
+            _unpack(layer.b, state.params.biases[depth][None], 1)
+            _unpack(layer.m_b, state.m.biases[depth][None], 1)
+            if self.args.optimizer == ADAM:
+                if packed:
+                    _unpack(layer.v, state.v.weights[depth], layer.inputs)
+                _unpack(layer.v_b, state.v.biases[depth][None], 1)
         return 0
 
 
-cdef Rows _rows(x_ni) except *:
-    """Rows of a data set as the kernels read them; x_ni must live on."""
-    cdef Rows rows
-    rows.x = _memory_of(x_ni)
-    rows.inputs, rows.size = x_ni.shape[1], x_ni.itemsize
-    rows.type = BYTES if rows.size == 1 else FLOATS if rows.size == sizeof(float) else DOUBLES
+cdef DenseRows _dense_rows(x_ni) except *:
+    """View of a data set's rows, valid as long as x_ni."""
+    cdef DenseRows rows
+    rows.x = _data_pointer(x_ni)
+    rows.inputs, rows.itemsize = x_ni.shape[1], x_ni.itemsize
+    rows.type = ROW_U8 if rows.itemsize == 1 else ROW_F32 if rows.itemsize == 4 else ROW_F64
     return rows
 
 
-cdef int _run(
-    void (*job)(void *plan, long thread) noexcept nogil, void *plan, long threads
+cdef int _run_team(
+    void (*job)(void *args, long thread) noexcept nogil, void *args, long threads
 ) except -1:
-    """A team of threads does the job. Raises: RuntimeError if they cannot be started."""
+    """Run the job on a team of threads. Raises: RuntimeError if they cannot be started."""
     cdef int error
     with nogil:
-        error = team_run(job, plan, threads)
+        error = team_run(job, args, threads)
     if error:
         raise RuntimeError(f"{threads} threads cannot be started: {os.strerror(error)}")
     return 0

@@ -1,9 +1,8 @@
-# The operations of reference.py in Cython, for numbers of the type `real`, which float32.pyx and
-# float64.pyx define. What they are made of is in the files that are included below, the innermost
-# loops are in simd/.
+# The operations of reference.py in Cython, for the type `real`: included by float32.pyx and
+# float64.pyx. The files included below implement them; the innermost loops are in simd/.
 #
-# Matrices are kept in panels of 64 columns while a call runs (simd/loops.h); callers see plain
-# row-major arrays.
+# Matrices are packed into panels of 64 columns during a call (simd/kernel_table.h); callers pass
+# plain row-major arrays.
 
 import os
 from time import perf_counter
@@ -14,72 +13,12 @@ from fmnist_fast.kernels.thread_team import have_cores, run_team
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 from posix.stdlib cimport posix_memalign
 
-
-cdef extern from "simd/real.h" nogil:
-    real log_of(real x)
-
-cdef extern from "simd/loops.h" nogil:
-    enum: PANEL, OUTPUTS, GROUPS
-    enum: RELU, TANH, LOGISTIC, IDENTITY
-    enum: ADAM, SGD, NESTEROV
-    enum: BYTES, FLOATS, DOUBLES
-
-    ctypedef struct step_numbers:
-        real step_size, epsilon, l2, keep, beta1, rest1, beta2, rest2
-
-    ctypedef struct panels:
-        const real *p
-        long ld, next
-
-    ctypedef struct dropout:
-        const uint64_t *row
-        uint32_t least
-        real scale, stays
-
-    ctypedef struct loops:
-        const char *name
-        void (*multiply)(const real *x, long ldx, const uint64_t *mask, uint64_t only, panels w,
-                         panels start, real *out, long ldo, long next, long first, long last,
-                         long width) noexcept nogil
-        void (*multiply_dense)(const real *x, long ldx, long inputs, panels w, panels start,
-                               real *out, long ldo, long next, long first, long last,
-                               long width) noexcept nogil
-        void (*sum_entries)(const real *values, const int64_t *at, long count, const real *w,
-                            long ldw, const real *start, real *out, long columns) noexcept nogil
-        void (*turn)(const real *x, long ldi, long rows, long width, real *out, uint64_t *mask,
-                     real *sums) noexcept nogil
-        real (**update_turned)(const real *g, long inputs, real *w, real *m, real *v, long ldw,
-                               real *turned, long ldt, const step_numbers *numbers) noexcept nogil
-        void (*gradient_turned)(const real *g, long inputs, real *out, long ldo) noexcept nogil
-        void (*column_sums)(const real *delta, long ldd, long rows, real *out,
-                            long width) noexcept nogil
-        real (**update)(real *p, real *m, real *v, const real *g, long count,
-                        const step_numbers *numbers) noexcept nogil
-        void (*add)(real *x, const real *y, long count) noexcept nogil
-        void (**activate)(real *x, long ldx, uint64_t *mask, long first, long last,
-                          long columns) noexcept nogil
-        void (*drop_out)(real *x, long ldx, uint64_t *mask, long first, long last, long width,
-                         const dropout *drop, uint32_t unit) noexcept nogil
-        void (**backward)(const real *a, real *delta, long ldd, uint64_t *mask, long first,
-                          long last, long width, const dropout *drop, uint32_t unit) noexcept nogil
-        real (*largest)(const real *z, real so_far, long count) noexcept nogil
-        real (*exponential)(const real *z, real peak, real *out, long count) noexcept nogil
-        void (*share_out)(real *p, real factor, long target, real share,
-                          long width) noexcept nogil
-        real (*share_out_soft)(real *p, real factor, const real *target, const real *z,
-                               real share, long width) noexcept nogil
-        real (*independent)(const real *z, const real *target, real share, real most, real *delta,
-                            long count) noexcept nogil
-        void (**row_of)(const void *x, real scale, long count, real *out, long next,
-                        uint64_t *mask, long next_mask, long s) noexcept nogil
-        double (*multiply_adds)(long turns) noexcept nogil
-
-    const loops *find_loops(const char *name)
+include "kernel_table.pxd"
 
 cdef extern from "simd/prefetch.h" nogil:
     void prefetch(const void *data, long size)
@@ -90,76 +29,69 @@ cdef extern from "simd/clock.h" nogil:
     void stopwatch_start(stopwatch *watch, double *seconds)
     void stopwatch_lap(stopwatch *watch, int phase)
 
-cdef extern from "simd/team.h" nogil:
-    ctypedef struct team:
+cdef extern from "simd/thread_team.h" nogil:
+    ctypedef struct barrier:
         pass
-    void team_begin(team *t, int size, bint spin)
-    void team_end(team *t)
-    void team_meet(team *t)
-    long team_claim(long *next, long count)
-    int team_run(void (*job)(void *plan, long thread) noexcept nogil, void *plan, long threads)
+    void barrier_init(barrier *b, int size, bint spin)
+    void barrier_destroy(barrier *b)
+    void barrier_wait(barrier *b)
+    long claim_items(long *next, long count)
+    int team_run(void (*job)(void *args, long thread) noexcept nogil, void *args, long threads)
     unsigned flush_denormals()
     void restore_denormals(unsigned before)
 
 
 DTYPE = np.float64 if sizeof(real) == 8 else np.float32
 _ACTIVATION = {"relu": RELU, "tanh": TANH, "logistic": LOGISTIC, "identity": IDENTITY}
-_RULE = {"adam": ADAM, "sgd": SGD, "nesterov": NESTEROV}
+_OPTIMIZER = {"adam": ADAM, "sgd": SGD, "nesterov": NESTEROV}
 
 cdef uint64_t ALL = ~<uint64_t>0
 cdef real[64] ZEROS
 memset(ZEROS, 0, sizeof(ZEROS))
 
-_ISAS = ("avx512", "avx2", "baseline")
+_INSTRUCTION_SETS = ("avx512", "avx2", "baseline")
 
 
-cdef const loops *_choose() except NULL:
-    """The best instruction set of this processor, or the one in FMNIST_FAST_ISA.
+cdef const kernel_table *_default_kernels() except NULL:
+    """Kernels of the instruction set in FMNIST_FAST_ISA, else of the best of this processor.
 
-    Raises: ValueError if that one cannot be had; another is never taken in its place.
+    Raises: ValueError if the one in FMNIST_FAST_ISA is not available.
     """
-    wanted = os.environ.get("FMNIST_FAST_ISA")
-    cdef const loops *found
-    for name in (wanted,) if wanted else _ISAS:
-        encoded = name.encode()
-        found = find_loops(encoded)
+    requested = os.environ.get("FMNIST_FAST_ISA")
+    cdef const kernel_table *found
+    for name in (requested,) if requested else _INSTRUCTION_SETS:
+        found = find_kernels(name.encode())
         if found != NULL:
             return found
     raise ValueError(
-        f"FMNIST_FAST_ISA is {wanted!r}, which was not built or which this processor lacks: "
+        f"FMNIST_FAST_ISA is {requested!r}, which was not built or which this processor lacks: "
         f"choose from {', '.join(available_instruction_sets())}"
     )
 
 
 def available_instruction_sets():
-    """Names of the instruction sets that were built and that this processor has, widest first."""
-    found = []
-    for name in _ISAS:
-        encoded = name.encode()
-        if find_loops(encoded) != NULL:
-            found.append(name)
-    return tuple(found)
+    """Instruction sets that were built and that this processor has, widest first."""
+    return tuple([name for name in _INSTRUCTION_SETS if find_kernels(name.encode()) != NULL])
 
 
-cdef const loops *run = _choose()
+cdef const kernel_table *simd = _default_kernels()
 
 
 def select_instruction_set(name):
-    """Use the loops of this instruction set from now on, for tests and benchmarks.
+    """Select the kernels of an instruction set, for tests and benchmarks; not during a call.
 
-    Not while a call runs. Raises: ValueError if it was not built or this processor lacks it.
+    Raises: ValueError if it was not built or this processor lacks it.
     """
-    global run
-    encoded = name.encode()
-    cdef const loops *found = find_loops(encoded)
+    global simd
+    cdef const kernel_table *found = find_kernels(name.encode())
     if found == NULL:
         raise ValueError(f"no instruction set {name!r}: {', '.join(available_instruction_sets())}")
-    run = found
+    simd = found
 
 
 def instruction_set():
-    """Name of the instruction set in use."""
-    return run.name.decode()
+    """Name of the selected instruction set."""
+    return simd.name.decode()
 
 
 include "layers.pxi"
@@ -170,84 +102,83 @@ include "prediction.pxi"
 
 
 def train_steps(
-    state, data, const int32_t[::1] order_n, steps, spec, long first, long last, long threads,
+    state, data, const int32_t[::1] order_n, schedule, spec, long first, long last, long threads,
     double[:, ::1] seconds_tp=None
 ):
     """Steps first..last-1 on a team of threads: see reference.train_steps.
 
-    seconds_tp: (threads, phases), to which the time in each phase is added: see kernels.PHASES.
+    seconds_tp: (threads, phases), to which the time in each phase is added: see interface.PHASES.
     """
     if first >= last:
         return np.empty(0)
-    cdef long capacity = min(steps.batch_size, len(order_n)), depth, parts = 0
+    cdef long capacity = min(schedule.batch_size, len(order_n)), n, tiles = 0
+    cdef long classes = spec.sizes[len(spec.sizes) - 1]
     cdef _Training training = _Training(spec, capacity)
-    cdef Plan *plan = &training.plan
-    plan.rule, plan.independent = _RULE[spec.optimizer], spec.loss == "sigmoid"
-    plan.max_loss = spec.max_loss
+    cdef TrainArgs *args = &training.args
+    args.optimizer, args.sigmoid = _OPTIMIZER[spec.optimizer], spec.loss == "sigmoid"
+    args.max_loss = spec.max_loss
     training.load(state)
-    plan.depth, plan.layers, plan.capacity = training.depth, training.layers, capacity
-    plan.first, plan.last, plan.threads = first, last, threads
+    args.depth, args.layers, args.capacity = training.depth, training.layers, capacity
+    args.first, args.last, args.threads = first, last, threads
 
     if not training.sparse:
-        plan.rows = _rows(data.x_ni)
-    plan.scale, plan.dense = data.scale, not data.skip_zeros
+        args.rows = _dense_rows(data.x_ni)
+    args.scale, args.skip_zeros = data.scale, data.skip_zeros
     cdef const int32_t[::1] targets
     cdef const real[:, ::1] soft
     if data.targets_n.ndim == 1:
         targets = data.targets_n
-        plan.targets = &targets[0]
+        args.targets = &targets[0]
     else:
         soft = data.targets_n
-        plan.soft = &soft[0, 0]
-    cdef const double[::1] weights = data.weights_n, step_size = steps.step_size_t
-    cdef const double[::1] epsilon = steps.epsilon_t, l2 = steps.l2_t, decay = steps.decay_t
-    cdef const int64_t[::1] starts = steps.starts(len(order_n))
-    plan.order, plan.starts, plan.weights = &order_n[0], &starts[0], &weights[0]
-    plan.step_size, plan.epsilon, plan.l2, plan.decay = (
-        &step_size[0], &epsilon[0], &l2[0], &decay[0]
-    )
-    plan.beta1, plan.beta2 = steps.beta1, steps.beta2
-    plan.drop, plan.drop_key = training.drop, steps.dropout_key
+        args.soft = &soft[0, 0]
+    cdef const double[::1] weights = data.weights_n, step_size = schedule.step_size_t
+    cdef const double[::1] epsilon = schedule.epsilon_t, l2 = schedule.l2_t
+    cdef const double[::1] decay = schedule.decay_t
+    cdef const int64_t[::1] starts = schedule.starts(len(order_n))
+    args.order, args.starts, args.weights = &order_n[0], &starts[0], &weights[0]
+    args.step_size, args.epsilon = &step_size[0], &epsilon[0]
+    args.l2, args.decay = &l2[0], &decay[0]
+    args.beta1, args.beta2 = schedule.beta1, schedule.beta2
+    args.drop, args.dropout_key = training.drop, schedule.dropout_key
     if spec.dropout:
-        plan.drop_rows = training.bits(capacity)
-        plan.drop.row = plan.drop_rows
-    for depth in range(2):
+        args.row_bits = training.alloc_masks(capacity)
+        args.drop.row_bits = args.row_bits
+    for n in range(2):
         if not training.sparse:
-            plan.x[depth] = training.numbers(capacity * padded(spec.sizes[0]))
-            plan.x_mask[depth] = training.bits(capacity * panels_of(spec.sizes[0]))
-        plan.batch_targets[depth] = <int32_t *>training.room(capacity * sizeof(int32_t))
-        if plan.soft != NULL:
-            plan.batch_soft[depth] = training.numbers(
-                capacity * padded(training.layers[training.depth - 1].outputs)
-            )
-        plan.batch_weights[depth] = <double *>training.room(capacity * sizeof(double))
+            args.x[n] = training.alloc_real(capacity * padded_width(spec.sizes[0]))
+            args.x_mask[n] = training.alloc_masks(capacity * panel_count(spec.sizes[0]))
+        args.batch_targets[n] = <int32_t *>training.alloc(capacity * sizeof(int32_t))
+        if args.soft != NULL:
+            args.batch_soft[n] = training.alloc_real(capacity * padded_width(classes))
+        args.batch_weights[n] = <double *>training.alloc(capacity * sizeof(double))
     if training.sparse:
-        plan.sparse = _sparse(training, data.x_ni, data.scale)
-    for depth in range(training.depth):
-        training.layers[depth].part_of = <long *>training.room((threads + 1) * sizeof(long))
-        parts += sums_of(plan, depth)
-    depth = 1 if training.sparse else 0  # the first layer of sparse rows has other parts
-    divide_parts(training.layers + depth, training.depth - depth, threads)
-    plan.squares, plan.loss = training.numbers(parts), training.numbers(2 * capacity)
+        args.sparse = _alloc_sparse_workspace(training, data.x_ni, data.scale)
+    for n in range(training.depth):
+        training.layers[n].tile_bounds = <long *>training.alloc((threads + 1) * sizeof(long))
+        tiles += square_sum_count(args, n)
+    n = 1 if training.sparse else 0  # the first layer of CSR input is divided into runs
+    divide_tiles(training.layers + n, training.depth - n, threads)
+    args.squares, args.loss = training.alloc_real(tiles), training.alloc_real(2 * capacity)
     losses_t = np.empty(last - first)
     cdef double[::1] losses = losses_t
-    plan.losses = &losses[0]
+    args.losses = &losses[0]
     if seconds_tp is not None:
-        plan.seconds = &seconds_tp[0, 0]
-    plan.turned = <Turned *>training.room(threads * sizeof(Turned))
-    for depth in range(threads):
-        plan.turned[depth] = training.turned()
-    team_begin(&plan.meeting, threads, have_cores(threads))
+        args.seconds = &seconds_tp[0, 0]
+    args.workspaces = <GradWorkspace *>training.alloc(threads * sizeof(GradWorkspace))
+    for n in range(threads):
+        args.workspaces[n] = training.alloc_workspace()
+    barrier_init(&args.barrier, threads, have_cores(threads))
     try:
-        _run(work_on, plan, threads)
+        _run_team(train_job, args, threads)
     finally:
-        team_end(&plan.meeting)
+        barrier_destroy(&args.barrier)
     training.store(state)
     return losses_t
 
 
-def gather(x_ni, const int32_t[::1] order_n, long first, long last, scale, out_bi):
-    """out[b] = scale * x[order[first + b]]: see reference.gather."""
+def gather_batch(x_ni, const int32_t[::1] order_n, long first, long last, scale, out_bi):
+    """out[b] = scale * x[order[first + b]]: see reference.gather_batch."""
     rows_bi = x_ni[np.asarray(order_n[first:last])].astype(DTYPE, copy=False)
     np.multiply(rows_bi, DTYPE(scale), out=out_bi)
 
@@ -257,178 +188,182 @@ cdef struct Inputs:
     uint64_t *mask
 
 
-cdef Inputs _inputs(_Network network, const real[:, ::1] x_bi) except *:
-    """A batch in panels, with its masks."""
+cdef Inputs _pack_inputs(_Network network, const real[:, ::1] x_bi) except *:
+    """A packed batch with its zero masks."""
     cdef Inputs inputs
-    cdef Rows rows
+    cdef DenseRows rows
     cdef long s, columns = x_bi.shape[1]
-    rows.x, rows.inputs, rows.size = <const char *>&x_bi[0, 0], columns, sizeof(real)
-    rows.type = DOUBLES if sizeof(real) == 8 else FLOATS
-    inputs.x = network.numbers(network.capacity * padded(columns))
-    inputs.mask = network.bits(network.capacity * panels_of(columns))
+    rows.x, rows.inputs, rows.itemsize = <const char *>&x_bi[0, 0], columns, sizeof(real)
+    rows.type = ROW_F64 if sizeof(real) == 8 else ROW_F32
+    inputs.x = network.alloc_real(network.capacity * padded_width(columns))
+    inputs.mask = network.alloc_masks(network.capacity * panel_count(columns))
     for s in range(x_bi.shape[0]):
         gather_blocks(
-            &rows, s, 1, 0, panels_of(columns), inputs.x, inputs.mask, network.capacity, s
+            &rows, s, 1, 0, panel_count(columns), inputs.x, inputs.mask, network.capacity, s
         )
     return inputs
 
 
-def forward(params, x_bi, spec, out_layers, drop=None):
-    """What every layer makes of the batch: see reference.forward."""
+def forward(params, x_bi, spec, out_activations, dropout_state=None):
+    """Activations of every layer: see reference.forward."""
     cdef long rows = x_bi.shape[0], depth
     cdef _Network network = _Network(spec, rows)
-    cdef const dropout *dropping = network.drop_rows(drop, spec)
+    cdef const dropout *drop = network.batch_dropout(dropout_state, spec)
     cdef Inputs inputs
     cdef Layer *layer
-    network.read(params)
+    network.read_params(params)
     if network.sparse:
-        _forward_entries(network, x_bi)
+        _sum_sparse(network, x_bi)
     else:
-        inputs = _inputs(network, x_bi)
+        inputs = _pack_inputs(network, x_bi)
     for depth in range(network.depth):
         layer = network.layers + depth
         if depth == 0 and network.sparse:
-            finish_rows(layer, rows, 0, rows, network.depth > 1, dropping)
+            finish_rows(layer, rows, 0, rows, network.depth > 1, drop)
         else:
             forward_rows(
                 layer, inputs.x, inputs.mask, rows, 0, rows,
-                depth > 0 and layer.activation != RELU, depth < network.depth - 1, dropping,
+                depth == 0 or layer.activation == RELU, depth < network.depth - 1, drop,
             )
         inputs.x, inputs.mask = layer.a, layer.a_mask
-        _collect(layer.a, out_layers[depth], rows)
+        _unpack(layer.a, out_activations[depth], rows)
 
 
 def loss_and_grad(
     const real[:, ::1] logits_bk, targets_b, const real[::1] weights_b, spec,
     real[::1] out_loss_b, real[:, ::1] out_grad_logits_bk
 ):
-    """The loss of every row and its gradient: see reference.loss_and_grad."""
+    """Loss of every row and its gradient: see reference.loss_and_grad."""
     cdef long rows = logits_bk.shape[0], classes = logits_bk.shape[1], s
     cdef _Network network = _Network(spec, rows)
-    cdef real *z = network.numbers(rows * padded(classes))
-    cdef real *delta = network.numbers(rows * padded(classes))
-    cdef uint64_t *mask = network.bits(rows * panels_of(classes))
+    cdef real *z = network.alloc_real(rows * padded_width(classes))
+    cdef real *grad_z = network.alloc_real(rows * padded_width(classes))
+    cdef uint64_t *mask = network.alloc_masks(rows * panel_count(classes))
     cdef double total = 0
     cdef const int32_t[::1] targets
     cdef real *soft = NULL
-    _spread(logits_bk, z, rows)
+    _pack(logits_bk, z, rows)
     if targets_b.ndim == 1:
         targets = targets_b
     else:
-        soft = network.numbers(rows * padded(classes))
-        _spread(targets_b, soft, rows)
+        soft = network.alloc_real(rows * padded_width(classes))
+        _pack(targets_b, soft, rows)
     for s in range(rows):
         total += weights_b[s]
     for s in range(rows):
         out_loss_b[s] = loss_row(
-            z, delta, mask, rows, classes, s, 0 if soft != NULL else targets[s], soft,
+            z, grad_z, mask, rows, classes, s, 0 if soft != NULL else targets[s], soft,
             <real>(weights_b[s] / total) if total else 0, spec.loss == "sigmoid", spec.max_loss,
         )
-    _collect(delta, out_grad_logits_bk, rows)
+    _unpack(grad_z, out_grad_logits_bk, rows)
 
 
-def backward(params, x_bi, layers, const real[:, ::1] grad_logits_bk, spec,
-             out_grads, drop=None):
+def backward(
+    params, x_bi, activations, const real[:, ::1] grad_logits_bk, spec, out_grads,
+    dropout_state=None
+):
     """Gradients of all parameters: see reference.backward."""
-    cdef long rows = x_bi.shape[0], depth, panel, block, width, classes = grad_logits_bk.shape[1]
+    cdef long rows = x_bi.shape[0], depth, panel, s, width, classes = grad_logits_bk.shape[1]
     cdef _Network network = _Network(spec, rows)
     cdef Inputs inputs
-    cdef const dropout *dropping = network.drop_rows(drop, spec)
-    cdef Turned turned = network.turned()
+    cdef const dropout *drop = network.batch_dropout(dropout_state, spec)
+    cdef GradWorkspace workspace = network.alloc_workspace()
     cdef Layer *layer
-    network.add_deltas()
-    network.add_transposed(params)
+    network.alloc_grads()
+    network.pack_transposed(params)
     for depth in range(network.depth - 1):
         layer = network.layers + depth
-        _spread(layers[depth], layer.a, rows)
-        for panel in range(panels_of(layer.outputs)):
-            run.activate[<int>IDENTITY](  # only the masks are wanted
-                layer.a + panel * rows * PANEL, width_of(layer.outputs, panel),
+        _pack(activations[depth], layer.a, rows)
+        for panel in range(panel_count(layer.outputs)):
+            simd.activate[<int>IDENTITY](  # computes the masks
+                layer.a + panel * rows * PANEL, panel_width(layer.outputs, panel),
                 layer.a_mask + panel * rows, 0, rows, min(PANEL, layer.outputs - panel * PANEL),
             )
     layer = network.layers + network.depth - 1
-    _spread(grad_logits_bk, layer.delta, rows)
-    for panel in range(panels_of(classes)):
-        for block in range(rows):
-            layer.delta_mask[panel * rows + block] = (
+    _pack(grad_logits_bk, layer.grad_z, rows)
+    for panel in range(panel_count(classes)):
+        for s in range(rows):
+            layer.grad_mask[panel * rows + s] = (
                 ALL >> (PANEL - min(PANEL, classes - panel * PANEL))
             )
     for depth in range(network.depth - 1, 0, -1):
-        delta_rows(network.layers + depth, network.layers + depth - 1, rows, 0, rows, dropping)
+        backward_rows(network.layers + depth, network.layers + depth - 1, rows, 0, rows, drop)
     if not network.sparse:
-        inputs = _inputs(network, x_bi)
+        inputs = _pack_inputs(network, x_bi)
     for depth in range(network.depth):
         layer = network.layers + depth
-        layer.b = network.numbers(padded(layer.outputs))
-        for panel in range(panels_of(layer.outputs)):
-            width = width_of(layer.outputs, panel)
-            run.column_sums(
-                layer.delta + panel * rows * PANEL, width, rows, layer.b + panel * PANEL, width
+        layer.b = network.alloc_real(padded_width(layer.outputs))
+        for panel in range(panel_count(layer.outputs)):
+            width = panel_width(layer.outputs, panel)
+            simd.column_sums(
+                layer.grad_z + panel * rows * PANEL, width, rows, layer.b + panel * PANEL, width
             )
-        _collect(layer.b, out_grads.biases[depth][None], 1)
+        _unpack(layer.b, out_grads.biases[depth][None], 1)
         if depth == 0 and network.sparse:
-            _gradient_of_entries(network, x_bi, out_grads.weights[0])
+            _sparse_weight_grad(network, x_bi, out_grads.weights[0])
         else:
-            _gradient(network, layer, inputs, &turned, out_grads.weights[depth])
+            _weight_grad(network, layer, inputs, &workspace, out_grads.weights[depth])
         inputs.x, inputs.mask = layer.a, layer.a_mask
 
 
-cdef int _gradient(
-    _Network network, Layer *layer, Inputs inputs, Turned *turned, real[:, ::1] out_io
+cdef int _weight_grad(
+    _Network network, Layer *layer, Inputs inputs, GradWorkspace *workspace, real[:, ::1] out_io
 ) except -1:
-    """The gradient of a layer's weights."""
+    """Weight gradient of a layer."""
     cdef long rows = network.capacity, panel, block, group, width
-    layer.w = network.numbers(layer.inputs * padded(layer.outputs))
-    for panel in range(panels_of(layer.outputs)):
-        width = width_of(layer.outputs, panel)
-        turn_delta(layer, rows, rows, panel, 0, width // OUTPUTS, turned)
-        for block in range(panels_of(layer.inputs)):
-            gradient_of(
-                layer, inputs.x, inputs.mask, rows, rows, block, width_of(layer.inputs, block), 0,
-                0, width, turned,
+    layer.w = network.alloc_real(layer.inputs * padded_width(layer.outputs))
+    for panel in range(panel_count(layer.outputs)):
+        width = panel_width(layer.outputs, panel)
+        transpose_grad(layer, rows, rows, panel, 0, width // GROUP, workspace)
+        for block in range(panel_count(layer.inputs)):
+            weight_grad(
+                layer, inputs.x, inputs.mask, rows, rows, block, panel_width(layer.inputs, block),
+                0, 0, width, workspace,
             )
-            for group in range(width // OUTPUTS):
-                run.gradient_turned(
-                    turned.gradient + group * OUTPUTS * PANEL,
+            for group in range(width // GROUP):
+                simd.transpose_gradient(
+                    workspace.grad_w + group * GROUP * PANEL,
                     min(PANEL, layer.inputs - block * PANEL),
-                    layer.w + panel * layer.inputs * PANEL + block * PANEL * width
-                    + group * OUTPUTS,
+                    layer.w + panel * layer.inputs * PANEL + block * PANEL * width + group * GROUP,
                     width,
                 )
-    _collect(layer.w, out_io, layer.inputs)
+    _unpack(layer.w, out_io, layer.inputs)
     return 0
 
 
-def update(state, grads, numbers, spec):
-    """One step: see reference.update."""
-    cdef step_numbers weight_numbers = rounded(
-        numbers.step_size, numbers.epsilon, numbers.l2, numbers.decay, numbers.beta1, numbers.beta2
+def update(state, grads, hyperparams, spec):
+    """One optimizer step: see reference.update."""
+    cdef step_hyperparams weight_hyperparams = round_hyperparams(
+        hyperparams.step_size, hyperparams.epsilon, hyperparams.l2, hyperparams.decay,
+        hyperparams.beta1, hyperparams.beta2,
     )
-    cdef step_numbers bias_numbers = weight_numbers
-    cdef int rule = _RULE[spec.optimizer]
+    cdef step_hyperparams bias_hyperparams = weight_hyperparams
+    cdef int optimizer = _OPTIMIZER[spec.optimizer], kind
     cdef real[::1] p, m, v
     cdef const real[::1] g
-    bias_numbers.l2, bias_numbers.keep = 0, 1
-    for kind in range(2):
-        for arrays in zip(*(part[kind] for part in (*state, grads))):
+    bias_hyperparams.l2, bias_hyperparams.decay_factor = 0, 1
+    for kind in range(2):  # weights, biases
+        for arrays in zip(state.params[kind], state.m[kind], state.v[kind], grads[kind]):
             p, m, v, g = (array.reshape(-1) for array in arrays)
-            run.update[rule](&p[0], &m[0], &v[0], &g[0], p.shape[0],
-                             &bias_numbers if kind else &weight_numbers)
+            simd.update[optimizer](
+                &p[0], &m[0], &v[0], &g[0], p.shape[0],
+                &bias_hyperparams if kind else &weight_hyperparams,
+            )
 
 
 def multiply_add_peak(long threads, double seconds=0.3):
-    """What this processor can do at most, in GFLOP/s: fused multiply-adds on all threads at once.
+    """Peak of fused multiply-adds on all threads, in GFLOP/s, for benchmarks.
 
-    The best of bursts of about 50 ms, for at least that many seconds. For benchmarks.
+    The best of bursts of about 50 ms, for at least that many seconds.
     """
     operations = [0.0] * threads
-    turns, best, end = 1 << 16, 0.0, perf_counter() + seconds
+    iterations, best, end = 1 << 16, 0.0, perf_counter() + seconds
 
     def job(long thread):
-        cdef long count = turns
+        cdef long count = iterations
         cdef double done
         with nogil:
-            done = run.multiply_adds(count)
+            done = simd.multiply_adds(count)
         operations[thread] = done
 
     while perf_counter() < end:
@@ -437,5 +372,5 @@ def multiply_add_peak(long threads, double seconds=0.3):
         elapsed = perf_counter() - start
         best = max(best, sum(operations) / elapsed / 1e9)
         if elapsed < 0.05:
-            turns *= 2
+            iterations *= 2
     return best

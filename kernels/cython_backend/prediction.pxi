@@ -1,131 +1,128 @@
-# Probabilities of rows, block by block: for operations.pxi.
+# Prediction, block by block of 64 rows: included by operations.pxi.
 
-cdef void predict_rows(
-    Layer *layers, long depth, long capacity, real *x, uint64_t *mask, const Rows *all_rows,
-    const SparseRows *sparse, Entries *entries, real scale, bint independent, long first,
-    long last, long end, real *out
-) noexcept nogil:
-    """Rows first..last-1, at most `capacity`, through all layers; up to `end` others follow.
-
-    sparse: not null: the rows are these, and entries has room for one.
-    """
-    cdef long rows = last - first, s, d, panel, c, width, classes = layers[depth - 1].outputs
-    cdef real *top
-    cdef SparseRows from_first
-    for s in range(rows if sparse == NULL else 0):
-        if first + capacity + s < end:
-            prefetch(
-                number_at(all_rows, first + capacity + s, 0), all_rows.inputs * all_rows.size
-            )
-        gather_blocks(
-            all_rows, first + s, scale, 0, panels_of(layers[0].inputs), x, mask, capacity, s
-        )
-    if sparse != NULL:
-        from_first = sparse[0]
-        from_first.start += first
-        sum_entries_of_rows(layers, &from_first, entries, NULL, capacity, 0, rows)
-        finish_rows(layers, capacity, 0, rows, depth > 1, NULL)
-    for d in range(0 if sparse == NULL else 1, depth):
-        forward_rows(
-            layers + d, layers[d - 1].a if d else x, layers[d - 1].a_mask if d else mask, capacity,
-            0, rows, d > 0 and layers[d].activation != RELU, d < depth - 1, NULL,
-        )
-    top = layers[depth - 1].a
-    for panel in range(panels_of(classes) if independent else 0):
-        run.activate[<int>LOGISTIC](
-            top + panel * capacity * PANEL, width_of(classes, panel),
-            layers[depth - 1].a_mask + panel * capacity, 0, rows,
-            min(PANEL, classes - panel * PANEL),
-        )
-    for s in range(rows):
-        if not independent:
-            softmax_row(top, top, capacity, classes, s, -1, 1)
-        for panel in range(panels_of(classes)):
-            width = width_of(classes, panel)
-            for c in range(min(PANEL, classes - panel * PANEL)):
-                out[(first + s) * classes + panel * PANEL + c] = (
-                    top[panel * capacity * PANEL + s * width + c]
-                )
-
-
-cdef struct Asked:
-    Rows rows            # or, not null,
-    SparseRows *sparse
-    long longest         # entries of one of those
-    long count, blocks
-    long at_once         # blocks that a thread takes at once
-    long claimed         # blocks that somebody has begun
-    real scale
-    bint independent
-    real *out
-    Predictor *predictors  # one for every thread
-
-
-cdef struct Predictor:
+cdef struct PredictWorkspace:  # of a thread
     Layer *layers
     long depth, capacity
     real *x
     uint64_t *mask
-    Entries entries
+    SparseVector row      # buffer for one row of CSR input
 
 
-cdef int _add_predictor(_Network network, const Asked *asked, Predictor *out) except -1:
+cdef struct PredictArgs:
+    DenseRows rows
+    CsrRows *sparse       # CSR input; null: rows
+    long longest          # maximum number of entries of a CSR row
+    long count, blocks
+    long blocks_per_claim
+    long next_block       # first block that no thread has claimed
+    real scale
+    bint sigmoid          # the loss
+    real *out
+    PredictWorkspace *workspaces  # of each thread
+
+
+cdef void predict_rows(
+    const PredictArgs *args, PredictWorkspace *own, long first, long last, long end
+) noexcept nogil:
+    """Rows first..last-1, at most the capacity, through all layers; prefetches rows up to `end`."""
+    cdef Layer *layers = own.layers
+    cdef long depth = own.depth, capacity = own.capacity, classes = layers[depth - 1].outputs
+    cdef long rows = last - first, s, d, panel, c, width, ahead = first + capacity
+    cdef real *top = layers[depth - 1].a
+    cdef CsrRows from_first
+    for s in range(rows if args.sparse == NULL else 0):
+        if ahead + s < end:
+            prefetch(
+                element_at(&args.rows, ahead + s, 0), args.rows.inputs * args.rows.itemsize
+            )
+        gather_blocks(
+            &args.rows, first + s, args.scale, 0, panel_count(layers[0].inputs), own.x, own.mask,
+            capacity, s,
+        )
+    if args.sparse != NULL:
+        from_first = args.sparse[0]
+        from_first.indptr += first
+        sum_csr_rows(layers, &from_first, &own.row, NULL, capacity, 0, rows)
+        finish_rows(layers, capacity, 0, rows, depth > 1, NULL)
+    for d in range(0 if args.sparse == NULL else 1, depth):
+        forward_rows(
+            layers + d, layers[d - 1].a if d else own.x, layers[d - 1].a_mask if d else own.mask,
+            capacity, 0, rows, d == 0 or layers[d].activation == RELU, d < depth - 1, NULL,
+        )
+    for panel in range(panel_count(classes) if args.sigmoid else 0):
+        simd.activate[<int>LOGISTIC](
+            top + panel * capacity * PANEL, panel_width(classes, panel),
+            layers[depth - 1].a_mask + panel * capacity, 0, rows,
+            min(PANEL, classes - panel * PANEL),
+        )
+    for s in range(rows):
+        if not args.sigmoid:
+            softmax_row(top, top, capacity, classes, s, -1, 1)
+        for panel in range(panel_count(classes)):
+            width = panel_width(classes, panel)
+            for c in range(min(PANEL, classes - panel * PANEL)):
+                args.out[(first + s) * classes + panel * PANEL + c] = (
+                    top[panel * capacity * PANEL + s * width + c]
+                )
+
+
+cdef int _init_workspace(
+    _Network network, const PredictArgs *args, PredictWorkspace *out
+) except -1:
     cdef long inputs = 0 if network.sparse else network.layers.inputs
     out.layers, out.depth, out.capacity = network.layers, network.depth, network.capacity
-    out.x = network.numbers(network.capacity * padded(inputs))
-    out.mask = network.bits(network.capacity * panels_of(inputs))
-    out.entries = _entries(network, asked.longest)
+    out.x = network.alloc_real(network.capacity * padded_width(inputs))
+    out.mask = network.alloc_masks(network.capacity * panel_count(inputs))
+    out.row = _alloc_sparse(network, args.longest)
     return 0
 
 
-cdef void predict_on(void *plan, long thread) noexcept nogil:
-    """Blocks of rows, as long as there are any that nobody has begun: a thread that begins late
-    does not hold up the others."""
-    cdef Asked *asked = <Asked *>plan
-    cdef Predictor *own = asked.predictors + thread
+cdef void predict_job(void *job_args, long thread) noexcept nogil:
+    """Job of one thread of the team: claims blocks until none is left, so that a thread that starts
+    late does not delay the others."""
+    cdef PredictArgs *args = <PredictArgs *>job_args
     cdef long first, last, block
     while True:
-        first = team_claim(&asked.claimed, asked.at_once)
-        if first >= asked.blocks:
+        first = claim_items(&args.next_block, args.blocks_per_claim)
+        if first >= args.blocks:
             break
-        last = min(first + asked.at_once, asked.blocks)
+        last = min(first + args.blocks_per_claim, args.blocks)
         for block in range(first, last):
             predict_rows(
-                own.layers, own.depth, own.capacity, own.x, own.mask, &asked.rows, asked.sparse,
-                &own.entries, asked.scale, asked.independent, block * PANEL,
-                min(asked.count, (block + 1) * PANEL), min(asked.count, last * PANEL), asked.out,
+                args, args.workspaces + thread, block * PANEL,
+                min(args.count, (block + 1) * PANEL), min(args.count, last * PANEL),
             )
 
 
 def predict(params, x_ni, double scale, spec, long threads, out_nk):
-    """Probabilities: see reference.predict. A row's bits do not depend on the rows beside it."""
-    cdef Asked asked
-    cdef SparseRows sparse
+    """Probabilities: see reference.predict. A row's result does not depend on the other rows."""
+    cdef PredictArgs args
+    cdef CsrRows sparse
     cdef long thread
     cdef _Network network
-    asked.count = x_ni.shape[0]
-    if asked.count == 0:
+    args.count = x_ni.shape[0]
+    if args.count == 0:
         return
-    asked.blocks, asked.claimed = (asked.count + PANEL - 1) // PANEL, 0
-    cdef _Network shared = _Network(spec, min(asked.count, PANEL))
-    shared.read(params, copy=asked.blocks > 2)
-    asked.sparse, asked.longest = NULL, 0
+    args.blocks, args.next_block = (args.count + PANEL - 1) // PANEL, 0
+    cdef _Network shared = _Network(spec, min(args.count, PANEL))
+    shared.read_params(params, pack=args.blocks > 2)
+    args.sparse, args.longest = NULL, 0
     if shared.sparse:
-        sparse = _sparse_rows(shared, x_ni, scale)
-        asked.sparse, asked.longest = &sparse, longest_row(&sparse, NULL, asked.count)
+        sparse = _csr_rows(shared, x_ni, scale)
+        args.sparse, args.longest = &sparse, longest_row(&sparse, NULL, args.count)
     else:
-        asked.rows = _rows(x_ni)
-    asked.scale, asked.independent = <real>scale, spec.loss == "sigmoid"
-    asked.out = <real *>_memory_of(out_nk)
-    threads = min(threads, asked.blocks)
-    asked.at_once = max(1, min(4, asked.blocks // (4 * threads)))
-    asked.predictors = <Predictor *>shared.room(threads * sizeof(Predictor))
-    networks = []  # they must live as long as the call
+        args.rows = _dense_rows(x_ni)
+    args.scale, args.sigmoid = <real>scale, spec.loss == "sigmoid"
+    args.out = <real *>_data_pointer(out_nk)
+    threads = min(threads, args.blocks)
+    args.blocks_per_claim = max(1, min(4, args.blocks // (4 * threads)))
+    args.workspaces = <PredictWorkspace *>shared.alloc(threads * sizeof(PredictWorkspace))
+    networks = []  # keeps the workspaces alive
     for thread in range(threads):
         network = shared
         if thread:
             network = _Network(spec, shared.capacity)
-            network.share_weights(shared)
+            network.borrow_params(shared)
         networks.append(network)
-        _add_predictor(network, &asked, asked.predictors + thread)
-    _run(predict_on, &asked, threads)
+        _init_workspace(network, &args, args.workspaces + thread)
+    _run_team(predict_job, &args, threads)

@@ -1,36 +1,36 @@
-# Training steps on a team of threads: for operations.pxi.
+# Training steps on a team of threads: included by operations.pxi.
 #
-# A step is three phases, and all threads meet after each; not after the first where it is cut into
-# the same rows as the second.
-#     forward   the first layer, cut into (two panels, half of the inputs, 8 rows)
-#     middle    the other layers, the loss and the way back to the first layer, cut into rows
-#     update    gradients and the rule for all layers, cut into (two panels, 64 inputs, 16 outputs);
-#               the next batch
-# Every number is computed by one part in one fixed order, whatever the number of threads, so that
-# the bits do not depend on it. A thread takes neighbouring parts, the same in every step: what it
-# updates is, where the first layer is cut by inputs, most of what it reads in the next step.
+# A step has three phases with a barrier after each. The first barrier is omitted if both phases
+# beside it are split by the same rows.
+#     forward   first layer, split into work items of (two panels, half of the inputs, 8 rows)
+#     hidden    remaining layers, loss, and backward pass to the first layer, split by rows
+#     update    weight gradients and optimizer, split into tiles of (64 inputs, 16 outputs);
+#               gather the next batch
+# Every element is computed by one work item in one fixed order, so that results do not depend on
+# the number of threads. A thread processes adjacent items, the same in every step: if the first
+# layer is split by inputs, it reads mostly what it updated in the step before.
 
-cdef enum Phase:  # the order of kernels.PHASES
-    GATHER, FIRST_LAYER, MIDDLE, UPDATE, WAITING
+cdef enum Phase:  # the order of PHASES in kernels/interface.py
+    GATHER, FIRST_LAYER, HIDDEN_BACKWARD, UPDATE, BARRIER
     PHASES
 
-cdef long FORWARD_ROWS = 8  # a part of the forward phase: 8 row groups x 2 halves feed 8 threads
+cdef long FORWARD_ROWS = 8  # of a work item: 8 row groups x 2 halves feed 8 threads
 
 
-cdef struct Plan:
+cdef struct TrainArgs:
     long depth, capacity, first, last, threads
-    int rule
-    bint independent        # the loss is sigmoid
+    int optimizer
+    bint sigmoid            # the loss
     real max_loss
     Layer *layers
-    Rows rows
+    DenseRows rows
     real scale
-    bint dense
-    Sparse *sparse          # the first layer of rows of which only the entries are stored, or null
+    bint skip_zeros
+    SparseWorkspace *sparse  # of CSR input, or null
     const int32_t *order
-    const int64_t *starts   # where in order the steps begin, and where the last one ends
-    const int32_t *targets  # or null, and
-    const real *soft        # the target distributions
+    const int64_t *starts   # StepSchedule.starts
+    const int32_t *targets  # class labels; null:
+    const real *soft        # target probabilities
     const double *weights
     const double *step_size
     const double *epsilon
@@ -38,440 +38,441 @@ cdef struct Plan:
     const double *decay
     double beta1, beta2
     dropout drop
-    uint64_t drop_key
-    uint64_t *drop_rows     # what drop.row points to; null without dropout
-    real *x[2]              # this batch, of a step with an even number or an odd one, and the next
+    uint64_t dropout_key
+    uint64_t *row_bits      # those of drop; null without dropout
+    real *x[2]              # packed batches of even and odd steps: the current and the next one
     uint64_t *x_mask[2]
     int32_t *batch_targets[2]
-    real *batch_soft[2]     # in panels, as the logits are
+    real *batch_soft[2]     # packed
     double *batch_weights[2]
-    Turned *turned          # one for every thread
-    real *loss              # of every row of two batches in turn: one is summed while one goes on
-    real *squares           # of every update part
+    GradWorkspace *workspaces  # of each thread
+    real *loss              # of the rows of two batches: one is summed while the next is computed
+    real *squares           # sum of squared weights of each update tile
     double *losses
     double *seconds         # (threads, phases), or null
-    team meeting
+    barrier barrier
 
 
-cdef inline long share(long parts, long thread, long threads) noexcept nogil:
-    """Where the parts of a thread begin."""
-    return parts * thread // threads
+cdef inline long chunk_start(long items, long thread, long threads) noexcept nogil:
+    """First of the work items of a thread."""
+    return items * thread // threads
 
 
-# The parts of an update: two panels of outputs after the other, their blocks of 64 inputs, their
-# groups of 16 outputs. Parts cost as much as their inputs are many, in units of 16.
+# Update tiles of 64 inputs by 16 outputs, ordered by pair of panels, block of inputs, group of
+# outputs. The cost of a tile is its number of inputs in units of 16.
 
-cdef struct Part:
-    long panel, groups  # the first of two panels, and how many groups both have
+cdef struct Tile:
+    long panel, groups  # first panel of the pair, number of groups in the pair
     long block, group
-    bint joined         # the next groups have the next block, which is as wide
+    bint joint          # the next block is adjacent and full: both are processed in one call
 
 
-cdef inline long groups_of(const Layer *layer, long panel) noexcept nogil:
+cdef inline long group_count(const Layer *layer, long panel) noexcept nogil:
     """Groups of 16 outputs in this panel and the next."""
-    return min(2 * PANEL, padded(layer.outputs) - panel * PANEL) // OUTPUTS
+    return min(2 * PANEL, padded_width(layer.outputs) - panel * PANEL) // GROUP
 
 
-cdef inline long block_in_order(const Layer *layer, long n) noexcept nogil:
-    """The n-th block of inputs, one half after the other."""
-    cdef long first = blocks_of(layer, 0)
-    return block_at(layer, 0, n) if n < first else block_at(layer, 1, n - first)
+cdef inline long nth_block(const Layer *layer, long n) noexcept nogil:
+    """The n-th block of inputs: those of the first half come first."""
+    cdef long first = block_count(layer, 0)
+    return block_index(layer, 0, n) if n < first else block_index(layer, 1, n - first)
 
 
-cdef inline long parts_of(const Layer *layer) noexcept nogil:
-    return panels_of(layer.inputs) * (padded(layer.outputs) // OUTPUTS)
+cdef inline long tile_count(const Layer *layer) noexcept nogil:
+    return panel_count(layer.inputs) * (padded_width(layer.outputs) // GROUP)
 
 
-cdef Part find_part(const Layer *layer, long part) noexcept nogil:
-    cdef Part found
-    cdef long blocks = panels_of(layer.inputs), pair = part // (blocks * 2 * GROUPS)
+cdef Tile find_tile(const Layer *layer, long tile) noexcept nogil:
+    cdef Tile found
+    cdef long blocks = panel_count(layer.inputs), pair = tile // (blocks * 2 * PANEL_GROUPS)
     found.panel = 2 * pair
-    found.groups = groups_of(layer, found.panel)
-    part -= pair * blocks * 2 * GROUPS
-    found.block = block_in_order(layer, part // found.groups)
-    found.group = part % found.groups
-    found.joined = found.block % 2 == 0 and joined(layer.inputs, found.block) > PANEL
+    found.groups = group_count(layer, found.panel)
+    tile -= pair * blocks * 2 * PANEL_GROUPS
+    found.block = nth_block(layer, tile // found.groups)
+    found.group = tile % found.groups
+    found.joint = found.block % 2 == 0 and joint_width(layer.inputs, found.block) > PANEL
     return found
 
 
-cdef inline long units_of(const Layer *layer, long n) noexcept nogil:
-    """What a part of the n-th block costs."""
-    return width_of(layer.inputs, block_in_order(layer, n)) // 16
+cdef inline long tile_cost(const Layer *layer, long n) noexcept nogil:
+    """Cost of a tile of the n-th block."""
+    return panel_width(layer.inputs, nth_block(layer, n)) // 16
 
 
-cdef inline long cost_of(const Layer *layer) noexcept nogil:
-    """Of all parts."""
-    return padded(layer.inputs) // 16 * (padded(layer.outputs) // OUTPUTS)
+cdef inline long total_cost(const Layer *layer) noexcept nogil:
+    """Cost of all tiles."""
+    return padded_width(layer.inputs) // 16 * (padded_width(layer.outputs) // GROUP)
 
 
-cdef long part_at(const Layer *layer, long cost, long *before) noexcept nogil:
-    """The part that begins at this cost of those before it, or is under way; theirs is `before`."""
-    cdef long units = padded(layer.inputs) // 16, pair = cost // (units * 2 * GROUPS)
-    cdef long groups = groups_of(layer, 2 * pair), n = 0, part
-    before[0] = pair * units * 2 * GROUPS
-    if cost >= cost_of(layer):
-        before[0] = cost_of(layer)
-        return parts_of(layer)
-    while cost - before[0] >= groups * units_of(layer, n):
-        before[0] += groups * units_of(layer, n)
+cdef long tile_at_cost(const Layer *layer, long cost, long *preceding) noexcept nogil:
+    """The tile in which this cumulative cost is reached. preceding: cost of the tiles before it."""
+    cdef long units = padded_width(layer.inputs) // 16, pair = cost // (units * 2 * PANEL_GROUPS)
+    cdef long groups = group_count(layer, 2 * pair), n = 0, tile
+    preceding[0] = pair * units * 2 * PANEL_GROUPS
+    if cost >= total_cost(layer):
+        preceding[0] = total_cost(layer)
+        return tile_count(layer)
+    while cost - preceding[0] >= groups * tile_cost(layer, n):
+        preceding[0] += groups * tile_cost(layer, n)
         n += 1
-    part = (cost - before[0]) // units_of(layer, n)
-    before[0] += part * units_of(layer, n)
-    return pair * panels_of(layer.inputs) * 2 * GROUPS + n * groups + part
+    tile = (cost - preceding[0]) // tile_cost(layer, n)
+    preceding[0] += tile * tile_cost(layer, n)
+    return pair * panel_count(layer.inputs) * 2 * PANEL_GROUPS + n * groups + tile
 
 
-cdef void divide_parts(Layer *layers, long depth, long threads) noexcept nogil:
-    """Fill part_of: the parts of every layer for every thread, so that all have the same cost.
+cdef void divide_tiles(Layer *layers, long depth, long threads) noexcept nogil:
+    """Fill tile_bounds of every layer, so that all threads have the same total cost.
 
-    What a thread has too few of in one layer, since a part is not divided, it gets in the next.
+    Tiles are not divided: a thread with too few in one layer gets more in the next.
     """
-    cdef long thread, d, up_to, given, before, part
+    cdef long thread, d, total, assigned, preceding, cost, tile
+    cdef long *bounds
     for thread in range(threads + 1):
-        up_to, given = 0, 0
+        total, assigned = 0, 0
         for d in range(depth):
-            up_to += cost_of(layers + d)
-            part = part_at(layers + d, max(0, share(up_to, thread, threads) - given), &before)
-            given += before
-            layers[d].part_of[thread] = max(part, layers[d].part_of[thread - 1] if thread else 0)
+            total += total_cost(layers + d)
+            cost = max(0, chunk_start(total, thread, threads) - assigned)
+            tile = tile_at_cost(layers + d, cost, &preceding)
+            assigned += preceding
+            bounds = layers[d].tile_bounds
+            bounds[thread] = max(tile, bounds[thread - 1] if thread else 0)
 
 
-cdef inline long rows_of(const Plan *plan, long step) noexcept nogil:
-    return plan.starts[step + 1] - plan.starts[step]
+cdef inline long batch_size_at(const TrainArgs *args, long step) noexcept nogil:
+    return args.starts[step + 1] - args.starts[step]
 
 
-cdef void gather_phase(Plan *plan, long step, long thread) noexcept nogil:
-    """A part of it is half a row of a batch."""
-    cdef const Layer *layer = plan.layers
-    cdef long classes = plan.layers[plan.depth - 1].outputs
-    cdef long rows = rows_of(plan, step), parts = rows * halves_of(layer), part, half, s, block
-    cdef long begin = share(parts, thread, plan.threads), row
-    for s in range(share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)):
-        row = plan.order[plan.starts[step] + s]
-        if plan.soft == NULL:
-            plan.batch_targets[step & 1][s] = plan.targets[row]
+cdef void gather_phase(TrainArgs *args, long step, long thread) noexcept nogil:
+    """Gather a thread's work items of a batch, each half a row."""
+    cdef const Layer *layer = args.layers
+    cdef long classes = args.layers[args.depth - 1].outputs
+    cdef long rows = batch_size_at(args, step), items = rows * half_count(layer)
+    cdef long item, half, s, block
+    cdef long first = chunk_start(rows, thread, args.threads), row
+    for s in range(first, chunk_start(rows, thread + 1, args.threads)):
+        row = args.order[args.starts[step] + s]
+        if args.soft == NULL:
+            args.batch_targets[step & 1][s] = args.targets[row]
         else:
-            spread_row(
-                plan.soft + row * classes, classes, plan.batch_soft[step & 1], plan.capacity, s
+            pack_row(
+                args.soft + row * classes, classes, args.batch_soft[step & 1], args.capacity, s
             )
-        plan.batch_weights[step & 1][s] = plan.weights[row]
-    if plan.sparse != NULL:
-        collect_entries(plan.sparse, plan.order + plan.starts[step], rows, thread)
+        args.batch_weights[step & 1][s] = args.weights[row]
+    if args.sparse != NULL:
+        convert_batch(args.sparse, args.order + args.starts[step], rows, thread)
         return
-    for part in range(begin, share(parts, thread + 1, plan.threads)):
-        half = part // rows
-        s = part - half * rows
+    first = chunk_start(items, thread, args.threads)
+    for item in range(first, chunk_start(items, thread + 1, args.threads)):
+        half = item // rows
+        s = item - half * rows
         block = 2 * half
-        while block < panels_of(layer.inputs):
+        while block < panel_count(layer.inputs):
             gather_blocks(
-                &plan.rows, plan.order[plan.starts[step] + s], plan.scale, block, 2,
-                plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, s,
+                &args.rows, args.order[args.starts[step] + s], args.scale, block, 2,
+                args.x[step & 1], args.x_mask[step & 1], args.capacity, s,
             )
-            block += 2 * halves_of(layer)
+            block += 2 * half_count(layer)
 
 
 cdef void prefetch_rows(
-    Plan *plan, long step, long thread, long done, long now, long total
+    TrainArgs *args, long step, long thread, long done, long now, long total
 ) noexcept nogil:
-    """Fetch what gather_phase will read in this step, from done/total to now/total of it: random
-    rows of a data set larger than the caches."""
-    cdef const Layer *layer = plan.layers
-    cdef long classes = plan.layers[plan.depth - 1].outputs
-    cdef long rows = rows_of(plan, step), parts = rows * halves_of(layer), part, half, s, block
-    cdef long begin = share(parts, thread, plan.threads)
-    cdef long count = share(parts, thread + 1, plan.threads) - begin, row
-    cdef long end = begin + share(count, now, total)
-    for part in range(begin + share(count, done, total), end):
-        half = part // rows
-        s = part - half * rows
-        row = plan.order[plan.starts[step] + s]
-        if plan.soft == NULL:
-            prefetch(plan.targets + row, sizeof(int32_t))
+    """Prefetch the fraction done/total to now/total of what gather_phase reads in this step:
+    random rows of a data set larger than the caches."""
+    cdef const Layer *layer = args.layers
+    cdef long classes = args.layers[args.depth - 1].outputs
+    cdef long rows = batch_size_at(args, step), items = rows * half_count(layer)
+    cdef long item, half, s, block
+    cdef long begin = chunk_start(items, thread, args.threads)
+    cdef long count = chunk_start(items, thread + 1, args.threads) - begin, row
+    cdef long end = begin + chunk_start(count, now, total)
+    for item in range(begin + chunk_start(count, done, total), end):
+        half = item // rows
+        s = item - half * rows
+        row = args.order[args.starts[step] + s]
+        if args.soft == NULL:
+            prefetch(args.targets + row, sizeof(int32_t))
         else:
-            prefetch(plan.soft + row * classes, classes * sizeof(real))
-        prefetch(plan.weights + row, sizeof(double))
+            prefetch(args.soft + row * classes, classes * sizeof(real))
+        prefetch(args.weights + row, sizeof(double))
         block = 2 * half
-        while block < panels_of(layer.inputs):
+        while block < panel_count(layer.inputs):
             prefetch(
-                number_at(&plan.rows, row, block * PANEL),
-                min(2 * PANEL, layer.inputs - block * PANEL) * plan.rows.size,
+                element_at(&args.rows, row, block * PANEL),
+                min(2 * PANEL, layer.inputs - block * PANEL) * args.rows.itemsize,
             )
-            block += 2 * halves_of(layer)
+            block += 2 * half_count(layer)
 
 
-cdef inline bint rows_alone(const Plan *plan) noexcept nogil:
-    """Whether the forward phase is cut into rows alone, those of the middle phase: no thread then
-    has to wait for the others between the two."""
-    cdef const Layer *layer = plan.layers
-    return plan.sparse != NULL or (halves_of(layer) == 1 and panels_of(layer.outputs) <= 2)
+cdef inline bint split_by_rows(const TrainArgs *args) noexcept nogil:
+    """Whether the forward phase is split by the same rows as the hidden phase, without a barrier
+    between the two."""
+    cdef const Layer *layer = args.layers
+    return args.sparse != NULL or (half_count(layer) == 1 and panel_count(layer.outputs) <= 2)
 
 
-cdef void forward_sums(
-    Plan *plan, long step, long pair, long half, long first, long last
+cdef void forward_pair(
+    TrainArgs *args, long step, long pair, long half, long first, long last
 ) noexcept nogil:
-    """The first layer's sums of these rows over a half of the inputs, for two panels."""
-    cdef Layer *layer = plan.layers
+    """sum_rows of the first layer for a pair of panels."""
+    cdef Layer *layer = args.layers
     cdef long panel = 2 * pair, width
-    while panel < min(panels_of(layer.outputs), 2 * pair + 2):
-        width = joined(layer.outputs, panel)
+    while panel < min(panel_count(layer.outputs), 2 * pair + 2):
+        width = joint_width(layer.outputs, panel)
         sum_rows(
-            layer, plan.x[step & 1], plan.x_mask[step & 1], plan.capacity, panel, width, half,
-            first, last, plan.dense,
+            layer, args.x[step & 1], args.x_mask[step & 1], args.capacity, panel, width, half,
+            first, last, args.skip_zeros,
         )
         panel += 1 + width // (2 * PANEL)
 
 
-cdef void forward_phase(Plan *plan, long step, long thread) noexcept nogil:
-    cdef Layer *layer = plan.layers
-    cdef long rows = rows_of(plan, step), groups = (rows + FORWARD_ROWS - 1) // FORWARD_ROWS
-    cdef long halves = halves_of(layer), pairs = (panels_of(layer.outputs) + 1) // 2
-    cdef long parts = pairs * halves * groups
-    cdef long part = share(parts, thread, plan.threads)
-    cdef long end = share(parts, thread + 1, plan.threads), stop, run_of
-    if plan.sparse != NULL:
-        sum_entries_of_rows(
-            layer, &plan.sparse.rows, &plan.sparse.buckets[thread].entries,
-            plan.order + plan.starts[step], plan.capacity,
-            share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads),
+cdef void forward_phase(TrainArgs *args, long step, long thread) noexcept nogil:
+    cdef Layer *layer = args.layers
+    cdef long rows = batch_size_at(args, step), groups = (rows + FORWARD_ROWS - 1) // FORWARD_ROWS
+    cdef long halves = half_count(layer), pairs = (panel_count(layer.outputs) + 1) // 2
+    cdef long items = pairs * halves * groups
+    cdef long item = chunk_start(items, thread, args.threads)
+    cdef long end = chunk_start(items, thread + 1, args.threads), stop, section
+    cdef long first = chunk_start(rows, thread, args.threads)
+    cdef long last = chunk_start(rows, thread + 1, args.threads)
+    if args.sparse != NULL:
+        sum_csr_rows(
+            layer, &args.sparse.rows, &args.sparse.csc[thread].row,
+            args.order + args.starts[step], args.capacity, first, last,
         )
         return
-    if rows_alone(plan):
-        forward_sums(
-            plan, step, 0, 0, share(rows, thread, plan.threads),
-            share(rows, thread + 1, plan.threads),
-        )
+    if split_by_rows(args):
+        forward_pair(args, step, 0, 0, first, last)
         return
-    while part < end:
-        run_of = part // groups  # parts of the same two panels and the same half
-        stop = min(end, (run_of + 1) * groups)
-        forward_sums(
-            plan, step, run_of // halves, run_of % halves,
-            (part - run_of * groups) * FORWARD_ROWS,
-            min(rows, (stop - run_of * groups) * FORWARD_ROWS),
+    while item < end:
+        section = item // groups  # items of the same pair of panels and half
+        stop = min(end, (section + 1) * groups)
+        forward_pair(
+            args, step, section // halves, section % halves,
+            (item - section * groups) * FORWARD_ROWS,
+            min(rows, (stop - section * groups) * FORWARD_ROWS),
         )
-        part = stop
+        item = stop
 
 
-cdef void middle_phase(Plan *plan, long step, long thread) noexcept nogil:
-    cdef long rows = rows_of(plan, step), depth, s
-    cdef long first = share(rows, thread, plan.threads)
-    cdef long last = share(rows, thread + 1, plan.threads)
-    cdef Layer *top = plan.layers + plan.depth - 1
-    cdef const int32_t *targets = plan.batch_targets[step & 1]
-    cdef const double *weights = plan.batch_weights[step & 1]
-    cdef const dropout *drop = &plan.drop if plan.drop_rows != NULL else NULL
-    cdef real *loss = plan.loss + (step & 1) * plan.capacity
+cdef void hidden_phase(TrainArgs *args, long step, long thread) noexcept nogil:
+    cdef long rows = batch_size_at(args, step), depth, s
+    cdef long first = chunk_start(rows, thread, args.threads)
+    cdef long last = chunk_start(rows, thread + 1, args.threads)
+    cdef Layer *top = args.layers + args.depth - 1
+    cdef const int32_t *targets = args.batch_targets[step & 1]
+    cdef const double *weights = args.batch_weights[step & 1]
+    cdef const dropout *drop = &args.drop if args.row_bits != NULL else NULL
+    cdef real *loss = args.loss + (step & 1) * args.capacity
     cdef double total = 0
     if first == last:
         return
     if drop != NULL:
-        draw_rows(plan.order + plan.starts[step], plan.drop_key, first, last, plan.drop_rows)
-    finish_rows(plan.layers, plan.capacity, first, last, plan.depth > 1, drop)
-    for depth in range(1, plan.depth):
+        draw_row_bits(args.order + args.starts[step], args.dropout_key, first, last, args.row_bits)
+    finish_rows(args.layers, args.capacity, first, last, args.depth > 1, drop)
+    for depth in range(1, args.depth):
         forward_rows(
-            plan.layers + depth, plan.layers[depth - 1].a, plan.layers[depth - 1].a_mask,
-            plan.capacity, first, last, plan.layers[depth - 1].activation != RELU,
-            depth < plan.depth - 1, drop,
+            args.layers + depth, args.layers[depth - 1].a, args.layers[depth - 1].a_mask,
+            args.capacity, first, last, args.layers[depth - 1].activation == RELU,
+            depth < args.depth - 1, drop,
         )
     for s in range(rows):
         total += weights[s]
     for s in range(first, last):
         loss[s] = loss_row(
-            top.a, top.delta, top.delta_mask, plan.capacity, top.outputs, s, targets[s],
-            plan.batch_soft[step & 1], <real>(weights[s] / total) if total else 0,
-            plan.independent, plan.max_loss,
+            top.a, top.grad_z, top.grad_mask, args.capacity, top.outputs, s, targets[s],
+            args.batch_soft[step & 1], <real>(weights[s] / total) if total else 0,
+            args.sigmoid, args.max_loss,
         )
-    for depth in range(plan.depth - 1, 0, -1):
-        delta_rows(
-            plan.layers + depth, plan.layers + depth - 1, plan.capacity, first, last, drop
+    for depth in range(args.depth - 1, 0, -1):
+        backward_rows(
+            args.layers + depth, args.layers + depth - 1, args.capacity, first, last, drop
         )
 
 
-cdef void update_groups(
-    const Layer *layer, const real *x, const uint64_t *mask, long capacity, long rows, Part at,
-    long stop, long blocks, Turned *turned, int rule, const step_numbers *numbers, real *squares
+cdef void update_tiles(
+    const Layer *layer, const real *x, const uint64_t *mask, long capacity, long rows, Tile at,
+    long stop, long blocks, GradWorkspace *workspace, int optimizer,
+    const step_hyperparams *hyperparams, real *squares
 ) noexcept nogil:
-    """Groups at.group..stop-1 of one block of inputs or of two."""
-    cdef long width = min(blocks * PANEL, padded(layer.inputs) - at.block * PANEL)
+    """Weight gradient and optimizer step of groups at.group..stop-1, one block of inputs or two."""
+    cdef long width = min(blocks * PANEL, padded_width(layer.inputs) - at.block * PANEL)
     cdef long group = at.group, panel, first, last, block
     while group < stop:
-        panel = group // GROUPS
-        first = group - panel * GROUPS
-        last = min(GROUPS, first + stop - group)
-        gradient_of(
-            layer, x, mask, capacity, rows, at.block, width, panel, first * OUTPUTS,
-            last * OUTPUTS, turned,
+        panel = group // PANEL_GROUPS
+        first = group - panel * PANEL_GROUPS
+        last = min(PANEL_GROUPS, first + stop - group)
+        weight_grad(
+            layer, x, mask, capacity, rows, at.block, width, panel, first * GROUP,
+            last * GROUP, workspace,
         )
         for first in range(first, last):
             for block in range(blocks):
-                squares[block * at.groups + group - at.group] = update_part(
+                squares[block * at.groups + group - at.group] = update_tile(
                     layer, at.panel + panel, at.block + block, first,
-                    turned.gradient + block * PANEL * PANEL, rule, numbers,
+                    workspace.grad_w + block * PANEL * PANEL, optimizer, hyperparams,
                 )
             group += 1
 
 
 cdef inline void update_biases(
-    const Plan *plan, const Layer *layer, long first, long count, const real *gradient,
-    const step_numbers *bias_numbers
+    const TrainArgs *args, const Layer *layer, long first, long count, const real *grad,
+    const step_hyperparams *bias_hyperparams
 ) noexcept nogil:
-    """The rule on `count` biases."""
-    run.update[plan.rule](
-        layer.b + first, layer.m_b + first, layer.v_b + first, gradient, count, bias_numbers
+    """Optimizer step of `count` biases."""
+    simd.update[args.optimizer](
+        layer.b + first, layer.m_b + first, layer.v_b + first, grad, count, bias_hyperparams
     )
 
 
-cdef inline long sums_of(const Plan *plan, long depth) noexcept nogil:
-    """How many sums of squares the update of a layer leaves."""
-    if depth == 0 and plan.sparse != NULL:
-        return runs_of(plan.layers)
-    return parts_of(plan.layers + depth)
+cdef inline long square_sum_count(const TrainArgs *args, long depth) noexcept nogil:
+    """Number of partial sums of squared weights that the update of a layer returns."""
+    if depth == 0 and args.sparse != NULL:
+        return run_count(args.layers)
+    return tile_count(args.layers + depth)
 
 
-cdef void update_entries(
-    Plan *plan, long rows, long thread, const step_numbers *numbers,
-    const step_numbers *bias_numbers
+cdef void update_sparse_layer(
+    TrainArgs *args, long rows, long thread, const step_hyperparams *hyperparams,
+    const step_hyperparams *bias_hyperparams
 ) noexcept nogil:
-    """A thread's share of the first layer of rows of which only the entries are stored."""
-    cdef const Layer *layer = plan.layers
-    cdef long panels = panels_of(layer.outputs), panel, width, r = thread
+    """A thread's tile of the update of the first layer over CSR rows."""
+    cdef const Layer *layer = args.layers
+    cdef long panels = panel_count(layer.outputs), panel, width, r = thread
+    cdef long first = chunk_start(panels, thread, args.threads)
     cdef real[64] sums
-    for panel in range(
-        share(panels, thread, plan.threads), share(panels, thread + 1, plan.threads)
-    ):
-        width = width_of(layer.outputs, panel)
-        run.column_sums(layer.delta + panel * plan.capacity * PANEL, width, rows, sums, width)
-        update_biases(plan, layer, panel * PANEL, width, sums, bias_numbers)
-    while r < runs_of(layer):
-        plan.squares[r] = update_run(
-            plan.sparse, layer, plan.capacity, r, thread, plan.rule, numbers
+    for panel in range(first, chunk_start(panels, thread + 1, args.threads)):
+        width = panel_width(layer.outputs, panel)
+        simd.column_sums(layer.grad_z + panel * args.capacity * PANEL, width, rows, sums, width)
+        update_biases(args, layer, panel * PANEL, width, sums, bias_hyperparams)
+    while r < run_count(layer):
+        args.squares[r] = update_run(
+            args.sparse, layer, args.capacity, r, thread, args.optimizer, hyperparams
         )
-        r += plan.threads
+        r += args.threads
 
 
 cdef void update_phase(
-    Plan *plan, long step, long thread, const step_numbers *numbers
+    TrainArgs *args, long step, long thread, const step_hyperparams *hyperparams
 ) noexcept nogil:
-    cdef long rows = rows_of(plan, step), depth, begin, end, part, turned_panel, blocks
+    cdef long rows = batch_size_at(args, step), depth, begin, end, tile, transposed_panel, blocks
     cdef long stop, done
     cdef Layer *layer
-    cdef Part at
+    cdef Tile at
     cdef const real *x
     cdef const uint64_t *mask
-    cdef Turned *turned = plan.turned + thread
-    cdef real *squares = plan.squares
-    cdef step_numbers bias_numbers = numbers[0]
-    bias_numbers.l2 = 0
-    bias_numbers.keep = 1
-    for depth in range(plan.depth):
-        if depth == 0 and plan.sparse != NULL:
-            update_entries(plan, rows, thread, numbers, &bias_numbers)
-            squares += sums_of(plan, 0)
+    cdef GradWorkspace *workspace = args.workspaces + thread
+    cdef real *squares = args.squares
+    cdef step_hyperparams bias_hyperparams = hyperparams[0]
+    bias_hyperparams.l2 = 0
+    bias_hyperparams.decay_factor = 1
+    for depth in range(args.depth):
+        if depth == 0 and args.sparse != NULL:
+            update_sparse_layer(args, rows, thread, hyperparams, &bias_hyperparams)
+            squares += square_sum_count(args, 0)
             continue
-        layer = plan.layers + depth
-        x = plan.layers[depth - 1].a if depth else plan.x[step & 1]
-        mask = plan.layers[depth - 1].a_mask if depth else plan.x_mask[step & 1]
-        begin, end = layer.part_of[thread], layer.part_of[thread + 1]
-        part, turned_panel = begin, -1
-        while part < end:
-            at = find_part(layer, part)
-            if turned_panel != at.panel:
-                turned_panel = at.panel
-                stop = at.group + end - part  # no further than the thread's last part
-                turn_delta(
-                    layer, plan.capacity, rows, at.panel, at.group if stop <= at.groups else 0,
-                    min(stop, at.groups), turned,
+        layer = args.layers + depth
+        x = args.layers[depth - 1].a if depth else args.x[step & 1]
+        mask = args.layers[depth - 1].a_mask if depth else args.x_mask[step & 1]
+        begin, end = layer.tile_bounds[thread], layer.tile_bounds[thread + 1]
+        tile, transposed_panel = begin, -1
+        while tile < end:
+            at = find_tile(layer, tile)
+            if transposed_panel != at.panel:
+                transposed_panel = at.panel
+                stop = at.group + end - tile  # at most the thread's last tile
+                transpose_grad(
+                    layer, args.capacity, rows, at.panel, at.group if stop <= at.groups else 0,
+                    min(stop, at.groups), workspace,
                 )
-            blocks = 2 if at.joined and not at.group and part + 2 * at.groups <= end else 1
-            stop = min(at.groups, at.group + end - part)
-            update_groups(
-                layer, x, mask, plan.capacity, rows, at, stop, blocks, turned, plan.rule, numbers,
-                squares + part,
+            blocks = 2 if at.joint and not at.group and tile + 2 * at.groups <= end else 1
+            stop = min(at.groups, at.group + end - tile)
+            update_tiles(
+                layer, x, mask, args.capacity, rows, at, stop, blocks, workspace,
+                args.optimizer, hyperparams, squares + tile,
             )
             if at.block == 0:
                 update_biases(
-                    plan, layer, at.panel * PANEL + at.group * OUTPUTS,
-                    (stop - at.group) * OUTPUTS, turned.sums + at.group * OUTPUTS, &bias_numbers,
+                    args, layer, at.panel * PANEL + at.group * GROUP, (stop - at.group) * GROUP,
+                    workspace.sums + at.group * GROUP, &bias_hyperparams,
                 )
-            done = part
-            part += stop - at.group + (blocks - 1) * at.groups
-            if depth == 0 and step + 1 < plan.last:
-                prefetch_rows(plan, step + 1, thread, done - begin, part - begin, end - begin)
-        squares += parts_of(layer)
+            done = tile
+            tile += stop - at.group + (blocks - 1) * at.groups
+            if depth == 0 and step + 1 < args.last:
+                prefetch_rows(args, step + 1, thread, done - begin, tile - begin, end - begin)
+        squares += tile_count(layer)
 
 
-cdef void finish_loss(Plan *plan, long step) noexcept nogil:
-    """The loss of a step, when all its parts are done."""
-    cdef long rows = rows_of(plan, step), s, depth, part, parts = 0
-    cdef const double *weights = plan.batch_weights[step & 1]
+cdef void finish_loss(TrainArgs *args, long step) noexcept nogil:
+    """Sum up the loss of a step, after its last barrier."""
+    cdef long rows = batch_size_at(args, step), s, depth, n, count = 0
+    cdef const double *weights = args.batch_weights[step & 1]
     cdef double total = 0, loss = 0, squares = 0
     for s in range(rows):
         total += weights[s]
-        loss += weights[s] * plan.loss[(step & 1) * plan.capacity + s]
-    for depth in range(plan.depth):
-        parts += sums_of(plan, depth)
-    for part in range(parts):
-        squares += plan.squares[part]
-    plan.losses[step - plan.first] = (
-        (loss / total if total else 0) + plan.l2[step] / 2 * squares
+        loss += weights[s] * args.loss[(step & 1) * args.capacity + s]
+    for depth in range(args.depth):
+        count += square_sum_count(args, depth)
+    for n in range(count):
+        squares += args.squares[n]
+    args.losses[step - args.first] = (
+        (loss / total if total else 0) + args.l2[step] / 2 * squares
     )
 
 
-cdef step_numbers rounded(
+cdef step_hyperparams round_hyperparams(
     double step_size, double epsilon, double l2, double decay, double beta1, double beta2
 ) noexcept nogil:
-    """The numbers of a step as the loops take them."""
-    cdef step_numbers numbers
-    numbers.step_size, numbers.epsilon = <real>step_size, <real>epsilon
-    numbers.l2, numbers.keep = <real>l2, <real>(1 - decay)
-    numbers.beta1, numbers.rest1 = <real>beta1, <real>(1 - beta1)
-    numbers.beta2, numbers.rest2 = <real>beta2, <real>(1 - beta2)
-    return numbers
+    """Hyperparameters of a step, rounded to real."""
+    cdef step_hyperparams out
+    out.step_size, out.epsilon, out.l2 = <real>step_size, <real>epsilon, <real>l2
+    out.decay_factor = <real>(1 - decay)
+    out.beta1, out.one_minus_beta1 = <real>beta1, <real>(1 - beta1)
+    out.beta2, out.one_minus_beta2 = <real>beta2, <real>(1 - beta2)
+    return out
 
 
-cdef inline void meet(Plan *plan, stopwatch *watch) noexcept nogil:
-    team_meet(&plan.meeting)
-    stopwatch_lap(watch, WAITING)
+cdef inline void wait_at_barrier(TrainArgs *args, stopwatch *watch) noexcept nogil:
+    barrier_wait(&args.barrier)
+    stopwatch_lap(watch, BARRIER)
 
 
-cdef void work(Plan *plan, long thread) noexcept nogil:
-    """What one thread of the team does, from the first step to the last."""
+cdef void train_job(void *job_args, long thread) noexcept nogil:
+    """Job of one thread of the team: all steps."""
+    cdef TrainArgs *args = <TrainArgs *>job_args
     cdef unsigned before = flush_denormals()
     cdef long step
-    cdef step_numbers numbers
+    cdef step_hyperparams hyperparams
     cdef double[<int>PHASES] seconds  # its own cache line until the end
     cdef stopwatch watch
     memset(seconds, 0, sizeof(seconds))
-    stopwatch_start(&watch, seconds if plan.seconds != NULL else NULL)
-    gather_phase(plan, plan.first, thread)
+    stopwatch_start(&watch, seconds if args.seconds != NULL else NULL)
+    gather_phase(args, args.first, thread)
     stopwatch_lap(&watch, GATHER)
-    meet(plan, &watch)
-    for step in range(plan.first, plan.last):
-        if thread == 0 and step > plan.first:
-            finish_loss(plan, step - 1)
-        forward_phase(plan, step, thread)
+    wait_at_barrier(args, &watch)
+    for step in range(args.first, args.last):
+        if thread == 0 and step > args.first:
+            finish_loss(args, step - 1)
+        forward_phase(args, step, thread)
         stopwatch_lap(&watch, FIRST_LAYER)
-        if not rows_alone(plan):
-            meet(plan, &watch)
-        middle_phase(plan, step, thread)
-        stopwatch_lap(&watch, MIDDLE)
-        meet(plan, &watch)
-        numbers = rounded(
-            plan.step_size[step], plan.epsilon[step], plan.l2[step], plan.decay[step], plan.beta1,
-            plan.beta2,
+        if not split_by_rows(args):
+            wait_at_barrier(args, &watch)
+        hidden_phase(args, step, thread)
+        stopwatch_lap(&watch, HIDDEN_BACKWARD)
+        wait_at_barrier(args, &watch)
+        hyperparams = round_hyperparams(
+            args.step_size[step], args.epsilon[step], args.l2[step], args.decay[step], args.beta1,
+            args.beta2,
         )
-        update_phase(plan, step, thread, &numbers)
+        update_phase(args, step, thread, &hyperparams)
         stopwatch_lap(&watch, UPDATE)
-        if step + 1 < plan.last:
-            gather_phase(plan, step + 1, thread)
+        if step + 1 < args.last:
+            gather_phase(args, step + 1, thread)
             stopwatch_lap(&watch, GATHER)
-        meet(plan, &watch)
+        wait_at_barrier(args, &watch)
     if thread == 0:
-        finish_loss(plan, plan.last - 1)
-    if plan.seconds != NULL:
+        finish_loss(args, args.last - 1)
+    if args.seconds != NULL:
         for step in range(PHASES):
-            plan.seconds[thread * PHASES + step] += seconds[step]
+            args.seconds[thread * PHASES + step] += seconds[step]
     restore_denormals(before)
-
-
-cdef void work_on(void *plan, long thread) noexcept nogil:
-    work(<Plan *>plan, thread)

@@ -1,3 +1,3 @@
-#define TABLE OF_TYPE(loops_avx2)
+#define TABLE SUFFIXED(kernels_avx2)
 #define NAME "avx2"
-#include "loops_body.h"
+#include "kernel_body.h"

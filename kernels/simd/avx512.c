@@ -1,3 +1,3 @@
-#define TABLE OF_TYPE(loops_avx512)
+#define TABLE SUFFIXED(kernels_avx512)
 #define NAME "avx512"
-#include "loops_body.h"
+#include "kernel_body.h"

@@ -1,3 +1,3 @@
-#define TABLE OF_TYPE(loops_baseline)
+#define TABLE SUFFIXED(kernels_baseline)
 #define NAME "baseline"
-#include "loops_body.h"
+#include "kernel_body.h"

@@ -1,11 +1,11 @@
-/* Where the time goes: seconds by phase, for one thread. Costs a comparison where nobody asks. */
+/* Seconds of one thread by phase; a comparison per lap where nothing is measured. */
 #ifndef FMNIST_CLOCK_H
 #define FMNIST_CLOCK_H
 
 #include <time.h>
 
 typedef struct {
-    double *seconds; /* by phase; null: nothing is measured */
+    double *seconds; /* by phase; null: disabled */
     double since;
 } stopwatch;
 
@@ -22,7 +22,7 @@ static inline void stopwatch_start(stopwatch *watch, double *seconds)
     watch->since = seconds ? monotonic_seconds() : 0;
 }
 
-/* What has passed since the last lap was spent in this phase. */
+/* Adds the time since the last lap to this phase. */
 static inline void stopwatch_lap(stopwatch *watch, int phase)
 {
     if (watch->seconds) {

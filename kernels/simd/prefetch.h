@@ -1,10 +1,10 @@
-/* Asks for memory before it is needed. */
+/* Software prefetch. */
 #ifndef FMNIST_PREFETCH_H
 #define FMNIST_PREFETCH_H
 
 enum { CACHE_LINE = 64 };
 
-/* Into the second cache: it is read some 10,000 cycles later. */
+/* Into L2: the data is read some 10,000 cycles later. */
 static inline void prefetch(const void *data, long size)
 {
     const char *byte = data;

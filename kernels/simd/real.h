@@ -1,4 +1,4 @@
-/* The type of all numbers: DOUBLE says which, and each has its own copy of every function. */
+/* The floating type of the kernels, float or with DOUBLE double, and the suffix of its functions. */
 #ifndef FMNIST_REAL_H
 #define FMNIST_REAL_H
 
@@ -6,12 +6,12 @@
 
 #ifdef DOUBLE
 typedef double real;
-#define OF_TYPE(name) name##_double
-#define log_of log
+#define SUFFIXED(name) name##_double
+#define LOG log
 #else
 typedef float real;
-#define OF_TYPE(name) name##_float
-#define log_of logf
+#define SUFFIXED(name) name##_float
+#define LOG logf
 #endif
 
 #endif

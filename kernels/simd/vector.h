@@ -1,7 +1,6 @@
-/* A vector of numbers of the type real, as wide as the instruction set: the few operations that
- * compilers do not derive from plain arithmetic on vector types. fma is always one operation, fused
- * where the hardware has it and two roundings where it has not, so that no compiler setting moves a
- * bit. */
+/* Vector of real as wide as the instruction set, and the operations that compilers do not derive from
+ * plain arithmetic on vector types. fma_ is fused where the hardware has it, and rounds twice where
+ * it has not, so that results are bit-identical regardless of compiler flags. */
 #ifndef FMNIST_VECTOR_H
 #define FMNIST_VECTOR_H
 
@@ -26,32 +25,31 @@
 #define VECTOR_BYTES 16
 #endif
 
-/* LANES is needed by the preprocessor. whole: an integer as wide as real. FOR_TYPE chooses between
- * what is called f32 and what is called f64. */
+/* LANES is used by the preprocessor; lane_int is as wide as real; F32_F64 selects by type. */
 #ifdef DOUBLE
 #define LANES (VECTOR_BYTES / 8)
-#define FOR_TYPE(f32, f64) f64
-typedef int64_t whole;
-typedef uint64_t natural;
+#define F32_F64(f32, f64) f64
+typedef int64_t lane_int;
+typedef uint64_t lane_uint;
 #else
 #define LANES (VECTOR_BYTES / 4)
-#define FOR_TYPE(f32, f64) f32
-typedef int32_t whole;
-typedef uint32_t natural;
+#define F32_F64(f32, f64) f32
+typedef int32_t lane_int;
+typedef uint32_t lane_uint;
 #endif
 
 typedef real vec __attribute__((vector_size(VECTOR_BYTES)));
-typedef whole ivec __attribute__((vector_size(VECTOR_BYTES)));
-typedef natural nvec __attribute__((vector_size(VECTOR_BYTES))); /* wraps around, for exponents */
+typedef lane_int ivec __attribute__((vector_size(VECTOR_BYTES)));
+typedef lane_uint uvec __attribute__((vector_size(VECTOR_BYTES))); /* arithmetic on exponents wraps */
 #if defined(__ARM_NEON) && defined(__aarch64__)
-typedef FOR_TYPE(float32x4_t, float64x2_t) neon;
+typedef F32_F64(float32x4_t, float64x2_t) neon_vec;
 #endif
 
-/* As many lanes of other types, wider or narrower than a vector of the hardware may be. */
-typedef uint8_t bytes_vec __attribute__((vector_size(LANES)));
-typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
-typedef float floats_vec __attribute__((vector_size(4 * LANES)));
-typedef double doubles_vec __attribute__((vector_size(8 * LANES)));
+/* Vectors of LANES elements of other types, not always as wide as a hardware register. */
+typedef uint8_t u8_vec __attribute__((vector_size(LANES)));
+typedef uint32_t u32_vec __attribute__((vector_size(4 * LANES)));
+typedef float f32_vec __attribute__((vector_size(4 * LANES)));
+typedef double f64_vec __attribute__((vector_size(8 * LANES)));
 
 static inline vec load(const real *p)
 {
@@ -60,8 +58,8 @@ static inline vec load(const real *p)
     return x;
 }
 
-/* Numbers of another type. */
-static inline vec load_bytes(const uint8_t *p)
+/* Load elements of another type, converted. */
+static inline vec load_u8(const uint8_t *p)
 {
 #if defined(__AVX512F__) && !defined(DOUBLE)
     __m128i bytes;
@@ -72,22 +70,22 @@ static inline vec load_bytes(const uint8_t *p)
     memcpy(&bytes, p, sizeof bytes);
     return (vec)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes)));
 #else
-    bytes_vec bytes;
+    u8_vec bytes;
     memcpy(&bytes, p, sizeof bytes);
     return __builtin_convertvector(bytes, vec);
 #endif
 }
 
-static inline vec load_floats(const float *p)
+static inline vec load_f32(const float *p)
 {
-    floats_vec x;
+    f32_vec x;
     memcpy(&x, p, sizeof x);
     return __builtin_convertvector(x, vec);
 }
 
-static inline vec load_doubles(const double *p)
+static inline vec load_f64(const double *p)
 {
-    doubles_vec x;
+    f64_vec x;
     memcpy(&x, p, sizeof x);
     return __builtin_convertvector(x, vec);
 }
@@ -96,17 +94,17 @@ static inline void store(real *p, vec x) { memcpy(p, &x, sizeof x); }
 
 static inline vec splat(real x) { return x - (vec){0}; }
 
-/* The first `count` numbers at p, zeros in the lanes beyond, where nothing is read; and back. */
+/* Masked load and store of the first `count` lanes; the others are zero and not accessed. */
 static inline vec load_first(const real *p, long count)
 {
     if (count >= LANES)
         return load(p);
 #if defined(__AVX512F__)
-    return FOR_TYPE(_mm512_maskz_loadu_ps, _mm512_maskz_loadu_pd)((1u << count) - 1, p);
+    return F32_F64(_mm512_maskz_loadu_ps, _mm512_maskz_loadu_pd)((1u << count) - 1, p);
 #else
-    real numbers[LANES] = {0};
-    memcpy(numbers, p, (size_t)count * sizeof(real));
-    return load(numbers);
+    real lanes[LANES] = {0};
+    memcpy(lanes, p, (size_t)count * sizeof(real));
+    return load(lanes);
 #endif
 }
 
@@ -117,7 +115,7 @@ static inline void store_first(real *p, long count, vec x)
         return;
     }
 #if defined(__AVX512F__)
-    FOR_TYPE(_mm512_mask_storeu_ps, _mm512_mask_storeu_pd)(p, (1u << count) - 1, x);
+    F32_F64(_mm512_mask_storeu_ps, _mm512_mask_storeu_pd)(p, (1u << count) - 1, x);
 #else
     memcpy(p, &x, (size_t)count * sizeof(real));
 #endif
@@ -126,34 +124,34 @@ static inline void store_first(real *p, long count, vec x)
 static inline vec fma_(vec a, vec b, vec c)
 {
 #if defined(__AVX512F__)
-    return FOR_TYPE(_mm512_fmadd_ps, _mm512_fmadd_pd)(a, b, c);
+    return F32_F64(_mm512_fmadd_ps, _mm512_fmadd_pd)(a, b, c);
 #elif defined(__AVX2__) && defined(__FMA__)
-    return FOR_TYPE(_mm256_fmadd_ps, _mm256_fmadd_pd)(a, b, c);
+    return F32_F64(_mm256_fmadd_ps, _mm256_fmadd_pd)(a, b, c);
 #elif defined(__ARM_NEON) && defined(__aarch64__)
-    return (vec)FOR_TYPE(vfmaq_f32, vfmaq_f64)((neon)c, (neon)a, (neon)b);
+    return (vec)F32_F64(vfmaq_f32, vfmaq_f64)((neon_vec)c, (neon_vec)a, (neon_vec)b);
 #else
     return a * b + c; /* built with -ffp-contract=off */
 #endif
 }
 
-static inline vec root(vec a)
+static inline vec sqrt_(vec a)
 {
 #if defined(__AVX512F__)
-    return FOR_TYPE(_mm512_sqrt_ps, _mm512_sqrt_pd)(a);
+    return F32_F64(_mm512_sqrt_ps, _mm512_sqrt_pd)(a);
 #elif defined(__AVX2__) && defined(__FMA__)
-    return FOR_TYPE(_mm256_sqrt_ps, _mm256_sqrt_pd)(a);
+    return F32_F64(_mm256_sqrt_ps, _mm256_sqrt_pd)(a);
 #elif defined(__SSE2__)
-    return FOR_TYPE(_mm_sqrt_ps, _mm_sqrt_pd)(a);
+    return F32_F64(_mm_sqrt_ps, _mm_sqrt_pd)(a);
 #elif defined(__ARM_NEON) && defined(__aarch64__)
-    return (vec)FOR_TYPE(vsqrtq_f32, vsqrtq_f64)((neon)a);
+    return (vec)F32_F64(vsqrtq_f32, vsqrtq_f64)((neon_vec)a);
 #else
     for (int i = 0; i < LANES; i++)
-        a[i] = FOR_TYPE(sqrtf, sqrt)(a[i]);
+        a[i] = F32_F64(sqrtf, sqrt)(a[i]);
     return a;
 #endif
 }
 
-/* Lanes of a and b by number, those of b from LANES on; the numbers must be constants. */
+/* Lanes of a (indices below LANES) and b (from LANES on); the indices must be constants. */
 #if defined(__clang__)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
@@ -173,24 +171,24 @@ static inline vec root(vec a)
 #define EVERY_LANE(F, x) LANES_2(F, x, 0)
 #endif
 
-/* yes where the lane of mask is all ones, no where it is all zeros. */
-static inline vec choose(ivec mask, vec yes, vec no)
+/* a where the lane of mask is all ones, b where it is all zeros. */
+static inline vec blend(ivec mask, vec a, vec b)
 {
-    return (vec)((mask & (ivec)yes) | (~mask & (ivec)no));
+    return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
 }
 
 /* One bit per lane of x that is not zero; NaN is not zero. */
-static inline uint32_t nonzero(vec x)
+static inline uint32_t nonzero_bits(vec x)
 {
     const vec zero = {0};
 #if defined(__AVX512F__)
-    return FOR_TYPE(_mm512_cmp_ps_mask, _mm512_cmp_pd_mask)(x, zero, _CMP_NEQ_UQ);
+    return F32_F64(_mm512_cmp_ps_mask, _mm512_cmp_pd_mask)(x, zero, _CMP_NEQ_UQ);
 #elif defined(__AVX2__) && defined(__FMA__)
-    vec differs = FOR_TYPE(_mm256_cmp_ps, _mm256_cmp_pd)(x, zero, _CMP_NEQ_UQ);
-    return (uint32_t)FOR_TYPE(_mm256_movemask_ps, _mm256_movemask_pd)(differs);
+    vec differs = F32_F64(_mm256_cmp_ps, _mm256_cmp_pd)(x, zero, _CMP_NEQ_UQ);
+    return (uint32_t)F32_F64(_mm256_movemask_ps, _mm256_movemask_pd)(differs);
 #elif defined(__SSE2__)
-    vec differs = FOR_TYPE(_mm_cmpneq_ps, _mm_cmpneq_pd)(x, zero);
-    return (uint32_t)FOR_TYPE(_mm_movemask_ps, _mm_movemask_pd)(differs);
+    vec differs = F32_F64(_mm_cmpneq_ps, _mm_cmpneq_pd)(x, zero);
+    return (uint32_t)F32_F64(_mm_movemask_ps, _mm_movemask_pd)(differs);
 #else
     uint32_t bits = 0;
     for (int i = 0; i < LANES; i++)
@@ -199,26 +197,26 @@ static inline uint32_t nonzero(vec x)
 #endif
 }
 
-static inline vec magnitude(vec x)
+static inline vec fabs_(vec x)
 {
-    return (vec)((ivec)x & FOR_TYPE(INT32_MAX, INT64_MAX));
+    return (vec)((ivec)x & F32_F64(INT32_MAX, INT64_MAX));
 }
 
-/* The sign of `sign` on x, which is not negative. */
-static inline vec with_sign(vec x, vec sign)
+/* x, which must not be negative, with the sign of `sign`. */
+static inline vec copysign_(vec x, vec sign)
 {
-    return (vec)((ivec)x | ((ivec)sign & FOR_TYPE(INT32_MIN, INT64_MIN)));
+    return (vec)((ivec)x | ((ivec)sign & F32_F64(INT32_MIN, INT64_MIN)));
 }
 
-/* x[0] + y (x[1] + y (x[2] ...)): the constants are of the type real, and the loop unrolls. */
+/* Horner's rule, x[0] + y (x[1] + y (x[2] ...)): the loop unrolls. */
 #define POLYNOMIAL(sum, x, degree, y)           \
     vec sum = splat((x)[degree]);               \
     for (int i_ = (degree) - 1; i_ >= 0; i_--)  \
         sum = fma_(sum, y, splat((x)[i_]));
 
-/* 1 / n!. e^r has |r| <= ln 2 / 2, where what the polynomial of degree 7 lacks is below 6e-9, of
- * degree 13 below 5e-18. */
-enum { DEGREE = FOR_TYPE(7, 13) };
+/* 1 / n!. For |r| <= ln 2 / 2 the truncation error of e^r is below 6e-9 at degree 7, 5e-18 at degree
+ * 13. */
+enum { EXP_DEGREE = F32_F64(7, 13) };
 static const real INVERSE_FACTORIAL[] = {
     1,
     1,
@@ -238,63 +236,62 @@ static const real INVERSE_FACTORIAL[] = {
 #endif
 };
 
-/* Below this e^x stays where it is: at twice the smallest normal number, nearly. */
-#define LOWEST FOR_TYPE(-87.0f, -708.0)
+/* Arguments of e^x are clipped to this: its value is about twice the smallest normal number. */
+#define EXP_MIN F32_F64(-87.0f, -708.0)
 
-/* x as n ln 2 + r with |r| <= ln 2 / 2, for LOWEST <= x <= 0; others, in the lanes beyond a row, give
- * what nobody reads. ln 2 is split in two so that n times
- * its upper part is exact. Returns r; power: n, to be added to an exponent. */
-static inline vec reduce(vec x, nvec *power)
+/* Range reduction: x = n ln 2 + r with |r| <= ln 2 / 2, for EXP_MIN <= x <= 0. ln 2 is split in two
+ * so that n times its upper part is exact. Returns r; power: n, shifted to add to an exponent. */
+static inline vec reduce_range(vec x, uvec *power)
 {
     /* 1.5 * 2^23 or 2^52: adding it rounds to an integer */
-    const vec shift = splat(FOR_TYPE(12582912.0f, 6755399441055744.0));
-    vec shifted = fma_(x, splat(FOR_TYPE(1.44269504088896341f, 1.44269504088896341)), shift);
+    const vec shift = splat(F32_F64(12582912.0f, 6755399441055744.0));
+    vec shifted = fma_(x, splat(F32_F64(1.44269504088896341f, 1.44269504088896341)), shift);
     vec n = shifted - shift;
-    *power = ((nvec)shifted - (nvec)shift) << FOR_TYPE(23, 52);
-    vec r = fma_(n, splat(FOR_TYPE(-0.693145751953125f, -6.93147180369123816490e-01)), x);
-    return fma_(n, splat(FOR_TYPE(-1.42860682030941723e-6f, -1.90821492927058770002e-10)), r);
+    *power = ((uvec)shifted - (uvec)shift) << F32_F64(23, 52);
+    vec r = fma_(n, splat(F32_F64(-0.693145751953125f, -6.93147180369123816490e-01)), x);
+    return fma_(n, splat(F32_F64(-1.42860682030941723e-6f, -1.90821492927058770002e-10)), r);
 }
 
-static inline vec not_below(vec lowest, vec x) { return choose(x < lowest, lowest, x); }
+static inline vec max_(vec a, vec x) { return blend(x < a, a, x); } /* NaN in x stays */
 
-/* e^x for x <= 0, to 2 units in the last place; below LOWEST it stays there, NaN stays NaN. */
+/* e^x for x <= 0, error at most 2 ulp; x is clipped to EXP_MIN; NaN stays NaN. */
 static inline vec exp_(vec x)
 {
-    nvec power;
-    vec r = reduce(not_below(splat(LOWEST), x), &power);
-    POLYNOMIAL(e, INVERSE_FACTORIAL, DEGREE, r)
-    return (vec)((nvec)e + power);
+    uvec power;
+    vec r = reduce_range(max_(splat(EXP_MIN), x), &power);
+    POLYNOMIAL(e, INVERSE_FACTORIAL, EXP_DEGREE, r)
+    return (vec)((uvec)e + power);
 }
 
-/* e^x - 1 for x <= 0: with e^x = 2^n e^r it is 2^n (e^r - 1) + (2^n - 1), where e^r - 1 has no
- * rounded 1 in it; for n < 0 the sum is below -0.29, and no digits of either part cancel. */
-static inline vec exp_minus_1(vec x)
+/* e^x - 1 for x <= 0: with e^x = 2^n e^r it is 2^n (e^r - 1) + (2^n - 1), where the polynomial gives
+ * e^r - 1 without a rounded 1; for n < 0 the sum is below -0.29, and nothing cancels. */
+static inline vec expm1_(vec x)
 {
-    nvec power;
-    vec r = reduce(not_below(splat(LOWEST), x), &power);
-    POLYNOMIAL(ratio, INVERSE_FACTORIAL + 1, DEGREE - 1, r)
-    vec scale = (vec)((nvec)splat(1) + power);
+    uvec power;
+    vec r = reduce_range(max_(splat(EXP_MIN), x), &power);
+    POLYNOMIAL(ratio, INVERSE_FACTORIAL + 1, EXP_DEGREE - 1, r)
+    vec scale = (vec)((uvec)splat(1) + power);
     return fma_(scale, r * ratio, scale - splat(1));
 }
 
-/* tanh |z| = -u / (2 + u) for u = e^(-2 |z|) - 1, to a few units in the last place, near zero, too:
- * 1 - e^(-2 |z|) would leave no digits there. */
+/* tanh |z| = -u / (2 + u) for u = e^(-2 |z|) - 1, error a few ulp; 1 - e^(-2 |z|) would cancel near
+ * zero. */
 static inline vec tanh_(vec z)
 {
-    vec u = exp_minus_1(splat(-2) * magnitude(z));
-    return with_sign(magnitude(u / (splat(2) + u)), z);
+    vec u = expm1_(splat(-2) * fabs_(z));
+    return copysign_(fabs_(u / (splat(2) + u)), z);
 }
 
-/* 1 / (1 + e^-z); e is taken of -|z| only. */
-static inline vec logistic_of(vec z, vec e)
+/* 1 / (1 + e^-z), given e = e^-|z|. */
+static inline vec logistic_from_exp(vec z, vec e)
 {
-    return choose(z < splat(0), e, splat(1)) / (splat(1) + e);
+    return blend(z < splat(0), e, splat(1)) / (splat(1) + e);
 }
 
-static inline vec logistic_(vec z) { return logistic_of(z, exp_(-magnitude(z))); }
+static inline vec logistic_(vec z) { return logistic_from_exp(z, exp_(-fabs_(z))); }
 
-/* 1 / (2n + 1), for as many n as 1/9^n / (2n + 1) needs to vanish. */
-enum { LOGARITHM_DEGREE = FOR_TYPE(7, 16) };
+/* 1 / (2n + 1), until 1/9^n / (2n + 1) is negligible. */
+enum { LOG_DEGREE = F32_F64(7, 16) };
 static const real INVERSE_ODD[] = {
     1,
     (real)1 / 3,
@@ -317,13 +314,12 @@ static const real INVERSE_ODD[] = {
 #endif
 };
 
-/* log(1 + x) for 0 <= x <= 1: it is 2 artanh(s) with s = x / (2 + x) <= 1/3, whose series has
- * positive terms only. */
-static inline vec log_1_plus(vec x)
+/* log(1 + x) = 2 artanh(s) with s = x / (2 + x) <= 1/3, for 0 <= x <= 1: a series of positive terms. */
+static inline vec log1p_(vec x)
 {
     vec s = x / (splat(2) + x);
     vec square = s * s;
-    POLYNOMIAL(ratio, INVERSE_ODD, LOGARITHM_DEGREE, square)
+    POLYNOMIAL(ratio, INVERSE_ODD, LOG_DEGREE, square)
     return (s + s) * ratio;
 }
 

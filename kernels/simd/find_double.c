@@ -1,2 +1,0 @@
-#define DOUBLE
-#include "find.c"

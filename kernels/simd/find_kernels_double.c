@@ -1,0 +1,2 @@
+#define DOUBLE
+#include "find_kernels.c"
