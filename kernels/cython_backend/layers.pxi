@@ -44,7 +44,7 @@ cdef struct Layer:
     real *grad_z            # gradient with respect to the pre-activations z, same shape
     uint64_t *a_mask        # zero masks (panels, rows) of a
     uint64_t *grad_mask     # of grad_z
-    long *tile_bounds       # (threads + 1,): first update row_block of each thread, and the end
+    long *tile_bounds       # (threads + 1,): first update tile of each thread, and the end
 
 
 cdef inline long row_stride(const Layer *layer, long panel) noexcept nogil:
