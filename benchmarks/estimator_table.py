@@ -1,12 +1,13 @@
-"""MLPClassifier beside scikit-learn's: same data, same epochs, in turn. Prints a table.
+"""How much faster than scikit-learn's is MLPClassifier? Same data, same epochs, interleaved rounds.
 
-python benchmarks/estimator_table.py                    # what is promised: some minutes
-python benchmarks/estimator_table.py --cases digits,rows --rounds 9
-python benchmarks/estimator_table.py --grid             # never slower: sizes from tiny to large
-python benchmarks/estimator_table.py --check            # exit code 1 if a promise is broken
+python benchmarks/estimator_table.py                    # all cases: some minutes
+python benchmarks/estimator_table.py --cases digits,single --rounds 9
+python benchmarks/estimator_table.py --grid             # sizes from tiny to large
+python benchmarks/estimator_table.py --check            # exit code 1 if a limit is missed
 
-Both get the same array and choose the type to compute in: scikit-learn takes float64 for uint8.
-Data that is not at hand is generated in its shape. BLAS has as many threads as our kernels.
+Both get the same array and select the dtype of the computation: scikit-learn takes float64 for
+uint8. covtype and newsgroups are generated with the shapes of those data sets. BLAS uses as many
+threads as the kernels.
 """
 
 import argparse
@@ -14,9 +15,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from statistics import median
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -29,20 +31,34 @@ from threadpoolctl import threadpool_limits
 from fmnist_fast import MLPClassifier, load_dataset
 from fmnist_fast._cpu import usable_cores
 from fmnist_fast.bench.machine import describe_machine
+from fmnist_fast.bench.rounds import measure_rounds, median_ratio
 
 
 @dataclass(frozen=True)
 class Case:
-    """What both are fit to. must : how many times as fast we have to be."""
+    """A fit. limit : minimum speedup. load : returns training rows, labels, test rows, labels."""
 
-    must: float
+    limit: float
     hidden: tuple[int, ...]
     epochs: int
-    make: Callable[[], tuple]  # rows and labels to learn from, rows and labels to judge by
+    load: Callable[[], tuple]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds of both, one a round, and their accuracies as text."""
+
+    sklearn: list[float]
+    fmnist_fast: list[float]
+    accuracies: str = ""
+
+    @property
+    def speedup(self) -> float:
+        return median_ratio(self.sklearn, self.fmnist_fast) or 0.0
 
 
 def fashion_mnist(dtype: str) -> tuple:
-    """As it comes, pixels 0..255, in uint8; else pixels 0..1."""
+    """Pixels 0..255 for uint8, else 0..1."""
     data = load_dataset("fashion-mnist")
     train, test = (x.reshape(len(x), -1) for x in (data.x_train, data.x_test))
     if dtype != "uint8":
@@ -57,7 +73,7 @@ def digits(dtype: str) -> tuple:
 
 
 def table(rows: int, columns: int, classes: int, dtype: str, seed: int = 0) -> tuple:
-    """Normal columns; the label is the nearest of random directions, a tenth of them wrong."""
+    """Normal columns; labels by random directions, a tenth of them wrong."""
     rng = np.random.default_rng(seed)
     held = max(rows // 10, 50)
     x_ni = rng.standard_normal((rows + held, columns), np.float32).astype(dtype)
@@ -70,13 +86,13 @@ def table(rows: int, columns: int, classes: int, dtype: str, seed: int = 0) -> t
 
 
 def words(dtype: str) -> tuple:
-    """11,000 texts of 100 words of 100,000, some of which say what the text is about."""
+    """11,000 texts of 100 words out of 100,000, a tenth of which depend on the class."""
     rng = np.random.default_rng(0)
     rows, words, classes, each = 12_000, 100_000, 20, 100
     y_n = rng.integers(0, classes, rows)
     common = (words * rng.power(0.3, (rows, each))).astype(np.int64)
-    about = y_n[:, None] * 500 + rng.integers(0, 500, (rows, each))
-    column = np.where(rng.random((rows, each)) < 0.1, about, common)
+    topical = y_n[:, None] * 500 + rng.integers(0, 500, (rows, each))
+    column = np.where(rng.random((rows, each)) < 0.1, topical, common)
     start = np.arange(0, rows * each + 1, each)
     x_ni = sparse.csr_array((np.ones(rows * each, dtype), column.ravel(), start), (rows, words))
     x_ni.sum_duplicates()
@@ -85,20 +101,17 @@ def words(dtype: str) -> tuple:
 
 FLOATS = ("float64", "float32")
 CASES = {
-    f"{name} {dtype}": Case(must, hidden, epochs, lambda make=make, dtype=dtype: make(dtype))
-    for name, must, hidden, epochs, make, dtypes in (
+    f"{name} {dtype}": Case(limit, hidden, epochs, partial(load, dtype))
+    for name, limit, hidden, epochs, load, dtypes in (
         ("fashion-mnist", 10, (128, 64), 3, fashion_mnist, ("uint8", *FLOATS)),
         ("digits", 5, (100,), 30, digits, FLOATS),
-        ("covtype-shaped", 5, (100,), 1, lambda dtype: table(500_000, 54, 7, dtype), FLOATS),
+        ("covtype-shaped", 5, (100,), 1, partial(table, 500_000, 54, 7), FLOATS),
         ("newsgroups-shaped", 5, (100,), 1, words, FLOATS),
     )
     for dtype in dtypes
 }
 
-ROWS_MUST = 10  # one row at a time
-
-# Seconds before every measurement: threads of BLAS spin for a while after they have worked.
-SETTLE = 0.2
+SINGLE_ROWS_LIMIT = 10
 
 GRID = [
     (rows, columns, hidden)
@@ -109,101 +122,107 @@ GRID = [
 ]
 
 
-def fit(model: type, case_data: tuple, hidden: tuple, epochs: int, **more: Any) -> Any:
+def fit(model: type, data: tuple, hidden: tuple, epochs: int, **options: Any) -> Any:
+    """Fit for exactly so many epochs."""
     estimator = model(
-        hidden, max_iter=epochs, tol=0.0, n_iter_no_change=np.inf, random_state=0, **more
+        hidden, max_iter=epochs, tol=0.0, n_iter_no_change=np.inf, random_state=0, **options
     )
-    sleep(SETTLE)
+    return estimator.fit(*data[:2])
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds of a call, and its result."""
     start = perf_counter()
-    estimator.fit(*case_data[:2])
-    return perf_counter() - start, estimator
+    result = function()
+    return perf_counter() - start, result
 
 
-def measure(
-    data: tuple, hidden: tuple, epochs: int, rounds: int, ours: dict
-) -> tuple[list[float], list[float], list[float]]:
-    """Seconds of theirs and of ours, round by round, and the accuracy of both."""
-    fit(MLPClassifier, tuple(part[:300] for part in data), hidden, 1, **ours)  # loads, compiles
-    theirs_s, ours_s, accuracy = [], [], []
-    for _ in range(rounds):
-        seconds, theirs = fit(neural_network.MLPClassifier, data, hidden, epochs)
-        theirs_s.append(seconds)
-        seconds, mine = fit(MLPClassifier, data, hidden, epochs, **ours)
-        ours_s.append(seconds)
-        accuracy = [model.score(*data[2:]) for model in (theirs, mine)]
-    return theirs_s, ours_s, accuracy
-
-
-def one_row_at_a_time(rounds: int, ours: dict, dtype: str) -> tuple[list[float], list[float]]:
-    """Seconds of 1,000 calls of predict_proba."""
-    data = digits(dtype)
-    _, theirs = fit(neural_network.MLPClassifier, data, (100,), 3)
-    _, mine = fit(MLPClassifier, data, (100,), 3, **ours)
-    seconds: list[list[float]] = [[], []]
-    for _ in range(rounds):
-        for taken, model in zip(seconds, (theirs, mine)):
-            sleep(SETTLE)
-            start = perf_counter()
-            for n in range(1000):
-                row = n % len(data[0])
-                model.predict_proba(data[0][row : row + 1])
-            taken.append(perf_counter() - start)
-    return seconds[0], seconds[1]
-
-
-def line(name: str, theirs: list[float], ours: list[float], must: float, said: str) -> str:
-    ratio = median(t / o for t, o in zip(theirs, ours))
-    mark = "" if ratio >= must else " **missed**"
-    return (
-        f"| {name} | {median(theirs):.3f} | {median(ours):.3f} | {ratio:.1f}x | "
-        f"{must:g}x{mark} | {said} |"
+def measure_fit(data: tuple, hidden: tuple, epochs: int, rounds: int, backend: str) -> Result:
+    """Fit both in interleaved rounds."""
+    few_rows = tuple(part[:300] for part in data)
+    fit(MLPClassifier, few_rows, hidden, 1, backend=backend)  # loads and compiles
+    fits = {
+        "sklearn": partial(fit, neural_network.MLPClassifier, data, hidden, epochs),
+        "fmnist_fast": partial(fit, MLPClassifier, data, hidden, epochs, backend=backend),
+    }
+    results = measure_rounds(
+        {name: lambda number, call=call: timed(call) for name, call in fits.items()}, rounds
     )
+    seconds = [[taken for taken, _ in results[name]] for name in fits]
+    accuracies = [results[name][-1][1].score(*data[2:]) for name in fits]
+    return Result(*seconds, " / ".join(f"{accuracy:.3f}" for accuracy in accuracies))
 
 
-def lines(args: argparse.Namespace, ours: dict) -> Iterator[str]:
+def measure_single_rows(rounds: int, backend: str, dtype: str) -> Result:
+    """Call predict_proba for 1,000 single rows in interleaved rounds."""
+    data = digits(dtype)
+    models = [
+        fit(neural_network.MLPClassifier, data, (100,), 3),
+        fit(MLPClassifier, data, (100,), 3, backend=backend),
+    ]
+    rows = [data[0][n : n + 1] for n in range(1000)]
+
+    def predict(number: int, model: Any) -> float:
+        return timed(lambda: [model.predict_proba(row) for row in rows])[0]
+
+    names = ("sklearn", "fmnist_fast")
+    seconds = measure_rounds(
+        {name: partial(predict, model=model) for name, model in zip(names, models)}, rounds
+    )
+    return Result(seconds["sklearn"], seconds["fmnist_fast"])
+
+
+def selected_cases(args: argparse.Namespace) -> Iterator[tuple[str, float, Result]]:
+    """Yield name, limit and result of the cases."""
+    prefixes = tuple(args.cases.split(",")) if args.cases else ("",)
     for name, case in CASES.items():
-        if args.cases and not any(name.startswith(part) for part in args.cases.split(",")):
-            continue
-        data = case.make()
-        theirs, mine, accuracy = measure(data, case.hidden, case.epochs, args.rounds, ours)
-        yield line(name, theirs, mine, case.must, " / ".join(f"{a:.3f}" for a in accuracy))
+        if name.startswith(prefixes):
+            data = case.load()
+            result = measure_fit(data, case.hidden, case.epochs, args.rounds, args.backend)
+            yield name, case.limit, result
     for dtype in FLOATS:
-        name = f"rows one by one {dtype}"
-        if not args.cases or any(name.startswith(part) for part in args.cases.split(",")):
-            yield line(name, *one_row_at_a_time(args.rounds, ours, dtype), ROWS_MUST, "")
+        name = f"single rows {dtype}"
+        if name.startswith(prefixes):
+            yield name, SINGLE_ROWS_LIMIT, measure_single_rows(args.rounds, args.backend, dtype)
 
 
-def grid_lines(args: argparse.Namespace, ours: dict) -> Iterator[str]:
+def grid_cases(args: argparse.Namespace) -> Iterator[tuple[str, float, Result]]:
+    """Yield name, limit and result for sizes from tiny to large."""
     for (rows, columns, hidden), dtype in product(GRID, FLOATS):
         data = table(rows, columns, 3, dtype)
         epochs = max(1, min(30, 100_000 // rows))
-        theirs, mine, accuracy = measure(data, hidden, epochs, args.rounds, ours)
         name = f"{rows:,} x {columns:,}, hidden {hidden[0]:,}, {dtype}"
-        yield line(name, theirs, mine, 1, " / ".join(f"{a:.3f}" for a in accuracy))
+        yield name, 1, measure_fit(data, hidden, epochs, args.rounds, args.backend)
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--cases", help="names, or how they begin, with commas between them")
+    parser.add_argument("--cases", help="prefixes of names, separated by commas")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--grid", action="store_true", help="sizes from tiny to large instead")
-    parser.add_argument("--check", action="store_true", help="fail if one is slower than promised")
+    parser.add_argument("--check", action="store_true", help="exit code 1 if a limit is missed")
     args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    ours = {"backend": args.backend}
-    print("| | scikit-learn, s | ours, s | ratio | must | accuracy, theirs / ours |")
+    print("| | scikit-learn, s | fmnist_fast, s | speedup | limit | accuracy |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     missed = False
     with threadpool_limits(usable_cores(), user_api="blas"):
-        for text in (grid_lines if args.grid else lines)(args, ours):
-            missed |= "missed" in text
-            print(text, flush=True)
+        for name, limit, result in (grid_cases if args.grid else selected_cases)(args):
+            missed |= result.speedup < limit
+            mark = " **missed**" if result.speedup < limit else ""
+            print(
+                f"| {name} | {median(result.sklearn):.3f} | {median(result.fmnist_fast):.3f} | "
+                f"{result.speedup:.1f}x | {limit:g}x{mark} | {result.accuracies} |",
+                flush=True,
+            )
     machine = describe_machine(())
-    print(f"\nmedians of {args.rounds} rounds in turn; {machine['cpu']}, {usable_cores()} cores")
-    sys.exit(missed and args.check)
+    print(
+        f"\nmedians of {args.rounds} interleaved rounds; {machine['cpu']}, {usable_cores()} cores"
+    )
+    return int(missed and args.check)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

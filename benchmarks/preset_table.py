@@ -1,8 +1,8 @@
-"""What the presets reach: each trained from several seeds by the command itself, on Fashion-MNIST.
+"""What accuracy do the presets reach, and in what time? Trains each from several seeds.
 
 python benchmarks/preset_table.py                          # all, 5 seeds: some ten minutes
 python benchmarks/preset_table.py --presets fast --seeds 3
-python benchmarks/preset_table.py --write                  # also into fmnist_fast/presets.json
+python benchmarks/preset_table.py --write                  # also into presets.json and the README
 """
 
 import argparse
@@ -24,8 +24,8 @@ from fmnist_fast.bench.machine import describe_machine
 from fmnist_fast.training.presets import PRESETS, RESULTS_FILE, PresetResult, measured_results
 from fmnist_fast.training.train_data import resolve_config
 
-# What each must reach: test accuracy, mean of five seeds; seconds on two cores with cython.
-MUST = {
+# Limits: minimum test accuracy, mean of five seeds; maximum seconds on two cores with cython.
+LIMITS = {
     "fast": (0.880, 1.0),
     "standard": (0.890, 4.0),
     "best": (0.896, 180.0),
@@ -33,29 +33,29 @@ MUST = {
 }
 
 
-def trained(preset: str, seed: int) -> tuple[dict[str, Any], str]:
-    """What `fmnist-fast train --json` says, and where it was trained."""
+def run_training(preset: str, seed: int) -> tuple[dict[str, Any], str]:
+    """Return the output of `fmnist-fast train --json`, and a description of the machine."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model.safetensors"
         command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", "fashion-mnist"]
         command += ["--preset", preset, "--seed", str(seed), "--json", "--quiet", "--out", str(out)]
-        said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         training = load_model(out).training
     machine = describe_machine(())
     where = (
         f"{training['backend']} {training['instruction_set'] or ''}".strip()
-        + f", {machine['cpu']}, {said['threads']} threads"
+        + f", {machine['cpu']}, {report['threads']} threads"
     )
-    return said, where
+    return report, where
 
 
 def measure(preset: str, seeds: int) -> PresetResult:
-    """Train from so many seeds."""
+    """Train with seeds 0, 1, ..."""
     accuracies, seconds, where = [], [], ""
     for seed in range(seeds):
-        said, where = trained(preset, seed)
-        accuracies.append(said["test_accuracy"])
-        seconds.append(round(said["seconds"], 3))
+        report, where = run_training(preset, seed)
+        accuracies.append(report["test_accuracy"])
+        seconds.append(round(report["seconds"], 3))
         print(
             f"{preset} seed {seed}: {100 * accuracies[-1]:.2f} %, {seconds[-1]:.2f} s",
             file=sys.stderr,
@@ -66,11 +66,11 @@ def measure(preset: str, seeds: int) -> PresetResult:
 
 
 def table(results: dict[str, PresetResult]) -> Iterator[str]:
-    """In Markdown, with what each must reach."""
-    yield "| preset | test accuracy, mean and deviation | must | seconds, median | must | seeds |"
+    """Yield the lines of a table with the limits."""
+    yield "| preset | test accuracy, mean and deviation | limit | seconds, median | limit | seeds |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: |"
     for name, result in results.items():
-        accuracy, seconds = MUST[name]
+        accuracy, seconds = LIMITS[name]
         yield (
             f"| {name} | {100 * result.accuracy:.2f} ± {100 * result.spread:.2f} % "
             f"| {100 * accuracy:.1f} % | {median(result.seconds):.2f} | {seconds:g} "
@@ -79,12 +79,12 @@ def table(results: dict[str, PresetResult]) -> Iterator[str]:
 
 
 def block(results: dict[str, PresetResult]) -> str:
-    """For the README."""
+    """Return the table and its source for the README."""
     return "\n".join([*rows(results), "", *sources(results), ""])
 
 
 def rows(results: dict[str, PresetResult]) -> Iterator[str]:
-    """In Markdown."""
+    """Yield the lines of the table of the README."""
     yield "| preset | network | test accuracy | seconds of training |"
     yield "| --- | --- | ---: | ---: |"
     for name, result in results.items():
@@ -97,30 +97,30 @@ def rows(results: dict[str, PresetResult]) -> Iterator[str]:
 
 
 def sources(results: dict[str, PresetResult]) -> Iterator[str]:
-    """On what, when and how it was measured."""
+    """Yield lines with machine, date and method."""
     seeds = min(len(result.seconds) for result in results.values())
     yield f"Mean and standard deviation of {seeds} seeds; median of seconds, teachers included;"
     yield "`benchmarks/preset_table.py`. Measured"
-    together: dict[tuple[str, str], list[str]] = {}
+    by_source: dict[tuple[str, str], list[str]] = {}
     for name, result in results.items():
-        together.setdefault((result.date, result.where), []).append(name)
-    for (date, where), names in together.items():
+        by_source.setdefault((result.date, result.where), []).append(name)
+    for (date, where), names in by_source.items():
         yield f"- {', '.join(names)}: {date}, {where}"
 
 
 def main() -> None:
-    """Measure, print, and write if asked."""
+    """Measure, print, and write if wanted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--presets", default=",".join(MUST))
+    parser.add_argument("--presets", default=",".join(LIMITS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="into fmnist_fast/presets.json")
+    parser.add_argument("--write", action="store_true", help="into presets.json and the README")
     args = parser.parse_args()
     results = {name: measure(name, args.seeds) for name in args.presets.split(",")}
     print("\n".join(table(results)))
     if args.write:
         known = measured_results() if RESULTS_FILE.exists() else {}
         entries = {
-            name: asdict((known | results)[name]) for name in MUST if name in known | results
+            name: asdict((known | results)[name]) for name in LIMITS if name in known | results
         }
         RESULTS_FILE.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
         README.write_text(replace_block(README.read_text(), block(measured_results()), "presets"))

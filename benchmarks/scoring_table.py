@@ -1,12 +1,12 @@
-"""What a second worker brings when many inputs are scored, and what room it takes. Prints a table.
+"""How much faster is batch prediction with a second worker, and how much memory does it take?
 
-python benchmarks/scoring_table.py              # what is promised: some minutes
+python benchmarks/scoring_table.py              # some minutes
 python benchmarks/scoring_table.py --rounds 1 --rows 20000 --pictures 4    # whether it runs
-python benchmarks/scoring_table.py --check      # exit code 1 if a promise is broken
+python benchmarks/scoring_table.py --check      # exit code 1 if a limit is missed
 
-Images of the test set again and again, as an IDX file, as small PNG files, and as photographs that
-are large, coloured and to be cut out. The time is from the first block to the file of answers: of
-one and of two workers that are warm, in turns.
+Inputs are images of the test set, repeated: as an IDX file, as small PNG files, and as large colour
+photographs to be segmented. Times are from the first block to the written predictions, with one and
+two warm workers, alternating.
 """
 
 import argparse

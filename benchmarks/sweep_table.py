@@ -1,11 +1,11 @@
-"""What a sweep costs beside its training, and what a second worker brings. Prints a table.
+"""What is the overhead of a sweep, and how much faster is it with a second worker?
 
-python benchmarks/sweep_table.py                # what is promised: some minutes
+python benchmarks/sweep_table.py                # some minutes
 python benchmarks/sweep_table.py --rounds 1 --trials 4 --late 60    # whether it runs
-python benchmarks/sweep_table.py --check        # exit code 1 if a promise is broken
+python benchmarks/sweep_table.py --check        # exit code 1 if a limit is missed
 
-Five epochs of 784-128-64-10 a trial, points by chance, nothing pruned. The sweeps of one and of two
-workers take turns; their workers were warmed up by trials that do not count.
+Trials are five epochs of 784-128-64-10, from the random sampler, without pruning. Sweeps with one
+and with two workers alternate, after trials that warm up the workers.
 """
 
 import argparse
