@@ -61,13 +61,13 @@ strict: .venv/dev
 app: .venv/app
 	$(BIN)/fmnist-fast app $(ARGS)
 
-# Every benchmark of the suite once, on this checkout. Without machine's answer asv would ask.
+# Every benchmark of the suite once, on this checkout; `asv machine --yes` avoids a prompt.
 bench: .venv/dev
 	$(BIN)/asv machine --yes --config benchmarks/asv.conf.json >/dev/null
 	$(BIN)/asv run --config benchmarks/asv.conf.json --quick --show-stderr \
 	  --environment existing:$(CURDIR)/$(BIN)/python $(ARGS)
 
-# The measured tables of both READMEs and the picture.
+# The tables of measurements in both READMEs, and the plot.
 figures: .venv/dev
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/fmnist-fast bench --peers --rounds 9 --json >build/bench.json

@@ -137,7 +137,7 @@ def all_measurements(
         cython = contenders["cython"]
         measurements["peak"] = lambda number: cython("fma_peak")
         measurements["one image"] = lambda number: cython("time_one_image")
-        for name in {"avx512", "avx2"}.intersection(cython("instruction_sets")):
+        for name in cython("instruction_sets"):
             measurements[f"cython {name}"] = partial(time_isa, cython, name, threads)
     measurements["train"] = lambda number: time_train_command(threads, 5)
     measurements["memory"] = partial(measure_memory, threads)
