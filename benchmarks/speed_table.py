@@ -138,7 +138,8 @@ def all_measurements(
         measurements["peak"] = lambda number: cython("fma_peak")
         measurements["one image"] = lambda number: cython("time_one_image")
         for name in cython("instruction_sets"):
-            measurements[f"cython {name}"] = partial(time_isa, cython, name, threads)
+            if name != "baseline":
+                measurements[f"cython {name}"] = partial(time_isa, cython, name, threads)
     measurements["train"] = lambda number: time_train_command(threads, 5)
     measurements["memory"] = partial(measure_memory, threads)
     return measurements
