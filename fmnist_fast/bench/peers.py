@@ -276,7 +276,7 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session: Any = onnxruntime.InferenceSession(
-            onnx_graph.content(parts, "mlp"), options, providers=["CPUExecutionProvider"]
+            onnx_graph.serialize(parts, "mlp"), options, providers=["CPUExecutionProvider"]
         )
 
     def probabilities(self, x_ni: NDArray[np.uint8]) -> Floats:

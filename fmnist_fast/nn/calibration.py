@@ -1,4 +1,4 @@
-"""Confidence that means something: one temperature, and a probability below which to say so."""
+"""Calibration: temperature scaling, and a confidence threshold for selective prediction."""
 
 from math import ceil, log2, sqrt
 from statistics import NormalDist
@@ -16,20 +16,20 @@ __all__ = [
     "apply_temperature",
 ]
 
-# Share of the answers called sure that must be right.
+# Fraction of the confident predictions that must be correct.
 TARGET_PRECISION = 0.97
 
-# Probability with which that may fail on other rows of the same kind.
-DOUBT = 0.001
+# Probability that the precision on new rows is lower.
+FAILURE_PROBABILITY = 0.001
 
-# Temperatures between which the best one lies for any network worth calibrating.
-COLDEST, HOTTEST = 1 / 16, 16.0
+# Search interval of the temperature.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1 / 16, 16.0
 
 
 def apply_temperature(probability_nk: Floats, temperature: float) -> NDArray[np.float64]:
-    """softmax(logits / temperature), from probability = softmax(logits).
+    """Return softmax(logits / temperature), given probability = softmax(logits).
 
-    A probability that underflowed to 0 counts as the smallest float32.
+    Probabilities are clipped to the smallest normal float32.
     """
     log_nk = _log(probability_nk) / temperature
     p_nk: NDArray[np.float64] = np.exp(log_nk - log_nk.max(axis=1, keepdims=True))
@@ -38,7 +38,7 @@ def apply_temperature(probability_nk: Floats, temperature: float) -> NDArray[np.
 
 
 def scale_logits(params: Params, temperature: float) -> Params:
-    """Parameters whose logits are those of params / temperature: the last layer divided by it."""
+    """Return parameters whose logits are divided by the temperature, in the last layer."""
     if temperature == 1:
         return params
     weights, biases = params
@@ -55,9 +55,9 @@ def _log(probability_nk: Floats) -> NDArray[np.float64]:
 
 
 def fit_temperature(probability_nk: Floats, labels_n: NDArray[np.integer]) -> float:
-    """The temperature with the least cross-entropy on rows that were not trained on.
+    """Return the temperature that minimizes the cross-entropy on held-out rows.
 
-    Golden-section search over log temperature, where the cross-entropy has one valley.
+    Golden-section search over log temperature, in which the cross-entropy is unimodal.
     Source: Guo, Pleiss, Sun, Weinberger (2017), section 4.2.
     """
     log_nk = _log(probability_nk)
@@ -65,11 +65,11 @@ def fit_temperature(probability_nk: Floats, labels_n: NDArray[np.integer]) -> fl
     label_n = log_nk[np.arange(len(labels_n)), labels_n]
 
     def loss(log_temperature: float) -> float:
-        cold = np.exp(-log_temperature)
-        return float(np.log(np.exp(log_nk * cold).sum(axis=1)).mean() - label_n.mean() * cold)
+        inverse = np.exp(-log_temperature)
+        return float(np.log(np.exp(log_nk * inverse).sum(axis=1)).mean() - label_n.mean() * inverse)
 
     golden = (np.sqrt(5) - 1) / 2
-    low, high = np.log(COLDEST), np.log(HOTTEST)
+    low, high = np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)
     inner, outer = high - golden * (high - low), low + golden * (high - low)
     at_inner, at_outer = loss(inner), loss(outer)
     while high - low > 1e-4:
@@ -89,32 +89,33 @@ def confidence_threshold(
     hit_n: NDArray[np.bool_],
     target_precision: float = TARGET_PRECISION,
 ) -> float | None:
-    """The lowest threshold on the top probability with the target precision above it.
+    """Return the lowest threshold on the top probability that reaches the target precision.
 
-    confidence_n : probability of each row's top class, from rows that were not trained on; hit_n :
-    whether it is right. Bisection, where not the share of right answers counts but what it is at
-    least, all but certainly, at all thresholds that were looked at: rows to come should keep the
-    promise too. None: there is no such threshold.
+    confidence_n : probability of each row's top class, on held-out rows; hit_n : whether it is
+    correct. Bisection on a lower confidence bound of the precision, corrected for the number of
+    thresholds that are tested, so that the target holds on new rows, too. None: no threshold does.
     Source: Geifman & El-Yaniv (2017), algorithm 1; the interval is Wilson's (1927).
     """
     order_n = np.argsort(-confidence_n, kind="stable")
     confidence_n, hits_n = confidence_n[order_n], np.cumsum(hit_n[order_n])
-    looks = max(1, ceil(log2(len(order_n))))
-    deviate = NormalDist().inv_cdf(1 - DOUBT / looks)
+    n_tests = max(1, ceil(log2(len(order_n))))
+    deviate = NormalDist().inv_cdf(1 - FAILURE_PROBABILITY / n_tests)
 
     found, low, high = None, 0, len(order_n) - 1
     while low <= high:
         middle = (low + high) // 2
-        last = int(np.flatnonzero(confidence_n == confidence_n[middle])[-1])  # equals stay together
-        if _at_least(int(hits_n[last]), last + 1, deviate) >= target_precision:
+        last = int(
+            np.flatnonzero(confidence_n == confidence_n[middle])[-1]
+        )  # ties have one threshold
+        if _lower_bound(int(hits_n[last]), last + 1, deviate) >= target_precision:
             found, low = float(confidence_n[middle]), last + 1
         else:
             high = middle - 1
     return found
 
 
-def _at_least(hits: int, rows: int, deviate: float) -> float:
-    """Lower end of Wilson's interval for a share of which hits / rows was seen."""
-    share, z2 = hits / rows, deviate**2
-    spread = deviate * sqrt(share * (1 - share) / rows + z2 / (4 * rows**2))
-    return (share + z2 / (2 * rows) - spread) / (1 + z2 / rows)
+def _lower_bound(hits: int, rows: int, deviate: float) -> float:
+    """Return the lower end of Wilson's interval for a proportion estimated as hits / rows."""
+    proportion, z2 = hits / rows, deviate**2
+    spread = deviate * sqrt(proportion * (1 - proportion) / rows + z2 / (4 * rows**2))
+    return (proportion + z2 / (2 * rows) - spread) / (1 + z2 / rows)

@@ -1,4 +1,4 @@
-"""What the network is asked to say: distributions over the classes, made from labels."""
+"""Class labels: encoding, and target distributions."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,14 +7,14 @@ from ..kernels.interface import Floats
 
 __all__ = ["mix_targets", "unique_labels", "encode_labels", "smooth_labels"]
 
-# Labels in so small a range are counted in a table, which is ten times as fast as sorting them.
-TABLE = 1 << 16
+# Range of integer labels up to which a counting table is used: ten times as fast as sorting.
+MAX_TABLE = 1 << 16
 
 
 def smooth_labels(
     labels_n: NDArray[np.int32], classes: int, smoothing: float, dtype: str
 ) -> Floats:
-    """(n, k): 1 - smoothing for the label, and `smoothing` shared by all classes alike.
+    """Return targets (n, k): (1 - smoothing) * one-hot + smoothing / k.
 
     Source: Szegedy et al. (2016), section 7.
     """
@@ -23,41 +23,41 @@ def smooth_labels(
     return soft_nk
 
 
-def mix_targets(taught_nk: Floats, asked_nk: Floats, share: float) -> Floats:
-    """share * what teachers say + (1 - share) * what the labels say, in the dtype of the latter."""
-    return (share * taught_nk + (1 - share) * asked_nk).astype(asked_nk.dtype)
+def mix_targets(teacher_nk: Floats, label_nk: Floats, alpha: float) -> Floats:
+    """Return alpha * teacher_nk + (1 - alpha) * label_nk, in the dtype of the latter."""
+    return (alpha * teacher_nk + (1 - alpha) * label_nk).astype(label_nk.dtype)
 
 
 def unique_labels(labels_n: NDArray) -> NDArray:
-    """The labels that there are, ascending, each once: np.unique, faster where they are numbers."""
-    places = _places(labels_n)
-    if places is None:
+    """Return the sorted unique labels, as np.unique does, faster for integers."""
+    table = _table_offsets(labels_n)
+    if table is None:
         return np.unique(labels_n)
-    place_n, low = places
-    found: NDArray = (np.flatnonzero(np.bincount(place_n)) + low).astype(labels_n.dtype)
+    offset_n, low = table
+    found: NDArray = (np.flatnonzero(np.bincount(offset_n)) + low).astype(labels_n.dtype)
     return found
 
 
 def encode_labels(labels_n: NDArray, classes_k: NDArray) -> NDArray[np.int32]:
-    """(n,): where each label is among the classes, which are ascending and have all of them."""
+    """Return the index of each label (n,) in the classes, which are sorted and complete."""
     if labels_n.dtype.kind in "iu" and classes_k.dtype.kind in "iu":
         labels_n = labels_n.astype(classes_k.dtype, copy=False)
-    places = _places(labels_n)
-    if places is None:
+    table = _table_offsets(labels_n)
+    if table is None:
         return np.searchsorted(classes_k, labels_n).astype(np.int32)
-    place_n, low = places
-    labels = np.arange(place_n.max() + 1) + low  # not to the one above, which may not exist
-    # Of signed and unsigned ones NumPy compares what is left of them in float64.
+    offset_n, low = table
+    labels = np.arange(offset_n.max() + 1) + low  # the next integer may not be representable
+    # NumPy compares signed with unsigned integers in float64, which is inexact.
     labels = labels.astype(labels_n.dtype)
-    numbers: NDArray[np.int32] = np.searchsorted(classes_k, labels).astype(np.int32)[place_n]
-    return numbers
+    encoded: NDArray[np.int32] = np.searchsorted(classes_k, labels).astype(np.int32)[offset_n]
+    return encoded
 
 
-def _places(labels_n: NDArray) -> tuple[NDArray[np.int64], int] | None:
-    """How far each is above the lowest, and the lowest, if they fit into a table."""
+def _table_offsets(labels_n: NDArray) -> tuple[NDArray[np.int64], int] | None:
+    """Return offsets from the lowest label, and that label, if the range fits a table; else None."""
     if labels_n.ndim != 1 or labels_n.dtype.kind not in "iu" or not len(labels_n):
         return None
     low, high = int(labels_n.min()), int(labels_n.max())
-    if high - low >= min(TABLE, len(labels_n)) or high > np.iinfo(np.int64).max:
+    if high - low >= min(MAX_TABLE, len(labels_n)) or high > np.iinfo(np.int64).max:
         return None
     return labels_n.astype(np.int64) - low, low

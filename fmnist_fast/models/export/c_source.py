@@ -1,7 +1,7 @@
-"""A network as one file of C99 that needs nothing but libm.
+"""Export to one file of C99 that needs only libm.
 
-Numbers are written in hexadecimal: the standard has compilers read those exactly, decimal ones only
-nearly so (ISO/IEC 9899:1999, 6.4.4.2).
+Numbers are written in hexadecimal: the standard requires compilers to read those exactly, but not
+decimal ones (ISO/IEC 9899:1999, 6.4.4.2).
 """
 
 import re
@@ -14,7 +14,7 @@ from ... import __version__
 from ...kernels.interface import Floats
 from .network_data import NetworkData
 
-__all__ = ["content"]
+__all__ = ["serialize"]
 
 _FILE = Template("""\
 /* $summary: a neural network in C99. Link with -lm.
@@ -27,7 +27,7 @@ _FILE = Template("""\
  *     void ${name}_predict_proba(const $input *x, $real *probabilities);
  *
  * x: $input_text.
- * probabilities, room for $classes: $output_text.
+ * probabilities, an array of $classes: $output_text.
  * It keeps no state, so that any number of threads may call it, and takes $stack bytes of stack.
  * Written by fmnist_fast $version.
  */
@@ -105,55 +105,55 @@ static void softmax($real *z, int count)
 
 """,
 }
-# How many numbers stand on a line.
-_ROW = 6
+# Numbers per line.
+_NUMBERS_PER_LINE = 6
 
 
-def content(parts: NetworkData, name: str) -> bytes:
-    """The file. name : what the names of its functions begin with."""
-    spec = parts.spec
+def serialize(network: NetworkData, name: str) -> bytes:
+    """Return the content of the file. name : prefix of its functions."""
+    spec = network.spec
     real, f = {"float32": ("float", "f"), "float64": ("double", "")}[spec.dtype]
-    after = [spec.activation] * (len(spec.shapes) - 1)
-    after.append("logistic" if spec.loss == "sigmoid" else "softmax")
-    # A layer's input lies in one buffer, its output in the other; the last writes to the caller.
+    activations = [spec.activation] * (len(spec.shapes) - 1)
+    activations.append("logistic" if spec.loss == "sigmoid" else "softmax")
+    # Layers alternate between two buffers; the last one writes to the caller's array.
     widths = {"even": max(spec.sizes[:-1:2]), "odd": max(spec.sizes[1:-1:2], default=0)}
-    scale = _number(np.array(parts.scale, spec.dtype).item()) + f
-    functions = "".join(text for kind, text in _FUNCTIONS.items() if kind in after)
+    scale = _number(np.array(network.scale, spec.dtype).item()) + f
+    functions = "".join(text for kind, text in _FUNCTIONS.items() if kind in activations)
     text = _FILE.substitute(
         name=name,
         NAME=name.upper(),
         version=__version__,
-        summary=parts.summary,
-        input_text=parts.input_text,
-        output_text=parts.output_text,
+        summary=network.summary,
+        input_text=network.input_text,
+        output_text=network.output_text,
         real=real,
-        input="uint8_t" if parts.takes_bytes else real,
+        input="uint8_t" if network.takes_bytes else real,
         inputs=spec.sizes[0],
         classes=spec.sizes[-1],
-        names=len(parts.class_names),
-        class_names="".join(f"    {_string(name)},\n" for name in parts.class_names),
-        constants="".join(_constants(parts, f"static const {real}", f)),
+        names=len(network.class_names),
+        class_names="".join(f"    {_string(name)},\n" for name in network.class_names),
+        constants="".join(_constants(network, f"static const {real}", f)),
         functions=Template(functions).substitute(real=real, f=f),
         stack=sum(widths.values()) * np.dtype(spec.dtype).itemsize,
         buffers=", ".join(f"{buffer}[{width}]" for buffer, width in widths.items() if width),
-        scaled=f"x[i] * {scale}" if parts.takes_bytes else "x[i]",
-        calls="".join(_calls(parts, after)),
+        scaled=f"x[i] * {scale}" if network.takes_bytes else "x[i]",
+        calls="".join(_calls(network, activations)),
     )
     return text.encode("ascii")
 
 
-def _constants(parts: NetworkData, kind: str, f: str) -> Iterator[str]:
-    """Definitions of all weights and biases."""
-    for what, arrays in zip(("weights", "biases"), parts.params):
+def _constants(network: NetworkData, kind: str, f: str) -> Iterator[str]:
+    """Yield the definitions of all weights and biases."""
+    for what, arrays in zip(("weights", "biases"), network.params):
         for depth, array in enumerate(arrays):
             yield f"{kind} {what}_{depth}[{array.size}] = {{\n{_numbers(array, f)}}};\n\n"
 
 
-def _calls(parts: NetworkData, after: list[str]) -> Iterator[str]:
-    """The statements of every layer; after : what is made of its sums."""
-    for depth, ((i, o), kind) in enumerate(zip(parts.spec.shapes, after)):
+def _calls(network: NetworkData, activations: list[str]) -> Iterator[str]:
+    """Yield the statements of every layer. activations : applied to its sums."""
+    for depth, ((i, o), kind) in enumerate(zip(network.spec.shapes, activations)):
         a, z = ("even", "odd") if depth % 2 == 0 else ("odd", "even")
-        if depth == len(after) - 1:
+        if depth == len(activations) - 1:
             z = "probabilities"
         yield f"    sums(weights_{depth}, biases_{depth}, {i}, {o}, {a}, {z});\n"
         if kind != "identity":
@@ -161,20 +161,23 @@ def _calls(parts: NetworkData, after: list[str]) -> Iterator[str]:
 
 
 def _numbers(array: Floats, f: str) -> str:
-    """The array's numbers, in lines."""
+    """Return the array's numbers, in lines."""
     numbers = [f"{_number(value)}{f}," for value in array.ravel().tolist()]
-    rows = (numbers[first : first + _ROW] for first in range(0, len(numbers), _ROW))
+    rows = (
+        numbers[first : first + _NUMBERS_PER_LINE]
+        for first in range(0, len(numbers), _NUMBERS_PER_LINE)
+    )
     return "".join(f"    {' '.join(row)}\n" for row in rows)
 
 
 def _number(value: float) -> str:
-    """0x1.8p-3: without the zeros that float.hex() ends in."""
+    """Return the number like 0x1.8p-3, without trailing zeros."""
     digits, exponent = value.hex().split("p")
     return f"{digits.rstrip('0').rstrip('.')}p{exponent}"
 
 
 def _string(text: str) -> str:
-    """A literal of the text in UTF-8, where what C might take for something else is a number."""
+    """Return a literal of the text in UTF-8, special characters as octal escapes."""
     plain = (c if re.match("[A-Za-z0-9 /-]", c) else _octal(c) for c in text)
     return f'"{"".join(plain)}"'
 

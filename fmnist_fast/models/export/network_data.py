@@ -1,12 +1,12 @@
-"""Forms in which a network leaves this package: what there is to write, and one writer each.
+"""The network to export, as the writers of all formats take it.
 
-onnx_graph      for ONNX Runtime and all that reads ONNX
-arrays          for whoever wants the numbers: an .npz file
-python_source   a module that needs nothing but Python
-c_source        a file of C99 that needs nothing but libm
+onnx_graph      ONNX
+npz             arrays in an .npz file
+python_source   a module that needs only the standard library
+c_source        a file of C99 that needs only libm
 
-Each has one function, `content(parts, name)`, which gives the bytes of the file. name : what the
-network is called where the format gives it a name.
+Each has one function, `serialize(network, name)`, that returns the bytes of the file. name : of the
+network, where the format has a place for it.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ __all__ = ["NetworkData"]
 
 @dataclass(frozen=True)
 class NetworkData:
-    """A network as a formula, with the words for what goes in and what comes out.
+    """Parameters and specification of a network, with descriptions of its input and output.
 
-    scale : 1 for a network that takes floats as they are; others take bytes, multiplied by it.
+    scale : 1 for a network that takes floats; others take uint8 inputs, multiplied by it.
     """
 
     params: Params
@@ -34,12 +34,12 @@ class NetworkData:
 
     @property
     def is_binary(self) -> bool:
-        """One output, yes or no."""
+        """Whether it has a single sigmoid output."""
         return self.spec.loss == "sigmoid" and self.spec.sizes[-1] == 1
 
     @property
     def summary(self) -> str:
-        """784-128-64-10, relu, softmax, float32"""
+        """Text like 784-128-64-10, relu, softmax, float32."""
         spec = self.spec
         return f"{'-'.join(map(str, spec.sizes))}, {spec.activation}, {spec.loss}, {spec.dtype}"
 
@@ -54,4 +54,4 @@ class NetworkData:
             return "the probability of every class; they sum to 1"
         if self.is_binary:
             return f"one probability, that of the {'second ' * (len(self.class_names) == 2)}class"
-        return "the probability of every class by itself: any number of them may hold"
+        return "the independent probability of every class"

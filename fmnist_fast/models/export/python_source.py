@@ -1,4 +1,4 @@
-"""A network as a Python module that imports nothing but the standard library."""
+"""Export to a Python module that imports only the standard library."""
 
 from base64 import encodebytes
 from string import Template
@@ -9,7 +9,7 @@ from ... import __version__
 from ...kernels.interface import Floats
 from .network_data import NetworkData
 
-__all__ = ["content"]
+__all__ = ["serialize"]
 
 _MODULE = Template('''\
 """$summary: a neural network that needs nothing but Python.
@@ -50,7 +50,7 @@ def predict(row):
 
 
 def sums(layer, a):
-    """What comes into every unit of a layer."""
+    """The pre-activations of a layer."""
     return [bias + sum(map(mul, weights, a)) for bias, weights in layer]
 
 
@@ -59,7 +59,7 @@ ${logistic}def activation(z):
 
 
 def probabilities(z):
-    $end
+    $output
 
 
 def layer(inputs, outputs, text):
@@ -86,7 +86,7 @@ _ACTIVATIONS = {
     "logistic": "logistic(z)",
     "identity": "z",
 }
-_ENDS = {
+_OUTPUTS = {
     "softmax": """\
 peak = max(z)
     e = [math.exp(z_k - peak) for z_k in z]
@@ -96,35 +96,35 @@ peak = max(z)
 }
 
 
-def content(parts: NetworkData, name: str) -> bytes:
-    """The file. name : under which the module will be imported."""
-    spec = parts.spec
+def serialize(network: NetworkData, name: str) -> bytes:
+    """Return the content of the file. name : of the module."""
+    spec = network.spec
     choice, answer = "p.index(max(p))", "the index of the most probable class"
     if spec.loss == "sigmoid":
         choice = "[k for k, p_k in enumerate(p) if p_k > 0.5]"
         answer = "the indices of all classes more probable than not"
-        if parts.is_binary:
+        if network.is_binary:
             choice, answer = "int(p[0] > 0.5)", "1 if that is above a half, else 0"
-    activation, end = _ACTIVATIONS[spec.activation], _ENDS[spec.loss]
+    activation, output = _ACTIVATIONS[spec.activation], _OUTPUTS[spec.loss]
     layers = (
         f'    layer({i}, {o}, """\n{_base64(w_io, b_o)}"""),\n'
-        for (i, o), w_io, b_o in zip(spec.shapes, *parts.params)
+        for (i, o), w_io, b_o in zip(spec.shapes, *network.params)
     )
     text = _MODULE.substitute(
         name=name,
         version=__version__,
-        summary=parts.summary,
-        input_text=parts.input_text,
-        output_text=parts.output_text,
+        summary=network.summary,
+        input_text=network.input_text,
+        output_text=network.output_text,
         answer=answer,
         answer_sentence=f"{answer[0].upper()}{answer[1:]}.",
         inputs=spec.sizes[0],
-        classes="".join(f"    {name!a},\n" for name in parts.class_names),
-        scale=repr(float(parts.scale)),
+        classes="".join(f"    {name!a},\n" for name in network.class_names),
+        scale=repr(float(network.scale)),
         choice=choice,
-        logistic=_LOGISTIC if "logistic" in activation + end else "",
+        logistic=_LOGISTIC if "logistic" in activation + output else "",
         activation=activation,
-        end=end,
+        output=output,
         letter={"float32": "f", "float64": "d"}[spec.dtype],
         layers="".join(layers),
     )
@@ -132,6 +132,6 @@ def content(parts: NetworkData, name: str) -> bytes:
 
 
 def _base64(w_io: Floats, b_o: Floats) -> str:
-    """Bias and weights of every output, in lines."""
+    """Encode bias and weights of every output, in lines."""
     numbers = np.vstack([b_o, w_io]).T
     return encodebytes(numbers.astype(numbers.dtype.newbyteorder("<")).tobytes()).decode()
