@@ -104,9 +104,7 @@ def confidence_threshold(
     found, low, high = None, 0, len(order_n) - 1
     while low <= high:
         middle = (low + high) // 2
-        last = int(
-            np.flatnonzero(confidence_n == confidence_n[middle])[-1]
-        )  # ties have one threshold
+        last = int(np.flatnonzero(confidence_n == confidence_n[middle])[-1])  # ties
         if _lower_bound(int(hits_n[last]), last + 1, deviate) >= target_precision:
             found, low = float(confidence_n[middle]), last + 1
         else:

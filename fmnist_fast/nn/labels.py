@@ -54,7 +54,7 @@ def encode_labels(labels_n: NDArray, classes_k: NDArray) -> NDArray[np.int32]:
 
 
 def _table_offsets(labels_n: NDArray) -> tuple[NDArray[np.int64], int] | None:
-    """Return offsets from the lowest label, and that label, if the range fits a table; else None."""
+    """Return offsets from the lowest label, and that label; None if the range is too large."""
     if labels_n.ndim != 1 or labels_n.dtype.kind not in "iu" or not len(labels_n):
         return None
     low, high = int(labels_n.min()), int(labels_n.max())

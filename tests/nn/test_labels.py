@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fmnist_fast.nn.labels import TABLE, encode_labels, unique_labels
+from fmnist_fast.nn.labels import MAX_TABLE, encode_labels, unique_labels
 
 INT64 = np.iinfo(np.int64)
 
@@ -19,8 +19,8 @@ INT64 = np.iinfo(np.int64)
         np.array([INT64.min, INT64.max]),
         np.array([INT64.min, INT64.min + 1] * 2),
         np.array([INT64.max, INT64.max - 1] * 2),
-        np.array([0, TABLE]),
-        np.arange(TABLE + 1),
+        np.array([0, MAX_TABLE]),
+        np.arange(MAX_TABLE + 1),
         np.array(["shirt", "bag", "bag"]),
         np.array([1.0, 0.0, 1.0]),
         np.array([True, False, True]),
