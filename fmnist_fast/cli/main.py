@@ -1,9 +1,8 @@
 """The command line: `fmnist-fast train`, `sweep`, `evaluate`, `predict`, `export`, `info`, `bench`,
 `data`, `app`.
 
-A mistake of the user is one line on standard error and exit code 2; Ctrl-C is exit code 130. What
-a command is asked for goes to standard output. Modules that take long to load are loaded by the
-commands that use them.
+Errors of the user are one line on standard error and exit code 2; Ctrl-C is exit code 130. Results
+go to standard output.
 """
 
 import sys
@@ -26,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     warnings.showwarning = _show_warning
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # names may hold what the terminal cannot show
+        if isinstance(stream, TextIOWrapper):  # names may hold characters that the terminal lacks
             stream.reconfigure(errors="backslashreplace")
     try:
         # Commands with a time budget count from the start of the process, loading included.
@@ -58,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    if issubclass(category, UserWarning):  # ours; others are for programmers
+    if issubclass(category, UserWarning):  # those of this package
         print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
 
 
@@ -77,9 +76,9 @@ def _command() -> None:
 
     \b
     fmnist-fast train                            train, and save model.safetensors
-    fmnist-fast sweep                            train many, and keep the best
-    fmnist-fast evaluate model.safetensors       how good it is, class by class
+    fmnist-fast sweep                            optimize the hyperparameters
+    fmnist-fast evaluate model.safetensors       accuracy, precision and recall
     fmnist-fast predict --model model.safetensors shoe.png
-    fmnist-fast export --to onnx                 the model for other programs
-    fmnist-fast app                              all of it in a browser
+    fmnist-fast export --to onnx                 export the model
+    fmnist-fast app                              open the app in a browser
     """

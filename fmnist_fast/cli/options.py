@@ -134,29 +134,31 @@ class ClassWeights(click.ParamType):
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document, only that.")
+JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else."
+)
 DATA_DIR = click.option(
     "--data-dir",
     type=FOLDER,
-    help="Folder to look in first for Fashion-MNIST's files. Then come $FMNIST_FAST_DATA, the "
-    "user's cache, and the download.",
+    help="Folder of the Fashion-MNIST files.  [default: $FMNIST_FAST_DATA, then the user's "
+    "cache, then a download]",
 )
 BACKEND = click.option(
     "--backend",
     default="auto",
     show_default=True,
-    help="auto (the fastest there is), cython, numba or numpy.",
+    help="Backend: auto (the fastest available), cython, numba or numpy.",
 )
 THREADS = click.option(
     "--threads",
     type=click.IntRange(1, MAX_THREADS),
-    help="Threads to compute with, at most 8 for every core.  [default: usable cores]",
+    help="Number of threads, at most 8 for every core.  [default: usable cores]",
 )
 BATCH_SIZE = click.option(
     "--batch-size",
     type=click.IntRange(1),
     default=64,
     show_default=True,
-    help="Rows that one step learns from.",
+    help="Number of rows in a batch.",
 )
 DATASETS = "auto, fashion-mnist, synthetic, a folder of four IDX files, or an .npz file"

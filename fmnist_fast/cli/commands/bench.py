@@ -46,7 +46,7 @@ __all__ = ["bench"]
 @JSON
 @deferred("bench:bench")
 def bench() -> None:
-    """Measure training, prediction and the phases of an epoch on this machine.
+    """Measure the speed of training and prediction.
 
     Every backend, with every instruction set that this processor has, trains epochs of
     784-128-64-10, in interleaved rounds, each in its own process, from the same weights and on the

@@ -12,7 +12,7 @@ __all__ = ["data"]
 
 @click.group()
 def data() -> None:
-    """Fetch, verify or find Fashion-MNIST."""
+    """Download, verify or locate Fashion-MNIST."""
 
 
 @data.command()
@@ -23,18 +23,18 @@ def data() -> None:
 )
 @deferred("data:fetch")
 def fetch() -> None:
-    """Download the four files, those that are not there yet, and check them."""
+    """Download the files that are missing, and verify their checksums."""
 
 
 @data.command()
 @DATA_DIR
 @deferred("data:verify")
 def verify() -> None:
-    """Check every byte of the files that would be used."""
+    """Verify the checksums of the files that would be used."""
 
 
 @data.command()
 @DATA_DIR
 @deferred("data:path")
 def path() -> None:
-    """Print the folder of the files that would be used: the four, or their decoded copy."""
+    """Print the folder of the files that would be used: the IDX files, or their decoded copy."""

@@ -11,26 +11,29 @@ __all__ = ["evaluate"]
 @click.command()
 @click.argument("model", type=FILE, required=False)
 @click.option(
-    "--dataset", help=f"What to measure it on: {DATASETS}.  [default: what it was trained on]"
+    "--dataset", help=f"Data set to evaluate on: {DATASETS}.  [default: that of the training]"
 )
 @DATA_DIR
 @BACKEND
 @THREADS
-@click.option("--plot", type=FILE, help="Draw the confusion matrix: a .png, .svg or .pdf file.")
+@click.option(
+    "--plot", type=FILE, help="Write a plot of the confusion matrix: a .png, .svg or .pdf file."
+)
 @click.option(
     "--misclassified",
     type=FILE,
-    help="Draw the surest of the wrong answers: a .png, .svg or .pdf file.",
+    help="Write a plot of the misclassified images with the highest confidence: a .png, .svg "
+    "or .pdf file.",
 )
 @JSON
 @deferred("evaluate:evaluate")
 def evaluate() -> None:
-    """Measure MODEL, or else the model that comes with the package, on a test set.
+    """Evaluate a model on a test set.
 
-    MODEL is a file of one network or of an ensemble.
+    MODEL is a file of one network or of an ensemble, by default the pretrained model.
 
-    Accuracy; precision, recall and F1 of every class; the confusion matrix; the expected
-    calibration error, which is how far the model's confidence is from its accuracy; how many
-    answers are sure, and how many of those are right; and for images, how the accuracy falls when
-    they are shifted, turned, noisy, blurred, dark or inverted.
+    Prints accuracy; precision, recall and F1 score of every class; the confusion matrix; the
+    expected calibration error; selective accuracy: how many predictions are confident, and how many
+    of those are correct; and for images, the accuracy under corruptions: shift, rotation, noise,
+    blur, darkening and inversion.
     """

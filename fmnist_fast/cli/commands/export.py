@@ -14,21 +14,22 @@ __all__ = ["export"]
     "--to",
     type=click.Choice(["onnx", "npz", "python", "c"]),
     required=True,
-    help="onnx: a graph for ONNX Runtime and others (pip install 'fmnist-fast[export]'). npz: the "
-    "arrays. python: a module that needs nothing but Python. c: a file of C99.",
+    help="Format: onnx, a graph for ONNX Runtime and others (pip install "
+    "'fmnist-fast[export]'); npz, the arrays; python, a module without dependencies; c, "
+    "a C99 file.",
 )
 @click.option(
-    "--out", type=FILE, help="The file to write.  [default: the model's name, in this folder]"
+    "--out", type=FILE, help="File to write.  [default: the model's name, in this folder]"
 )
-@click.option("--force", is_flag=True, help="Replace --out if it is there.")
+@click.option("--force", is_flag=True, help="Replace --out if it exists.")
 @deferred("export:export")
 def export() -> None:
-    """Write MODEL, or else the model that comes with the package, for other programs.
+    """Export a model for other programs.
 
-    What is written needs nothing of this package and gives the same probabilities: the scaling of
-    pixels, the temperature and the softmax are inside. Networks of images take their pixels, uint8
-    0..255, as one row: (n, 784) in ONNX, 784 numbers in Python and C. The names of the classes are
-    in the file.
+    MODEL is a file of one network, by default the pretrained model. The export does not need this
+    package and gives the same probabilities: the scaling of pixels, the calibration temperature and
+    the softmax are part of it. Networks of images take their pixels, uint8 0..255, as one row:
+    (n, 784) in ONNX, 784 numbers in Python and C. The file contains the class names.
 
       \b
       fmnist-fast export --to onnx

@@ -14,74 +14,77 @@ __all__ = ["predict"]
 @click.option(
     "--model",
     type=FILE,
-    help="A file that 'fmnist-fast train' wrote, or one of an ensemble.  [default: the two that "
-    "come with the package, one for photographs]",
+    help="Model file to predict with.  [default: the two pretrained models, one of them for "
+    "photographs]",
 )
 @click.argument("images", nargs=-1, metavar="IMAGE...", type=click.Path())
 @click.option(
     "--inputs-from",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
-    help="A file that names more images, one a line; - is standard input.",
+    help="File that lists more images, one a line; - is standard input.",
 )
 @click.option(
     "--segmentation",
     type=click.Choice(["auto", "grabcut", "histogram", "none"]),
     default="auto",
     show_default=True,
-    help="How to find the garment on a photograph: grabcut, where OpenCV is installed; plain, by "
-    "its colours; none, the whole photograph is the garment. auto takes the best there is; "
-    "what is transparent was cut out already.",
+    help="Method that segments the garment of a photograph; auto is grabcut where OpenCV is "
+    "installed, else histogram.",
 )
-@click.option("--invert", is_flag=True, help="Exchange dark and light.")
+@click.option("--invert", is_flag=True, help="Invert the brightness.")
 @BACKEND
 @THREADS
 @click.option(
     "--out",
     type=FILE,
-    help="A .parquet or .csv file for the answers, for any number of inputs: IMAGE may then be an "
-    "IDX, .npy, .npz or Parquet file, too. It is complete or not there; stopped or killed, the "
-    "same command goes on.",
+    help="Write the predictions of any number of inputs to this .parquet or .csv file; IMAGE "
+    "may then also be an IDX, .npy, .npz or Parquet file. A stopped command resumes when "
+    "it is repeated.",
 )
 @click.option(
     "--workers",
     type=Workers(),
-    help="With --out: processes on this machine, or auto, one a usable core.  [default: auto]",
+    help="With --out: number of worker processes on this machine.  [default: auto, one a "
+    "usable core]",
 )
 @click.option(
     "--scheduler",
     type=Address(),
     metavar="tcp://HOST:PORT",
-    help="With --out: use the workers of this Dask scheduler; files that they have not are sent.",
+    help="With --out: address of a Dask scheduler whose workers to use.",
 )
 @click.option(
     "--column",
     metavar="NAME",
-    help="With --out: the array of .npz files, or the column of Parquet files, that has the "
+    help="With --out: the array of .npz files, or the column of Parquet files, that holds the "
     "images.  [default: the only one that fits]",
 )
 @click.option(
-    "--probabilities", is_flag=True, help="With --out: a column for every class's probability."
+    "--probabilities",
+    is_flag=True,
+    help="With --out: write a column of probabilities for every class.",
 )
 @click.option(
-    "--force", is_flag=True, help="With --out: replace it, and what was begun with other options."
+    "--force",
+    is_flag=True,
+    help="With --out: replace the file, and discard partial results of other options.",
 )
-@click.option("--quiet", is_flag=True, help="With --out: print only what came out.")
+@click.option("--quiet", is_flag=True, help="With --out: print only the result.")
 @JSON
 @deferred("predict:predict")
 def predict() -> None:
-    """Say what is on each IMAGE, a file, or a folder: all in it, and in its folders, that has the
-    name of an image.
+    """Classify each IMAGE: a file, or all image files in a folder.
 
-    On photographs the garment is found, cut out, straightened and made small, as the data set was
-    made. A grayscale image of 28x28 pixels, the garment bright on black, is taken as it is. "Not
-    sure" stands before answers less probable than those of which 97 % are right, for images of the
-    data set's kind, and about two in three for photographs. The exit code is 1 if any image could
-    not be read.
+    Photographs are preprocessed to match the data set: segmentation, deskewing, cropping, tone
+    normalization, downscaling to 28x28. A grayscale image of 28x28 pixels, the garment bright on
+    black, is not preprocessed. "Not confident" marks predictions below the confidence threshold:
+    of those above, 97 % are correct for images of the data set's kind, and about two in three for
+    photographs. The exit code is 1 if any image could not be read.
 
       \b
       fmnist-fast predict shirt.jpg shoes.png
-      fmnist-fast predict --json photos >answers.json
+      fmnist-fast predict --json photos >predictions.json
       fmnist-fast predict -- -name-with-a-dash.jpg
-      fmnist-fast predict --out answers.parquet --workers 2 archive more.parquet
-      find . -name '*.jpg' | fmnist-fast predict --inputs-from - --out answers.csv
+      fmnist-fast predict --out predictions.parquet --workers 2 archive more.parquet
+      find . -name '*.jpg' | fmnist-fast predict --inputs-from - --out predictions.csv
     """

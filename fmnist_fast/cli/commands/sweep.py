@@ -26,72 +26,73 @@ STUDY_NAME = "fmnist-fast"
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="Trials in all, those of earlier commands among them.",
+    help="Number of trials in all, those of earlier commands included.",
 )
 @click.option(
     "--space",
     type=FILE,
-    help="A TOML file of what may be chosen; --show-space prints one to begin with.  [default: "
-    "learning rate, l2, batch size, schedule, layers, label smoothing, dropout, epochs]",
+    help="TOML file of the search space; --show-space prints an example.  [default: learning "
+    "rate, l2, batch size, schedule, layers, label smoothing, dropout, epochs]",
 )
-@click.option("--show-space", is_flag=True, help="Print the built-in space, as TOML, and end.")
+@click.option(
+    "--show-space", is_flag=True, help="Print the built-in search space as TOML, and exit."
+)
 @click.option(
     "--preset",
     type=click.Choice(["fast", "standard", "photos"]),
     default="standard",
     show_default=True,
-    help="The recipe for all that the space does not name. Others train teachers first, which no "
-    "trial has time for.",
+    help="Configuration for all that the search space does not name.",
 )
 @click.option(
     "--sampler",
     type=click.Choice(["tpe", "random", "qmc"]),
     default="tpe",
     show_default=True,
-    help="Who chooses: tpe learns from the trials before; random; qmc, points that fill the space "
-    "evenly. The last two give the same trials for any number of workers.",
+    help="Search algorithm: tpe (model-based), random, qmc (Sobol). The last two give the "
+    "same trials for any number of workers.",
 )
 @click.option(
     "--pruner",
     type=click.Choice(["hyperband", "median", "none"]),
     default="hyperband",
     show_default=True,
-    help="Who ends trials early that are behind others at the same part of their training.",
+    help="Pruner that stops unpromising trials early.",
 )
 @click.option(
     "--workers",
     type=Workers(),
     default="auto",
     show_default=True,
-    help="Processes on this machine, one training at a time each; auto: one a usable core.",
+    help="Number of worker processes on this machine; auto: one a usable core.",
 )
 @click.option(
     "--scheduler",
     type=Address(),
     metavar="tcp://HOST:PORT",
-    help="Use the workers of this Dask scheduler, on whatever machines they are.",
+    help="Address of a Dask scheduler whose workers to use.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),
     default=1,
     show_default=True,
-    help="Networks that a trial trains from other first weights; it is judged by their mean.",
+    help="Number of networks a trial trains from different seeds; its value is their mean.",
 )
 @click.option(
     "--folds",
     type=click.IntRange(0, 1000),
     default=0,
     show_default=True,
-    help="Cross-validation: train so many times, each judged on another part of the rows. 0: judge "
-    "on the validation rows of 'fmnist-fast train'.",
+    help="Number of cross-validation folds; 0 evaluates on the validation rows of "
+    "'fmnist-fast train'.",
 )
 @click.option(
     "--metric",
     type=click.Choice(["validation_accuracy", "validation_loss"]),
     default="validation_accuracy",
     show_default=True,
-    help="What the best trial is best in.",
+    help="Metric to optimize.",
 )
 @click.option(
     "--study",
@@ -99,8 +100,8 @@ STUDY_NAME = "fmnist-fast"
     default="sweep.journal",
     show_default=True,
     metavar="FILE|URL",
-    help="Where the trials are kept, to go on with: Optuna's journal file, or the address of a "
-    "database, like sqlite:///sweep.db. One sweep at a time; for many machines see --scheduler.",
+    help="Storage of the study, from which the same command resumes: an Optuna journal file, "
+    "or a database URL like sqlite:///sweep.db.",
 )
 @click.option(
     "--study-name",
@@ -108,15 +109,17 @@ STUDY_NAME = "fmnist-fast"
     default=STUDY_NAME,
     show_default=True,
     metavar="NAME",
-    help="Its name, where a database holds several.",
+    help="Name of the study, where a database holds several.",
 )
 @click.option(
     "--time-budget",
     type=Seconds(),
-    help="End the trials after this time, like 10m or 2h; those under way are begun again when the "
-    "sweep goes on. Training the best again comes after it.",
+    help="Stop the trials after this time, like 10m or 2h; unfinished ones restart when the "
+    "sweep resumes.",
 )
-@click.option("--dataset", default="auto", show_default=True, help=f"What to learn: {DATASETS}.")
+@click.option(
+    "--dataset", default="auto", show_default=True, help=f"Data set to train on: {DATASETS}."
+)
 @DATA_DIR
 @BACKEND
 @click.option(
@@ -124,29 +127,31 @@ STUDY_NAME = "fmnist-fast"
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Decides the choices and the first weights.",
+    help="Random seed of the sampler and the initial weights.",
 )
 @click.option(
-    "--out", type=FILE, default="model.safetensors", show_default=True, help="The best model."
+    "--out", type=FILE, default="model.safetensors", show_default=True, help="Model file to write."
 )
 @click.option(
     "--ensemble",
     type=click.IntRange(2, 100),
     metavar="K",
-    help="Train the K best again, each from first weights of its own, and save beside --out the "
-    "model that is the mean of them.",
+    help="Retrain the K best trials with different seeds, and save their ensemble beside --out.",
 )
-@click.option("--force", is_flag=True, help="Replace --out even if another data set's model.")
-@click.option("--quiet", is_flag=True, help="Print only what came out.")
+@click.option(
+    "--force", is_flag=True, help="Replace --out even if it holds a model of another data set."
+)
+@click.option("--quiet", is_flag=True, help="Print only the result.")
 @JSON
 @deferred("sweep:sweep")
 def sweep() -> None:
-    """Train many networks with other settings, and keep the best.
+    """Optimize the hyperparameters of a network.
 
-    Optuna chooses the settings, the processes of a Dask cluster train, one thread each. All trials
-    are kept in --study: stopped or killed, the same command goes on, and loses no trial. In the
-    end come the ten best, what mattered, two pictures beside the study, and the best settings
-    trained again on all training rows, with the command that does it once more.
+    Optuna samples the hyperparameters; the workers of a Dask cluster train, one thread each. All
+    trials are stored in --study: after a stop or a crash, the same command resumes without losing
+    a trial. At the end it prints the ten best trials and the importance of the hyperparameters,
+    writes two plots beside the study, retrains the best trial on all training rows, and prints the
+    command that reproduces it.
 
       \b
       fmnist-fast sweep
