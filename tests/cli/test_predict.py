@@ -1,4 +1,4 @@
-"""The command `predict`, and what it is made of: from picture files to answers."""
+"""The command `predict` with the pretrained models, and the recognizer behind it."""
 
 import io
 import json
@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,11 @@ from fmnist_fast.app.samples import SAMPLES, draw_sample
 from fmnist_fast.cli import predict as command
 from fmnist_fast.cli.main import main
 from fmnist_fast.errors import DataError
+from fmnist_fast.kernels.interface import Params
 from fmnist_fast.models.load import PRETRAINED, PRETRAINED_PHOTOS
+from fmnist_fast.training.config import TrainingConfig
+from fmnist_fast.training.presets import PRESETS
+from fmnist_fast.training.train_data import resolve_config
 from fmnist_fast.vision.image_io import read_picture
 from fmnist_fast.vision.recognizer import Recognizer, saliency_map
 
@@ -41,17 +46,17 @@ def picture(content: bytes):
     return read_picture(io.BytesIO(content))
 
 
-def asked(capsys, *arguments):
+def predict(capsys, *arguments):
     code = main(["predict", *map(str, arguments)])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
 
-def test_photographs_get_the_model_for_them_and_28x28_the_other(samples, tmp_path, capsys):
+def test_predict_chooses_model_by_kind_of_image(samples, tmp_path, capsys):
     gray = tmp_path / "gray.png"
     Image.fromarray(np.tri(28, dtype=np.uint8) * 99).save(gray)
     shirt = samples["T-shirt on boards"]
-    code, out, _ = asked(capsys, "--json", shirt, gray)
+    code, out, _ = predict(capsys, "--json", shirt, gray)
     assert code == 0
     photograph, plain = json.loads(out)
     assert (photograph["model"], plain["model"]) == (PRETRAINED_PHOTOS.name, PRETRAINED.name)
@@ -60,32 +65,32 @@ def test_photographs_get_the_model_for_them_and_28x28_the_other(samples, tmp_pat
     assert plain["segmentation"] == "as it is"
 
 
-def test_a_folder_is_all_pictures_in_it(samples, tmp_path, capsys):
-    code, out, _ = asked(capsys, "--json", "--segmentation", "histogram", tmp_path / "photos")
+def test_predict_folder_takes_all_images_in_it(samples, tmp_path, capsys):
+    code, out, _ = predict(capsys, "--json", "--segmentation", "histogram", tmp_path / "photos")
     answers = json.loads(out)
     assert code == 0
     assert [answer["path"] for answer in answers] == sorted(map(str, samples.values()))
     (tmp_path / "photos" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    code, out, _ = asked(capsys, "--json", "--segmentation", "histogram", tmp_path / "photos")
+    code, out, _ = predict(capsys, "--json", "--segmentation", "histogram", tmp_path / "photos")
     (error,) = (answer for answer in json.loads(out) if "error" in answer)
     assert (code, Path(error["path"]).name) == (1, "gone.png")
     (tmp_path / "empty").mkdir()
-    code, _, err = asked(capsys, tmp_path / "empty")
+    code, _, err = predict(capsys, tmp_path / "empty")
     assert code == 2
     assert "is a folder without images" in err
 
 
-def test_one_that_cannot_be_read_costs_its_own_answer_only(samples, tmp_path, capsys):
+def test_predict_unreadable_file_fails_alone(samples, tmp_path, capsys):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"\xff\xd8\xff nothing")
     shirt = samples["T-shirt on boards"]
-    code, out, _ = asked(capsys, "--json", bad, shirt, tmp_path / "none.png")
+    code, out, _ = predict(capsys, "--json", bad, shirt, tmp_path / "none.png")
     assert code == 1
     first, second, third = json.loads(out)
     assert first == {"path": str(bad), "error": "not an image, or a damaged one"}
     assert second["name"] == "T-shirt/top"
     assert third["error"] == "No such file or directory"
-    code, out, err = asked(capsys, bad, shirt)
+    code, out, err = predict(capsys, bad, shirt)
     assert code == 1
     assert err == f"{bad}: not an image, or a damaged one\n"
     assert out.startswith(f"{shirt}: ")
@@ -94,17 +99,17 @@ def test_one_that_cannot_be_read_costs_its_own_answer_only(samples, tmp_path, ca
 @pytest.mark.parametrize(
     ("brand", "kind"), [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")]
 )
-def test_what_telephones_make_is_named(brand, kind, tmp_path, capsys):
+def test_predict_names_unsupported_phone_formats(brand, kind, tmp_path, capsys):
     content = b"\0\0\0\x18ftyp" + brand + bytes(16)
     (tmp_path / "a.heic").write_bytes(content)
-    code, out, _ = asked(capsys, "--json", tmp_path)
+    code, out, _ = predict(capsys, "--json", tmp_path)
     assert code == 1
     assert json.loads(out)[0]["error"] == f"{kind} images cannot be read: save it as JPEG or PNG"
     with pytest.raises(DataError, match=f"{kind} images cannot be read"):
         picture(content)
 
 
-def test_answers_that_nobody_can_read_are_not_made(samples, monkeypatch, capsys):
+def test_predict_with_closed_stdout_is_refused(samples, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", None)
     assert main(["predict", str(samples["T-shirt on boards"])]) == 2
 
@@ -112,34 +117,34 @@ def test_answers_that_nobody_can_read_are_not_made(samples, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("model", "said"), [("", "is a folder: give"), ("/dev/null", "is not a file: give")]
 )
-def test_what_is_no_model_file_is_said(model, said, samples, capsys):
-    code, _, err = asked(capsys, "--model", model, samples["T-shirt on boards"])
+def test_predict_rejects_path_without_model(model, said, samples, capsys):
+    code, _, err = predict(capsys, "--model", model, samples["T-shirt on boards"])
     assert code == 2
     assert said in err
 
 
 @pytest.mark.parametrize("level", [0, 99, 255])
-def test_a_28x28_image_of_one_gray_is_nothing(level, tmp_path, capsys):
+def test_predict_rejects_28x28_image_of_one_gray(level, tmp_path, capsys):
     Image.fromarray(np.full((28, 28), level, np.uint8)).save(tmp_path / "flat.png")
-    code, out, _ = asked(capsys, "--json", tmp_path / "flat.png")
+    code, out, _ = predict(capsys, "--json", tmp_path / "flat.png")
     assert code == 1
     assert json.loads(out)[0]["error"].startswith("the image is all of one colour")
 
 
-def test_an_interrupted_list_of_answers_is_still_json(samples, monkeypatch, capsys):
+def test_predict_interrupted_json_is_valid(samples, monkeypatch, capsys):
     def first_then_stop(*_):
         yield {"path": "a", "label": 0}
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "predict_files", first_then_stop)
-    code, out, _ = asked(capsys, "--json", "a", "b")
+    code, out, _ = predict(capsys, "--json", "a", "b")
     assert code == 130
     assert json.loads(out) == [{"path": "a", "label": 0}]
 
 
-def test_names_that_no_file_can_have_cost_their_own_answer_only(samples, capsys):
+def test_predict_impossible_file_name_fails_alone(samples, capsys):
     shirt = samples["T-shirt on boards"]
-    code, out, _ = asked(capsys, "--json", "a" * 300 + ".jpg", "", shirt)
+    code, out, _ = predict(capsys, "--json", "a" * 300 + ".jpg", "", shirt)
     first, second, third = json.loads(out)
     assert code == 1
     assert "error" in first
@@ -147,41 +152,41 @@ def test_names_that_no_file_can_have_cost_their_own_answer_only(samples, capsys)
     assert third["name"] == "T-shirt/top"
 
 
-def test_names_stay_on_one_line_and_leave_the_terminal_alone(capsys):
-    code, _, err = asked(capsys, "new\nline\x1b[2J.png")
+def test_predict_escapes_control_characters_in_names(capsys):
+    code, _, err = predict(capsys, "new\nline\x1b[2J.png")
     assert code == 1
     assert err == "new\\nline\\x1b[2J.png: No such file or directory\n"
 
 
-def test_without_opencv_it_says_that_the_cut_out_is_the_plain_one(samples, capsys, monkeypatch):
+def test_predict_without_opencv_warns_once(samples, capsys, monkeypatch):
     monkeypatch.setattr("fmnist_fast.vision.segmentation._has_opencv", lambda: False)
     shirt = samples["T-shirt on boards"]
-    code, out, err = asked(capsys, "--json", shirt, shirt)
+    code, out, err = predict(capsys, "--json", shirt, shirt)
     assert code == 0
     assert {answer["segmentation"] for answer in json.loads(out)} == {"histogram"}
     assert err.count("OpenCV is not installed") == 1
-    _, _, err = asked(capsys, "--segmentation", "histogram", shirt)
+    _, _, err = predict(capsys, "--segmentation", "histogram", shirt)
     assert err == ""
 
 
-def test_a_model_of_ones_own_answers_everything(small_dataset, samples, tmp_path, capsys):
+def test_predict_own_model_takes_all_images(small_dataset, samples, tmp_path, capsys):
     path = tmp_path / "own.safetensors"
     train(small_dataset, epochs=1, hidden=(8,), threads=1).model.save(path)
-    code, out, _ = asked(capsys, "--json", "--model", path, samples["T-shirt on boards"])
+    code, out, _ = predict(capsys, "--json", "--model", path, samples["T-shirt on boards"])
     (answer,) = json.loads(out)
     assert (code, answer["model"]) == (0, "own.safetensors")
     assert answer["name"].startswith("class ")
 
 
-def test_inverting_a_gray_image_undoes_the_negative(small_dataset, tmp_path, capsys):
+def test_predict_invert_undoes_the_negative(small_dataset, tmp_path, capsys):
     for name, pixels in (("a", small_dataset.x_test[0]), ("b", 255 - small_dataset.x_test[0])):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
-    _, plain, _ = asked(capsys, "--json", tmp_path / "a.png")
-    _, inverted, _ = asked(capsys, "--json", "--invert", tmp_path / "b.png")
+    _, plain, _ = predict(capsys, "--json", tmp_path / "a.png")
+    _, inverted, _ = predict(capsys, "--json", "--invert", tmp_path / "b.png")
     assert json.loads(plain)[0]["top"] == json.loads(inverted)[0]["top"]
 
 
-def test_few_pictures_are_held_at_a_time(samples, monkeypatch):
+def test_predict_files_reads_few_images_ahead(samples, monkeypatch):
     """However many files there are: answers leave before the next files are read."""
     read = []
 
@@ -196,22 +201,22 @@ def test_few_pictures_are_held_at_a_time(samples, monkeypatch):
         assert len(read) <= number + 2 + command.QUEUED_PER_THREAD * 2
 
 
-def test_a_closed_pipe_ends_it(samples, tmp_path):
+def test_predict_ends_at_closed_pipe(samples, tmp_path):
     command = [sys.executable, "-m", "fmnist_fast", "predict", str(tmp_path / "photos")]
     line = f"{shlex.join(command)} | head -1"
     ran = subprocess.run(line, shell=True, capture_output=True, text=True)
     assert "Traceback" not in ran.stderr
 
 
-def test_real_images_saved_and_read_back_are_answered_as_they_were(real_dataset, tmp_path):
+def test_recognizer_accuracy_on_saved_real_images(real_dataset, tmp_path):
     """Ten thousand of them, by the path that photographs take too."""
-    recogniser = Recognizer(threads=1)
+    recognizer = Recognizer(threads=1)
     labels = []
     for pixels in real_dataset.x_test:
         content = io.BytesIO()
         Image.fromarray(pixels).save(content, "PNG", compress_level=1)
         content.seek(0)
-        labels.append(recogniser.recognize(read_picture(content)).label)
+        labels.append(recognizer.recognize(read_picture(content)).label)
     plain = load_model().predict(real_dataset.x_test)
     accuracy = {
         name: (found == real_dataset.y_test).mean()
@@ -220,9 +225,7 @@ def test_real_images_saved_and_read_back_are_answered_as_they_were(real_dataset,
     assert accuracy["read back"] >= accuracy["plain"] - 0.003
 
 
-def test_models_that_take_no_images_are_refused(small_dataset):
-    from dataclasses import replace
-
+def test_recognizer_rejects_model_of_tables(small_dataset):
     table = replace(
         small_dataset,
         x_train=small_dataset.x_train.reshape(-1, 784),
@@ -233,12 +236,8 @@ def test_models_that_take_no_images_are_refused(small_dataset):
         Recognizer(model)
 
 
-def test_evidence_adds_up_to_the_logit(small_dataset):
+def test_saliency_map_sums_to_the_logit(small_dataset):
     """ReLU is linear where it is not 0: without biases the sum is the logit itself."""
-    from dataclasses import replace
-
-    from fmnist_fast.kernels.interface import Params
-
     model = load_model()
     weights, biases = model.network.params
     no_bias = Params(weights, tuple(np.zeros_like(b) for b in biases))
@@ -254,11 +253,7 @@ def test_evidence_adds_up_to_the_logit(small_dataset):
         assert not found[pixels == 0].any()
 
 
-def test_the_model_for_photographs_was_trained_by_its_preset(real_dataset):
-    from fmnist_fast.training.config import TrainingConfig
-    from fmnist_fast.training.presets import PRESETS
-    from fmnist_fast.training.train_data import resolve_config
-
+def test_photo_model_was_trained_by_its_preset(real_dataset):
     assert PRETRAINED_PHOTOS.stat().st_size < 500_000
     training = dict(load_model(PRETRAINED_PHOTOS).training)
     assert training.pop("backend") == "cython"
@@ -270,7 +265,7 @@ def test_the_model_for_photographs_was_trained_by_its_preset(real_dataset):
 @pytest.mark.slow
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="there are no photographs beside the data set")
 @pytest.mark.parametrize("segmentation", ["auto", "histogram"])
-def test_photographs_are_recognised_as_often_as_they_must_be(segmentation, monkeypatch):
+def test_photo_accuracy_is_as_required(segmentation, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     import photo_table
 

@@ -1,0 +1,189 @@
+"""The command `train`: output, metrics, options that are rejected."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runs import FAST
+from messages import assert_one_line, assert_says
+
+from fmnist_fast import load_model
+
+
+def test_train_prints_a_line_per_epoch(folder, run, small_npz):
+    code, out, err = run("train", "--dataset", small_npz, *FAST, "--epochs", "3")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "784-8-10 on small: 550 rows to train on, 50 to validate, 200 to test"
+    assert lines[1].startswith("backend numpy, threads 1, batch 64, onecycle to 0.002, l2 0, ")
+    assert lines[2].split("  ")[0] == "epoch"
+    assert [line.split()[0] for line in lines[3:6]] == ["1", "2", "3"]
+    assert len(lines[2]) == len(lines[3])
+    assert lines[-1].startswith("saved model.safetensors: trained on small, test accuracy ")
+    assert (folder / "model.safetensors").is_file()
+
+
+def test_train_json_is_one_object(folder, run, small_npz):
+    code, out, err = run("train", "--dataset", small_npz, *FAST, "--epochs", "2", "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result["backend"] == "numpy"
+    assert result["dataset"] == "small"
+    assert result["epochs"] == 2
+    assert result["seed"] == 0
+    assert result["threads"] == 1
+    assert result["model"] == "model.safetensors"
+    for name in ("seconds_per_epoch", "train_loss", "validation_accuracy"):
+        assert len(result[name]) == 2
+    model = load_model("model.safetensors")
+    assert model.metrics["test_accuracy"] == result["test_accuracy"]
+    assert "epoch" in err  # people still see how it goes
+
+
+def test_train_quiet_prints_the_last_line_only(folder, run, small_npz):
+    _, out, err = run("train", "--dataset", small_npz, *FAST, "--quiet")
+    assert out.count("\n") == 1
+    assert err == ""
+    _, out, err = run("train", "--dataset", small_npz, *FAST, "--quiet", "--json")
+    assert err == ""
+    json.loads(out)
+
+
+def test_train_writes_the_same_bytes_in_any_folder(tmp_path, small_npz):
+    contents = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", str(small_npz), *FAST]
+        subprocess.run([*command, "--out", f"{name}.st"], cwd=tmp_path / name, check=True)
+        contents.append((tmp_path / name / f"{name}.st").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_train_metrics_are_json_lines(folder, run, small_npz):
+    for _ in range(2):
+        run("train", "--dataset", small_npz, *FAST, "--epochs", "2", "--metrics", "m.jsonl")
+    lines = [json.loads(line) for line in Path("m.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["start", "epoch", "epoch", "end"] * 2
+    assert lines[0]["dataset"] == lines[3]["dataset"] == "small"
+    assert 0 < lines[3]["test_accuracy"] < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "'--epochs': 0 is not in the range x>=1"),
+        (["--epochs", "many"], "'--epochs': 'many' is not a valid integer"),
+        (["--hidden", "12,x"], "'12,x': give widths like 128,64, or none"),
+        (["--hidden", "0"], "'0': give widths like 128,64, or none"),
+        (["--lr", "0"], "'--lr': 0.0 is not in the range x>0"),
+        (["--lr", "nan"], "lr is nan: give a number above 0"),
+        (["--schedule", "linear"], "'linear' is not one of"),
+        (["--backend", "jax"], "unknown backend 'jax': choose from auto, cython, numba, numpy"),
+        (["--dataset", "mnist"], "there is no data set 'mnist'"),
+        (["--dataset", "."], "has no train-images-idx3-ubyte.gz"),
+        (["--data-dir", "nowhere"], "Directory 'nowhere' does not exist"),
+        (["--out", "no/such/model"], "does not exist: create it"),
+        (["--out", "."], "is a directory"),
+        (["--out", "m" * 240], "the name is too long"),
+        (["--metrics", "model.safetensors"], "is also another file of this command"),
+        (["--out", "a.png", "--plot", "./a.png"], "is also another file of this command"),
+        (["--hidden", "1000000000"], "'1000000000': give widths like 128,64"),
+        (["--threads", "99999999999999999999"], "is not in the range"),
+        (["--plot", "curves.doc"], "must end in .png, .svg, .pdf"),
+        (["--plot", "no/such/curves.png"], "does not exist: create it"),
+        (["--metrics", "no/such/metrics"], "does not exist: create it"),
+        (["--validation", "600"], "the training set has only 600 rows"),
+        (["--epoch", "3"], "No such option"),
+    ],
+)
+def test_train_rejects_bad_options_in_one_line(run, folder, small_npz, arguments, message):
+    code, out, err = run("train", "--dataset", small_npz, *FAST, *arguments)
+    assert (code, out) == (2, "")
+    assert_one_line(err, "fmnist-fast: ", message)
+    assert os.listdir(folder) == []
+
+
+def test_train_keeps_model_of_another_set_unless_forced(run, trained, small_npz, tmp_path):
+    before = trained.read_bytes()
+    with np.load(small_npz) as arrays:
+        np.savez(tmp_path / "other.npz", **{**arrays, "x_train": 255 - arrays["x_train"]})
+    command = ["train", "--dataset", tmp_path / "other.npz", "--quiet", *FAST]
+    code, out, err = run(*command)
+    assert (code, out) == (2, "")
+    assert_says(err, "model.safetensors holds a model trained on small")
+    assert trained.read_bytes() == before
+    assert run(*command, "--force")[0] == 0
+    assert load_model(trained).dataset_name == "other"
+
+
+def test_train_falls_back_to_synthetic_data_offline(folder):
+    """Every proxy leads to a closed port, so nothing can be downloaded."""
+    closed = "http://127.0.0.1:9"
+    environment = {
+        **os.environ,
+        "HTTPS_PROXY": closed,
+        "HTTP_PROXY": closed,
+        "https_proxy": closed,
+        "http_proxy": closed,
+        "NO_PROXY": "",
+        "no_proxy": "",
+    }
+    command = [sys.executable, "-m", "fmnist_fast", "train", "--epochs", "2"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("\n") == 1
+    assert ran.stderr.startswith("fmnist-fast: warning: Fashion-MNIST could not be downloaded (")
+    assert "trained on synthetic" in ran.stdout.splitlines()[-1]
+    assert load_model("model.safetensors").dataset_name == "synthetic"
+    ran = subprocess.run(
+        [*command, "--dataset", "fashion-mnist"], env=environment, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "give the folder of its four files with --data-dir" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
+def test_train_metrics_do_not_overwrite_another_file(run, trained, small_npz):
+    before = trained.read_bytes()
+    code, _, err = run("train", "--dataset", small_npz, *FAST, "--out", "x", "--metrics", trained)
+    assert code == 2
+    assert_says(err, "is no file of JSON lines: name another")
+    assert trained.read_bytes() == before
+
+
+def test_train_file_named_like_a_built_in_set(folder, run, small_npz):
+    Path("synthetic.npz").write_bytes(small_npz.read_bytes())
+    assert run("train", "--dataset", "synthetic.npz", "--quiet", *FAST)[0] == 0
+    code, out, err = run("evaluate", "model.safetensors")
+    assert (code, out) == (2, "")
+    assert_says(err, "was trained on synthetic, which is not a data set that this installation has")
+
+
+def test_train_prints_unencodable_names(folder, small_npz):
+    Path("日本語$^$.npz").write_bytes(small_npz.read_bytes())
+    command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", "日本語$^$.npz", *FAST]
+    ran = subprocess.run(
+        [*command, "--plot", "c.png"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert load_model("model.safetensors").dataset_name == "日本語$^$"
+
+
+def test_train_reaches_accuracy_on_fashion_mnist(folder, run, real_folder):
+    """Five epochs, one seed: a floor, not the figure; that is the mean of longer runs."""
+    code, out, _ = run(
+        "train", "--data-dir", real_folder, "--epochs", "5", "--threads", "1", "--json", "--quiet"
+    )
+    result = json.loads(out)
+    assert code == 0
+    assert result["dataset"] == "fashion-mnist"
+    assert result["test_accuracy"] > 0.875
+    code, out, _ = run("evaluate", "model.safetensors", "--data-dir", real_folder, "--json")
+    assert json.loads(out)["accuracy"] == result["test_accuracy"]

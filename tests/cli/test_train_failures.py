@@ -1,0 +1,164 @@
+"""The command `train` when it is interrupted, diverges, or the disk is full: no model is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runs import FAST
+from messages import assert_says
+
+from fmnist_fast import _files as files
+from fmnist_fast import load_model
+from fmnist_fast.cli import outputs
+from fmnist_fast.kernels import reference
+
+
+def start_training(folder, npz, *arguments):
+    """A long training in a process of its own, and the first of its epochs has been printed."""
+    command = [sys.executable, "-u", "-m", "fmnist_fast", "train", "--dataset", str(npz)]
+    process = subprocess.Popen(
+        [*command, "--epochs", "100000", "--hidden", "8", "--threads", "1", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not process.stdout.readline().startswith("    1  "):
+        assert process.poll() is None, process.stderr.read()
+    return process
+
+
+def test_ctrl_c_saves_best_model_beside_the_target(folder, small_npz, trained):
+    before = trained.read_bytes()
+    for name in ("model.unfinished.safetensors", "model.unfinished-2.safetensors"):
+        process = start_training(folder, small_npz)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert "Traceback" not in out + err
+        assert_says(err, f"is saved in {name}")
+        assert err.count("\n") == 1
+        assert load_model(folder / name).metrics["validation_accuracy"] > 0
+        assert trained.read_bytes() == before
+
+
+def test_repeated_ctrl_c_does_not_prevent_saving(folder, small_npz):
+    process = start_training(folder, small_npz)
+    for _ in range(5):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert_says(err, "is saved in model.unfinished.safetensors")
+    assert load_model(folder / "model.unfinished.safetensors").metrics["validation_accuracy"] > 0
+
+
+def test_ctrl_c_during_save_completes_it(folder, run, small_npz, monkeypatch):
+    true_replace = os.replace
+
+    def replace(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        true_replace(*arguments)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    code, out, _ = run("train", "--dataset", small_npz, *FAST, "--quiet")
+    assert code == 0
+    assert out.startswith("saved model.safetensors")
+
+
+def test_divergence_saves_best_model_beside_the_target(folder, run, small_npz, monkeypatch):
+    true_steps, calls = reference.train_steps, []
+
+    def diverging(*arguments):
+        calls.append(arguments)
+        losses = true_steps(*arguments)
+        return losses if arguments[5] or len(calls) < 5 else losses * np.nan
+
+    monkeypatch.setattr(reference, "train_steps", diverging)
+    code, _, err = run("train", "--dataset", small_npz, *FAST, "--epochs", "9", "--quiet")
+    assert code == 2
+    assert_says(err, "training diverged at step")
+    assert_says(err, "is saved in model.unfinished.safetensors")
+    assert not Path("model.safetensors").exists()
+
+
+def test_full_disk_saves_model_elsewhere(folder, run, small_npz, monkeypatch):
+    """The limit on file sizes stands for the full disk; it falls after the checks have passed."""
+    true_write = files.write_atomically
+
+    def write(path, content):
+        if path.name == "model.safetensors" and path.parent != folder / "refuge":
+            raise OSError(28, "No space left on device")
+        true_write(path, content)
+
+    (folder / "refuge").mkdir()
+    monkeypatch.setattr(files, "write_atomically", write)
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(folder / "refuge"))
+    code, _, err = run("train", "--dataset", small_npz, *FAST, "--quiet")
+    assert code == 2
+    assert_says(err, "model.safetensors could not be written; the trained model is saved in")
+    assert load_model(folder / "refuge" / "model.safetensors").dataset_name == "small"
+
+
+def test_full_disk_for_metrics_keeps_the_model(folder, run, small_npz):
+    target = Path("/dev/full")
+    if not target.exists():
+        pytest.skip("this system has no /dev/full")
+    code, _, err = run("train", "--dataset", small_npz, *FAST, "--quiet", "--metrics", "m.jsonl")
+    assert code == 0
+    Path("m.jsonl").unlink()
+    Path("m.jsonl").symlink_to(target)
+    code, _, err = run("train", "--dataset", small_npz, *FAST, "--quiet", "--metrics", "m.jsonl")
+    assert code == 2
+    assert_says(err, "No space left on device; the model is saved in model.safetensors")
+
+
+def test_closed_pipe_does_not_end_training(folder, small_npz):
+    command = f"{sys.executable} -m fmnist_fast train --dataset {small_npz} --epochs 30 | head -1"
+    ran = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert ran.stdout.startswith("784-128-64-10 on small")
+    assert ran.stderr == ""
+    assert load_model("model.safetensors").training["epochs"] == 30
+
+
+def test_full_disk_for_stdout_keeps_the_model(folder, small_npz):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", str(small_npz), *FAST]
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert ran.returncode == 2
+    assert_one_line(
+        ran.stderr,
+        "standard output: No space left on device",
+        "the model is saved in model.safetensors",
+    )
+    assert load_model("model.safetensors").dataset_name == "small"
+
+
+def test_model_that_appears_during_training_is_kept(
+    folder, run, trained, small_npz, tmp_path, monkeypatch
+):
+    with np.load(small_npz) as arrays:
+        np.savez(tmp_path / "other.npz", **{**arrays, "x_train": 255 - arrays["x_train"]})
+    before, calls = trained.read_bytes(), []
+    true_check = outputs.check_replaceable
+
+    def check(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            true_check(*arguments)
+
+    monkeypatch.setattr(outputs, "check_replaceable", check)
+    code, _, err = run("train", "--dataset", tmp_path / "other.npz", "--quiet", *FAST)
+    assert code == 2
+    assert_says(err, "holds a model trained on small")
+    assert_says(err, "is saved in model.unfinished.safetensors")
+    assert trained.read_bytes() == before
+    assert load_model("model.unfinished.safetensors").dataset_name == "other"
