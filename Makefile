@@ -1,14 +1,14 @@
-# Makes .venv by itself; PYTHON chooses what it is made from (3.11 or newer).
+# Creates .venv; PYTHON is the interpreter to create it with (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Benchmarks run elsewhere.
+# asv runs in another folder, so that the path must be absolute.
 ifdef FMNIST_FAST_DATA
 export FMNIST_FAST_DATA := $(abspath $(FMNIST_FAST_DATA))
 endif
 
-# Tests side by side; a file's tests share what they have set up. Threads of OpenBLAS that have
-# nothing to do sleep at once, and do not keep a core from the tests beside.
+# Tests run in parallel; the tests of a file run in one process. Idle threads of OpenBLAS sleep at
+# once, so that they do not take a core from other tests.
 PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: train test deep checked races strict app lint types bench figures clean
@@ -20,15 +20,15 @@ test: .venv/dev
 	OPENBLAS_THREAD_TIMEOUT=10 $(BIN)/pytest $(PARALLEL) -m 'not slow and not alone'
 	$(BIN)/pytest -m 'alone and not slow'
 
-# What takes long: after a change to kernels, and before a release.
+# Long checks: after a change to kernels, and before a release.
 deep: .venv/dev
 	$(BIN)/pytest -m slow
 	$(MAKE) checked CC=gcc
 	$(MAKE) races CC=gcc
 	$(MAKE) strict CC=clang
 
-# The kernel tests on kernels built with all checks and sanitizers; sees reads and writes out of
-# bounds that do not show in results. Python itself has no sanitizer, so its library comes first.
+# Kernel tests with address and undefined-behaviour sanitizers and Cython's checks. Python itself is
+# built without them, so the library of the sanitizer is preloaded.
 checked: .venv/dev
 	rm -rf build/checked
 	FMNIST_FAST_CHECKED=memory FMNIST_FAST_REQUIRE_COMPILED=1 \
@@ -38,8 +38,8 @@ checked: .venv/dev
 	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" \
 	  kernels/test_equivalence.py kernels/test_sparse.py kernels/test_threads.py
 
-# Whether two threads of a team ever touch the same number without having met in between, which
-# shows in results only now and then. They meet alike with every instruction set.
+# Kernel tests with the thread sanitizer: data races between the threads of a team. The barriers are
+# the same for every instruction set.
 races: .venv/dev
 	rm -rf build/races
 	FMNIST_FAST_CHECKED=threads FMNIST_FAST_REQUIRE_COMPILED=1 \
@@ -49,7 +49,7 @@ races: .venv/dev
 	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "cython and bits and baseline" \
 	  kernels/test_equivalence.py kernels/test_sparse.py
 
-# The kernels built by $CC, where a warning is an error, and their tests: make strict CC=clang
+# Kernels built by $CC with warnings as errors, and their tests: make strict CC=clang
 strict: .venv/dev
 	rm -rf build/strict build/temp*
 	CC=$(CC) CFLAGS=-Werror FMNIST_FAST_REQUIRE_COMPILED=1 \
@@ -110,7 +110,7 @@ clean:
 	$(BIN)/pip install --quiet --editable '.[app]'
 	touch .venv/core $@
 
-# In one go: to add to .venv/core would build the kernels a second time.
+# In one step: installing on top of .venv/core would build the kernels a second time.
 .venv/dev: .venv/python pyproject.toml setup.py
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch .venv/core $@

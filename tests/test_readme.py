@@ -1,4 +1,4 @@
-"""The README stays true: its tree, its commands, its example."""
+"""README: its tree, commands, links, examples and tables match the project."""
 
 import importlib
 import json
@@ -15,16 +15,18 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_tree_names_every_module_and_no_other():
+def test_readme_tree_names_every_package_and_top_module():
     (tree,) = (text for _, text in BLOCKS if "reference.py" in text)
     named = set(re.findall(r"\b[\w]+\.py\b", tree))
     present = {path.name for path in ROOT.glob("*.py")}
     for folder in ("fmnist_fast", "kernels"):
         present |= {path.name for path in (ROOT / folder).glob("*.py")}
     assert named == present - {"__main__.py"}
+    packages = {path.parent.name for path in (ROOT / "fmnist_fast").glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\w+)/", tree, flags=re.MULTILINE)) >= packages
 
 
-def test_every_command_in_it_exists(capsys):
+def test_readme_commands_and_options_exist(capsys):
     shell = "\n".join(text for language, text in BLOCKS if language == "sh")
     commands = set(
         re.findall(r"^(?:\S*/)?fmnist-fast ([a-z]+(?: fetch)?)", shell, flags=re.MULTILINE)
@@ -38,13 +40,13 @@ def test_every_command_in_it_exists(capsys):
     assert options <= set(re.findall(r"--[a-z0-9-]+", capsys.readouterr().out))
 
 
-def test_its_make_targets_exist():
+def test_readme_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"make (train|test|app|bench|figures)\b", README)):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
 
 
-def test_the_python_examples_run(small_dataset, tmp_path, monkeypatch, capsys):
+def test_readme_python_examples_run(small_dataset, tmp_path, monkeypatch, capsys):
     example, estimator = (text for language, text in BLOCKS if language == "python")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fmnist_fast, "load_dataset", lambda: small_dataset)
@@ -57,11 +59,11 @@ def test_the_python_examples_run(small_dataset, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README))
-def test_its_links_lead_somewhere(link):
+def test_readme_links_exist(link):
     assert (ROOT / link).exists()
 
 
-def test_its_measured_table_is_what_was_measured(monkeypatch):
+def test_readme_measured_tables_match_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     tables = importlib.import_module("readme_tables")
     report = tables.Report.from_json(json.loads(tables.RESULTS_FILE.read_text()))
