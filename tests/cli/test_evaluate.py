@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runs import FAST
-from messages import assert_says
+from messages import assert_one_line, assert_says
 
 from fmnist_fast import load_model
 
