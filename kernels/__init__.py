@@ -1,6 +1,6 @@
 """Kernels: the numerical operations of a multilayer perceptron, once for each backend.
 
-`interface` is the contract that all backends keep, `reference` specifies it in NumPy,
-`numba_backend` and `cython_backend` compute the same faster. May import `fmnist_fast.errors` and
-nothing else of the package. Only `fmnist_fast.nn.backend` names a backend module.
+`interface` is the contract of all backends, `reference` its executable specification in NumPy;
+`numba_backend` and `cython_backend` are the faster implementations. May import `fmnist_fast.errors`
+only. Only `fmnist_fast.nn.backend` names a backend module.
 """

@@ -1,19 +1,23 @@
-"""The network in Numba: for machines without a C compiler, compiled once at first use.
+"""The network in Numba, for machines without a C compiler: compiled once, at first use.
 
-Every operation computes what the one of the same name in reference.py specifies. The plan is that
-of layers.pxi, steps.pxi and simd/kernel_table.h, without its halves of inputs and pairs of panels:
-matrices lie in panels of 64 columns while a call runs, products run over the entries that are not
-zero, which masks name, and every number is computed by one part in one fixed order, so that the
-bits do not depend on the number of threads.
+Every operation computes what the function of the same name in `reference.py` specifies.
 
-The innermost loops work on vectors, a type of their own below, and not on what LLVM may or may not
-make of loops over numbers: no sum is reordered, nothing needs fastmath, and two copies of a
-function cannot differ in a bit.
+Blocking: matrices are stored in panels of 64 columns while a call runs, and products skip zero
+entries by bit masks. Every output element is computed in one tile of work, in one fixed order, so
+the bits do not depend on the number of threads.
 
-All that a call computes with lies in one array of floats and one of masks, and a table says where.
-So one compilation serves networks of any depth and size, and arrays that are read-only are the same
-type as others. What the spec chooses is a number there, too, that kernels look at while they run.
-Only the type of that array makes Numba compile anew: the same code for float32 and for float64.
+Vectorization: the innermost loops use a vector type of their own, defined below, instead of LLVM's
+auto-vectorizer. No sum is reordered, nothing needs fastmath, and inlined copies of a function give
+the same bits.
+
+Compilation: all data of a call is in one array of floats and one of masks, and a table holds their
+offsets. Options of the spec are integer codes that kernels read at run time. So one compilation per
+dtype serves networks of any depth, sizes and options, and read-only and writable inputs alike.
+
+This file is above 600 lines because Numba's disk cache compares the time stamp of the one file that
+defines a kernel: functions inlined from another file could change without a recompilation. The
+layout is that of the Cython backend (layers.pxi, steps.pxi, simd/kernel_table.h), without its splitting of
+inputs in halves and its pairs of panels.
 """
 
 import logging
@@ -71,28 +75,28 @@ __all__ = [
 SUPPORTS = interface.SUPPORTS | {"input_format": ("dense",)}
 
 PANEL = 64  # columns of a panel: a 64 x 64 block of weights is 16 KiB, half of the smallest L1
-GROUP = 16  # outputs of a part of the update: a cache line of weights
-FORWARD_ROWS = 8  # a part of the forward phase: 8 row groups x 2 panels feed 8 threads
-ALL = -1  # the mask that names every entry
-ZEROS = 0  # where 64 floats lie that stay zero
+GROUP = 16  # columns of a tile of the update: a cache line of float32 weights
+FORWARD_ROWS = 8  # rows of a tile of the first layer: a batch of 64 has 8 tiles a panel
+ALL_BITS = -1
+ZEROS_OFFSET = 0  # of 64 floats that stay zero
 CACHE_LINE = 64  # bytes
 
-# Turns of spinning before a waiting thread lets others run, and how often it does so before it
-# sleeps: a balanced step makes a thread wait for microseconds, a stopped one must cost nothing.
-SPINS, YIELDS = 2000, 100
-NAP = 100  # microseconds
+# A thread at the barrier spins, then yields, then sleeps. Threads of a balanced step wait for
+# microseconds; waiting for a preempted one must not occupy a core.
+MAX_SPINS, MAX_YIELDS = 2000, 100
+SLEEP_US = 100
 
 if vars(config)["DISABLE_JIT"]:
-    raise ImportError("NUMBA_DISABLE_JIT is set, and these kernels are nothing uncompiled")
+    raise ImportError("NUMBA_DISABLE_JIT is set, and these kernels only run compiled")
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
-# Vectors of floats.
+# Vector type and its operations.
 
 
 class Vector(types.Type):
-    """Some float32 or float64 that LLVM keeps in registers, however many of them it takes."""
+    """LLVM vector of float32 or float64, in as many registers as it needs."""
 
     def __init__(self, lanes: int, element: types.Float) -> None:
         super().__init__(name=f"Vector({lanes}, {element})")
@@ -107,7 +111,7 @@ class _VectorModel(models.PrimitiveModel):
 
 
 def _has_operator(symbol: Callable, emit: str) -> None:
-    """Vectors have this operator, which is that instruction."""
+    """Implement a binary operator of vectors by an LLVM instruction."""
 
     @infer_global(symbol)
     class Typing(AbstractTemplate):
@@ -132,7 +136,7 @@ _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 def _address(context, builder, array_type, array, index, like):
-    """Pointer to array[index] as an LLVM type: no check, and no index from the end."""
+    """Return a pointer to array[index], without bounds check or negative indices."""
     data = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), like.as_pointer())
 
@@ -143,21 +147,21 @@ def _call(builder, name, result, *operands):
 
 
 def _math(builder, name, vector, *operands):
-    """LLVM's function of that name for vectors of this type."""
+    """Call an LLVM intrinsic for vectors of this type."""
     suffix = f"v{vector.lanes}f{vector.element.bitwidth}"
     return _call(builder, f"llvm.{name}.{suffix}", operands[0].type, *operands)
 
 
-def _splat(builder, number, lanes):
-    kind = ir.VectorType(number.type, lanes)
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(_I32, 0))
+def _splat(builder, value, lanes):
+    kind = ir.VectorType(value.type, lanes)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
     order = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), order)
 
 
 @intrinsic(prefer_literal=True)
 def load(typing, array, index, lanes):
-    """The vector that begins at array[index]."""
+    """Load a vector from array[index:]."""
     vector = Vector(lanes.literal_value, array.dtype)
 
     def emit(context, builder, sig, values):
@@ -170,7 +174,7 @@ def load(typing, array, index, lanes):
 
 @intrinsic
 def load_bytes(typing, array, index, like):
-    """The bytes that begin at array[index], as a vector like that."""
+    """Load bytes from array[index:], converted to the type of the vector `like`."""
 
     def emit(context, builder, sig, values):
         kind = ir.VectorType(ir.IntType(8), like.lanes)
@@ -182,7 +186,7 @@ def load_bytes(typing, array, index, like):
 
 @intrinsic
 def store(typing, array, index, vector):
-    """array[index] and on become the vector."""
+    """Store a vector to array[index:]."""
 
     def emit(context, builder, sig, values):
         at = _address(context, builder, array, values[0], values[1], values[2].type)
@@ -193,41 +197,41 @@ def store(typing, array, index, vector):
 
 
 @intrinsic(prefer_literal=True)
-def splat(typing, number, lanes):
-    """A number in every lane."""
+def splat(typing, value, lanes):
+    """Return a vector with the value in every lane."""
 
     def emit(context, builder, sig, values):
         return _splat(builder, values[0], lanes.literal_value)
 
-    return Vector(lanes.literal_value, number)(number, lanes), emit
+    return Vector(lanes.literal_value, value)(value, lanes), emit
 
 
 @intrinsic
-def filled(typing, like, number):
-    """A number in every lane of a vector like that."""
+def broadcast(typing, like, value):
+    """Return a vector of the type of `like` with the value in every lane."""
 
     def emit(context, builder, sig, values):
-        number = context.cast(builder, values[1], types.float64, like.element)
-        return _splat(builder, number, like.lanes)
+        value = context.cast(builder, values[1], types.float64, like.element)
+        return _splat(builder, value, like.lanes)
 
     return like(like, types.float64), emit
 
 
 @intrinsic
-def either(typing, like, single, double):
-    """The same of one of two numbers: the first for float32, the second for float64."""
+def select_dtype_const(typing, like, single, double):
+    """Return a vector of one of two constants, selected by dtype: float32 or float64."""
 
     def emit(context, builder, sig, values):
-        number = values[1] if like.element == types.float32 else values[2]
-        number = context.cast(builder, number, types.float64, like.element)
-        return _splat(builder, number, like.lanes)
+        value = values[1] if like.element == types.float32 else values[2]
+        value = context.cast(builder, value, types.float64, like.element)
+        return _splat(builder, value, like.lanes)
 
     return like(like, types.float64, types.float64), emit
 
 
 @intrinsic(prefer_literal=True)
 def splat_from(typing, array, index, lanes):
-    """array[index] in every lane."""
+    """Return a vector with array[index] in every lane."""
 
     def emit(context, builder, sig, values):
         kind = context.get_value_type(array.dtype)
@@ -239,7 +243,7 @@ def splat_from(typing, array, index, lanes):
 
 @intrinsic
 def fma(typing, a, b, c):
-    """a b + c, rounded once where the processor can."""
+    """Return a b + c, fused where the processor can."""
 
     def emit(context, builder, sig, values):
         return _math(builder, "fmuladd", a, *values)
@@ -248,8 +252,8 @@ def fma(typing, a, b, c):
 
 
 @intrinsic
-def root(typing, a):
-    """The square root of every lane."""
+def sqrt(typing, a):
+    """Return the square root of every lane."""
 
     def emit(context, builder, sig, values):
         return _math(builder, "sqrt", a, *values)
@@ -258,8 +262,8 @@ def root(typing, a):
 
 
 @intrinsic
-def at_least(typing, a, lowest):
-    """lowest where a is below it; NaN is not, and stays."""
+def maximum(typing, a, lowest_set_bit):
+    """Return max(a, lowest) in every lane; NaN stays NaN."""
 
     def emit(context, builder, sig, values):
         return builder.select(builder.fcmp_ordered("<", *values), values[1], values[0])
@@ -268,8 +272,8 @@ def at_least(typing, a, lowest):
 
 
 @intrinsic
-def where_positive(typing, a, b, c):
-    """b where a is above 0, else c."""
+def select_positive(typing, a, b, c):
+    """Return b where a > 0, else c."""
 
     def emit(context, builder, sig, values):
         zero = ir.Constant(values[0].type, [0.0] * a.lanes)
@@ -279,8 +283,8 @@ def where_positive(typing, a, b, c):
 
 
 @intrinsic
-def only_in(typing, mask, a):
-    """a in the lanes whose bit of the mask is set, else 0."""
+def mask_lanes(typing, mask, a):
+    """Return a in the lanes whose bit of the mask is set, else 0."""
 
     def emit(context, builder, sig, values):
         bits = builder.trunc(values[0], ir.IntType(a.lanes)) if a.lanes < 64 else values[0]
@@ -291,8 +295,8 @@ def only_in(typing, mask, a):
 
 
 @intrinsic
-def magnitude(typing, a):
-    """|a|."""
+def fabs(typing, a):
+    """Return |a|."""
 
     def emit(context, builder, sig, values):
         return _math(builder, "fabs", a, *values)
@@ -301,8 +305,8 @@ def magnitude(typing, a):
 
 
 @intrinsic
-def with_sign_of(typing, a, b):
-    """|a| with the sign of b."""
+def copysign(typing, a, b):
+    """Return |a| with the sign of b."""
 
     def emit(context, builder, sig, values):
         return _math(builder, "copysign", a, *values)
@@ -311,44 +315,45 @@ def with_sign_of(typing, a, b):
 
 
 @intrinsic
-def dropped(typing, a, unit, row, least, scale):
-    """scale a, but 0 in the lanes that dropout leaves out: reference.py, dropout and random_bits.
+def dropout_lanes(typing, a, unit, row, threshold, scale):
+    """Apply dropout to a vector: see reference.apply_dropout and reference.random_bits.
 
-    unit : the number of the first lane's. row : the 64 random bits of the row. All are int64.
+    unit : index of the first lane's unit. row : the 64 random bits of the row. Both are int64.
+    threshold : units with smaller bits are dropped. scale : factor of the others.
     """
 
     def emit(context, builder, sig, values):
         kind = ir.VectorType(_I32, a.lanes)
 
-        def in_lanes(number):
-            one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, _I32(0))
+        def all_lanes(value):
+            one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _I32(0))
             return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), kind([0] * a.lanes))
 
-        def constant(number):
-            return kind([number] * a.lanes)
+        def constant(value):
+            return kind([value] * a.lanes)
 
-        def mixed(bits, places):
+        def xor_shift(bits, places):
             return builder.xor(bits, builder.lshr(bits, constant(places)))
 
-        x, unit, row, least, scale = values
+        x, unit, row, threshold, scale = values
         low, high = row, builder.lshr(row, _I64(32))
-        unit, low, high, least = (
-            in_lanes(builder.trunc(number, _I32)) for number in (unit, low, high, least)
+        unit, low, high, threshold = (
+            all_lanes(builder.trunc(value, _I32)) for value in (unit, low, high, threshold)
         )
         unit = builder.add(unit, kind(list(range(a.lanes))))
         bits = builder.add(builder.mul(unit, constant(0x9E3779B9)), low)
-        bits = builder.xor(builder.mul(mixed(bits, 16), constant(0x7FEB352D)), high)
-        bits = mixed(builder.mul(mixed(bits, 15), constant(0x846CA68B)), 16)
+        bits = builder.xor(builder.mul(xor_shift(bits, 16), constant(0x7FEB352D)), high)
+        bits = xor_shift(builder.mul(xor_shift(bits, 15), constant(0x846CA68B)), 16)
         kept = builder.fmul(x, _splat(builder, scale, a.lanes))
         zero = ir.Constant(values[0].type, [0.0] * a.lanes)
-        return builder.select(builder.icmp_unsigned("<", bits, least), zero, kept)
+        return builder.select(builder.icmp_unsigned("<", bits, threshold), zero, kept)
 
     return a(a, types.int64, types.int64, types.int64, a.element), emit
 
 
 @intrinsic
-def nonzero(typing, a):
-    """A bit for every lane that is not zero; NaN is not."""
+def nonzero_mask(typing, a):
+    """Return a bit mask of the lanes that are not zero; NaN is not."""
 
     def emit(context, builder, sig, values):
         zero = ir.Constant(values[0].type, [0.0] * a.lanes)
@@ -359,8 +364,8 @@ def nonzero(typing, a):
 
 
 @intrinsic
-def sum_of(typing, a):
-    """The sum of the lanes, in their order."""
+def hsum(typing, a):
+    """Return the sum of the lanes, added in order."""
 
     def emit(context, builder, sig, values):
         total = ir.Constant(values[0].type.element, 0.0)
@@ -372,8 +377,8 @@ def sum_of(typing, a):
 
 
 @intrinsic
-def power_of_two(typing, shifted, shift):
-    """2^n, where adding the integer n to shift, 1.5 * 2^23 or 1.5 * 2^52, made it `shifted`."""
+def exp2_int(typing, shifted, shift):
+    """Return 2^n for the integer n in shifted = shift + n; shift is 1.5 * 2^23 or 1.5 * 2^52."""
     bits, places, bias = (32, 23, 127) if shift.element == types.float32 else (64, 52, 1023)
 
     def emit(context, builder, sig, values):
@@ -386,8 +391,8 @@ def power_of_two(typing, shifted, shift):
 
 
 @intrinsic
-def taylor(typing, r):
-    """1/2! + r/3! + r^2/4! + ..., so that e^r = 1 + r + r^2 of that, for |r| <= log(2) / 2."""
+def exp_polynomial(typing, r):
+    """Return q = 1/2! + r/3! + r^2/4! + ..., so that e^r = 1 + r + r^2 q, for |r| <= log(2) / 2."""
     last = 7 if r.element == types.float32 else 13
 
     def emit(context, builder, sig, values):
@@ -402,8 +407,8 @@ def taylor(typing, r):
 
 
 @intrinsic
-def turn_square(typing, source, start, source_step, target, target_start, target_step):
-    """A square of 16 by 16 floats across its diagonal, by swapping ever larger squares."""
+def transpose_square(typing, source, start, source_step, target, target_start, target_step):
+    """Transpose a 16 x 16 block by recursive swaps of its quadrants, the smallest first."""
 
     def emit(context, builder, sig, values):
         kind = ir.VectorType(context.get_value_type(source.dtype), GROUP)
@@ -439,8 +444,8 @@ def turn_square(typing, source, start, source_step, target, target_start, target
 
 
 @intrinsic
-def lowest(typing, mask):
-    """Number of the lowest bit that is set."""
+def lowest_set_bit(typing, mask):
+    """Return the index of the lowest set bit."""
 
     def emit(context, builder, sig, values):
         return builder.cttz(values[0], ir.Constant(ir.IntType(1), 1))
@@ -448,12 +453,12 @@ def lowest(typing, mask):
     return types.int64(types.int64), emit
 
 
-# What threads need: numbers that all see, rest, and the processor's mode.
+# Threads: atomics, prefetch, spinning, floating-point mode, clock.
 
 
 @intrinsic
-def add_and_get_old(typing, array, index, number):
-    """array[index] += number, as one action of all threads; what it was before."""
+def atomic_fetch_add(typing, array, index, value):
+    """Atomically add to array[index]; return the old value."""
 
     def emit(context, builder, sig, values):
         at = _address(context, builder, array, values[0], values[1], _I64)
@@ -463,8 +468,8 @@ def add_and_get_old(typing, array, index, number):
 
 
 @intrinsic
-def read_shared(typing, array, index):
-    """array[index], and all that the thread that wrote it had done by then."""
+def load_acquire(typing, array, index):
+    """Load array[index] with acquire semantics."""
 
     def emit(context, builder, sig, values):
         at = _address(context, builder, array, values[0], values[1], _I64)
@@ -474,8 +479,8 @@ def read_shared(typing, array, index):
 
 
 @intrinsic
-def write_shared(typing, array, index, number):
-    """array[index] = number, for threads that read it to see all that was done before."""
+def store_release(typing, array, index, value):
+    """Store to array[index] with release semantics."""
 
     def emit(context, builder, sig, values):
         at = _address(context, builder, array, values[0], values[1], _I64)
@@ -487,13 +492,13 @@ def write_shared(typing, array, index, number):
 
 @intrinsic
 def prefetch(typing, array, index):
-    """A hint that array[index] will be read: into the second cache, it is some time until then."""
+    """Prefetch array[index] into the second-level cache."""
 
     def emit(context, builder, sig, values):
         kind = context.get_value_type(array.dtype)
         at = _address(context, builder, array, values[0], values[1], kind)
         at = builder.bitcast(at, ir.IntType(8).as_pointer())
-        how = [ir.Constant(_I32, number) for number in (0, 2, 1)]  # to read, this near, data
+        how = [ir.Constant(_I32, value) for value in (0, 2, 1)]  # read, locality 2 of 3, data
         _call(builder, "llvm.prefetch.p0", ir.VoidType(), at, *how)
         return context.get_dummy_value()
 
@@ -501,8 +506,8 @@ def prefetch(typing, array, index):
 
 
 @intrinsic
-def relax(typing):
-    """A hint that this thread only waits."""
+def spin_hint(typing):
+    """Tell the processor that this thread spins."""
 
     def emit(context, builder, sig, values):
         if X86:
@@ -513,62 +518,62 @@ def relax(typing):
 
 
 @intrinsic
-def float_mode(typing):
-    """How this thread rounds and what it does with denormals."""
+def get_fp_mode(typing):
+    """Return the floating-point control register of this thread."""
 
     def emit(context, builder, sig, values):
         if not X86:
             return ir.Constant(_I32, 0)
-        room = cgutils.alloca_once(builder, _I32)
+        buffer = cgutils.alloca_once(builder, _I32)
         _call(
             builder,
             "llvm.x86.sse.stmxcsr",
             ir.VoidType(),
-            builder.bitcast(room, ir.IntType(8).as_pointer()),
+            builder.bitcast(buffer, ir.IntType(8).as_pointer()),
         )
-        return builder.load(room)
+        return builder.load(buffer)
 
     return types.int32(), emit
 
 
 @intrinsic
-def set_float_mode(typing, mode):
-    """Sets what float_mode returned."""
+def set_fp_mode(typing, mode):
+    """Set the floating-point control register of this thread."""
 
     def emit(context, builder, sig, values):
         if X86:
-            room = cgutils.alloca_once_value(builder, values[0])
+            buffer = cgutils.alloca_once_value(builder, values[0])
             _call(
                 builder,
                 "llvm.x86.sse.ldmxcsr",
                 ir.VoidType(),
-                builder.bitcast(room, ir.IntType(8).as_pointer()),
+                builder.bitcast(buffer, ir.IntType(8).as_pointer()),
             )
         return context.get_dummy_value()
 
     return types.void(types.int32), emit
 
 
-FLUSH = 0x8040  # flush to zero, denormals are zero
+FLUSH_DENORMALS = 0x8040  # flush to zero, denormals are zero
 
 if sys.platform == "win32":
-    _let_others_run = types.ExternalFunction("SwitchToThread", types.int32())
+    _sched_yield = types.ExternalFunction("SwitchToThread", types.int32())
     _sleep = types.ExternalFunction("Sleep", types.void(types.uint32))
-    _NAP = 1  # its unit is a millisecond
+    _SLEEP_UNITS = 1  # milliseconds
 else:
-    _let_others_run = types.ExternalFunction("sched_yield", types.int32())
+    _sched_yield = types.ExternalFunction("sched_yield", types.int32())
     _sleep = types.ExternalFunction("usleep", types.int32(types.uint32))
-    _NAP = NAP
+    _SLEEP_UNITS = SLEEP_US
 
 
-# For functions that only compiled functions call, and become part of.
+# Functions that only compiled functions call; LLVM inlines them.
 _inner = numba.njit(nogil=True, error_model="numpy")
 
 if sys.platform == "win32":
 
     @_inner
-    def now(room):
-        """Phases are not timed there."""
+    def now(buffer):
+        """Return 0: phases are not timed on Windows."""
         return 0.0
 
 else:
@@ -576,19 +581,19 @@ else:
     _CLOCK = time.CLOCK_MONOTONIC
 
     @_inner
-    def now(room):
-        """Seconds. room : int64 (2,), for a struct timespec."""
-        _clock_gettime(np.int32(_CLOCK), room.ctypes.data)
-        return room[0] + 1e-9 * room[1]
+    def now(buffer):
+        """Return the monotonic time in seconds. buffer : int64 (2,), for a struct timespec."""
+        _clock_gettime(np.int32(_CLOCK), buffer.ctypes.data)
+        return buffer[0] + 1e-9 * buffer[1]
 
 
-_warned = False
+_cache_warning_shown = False
 
 
-def _warn_of_cache(error: Exception) -> None:
-    global _warned
-    if not _warned:
-        _warned = True
+def _warn_cache_unusable(error: Exception) -> None:
+    global _cache_warning_shown
+    if not _cache_warning_shown:
+        _cache_warning_shown = True
         warnings.warn(
             f"numba kernels are compiled again in the next process, not kept on disk: {error}; "
             "let NUMBA_CACHE_DIR name a folder that can be written to",
@@ -598,8 +603,8 @@ def _warn_of_cache(error: Exception) -> None:
 
 
 @cache
-def _check_named_folder() -> None:
-    """Warn if NUMBA_CACHE_DIR cannot be used, where Numba would quietly take another folder."""
+def _check_cache_folder() -> None:
+    """Warn if NUMBA_CACHE_DIR is not writable: Numba would use another folder silently."""
     folder = vars(config)["CACHE_DIR"]
     if not folder:
         return
@@ -615,56 +620,73 @@ def _check_named_folder() -> None:
 
 
 def _kernel(function: Callable) -> Any:
-    """A function that Python calls: compiled at its first call, and kept on disk."""
+    """Make a kernel that Python calls: compiled at its first call, cached on disk."""
     try:
         return numba.njit(function, nogil=True, error_model="numpy", cache=True)
-    except RuntimeError as error:  # no folder for it
-        _warn_of_cache(error)
+    except RuntimeError as error:  # no writable folder
+        _warn_cache_unusable(error)
         return numba.njit(function, nogil=True, error_model="numpy")
 
 
-# The table of layers: one row a layer, what its columns hold.
-# w, m, v : (panels, i, 64) floats. b, m_b, v_b : (panels, 64). turned : the weights transposed,
-# (panels of i, o up to a multiple of 16, 64); not for the first layer. a, delta : outputs and the
-# gradient at the sums, (panels, capacity, 64). a_mask, delta_mask : (panels, capacity) masks.
-# squares : number of the first part of its update. unit : number of its first output among those
-# of all hidden layers.
-INPUTS, OUTPUTS, W, M, V, B, M_B, V_B, TURNED, A, DELTA, A_MASK, DELTA_MASK, SQUARES, UNIT = range(
-    15
-)
+# Columns of the table of layers, which has one row a layer. All but the first two, FIRST_TILE and
+# FIRST_UNIT are offsets into the array of floats or of masks:
+# W, M, V : weights and their moments, (panels, i, 64). B, M_B, V_B : biases, (panels, 64).
+# W_T : transposed weights, (panels of i, o rounded up to a multiple of 16, 64); not in layer 0.
+# A, GRAD_Z : outputs, and gradient with respect to z, (panels, capacity, 64).
+# A_MASK, GRAD_Z_MASK : bit masks of their nonzero entries, (panels, capacity).
+# FIRST_TILE : index of the first tile of the layer's update among those of all layers.
+# FIRST_UNIT : index of the layer's first output among the units of all hidden layers.
+(
+    INPUTS,
+    OUTPUTS,
+    W,
+    M,
+    V,
+    B,
+    M_B,
+    V_B,
+    W_T,
+    A,
+    GRAD_Z,
+    A_MASK,
+    GRAD_Z_MASK,
+    FIRST_TILE,
+    FIRST_UNIT,
+) = range(15)
 
-# The numbers of a step: of Adam, and of plain steps, which move a parameter by
-# AHEAD times the velocity less OWN times this step.
-STEP_SIZE, EPSILON, L2, KEEP, BETA1, REST1, BETA2, REST2 = range(8)
-AHEAD, OWN = BETA2, REST2
+# Coefficients of a step. sgd and nesterov use two of Adam's places for others: they change a
+# parameter by MOMENTUM_COEF * velocity - GRAD_COEF * step_size * gradient.
+STEP_SIZE, EPSILON, L2, DECAY_FACTOR, BETA1, ONE_MINUS_BETA1, BETA2, ONE_MINUS_BETA2 = range(8)
+MOMENTUM_COEF, GRAD_COEF = BETA2, ONE_MINUS_BETA2
 
-# What a spec chooses, as kernels know it.
+# Codes of the options of a spec, in the order of SUPPORTS.
 RELU, TANH, LOGISTIC, IDENTITY = range(4)
 SOFTMAX, SIGMOID = range(2)
 ADAM, SGD, NESTEROV = range(3)
-NUMBER_OF = {
-    **{"relu": RELU, "tanh": TANH, "logistic": LOGISTIC, "identity": IDENTITY},
-    **{"softmax": SOFTMAX, "sigmoid": SIGMOID},
-    **{"adam": ADAM, "sgd": SGD, "nesterov": NESTEROV},
+CODES = {
+    name: code
+    for option in ("activation", "loss", "optimizer")
+    for code, name in enumerate(SUPPORTS[option])
 }
 
-# The columns of seconds_tp.
-GATHER, FIRST_LAYER, MIDDLE, UPDATE, WAITING = range(len(PHASES))
+# Columns of seconds_tp.
+GATHER, FIRST_LAYER, HIDDEN_BACKWARD, UPDATE, BARRIER = range(len(PHASES))
 
-# The words of a meeting, each in a cache line of its own.
-ARRIVED, ROUND, GIVEN_UP = 0, 8, 16
+# Words of a barrier, each in its own cache line.
+ARRIVED, GENERATION, ABORTED = 0, 8, 16
 
 
 class Net(NamedTuple):
-    """The arrays that a call computes with, and the table of what lies where in them.
+    """The arrays of a call, the table of layers, and the options of the spec.
 
     floats : of the spec's dtype; the first 64 stay zero. masks : int64. layers : int64 (layers,
     columns).
-    capacity : rows of a batch that there is room for, a multiple of 64.
-    activation, loss, rule : numbers of what the spec chooses.
-    row_bits : where dropout's random bits of every row lie among the masks; -1: nothing is left
-    out. least : units whose bits are below it are. scale : what the others are multiplied by;
-    kept_share : what undoes that. Both are 1 where nothing is left out. max_loss : of an answer.
+    capacity : allocated rows of a batch, a multiple of 64.
+    activation, loss, optimizer : codes.
+    row_bits : offset of the rows' random bits among the masks; -1: no dropout.
+    threshold : units with smaller random bits are dropped.
+    inv_keep_prob, keep_prob : 1 / (1 - rate) and 1 - rate; both are 1 without dropout.
+    max_loss : per-class loss values are clipped to it.
     """
 
     floats: NDArray
@@ -675,39 +697,42 @@ class Net(NamedTuple):
     loss: int
     optimizer: int
     row_bits: int
-    least: int
-    scale: np.floating
-    kept_share: np.floating
+    threshold: int
+    inv_keep_prob: np.floating
+    keep_prob: np.floating
     max_loss: float
 
 
 @_inner
-def panels_of(columns):
+def panel_count(columns):
+    """Return the number of panels of so many columns."""
     return (columns + PANEL - 1) // PANEL
 
 
 @_inner
-def groups_of(columns):
+def group_count(columns):
+    """Return the number of groups of so many columns."""
     return (columns + GROUP - 1) // GROUP
 
 
 @_inner
-def first_bits(count):
-    """The mask of the first entries, at most 64."""
-    return ALL if count >= PANEL else (1 << count) - 1
+def low_bits_mask(count):
+    """Return a mask of the first entries, at most 64."""
+    return ALL_BITS if count >= PANEL else (1 << count) - 1
 
 
 @_inner
-def share(parts, thread, threads):
-    """Where the parts of a thread begin."""
-    return parts * thread // threads
+def chunk_bounds(count, chunk, chunks):
+    """Return the range of one of `chunks` nearly equal chunks of a range of `count`."""
+    return count * chunk // chunks, count * (chunk + 1) // chunks
 
 
 @_inner
-def multiply(net, x, mask, only, w, start, start_step, out, first, last):
-    """out[s] = start[s] + sum over the set bits k of mask[s] & only of x[s][k] w[k].
+def masked_matmul(net, x, mask, only, w, start, start_step, out, first, last):
+    """Compute out[s] = start[s] + sum of x[s][k] w[k] over the set bits k of mask[s] & only.
 
-    For rows first..last-1 of x, start and out, 64 wide; start_step 0: one row for all.
+    For rows first..last-1 of x, start and out, 64 columns each. start_step : distance of the rows
+    of start; 0: one row for all.
     """
     floats, masks = net.floats, net.masks
     for s in range(first, last):
@@ -715,7 +740,7 @@ def multiply(net, x, mask, only, w, start, start_step, out, first, last):
         bits = masks[mask + s] & only
         row = x + s * PANEL
         while bits:
-            k = lowest(bits)
+            k = lowest_set_bit(bits)
             total = fma(
                 splat_from(floats, row + k, PANEL), load(floats, w + k * PANEL, PANEL), total
             )
@@ -725,59 +750,68 @@ def multiply(net, x, mask, only, w, start, start_step, out, first, last):
 
 @_inner
 def forward_rows(net, depth, x, mask, panel, first, last):
-    """Rows first..last-1 of one panel of a layer's outputs. x, mask: the inputs, in panels."""
+    """Compute rows first..last-1 of one panel of a layer's outputs. x, mask : inputs, in panels."""
     layers, capacity = net.layers, net.capacity
     inputs = layers[depth, INPUTS]
     out = layers[depth, A] + panel * capacity * PANEL
     w = layers[depth, W] + panel * inputs * PANEL
     bias = layers[depth, B] + panel * PANEL
-    for block in range(panels_of(inputs)):
+    for block in range(panel_count(inputs)):
         start, start_step = (out, PANEL) if block else (bias, 0)
-        here, its_mask = x + block * capacity * PANEL, mask + block * capacity
-        its_w = w + block * PANEL * PANEL
-        multiply(net, here, its_mask, ALL, its_w, start, start_step, out, first, last)
+        block_x, block_mask = x + block * capacity * PANEL, mask + block * capacity
+        block_w = w + block * PANEL * PANEL
+        masked_matmul(
+            net, block_x, block_mask, ALL_BITS, block_w, start, start_step, out, first, last
+        )
     if depth < len(layers) - 1:
         mask = layers[depth, A_MASK] + panel * capacity
         if net.activation == RELU:
             relu_rows(net, out, mask, first, last)
             if net.row_bits >= 0:
-                drop_rows(net, out, mask, first, last, layers[depth, UNIT] + panel * PANEL)
+                dropout_rows(net, out, mask, first, last, layers[depth, FIRST_UNIT] + panel * PANEL)
         else:
-            kept_rows(net, depth, panel, first, last)
-            smooth_rows(net, out, mask, first, last)
+            dropout_mask_rows(net, depth, panel, first, last)
+            activate_rows(net, out, mask, first, last)
 
 
 @_inner
 def relu_rows(net, x, mask, first, last):
-    """x = max(0, x), NaN stays NaN; the masks of what is not zero."""
+    """Apply ReLU in place and fill the masks of the nonzero outputs."""
     floats, masks = net.floats, net.masks
     for s in range(first, last):
         a = load(floats, x + s * PANEL, PANEL)
-        a = at_least(a, filled(a, 0))
+        a = maximum(a, broadcast(a, 0))
         store(floats, x + s * PANEL, a)
-        masks[mask + s] = nonzero(a)
+        masks[mask + s] = nonzero_mask(a)
 
 
 @_inner
-def kept_rows(net, depth, panel, first, last):
-    """The masks of a panel's outputs that an activation other than ReLU makes, which may be zero
-    or not: all that are there, without those that dropout leaves out."""
+def dropout_mask_rows(net, depth, panel, first, last):
+    """Fill the masks of a panel's outputs for activations other than ReLU.
+
+    They name all outputs that dropout keeps, zero or not.
+    """
     masks, layers = net.masks, net.layers
-    mask, unit = layers[depth, A_MASK] + panel * net.capacity, layers[depth, UNIT] + panel * PANEL
-    there = first_bits(layers[depth, OUTPUTS] - panel * PANEL)
-    scale = splat(net.scale, PANEL)
+    mask, unit = (
+        layers[depth, A_MASK] + panel * net.capacity,
+        layers[depth, FIRST_UNIT] + panel * PANEL,
+    )
+    valid = low_bits_mask(layers[depth, OUTPUTS] - panel * PANEL)
+    scale = splat(net.inv_keep_prob, PANEL)
     for s in range(first, last):
-        kept = there
+        kept_bits = valid
         if net.row_bits >= 0:
             bits = masks[net.row_bits + s]
-            kept &= nonzero(dropped(scale, unit, bits, net.least, net.scale))
-        masks[mask + s] = kept
+            kept_bits &= nonzero_mask(
+                dropout_lanes(scale, unit, bits, net.threshold, net.inv_keep_prob)
+            )
+        masks[mask + s] = kept_bits
 
 
 @_inner
-def smooth_rows(net, x, mask, first, last):
-    """Any activation but ReLU, and dropout; 0 in what the masks, which are given, leave out."""
-    floats, masks, scale = net.floats, net.masks, splat(net.scale, GROUP)
+def activate_rows(net, x, mask, first, last):
+    """Apply tanh, logistic or identity, and dropout by the given masks, in place."""
+    floats, masks, scale = net.floats, net.masks, splat(net.inv_keep_prob, GROUP)
     for s in range(first, last):
         for c in range(0, PANEL, GROUP):
             at = x + s * PANEL + c
@@ -786,14 +820,14 @@ def smooth_rows(net, x, mask, first, last):
                 a = tanh(a)
             elif net.activation == LOGISTIC:
                 a = logistic(a)
-            store(floats, at, only_in(masks[mask + s] >> c, scale * a))
+            store(floats, at, mask_lanes(masks[mask + s] >> c, scale * a))
 
 
 @_inner
-def draw_rows(net, order, start, key, first, last):
-    """The random bits of rows first..last-1 of a batch: see reference.random_bits.
+def draw_row_bits(net, order, start, key, first, last):
+    """Draw the random bits of rows first..last-1 of a batch: see reference.random_bits.
 
-    order[start + s] is row s of the batch.
+    order[start + s] : index of row s of the batch in the data set.
     """
     for s in range(first, last):
         bits = np.uint64(key) + np.uint64(order[start + s]) * np.uint64(0x9E3779B97F4A7C15)
@@ -803,103 +837,110 @@ def draw_rows(net, order, start, key, first, last):
 
 
 @_inner
-def drop_rows(net, x, mask, first, last, unit):
-    """Dropout of one panel, whose first column is this unit; the masks of what is not zero."""
+def dropout_rows(net, x, mask, first, last, unit):
+    """Apply dropout to a panel in place and fill the masks of the nonzero outputs.
+
+    unit : index of the panel's first column among the units of all hidden layers.
+    """
     floats, masks = net.floats, net.masks
     for s in range(first, last):
         bits = masks[net.row_bits + s]
-        a = dropped(load(floats, x + s * PANEL, PANEL), unit, bits, net.least, net.scale)
+        a = dropout_lanes(
+            load(floats, x + s * PANEL, PANEL), unit, bits, net.threshold, net.inv_keep_prob
+        )
         store(floats, x + s * PANEL, a)
-        masks[mask + s] = nonzero(a)
+        masks[mask + s] = nonzero_mask(a)
 
 
 @_inner
-def delta_rows(net, depth, first, last):
-    """The gradient at the sums of the layer below, for rows first..last-1."""
+def backward_rows(net, depth, first, last):
+    """Compute the gradient with respect to z of the layer below, for rows first..last-1."""
     layers, capacity = net.layers, net.capacity
-    rows_turned = groups_of(layers[depth, OUTPUTS]) * GROUP
-    for panel in range(panels_of(layers[depth, INPUTS])):
-        out = layers[depth - 1, DELTA] + panel * capacity * PANEL
-        for block in range(panels_of(layers[depth, OUTPUTS])):
-            start, start_step = (out, PANEL) if block else (ZEROS, 0)
-            delta = layers[depth, DELTA] + block * capacity * PANEL
-            its_mask = layers[depth, DELTA_MASK] + block * capacity
-            w = layers[depth, TURNED] + (panel * rows_turned + block * PANEL) * PANEL
-            multiply(net, delta, its_mask, ALL, w, start, start_step, out, first, last)
-        pass_rows(net, depth - 1, panel, first, last)
+    transposed_rows = group_count(layers[depth, OUTPUTS]) * GROUP
+    for panel in range(panel_count(layers[depth, INPUTS])):
+        out = layers[depth - 1, GRAD_Z] + panel * capacity * PANEL
+        for block in range(panel_count(layers[depth, OUTPUTS])):
+            start, start_step = (out, PANEL) if block else (ZEROS_OFFSET, 0)
+            grad_z = layers[depth, GRAD_Z] + block * capacity * PANEL
+            block_mask = layers[depth, GRAD_Z_MASK] + block * capacity
+            w = layers[depth, W_T] + (panel * transposed_rows + block * PANEL) * PANEL
+            masked_matmul(net, grad_z, block_mask, ALL_BITS, w, start, start_step, out, first, last)
+        activation_grad_rows(net, depth - 1, panel, first, last)
 
 
 @_inner
-def pass_rows(net, depth, panel, first, last):
-    """Deltas of one panel of a hidden layer, from its outputs to its sums: times the slope."""
+def activation_grad_rows(net, depth, panel, first, last):
+    """Turn the gradient with respect to a panel's outputs into that with respect to z, in place."""
     floats, masks, layers, capacity = net.floats, net.masks, net.layers, net.capacity
     start = panel * capacity * PANEL
-    x, a = layers[depth, DELTA] + start, layers[depth, A] + start
-    mask = layers[depth, DELTA_MASK] + panel * capacity
+    x, a = layers[depth, GRAD_Z] + start, layers[depth, A] + start
+    mask = layers[depth, GRAD_Z_MASK] + panel * capacity
     a_mask = layers[depth, A_MASK] + panel * capacity
-    scale, kept_share = splat(net.scale, PANEL), splat(net.kept_share, PANEL)
-    zero, one = filled(scale, 0), filled(scale, 1)
+    scale, keep_prob = splat(net.inv_keep_prob, PANEL), splat(net.keep_prob, PANEL)
+    zero, one = broadcast(scale, 0), broadcast(scale, 1)
     for s in range(first, last):
         output = load(floats, a + s * PANEL, PANEL)
-        passed = scale * load(floats, x + s * PANEL, PANEL)
+        grad = scale * load(floats, x + s * PANEL, PANEL)
         if net.activation == RELU:
-            passed = where_positive(output, passed, zero)
+            grad = select_positive(output, grad, zero)
         else:
-            output = kept_share * output
+            output = keep_prob * output
             if net.activation == TANH:
-                passed = passed * fma(zero - output, output, one)
+                grad = grad * fma(zero - output, output, one)
             elif net.activation == LOGISTIC:
-                passed = passed * (output * (one - output))
-            passed = only_in(masks[a_mask + s], passed)
-        store(floats, x + s * PANEL, passed)
-        masks[mask + s] = nonzero(passed)
+                grad = grad * (output * (one - output))
+            grad = mask_lanes(masks[a_mask + s], grad)
+        store(floats, x + s * PANEL, grad)
+        masks[mask + s] = nonzero_mask(grad)
 
 
 @_inner
-def reduced(x):
-    """2^n, r and q of an x <= 0, where e^x = 2^n (1 + r + r^2 q) and |r| <= log(2) / 2.
+def reduce_exp_arg(x):
+    """Return 2^n, r and q for x <= 0, with e^x = 2^n (1 + r + r^2 q) and |r| <= log(2) / 2.
 
-    Where e^x is not a normal number x counts as about the least of which it is. How it is done:
-    kernels/simd/vector.h, exp_; in double the two parts of log(2) are those of fdlibm's e_exp.c.
+    x is clipped so that e^x stays a normal number. The method is that of kernels/simd/vector.h; in
+    float64 the two parts of log(2) are those of fdlibm's e_exp.c.
     """
-    x = at_least(x, either(x, -87.0, -708.0))
-    shift = either(x, 1.5 * 2**23, 1.5 * 2**52)
-    shifted = fma(x, filled(x, 1.44269504088896341), shift)
+    x = maximum(x, select_dtype_const(x, -87.0, -708.0))
+    shift = select_dtype_const(x, 1.5 * 2**23, 1.5 * 2**52)
+    shifted = fma(x, broadcast(x, 1.44269504088896341), shift)
     n = shifted - shift
-    r = fma(n, either(x, -0.693145751953125, -6.93147180369123816490e-01), x)
-    r = fma(n, either(x, -1.42860682030941723e-6, -1.90821492927058770002e-10), r)
-    return power_of_two(shifted, shift), r, taylor(r)
+    r = fma(n, select_dtype_const(x, -0.693145751953125, -6.93147180369123816490e-01), x)
+    r = fma(n, select_dtype_const(x, -1.42860682030941723e-6, -1.90821492927058770002e-10), r)
+    return exp2_int(shifted, shift), r, exp_polynomial(r)
 
 
 @_inner
-def exponential(x):
-    """e^x for x <= 0."""
-    one = filled(x, 1)
-    power, r, q = reduced(x)
+def exp(x):
+    """Return e^x for x <= 0."""
+    one = broadcast(x, 1)
+    power, r, q = reduce_exp_arg(x)
     return power * fma(fma(q, r, one), r, one)
 
 
 @_inner
 def logistic(z):
-    """1 / (1 + e^-z); e^-|z| does not overflow."""
-    one = filled(z, 1)
-    e = exponential(filled(z, 0) - magnitude(z))
-    return where_positive(z, one, e) / (one + e)
+    """Return 1 / (1 + e^-z), computed from e^-|z|, which cannot overflow."""
+    one = broadcast(z, 1)
+    e = exp(broadcast(z, 0) - fabs(z))
+    return select_positive(z, one, e) / (one + e)
 
 
 @_inner
 def tanh(z):
-    """-t / (2 + t) where t = e^-2|z| - 1, with the sign of z. For small z, t is r: no digit of it
-    is lost to the 1."""
-    zero, one, two = filled(z, 0), filled(z, 1), filled(z, 2)
-    power, r, q = reduced(zero - two * magnitude(z))
+    """Return -t / (2 + t) with the sign of z, where t = e^-2|z| - 1.
+
+    For small z, t is r: subtracting 1 cancels no digits.
+    """
+    zero, one, two = broadcast(z, 0), broadcast(z, 1), broadcast(z, 2)
+    power, r, q = reduce_exp_arg(zero - two * fabs(z))
     t = fma(power, fma(r * r, q, r), power - one)
-    return with_sign_of(t / (two + t), z)
+    return copysign(t / (two + t), z)
 
 
 @_inner
 def softmax_row(net, z, out, classes, s):
-    """Softmax of row s of the logits, in panels; returns log sum_k e^z[k]."""
+    """Compute the softmax of row s of the logits, in panels; return log sum_k e^z[k]."""
     floats, capacity = net.floats, net.capacity
     peak = floats[z + s * PANEL]
     for c in range(1, classes):
@@ -908,147 +949,150 @@ def softmax_row(net, z, out, classes, s):
             peak = value
     for c in range(0, classes, GROUP):
         at = (c // PANEL * capacity + s) * PANEL + c % PANEL
-        store(floats, out + at, exponential(load(floats, z + at, GROUP) - splat(peak, GROUP)))
+        store(floats, out + at, exp(load(floats, z + at, GROUP) - splat(peak, GROUP)))
     total = 0.0
     for c in range(classes):
         total += floats[out + (c // PANEL * capacity + s) * PANEL + c % PANEL]
     for c in range(classes):
         at = out + (c // PANEL * capacity + s) * PANEL + c % PANEL
         floats[at] = floats[at] / total
-    for c in range(classes, groups_of(classes) * GROUP):
+    for c in range(classes, group_count(classes) * GROUP):
         floats[out + (c // PANEL * capacity + s) * PANEL + c % PANEL] = 0
     return math.log(total) + peak
 
 
 @_inner
 def sigmoid_row(net, z, out, classes, s):
-    """Sigmoid of row s of the logits, in panels."""
+    """Compute the sigmoid of row s of the logits, in panels."""
     floats, capacity = net.floats, net.capacity
     for c in range(0, classes, GROUP):
         at = (c // PANEL * capacity + s) * PANEL + c % PANEL
-        p = only_in(first_bits(classes - c), logistic(load(floats, z + at, GROUP)))
+        p = mask_lanes(low_bits_mask(classes - c), logistic(load(floats, z + at, GROUP)))
         store(floats, out + at, p)
 
 
 @_inner
-def loss_row(net, s, targets, soft, row, weight):
-    """loss_and_grad for one row; weight: its share of the batch's. Fills the row's masks.
+def loss_and_grad_row(net, s, labels, soft_targets, row, weight):
+    """Compute loss_and_grad for one row and fill its masks. Return the loss.
 
-    targets, soft : classes, or distributions, one after the other, of all rows; one is empty.
-    row : which of them is this one's.
+    weight : of the row, divided by the sum over the batch.
+    labels, soft_targets : of all rows, flat; one is empty. row : index of the row in them.
     """
     floats, masks, layers, capacity = net.floats, net.masks, net.layers, net.capacity
     top = len(layers) - 1
-    z, delta, mask = layers[top, A], layers[top, DELTA], layers[top, DELTA_MASK]
+    z, grad_z, mask = layers[top, A], layers[top, GRAD_Z], layers[top, GRAD_Z_MASK]
     classes, weight = layers[top, OUTPUTS], floats.dtype.type(weight)
     if net.loss == SIGMOID:
-        sigmoid_row(net, z, delta, classes, s)
+        sigmoid_row(net, z, grad_z, classes, s)
         loss = 0.0
         for c in range(classes):
             at = (c // PANEL * capacity + s) * PANEL + c % PANEL
-            value, target = np.float64(floats[z + at]), soft[row * classes + c]
-            floats[delta + at] -= target
+            value, target = np.float64(floats[z + at]), soft_targets[row * classes + c]
+            floats[grad_z + at] -= target
             cost = math.log1p(math.exp(-abs(value))) + (value if value > 0 else 0.0)
             cost -= target * value
-            loss += net.max_loss if cost > net.max_loss else cost  # NaN is not above, and stays
-    elif len(soft):
-        loss = softmax_row(net, z, delta, classes, s)
+            loss += net.max_loss if cost > net.max_loss else cost  # NaN stays NaN
+    elif len(soft_targets):
+        loss = softmax_row(net, z, grad_z, classes, s)
         expected = 0.0
         for c in range(classes):
             at = (c // PANEL * capacity + s) * PANEL + c % PANEL
-            target = soft[row * classes + c]
+            target = soft_targets[row * classes + c]
             expected += target * floats[z + at]
-            floats[delta + at] -= target
+            floats[grad_z + at] -= target
         loss -= expected
     else:
-        loss = softmax_row(net, z, delta, classes, s)
-        target = np.int64(targets[row])
+        loss = softmax_row(net, z, grad_z, classes, s)
+        target = np.int64(labels[row])
         at = (target // PANEL * capacity + s) * PANEL + target % PANEL
-        floats[delta + at] -= 1
+        floats[grad_z + at] -= 1
         loss -= floats[z + at]
         loss = net.max_loss if loss > net.max_loss else loss
     for c in range(classes):
-        floats[delta + (c // PANEL * capacity + s) * PANEL + c % PANEL] *= weight
-    for panel in range(panels_of(classes)):
-        masks[mask + panel * capacity + s] = first_bits(classes - panel * PANEL)
+        floats[grad_z + (c // PANEL * capacity + s) * PANEL + c % PANEL] *= weight
+    for panel in range(panel_count(classes)):
+        masks[mask + panel * capacity + s] = low_bits_mask(classes - panel * PANEL)
     return loss
 
 
 @_inner
-def adam(floats, p, m, v, g, numbers, l2, keep):
-    """A vector of parameters: reference.py, update and adam. Returns the new ones."""
+def adam_step(floats, p, m, v, g, coefs, l2, decay_factor):
+    """Update a vector of parameters: see reference.adam_step. Return the new values."""
     w = load(floats, p, GROUP)
     g = fma(l2, w, g)
-    mean = fma(
-        splat_from(numbers, BETA1, GROUP),
+    first_moment = fma(
+        splat_from(coefs, BETA1, GROUP),
         load(floats, m, GROUP),
-        splat_from(numbers, REST1, GROUP) * g,
+        splat_from(coefs, ONE_MINUS_BETA1, GROUP) * g,
     )
-    square = fma(
-        splat_from(numbers, BETA2, GROUP),
+    second_moment = fma(
+        splat_from(coefs, BETA2, GROUP),
         load(floats, v, GROUP),
-        splat_from(numbers, REST2, GROUP) * g * g,
+        splat_from(coefs, ONE_MINUS_BETA2, GROUP) * g * g,
     )
-    below = root(square) + splat_from(numbers, EPSILON, GROUP)
-    step = splat_from(numbers, STEP_SIZE, GROUP) * mean / below
-    store(floats, m, mean)
-    store(floats, v, square)
-    w = keep * w - step
+    denominator = sqrt(second_moment) + splat_from(coefs, EPSILON, GROUP)
+    step = splat_from(coefs, STEP_SIZE, GROUP) * first_moment / denominator
+    store(floats, m, first_moment)
+    store(floats, v, second_moment)
+    w = decay_factor * w - step
     store(floats, p, w)
     return w
 
 
 @_inner
-def momentum(floats, p, m, g, numbers, l2, keep):
-    """The same by sgd and nesterov: reference.py, update and momentum."""
+def momentum_step(floats, p, m, g, coefs, l2, decay_factor):
+    """Update a vector of parameters: see reference.momentum_step. Return the new values."""
     w = load(floats, p, GROUP)
-    step = splat_from(numbers, STEP_SIZE, GROUP) * fma(l2, w, g)
-    velocity = splat_from(numbers, BETA1, GROUP) * load(floats, m, GROUP) - step
+    step = splat_from(coefs, STEP_SIZE, GROUP) * fma(l2, w, g)
+    velocity = splat_from(coefs, BETA1, GROUP) * load(floats, m, GROUP) - step
     store(floats, m, velocity)
-    moved = splat_from(numbers, AHEAD, GROUP) * velocity - splat_from(numbers, OWN, GROUP) * step
-    w = fma(keep, w, moved)
+    moved = (
+        splat_from(coefs, MOMENTUM_COEF, GROUP) * velocity
+        - splat_from(coefs, GRAD_COEF, GROUP) * step
+    )
+    w = fma(decay_factor, w, moved)
     store(floats, p, w)
     return w
 
 
 @_inner
-def take_step(optimizer, floats, p, m, v, g, numbers, l2, keep):
-    """A vector of parameters by the spec's rule. Returns the new ones."""
+def optimizer_step(optimizer, floats, p, m, v, g, coefs, l2, decay_factor):
+    """Update a vector of parameters by the spec's optimizer. Return the new values."""
     if optimizer == ADAM:
-        return adam(floats, p, m, v, g, numbers, l2, keep)
-    return momentum(floats, p, m, g, numbers, l2, keep)
+        return adam_step(floats, p, m, v, g, coefs, l2, decay_factor)
+    return momentum_step(floats, p, m, g, coefs, l2, decay_factor)
 
 
 @_inner
-def turn_delta(net, depth, rows, panel, turned, turned_mask):
-    """One panel of a layer's deltas, turned, for the gradients of its weights.
+def transpose_grad_z(net, depth, rows, panel, transposed, transposed_mask):
+    """Transpose one panel of a layer's GRAD_Z, for the gradients of its weights.
 
-    turned : of 64 rows after the other, (64 outputs, 64 rows); turned_mask : what is not zero.
+    transposed : blocks (64 outputs, 64 rows). transposed_mask : masks of their nonzero entries.
     """
     floats, masks, layers, capacity = net.floats, net.masks, net.layers, net.capacity
-    delta = layers[depth, DELTA] + panel * capacity * PANEL
-    outputs = groups_of(min(PANEL, layers[depth, OUTPUTS] - panel * PANEL)) * GROUP
+    grad_z = layers[depth, GRAD_Z] + panel * capacity * PANEL
+    outputs = group_count(min(PANEL, layers[depth, OUTPUTS] - panel * PANEL)) * GROUP
     for s in range(0, rows, PANEL):
         count = min(PANEL, rows - s)
         for c in range(0, outputs, GROUP):
             for r in range(0, count, GROUP):
-                turn_square(
+                transpose_square(
                     floats,
-                    delta + (s + r) * PANEL + c,
+                    grad_z + (s + r) * PANEL + c,
                     PANEL,
                     floats,
-                    turned + (s + c) * PANEL + r,
+                    transposed + (s + c) * PANEL + r,
                     PANEL,
                 )
-        valid = first_bits(count)  # behind them lie rows of another batch
+        valid = low_bits_mask(count)  # rows behind them are of an earlier batch
         for c in range(outputs):
-            found = nonzero(load(floats, turned + (s + c) * PANEL, PANEL))
-            masks[turned_mask + s + c] = found & valid
+            found = nonzero_mask(load(floats, transposed + (s + c) * PANEL, PANEL))
+            masks[transposed_mask + s + c] = found & valid
 
 
 @_inner
-def rows_with_any(masks, mask, rows):
-    """Which of up to 64 rows have an entry that is not zero."""
+def nonzero_rows_mask(masks, mask, rows):
+    """Return a mask of the rows, at most 64, that have a nonzero entry."""
     found = 0
     for s in range(rows):
         found |= (1 if masks[mask + s] else 0) << s
@@ -1056,103 +1100,112 @@ def rows_with_any(masks, mask, rows):
 
 
 @_inner
-def update_part(
-    net, depth, x, mask, rows, panel, block, group, turned, turned_mask, numbers, learn
+def update_tile(
+    net, depth, x, mask, rows, panel, block, group, transposed, transposed_mask, coefs, apply_step
 ):
-    """Gradient of 64 inputs (one block of x) and 16 outputs (one group of a panel), and the step.
+    """Compute the gradient of 64 inputs (a block of x) x 16 outputs (a group of a panel) and step.
 
-    Needs turn_delta, whose room has that of the gradient behind it. Returns the sum of the squares
-    of w before. Without `learn` w becomes the gradient.
+    transpose_grad_z must have filled `transposed`; buffers for the gradient follow it. Return the
+    sum of squares of the old weights. apply_step : False: store the gradient to w instead.
     """
     floats, masks, layers, capacity = net.floats, net.masks, net.layers, net.capacity
     inputs, base, first = layers[depth, INPUTS], block * PANEL, group * GROUP
-    gradient = turned + capacity * PANEL  # (16 outputs, 64 inputs)
-    square = gradient + GROUP * PANEL  # (16, 16)
+    grad = transposed + capacity * PANEL  # (16 outputs, 64 inputs)
+    square = grad + GROUP * PANEL  # (16, 16)
     for s in range(0, rows, PANEL):
-        start, start_step = (gradient, PANEL) if s else (ZEROS, 0)
-        only = rows_with_any(masks, mask + block * capacity + s, min(PANEL, rows - s))
-        delta, its_mask = turned + (s + first) * PANEL, turned_mask + s + first
-        here = x + (block * capacity + s) * PANEL
-        multiply(net, delta, its_mask, only, here, start, start_step, gradient, 0, GROUP)
-    place = (panel * inputs + base) * PANEL + first
-    w, m, v = layers[depth, W] + place, layers[depth, M] + place, layers[depth, V] + place
-    l2, keep = splat_from(numbers, L2, GROUP), splat_from(numbers, KEEP, GROUP)
-    squares = filled(l2, 0)
-    rows_turned = groups_of(layers[depth, OUTPUTS]) * GROUP
-    transposed = layers[depth, TURNED] + (block * rows_turned + panel * PANEL + first) * PANEL
+        start, start_step = (grad, PANEL) if s else (ZEROS_OFFSET, 0)
+        only_rows = nonzero_rows_mask(masks, mask + block * capacity + s, min(PANEL, rows - s))
+        grad_z, block_mask = transposed + (s + first) * PANEL, transposed_mask + s + first
+        block_x = x + (block * capacity + s) * PANEL
+        masked_matmul(
+            net, grad_z, block_mask, only_rows, block_x, start, start_step, grad, 0, GROUP
+        )
+    offset = (panel * inputs + base) * PANEL + first
+    w, m, v = layers[depth, W] + offset, layers[depth, M] + offset, layers[depth, V] + offset
+    l2, decay_factor = splat_from(coefs, L2, GROUP), splat_from(coefs, DECAY_FACTOR, GROUP)
+    squares = broadcast(l2, 0)
+    transposed_rows = group_count(layers[depth, OUTPUTS]) * GROUP
+    w_t = layers[depth, W_T] + (block * transposed_rows + panel * PANEL + first) * PANEL
     for k in range(0, min(PANEL, inputs - base), GROUP):
-        turn_square(floats, gradient + k, PANEL, floats, square, GROUP)
+        transpose_square(floats, grad + k, PANEL, floats, square, GROUP)
         for i in range(min(GROUP, inputs - base - k)):
             g, at = load(floats, square + i * GROUP, GROUP), (k + i) * PANEL
-            if learn:
+            if apply_step:
                 before = load(floats, w + at, GROUP)
                 squares = fma(before, before, squares)
-                after = take_step(
-                    net.optimizer, floats, w + at, m + at, v + at, g, numbers, l2, keep
+                after = optimizer_step(
+                    net.optimizer, floats, w + at, m + at, v + at, g, coefs, l2, decay_factor
                 )
                 store(floats, square + i * GROUP, after)
             else:
                 store(floats, w + at, g)
-        if learn and depth:
-            turn_square(floats, square, GROUP, floats, transposed + k, PANEL)
-    return sum_of(squares)
+        if apply_step and depth:
+            transpose_square(floats, square, GROUP, floats, w_t + k, PANEL)
+    return hsum(squares)
 
 
 @_inner
-def update_bias(net, depth, rows, panel, numbers, learn):
-    """Gradient of 64 biases, and the step; without `learn` b becomes the gradient."""
+def update_bias(net, depth, rows, panel, coefs, apply_step):
+    """Compute the gradient of 64 biases and step; without apply_step store the gradient to b."""
     floats, layers, capacity = net.floats, net.layers, net.capacity
-    nothing = load(floats, ZEROS, GROUP)
+    nothing = load(floats, ZEROS_OFFSET, GROUP)
     for c in range(0, PANEL, GROUP):
         total = nothing
         for s in range(rows):
-            at = layers[depth, DELTA] + (panel * capacity + s) * PANEL + c
+            at = layers[depth, GRAD_Z] + (panel * capacity + s) * PANEL + c
             total = total + load(floats, at, GROUP)
         at = panel * PANEL + c
         b = layers[depth, B] + at
-        if learn:
+        if apply_step:
             m, v = layers[depth, M_B] + at, layers[depth, V_B] + at
-            take_step(net.optimizer, floats, b, m, v, total, numbers, nothing, filled(nothing, 1))
+            optimizer_step(
+                net.optimizer, floats, b, m, v, total, coefs, nothing, broadcast(nothing, 1)
+            )
         else:
             store(floats, b, total)
 
 
 @_inner
-def gather_row(net, pixels, numbers, row, scale, out, mask, s):
-    """One row of the data set as row s of a batch, in panels. One of pixels, numbers is empty."""
+def gather_row(net, x_pixels, x_floats, row, scale, out, mask, s):
+    """Copy a row of the data set, scaled, to row s of a batch in panels, and fill its masks.
+
+    x_pixels, x_floats : all rows, flat; one is empty.
+    """
     floats, masks, capacity, inputs = net.floats, net.masks, net.capacity, net.layers[0, INPUTS]
-    for panel in range(panels_of(inputs)):
+    for panel in range(panel_count(inputs)):
         count = min(PANEL, inputs - panel * PANEL)
         at = row * inputs + panel * PANEL
-        to = out + (panel * capacity + s) * PANEL
-        whole = count // GROUP * GROUP
-        for c in range(0, whole, GROUP):
+        out_offset = out + (panel * capacity + s) * PANEL
+        full = count // GROUP * GROUP
+        for c in range(0, full, GROUP):
             x = splat(scale, GROUP)
-            if len(pixels):
-                x = x * load_bytes(pixels, at + c, x)
+            if len(x_pixels):
+                x = x * load_bytes(x_pixels, at + c, x)
             else:
-                x = x * load(numbers, at + c, GROUP)
-            store(floats, to + c, x)
-        for c in range(whole, count):
-            if len(pixels):
-                floats[to + c] = scale * floats.dtype.type(pixels[at + c])
+                x = x * load(x_floats, at + c, GROUP)
+            store(floats, out_offset + c, x)
+        for c in range(full, count):
+            if len(x_pixels):
+                floats[out_offset + c] = scale * floats.dtype.type(x_pixels[at + c])
             else:
-                floats[to + c] = scale * numbers[at + c]
+                floats[out_offset + c] = scale * x_floats[at + c]
         for c in range(count, PANEL):
-            floats[to + c] = 0
-        masks[mask + panel * capacity + s] = nonzero(load(floats, to, PANEL))
+            floats[out_offset + c] = 0
+        masks[mask + panel * capacity + s] = nonzero_mask(load(floats, out_offset, PANEL))
 
 
-class Plan(NamedTuple):
-    """A range of steps. The names of data and steps are those of Data and Steps.
+class TrainArgs(NamedTuple):
+    """Arguments of train_worker: a range of steps, with the data and the schedule.
 
-    dropout_key : of the epoch, read as a signed number. in_line : floats in a cache line.
-    x, x_mask : where two batches of inputs lie, the one that trains and the next one.
-    turned, turned_mask : room of the first thread, and how far it is to that of the next one.
-    starts : where in order the steps begin, and where the last one ends.
-    numbers_t : (t, 8) of the spec's dtype. squares : float64, of every part. losses_t, squares_t :
-    the results.
-    seconds_tp : float64 (threads, phases), to add to; without rows nothing is timed.
+    dropout_key : of the epoch, as int64. line_floats : floats of a cache line.
+    x, x_mask : offsets of two batches of inputs, of which one trains while the next is gathered.
+    transposed, transposed_mask : offsets of the first thread's buffers of transpose_grad_z.
+    *_step : distance to the second batch, or to the buffers of the next thread.
+    starts : see StepSchedule.starts. labels, soft_targets : one is empty.
+    coefs_t : (t, 8) of the spec's dtype, coefficients of the steps.
+    row_losses : of the batch. tile_squares : float64, sum of squares of every tile's weights.
+    losses_t, squares_t : results: the loss without penalty, and the sum of all squared weights.
+    seconds_tp : float64 (threads, phases), added to; without rows nothing is timed.
     """
 
     first: int
@@ -1160,83 +1213,85 @@ class Plan(NamedTuple):
     threads: int
     spins: int
     dropout_key: int
-    in_line: int
+    line_floats: int
     x: int
     x_step: int
     x_mask: int
     x_mask_step: int
-    turned: int
-    turned_step: int
-    turned_mask: int
-    turned_mask_step: int
+    transposed: int
+    transposed_step: int
+    transposed_mask: int
+    transposed_mask_step: int
     scale: np.floating
     net: Net
-    pixels: NDArray
-    numbers: NDArray
+    x_pixels: NDArray
+    x_floats: NDArray
     order: NDArray
     starts: NDArray
-    targets: NDArray
-    soft: NDArray
+    labels: NDArray
+    soft_targets: NDArray
     weights: NDArray
-    numbers_t: NDArray
-    loss: NDArray
-    squares: NDArray
+    coefs_t: NDArray
+    row_losses: NDArray
+    tile_squares: NDArray
     losses_t: NDArray
     squares_t: NDArray
     seconds_tp: NDArray
-    meeting: NDArray
+    barrier: NDArray
 
 
 @_inner
-def meet(meeting, threads, spins):
-    """Wait until all threads have come. False if one of them never will."""
+def barrier_wait(barrier, threads, spins):
+    """Wait until all threads have arrived. Return False if the team was aborted."""
     if threads == 1:
         return True
-    turn = read_shared(meeting, ROUND)
-    if add_and_get_old(meeting, ARRIVED, 1) == threads - 1:
-        write_shared(meeting, ARRIVED, 0)
-        write_shared(meeting, ROUND, turn + 1)
+    generation = load_acquire(barrier, GENERATION)
+    if atomic_fetch_add(barrier, ARRIVED, 1) == threads - 1:
+        store_release(barrier, ARRIVED, 0)
+        store_release(barrier, GENERATION, generation + 1)
         return True
-    waited = 0
-    while read_shared(meeting, ROUND) == turn:
-        if waited < spins:
-            relax()
-        elif waited < spins + YIELDS:
-            _let_others_run()
+    polls = 0
+    while load_acquire(barrier, GENERATION) == generation:
+        if polls < spins:
+            spin_hint()
+        elif polls < spins + MAX_YIELDS:
+            _sched_yield()
         else:
-            if read_shared(meeting, GIVEN_UP):
+            if load_acquire(barrier, ABORTED):
                 return False
-            _sleep(_NAP)
-        waited += 1
+            _sleep(_SLEEP_UNITS)
+        polls += 1
     return True
 
 
 @_inner
-def rows_of(plan, step):
-    return plan.starts[step + 1] - plan.starts[step]
+def batch_size_at(args, step):
+    """Return the rows of a step."""
+    return args.starts[step + 1] - args.starts[step]
 
 
 @_inner
-def batch_of(plan, step):
-    """Where the inputs of a step lie, and their masks: two batches take turns."""
+def batch_offsets(args, step):
+    """Return the offsets of the inputs of a step and of their masks: two batches alternate."""
     odd = step & 1
-    return plan.x + odd * plan.x_step, plan.x_mask + odd * plan.x_mask_step
+    return args.x + odd * args.x_step, args.x_mask + odd * args.x_mask_step
 
 
 @_inner
-def gather_phase(plan, step, thread):
-    rows = rows_of(plan, step)
-    first, last = share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)
-    x, mask = batch_of(plan, step)
-    if plan.net.row_bits >= 0:
-        draw_rows(plan.net, plan.order, plan.starts[step], plan.dropout_key, first, last)
+def gather_phase(args, step, thread):
+    """Gather this thread's rows of a batch."""
+    rows = batch_size_at(args, step)
+    first, last = chunk_bounds(rows, thread, args.threads)
+    x, mask = batch_offsets(args, step)
+    if args.net.row_bits >= 0:
+        draw_row_bits(args.net, args.order, args.starts[step], args.dropout_key, first, last)
     for s in range(first, last):
         gather_row(
-            plan.net,
-            plan.pixels,
-            plan.numbers,
-            plan.order[plan.starts[step] + s],
-            plan.scale,
+            args.net,
+            args.x_pixels,
+            args.x_floats,
+            args.order[args.starts[step] + s],
+            args.scale,
             x,
             mask,
             s,
@@ -1244,93 +1299,97 @@ def gather_phase(plan, step, thread):
 
 
 @_inner
-def prefetch_rows(plan, step, thread, done, now_done, total):
-    """Fetch what gather_phase will read in this step, from done/total to now_done/total of it:
-    random rows of a data set larger than the caches."""
-    rows, inputs = rows_of(plan, step), plan.net.layers[0, INPUTS]
-    begin, end = share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)
-    for s in range(
-        begin + share(end - begin, done, total), begin + share(end - begin, now_done, total)
-    ):
-        row = plan.order[plan.starts[step] + s]
-        if len(plan.pixels):
+def prefetch_rows(args, step, thread, part, parts):
+    """Prefetch one of `parts` parts of the rows that gather_phase will read in this step.
+
+    They are random rows of a data set larger than the caches.
+    """
+    rows, inputs = batch_size_at(args, step), args.net.layers[0, INPUTS]
+    begin, end = chunk_bounds(rows, thread, args.threads)
+    first, last = chunk_bounds(end - begin, part, parts)
+    for s in range(begin + first, begin + last):
+        row = args.order[args.starts[step] + s]
+        if len(args.x_pixels):
             for i in range(0, inputs, CACHE_LINE):
-                prefetch(plan.pixels, row * inputs + i)
-            prefetch(plan.pixels, row * inputs + inputs - 1)
+                prefetch(args.x_pixels, row * inputs + i)
+            prefetch(args.x_pixels, row * inputs + inputs - 1)
         else:
-            for line in range((inputs - 1) // plan.in_line + 1):
-                prefetch(plan.numbers, row * inputs + line * plan.in_line)
-            prefetch(plan.numbers, row * inputs + inputs - 1)
+            for line in range((inputs - 1) // args.line_floats + 1):
+                prefetch(args.x_floats, row * inputs + line * args.line_floats)
+            prefetch(args.x_floats, row * inputs + inputs - 1)
 
 
 @_inner
-def forward_phase(plan, step, thread):
-    rows = rows_of(plan, step)
-    x, mask = batch_of(plan, step)
+def first_layer_phase(args, step, thread):
+    """Compute this thread's tiles, FORWARD_ROWS rows of a panel each, of the first layer."""
+    rows = batch_size_at(args, step)
+    x, mask = batch_offsets(args, step)
     groups = (rows + FORWARD_ROWS - 1) // FORWARD_ROWS
-    parts = groups * panels_of(plan.net.layers[0, OUTPUTS])
-    part, end = share(parts, thread, plan.threads), share(parts, thread + 1, plan.threads)
-    while part < end:
-        panel = part // groups
+    tiles = groups * panel_count(args.net.layers[0, OUTPUTS])
+    tile, end = chunk_bounds(tiles, thread, args.threads)
+    while tile < end:
+        panel = tile // groups
         stop = min(end, (panel + 1) * groups)
-        first, last = (part - panel * groups) * FORWARD_ROWS, (stop - panel * groups) * FORWARD_ROWS
-        forward_rows(plan.net, 0, x, mask, panel, first, min(rows, last))
-        part = stop
+        first, last = (tile - panel * groups) * FORWARD_ROWS, (stop - panel * groups) * FORWARD_ROWS
+        forward_rows(args.net, 0, x, mask, panel, first, min(rows, last))
+        tile = stop
 
 
 @_inner
-def middle_phase(plan, step, thread):
-    rows, layers = rows_of(plan, step), plan.net.layers
-    first, last = share(rows, thread, plan.threads), share(rows, thread + 1, plan.threads)
+def hidden_phase(args, step, thread):
+    """Compute remaining layers, loss and backward pass for this thread's rows."""
+    rows, layers = batch_size_at(args, step), args.net.layers
+    first, last = chunk_bounds(rows, thread, args.threads)
     top = len(layers) - 1
     if first == last:
         return
     for depth in range(1, len(layers)):
-        for panel in range(panels_of(layers[depth, OUTPUTS])):
+        for panel in range(panel_count(layers[depth, OUTPUTS])):
             forward_rows(
-                plan.net, depth, layers[depth - 1, A], layers[depth - 1, A_MASK], panel, first, last
+                args.net, depth, layers[depth - 1, A], layers[depth - 1, A_MASK], panel, first, last
             )
     total = 0.0
     for s in range(rows):
-        total += plan.weights[plan.order[plan.starts[step] + s]]
+        total += args.weights[args.order[args.starts[step] + s]]
     for s in range(first, last):
-        row = plan.order[plan.starts[step] + s]
-        plan.loss[s] = loss_row(
-            plan.net,
+        row = args.order[args.starts[step] + s]
+        args.row_losses[s] = loss_and_grad_row(
+            args.net,
             s,
-            plan.targets,
-            plan.soft,
+            args.labels,
+            args.soft_targets,
             row,
-            plan.weights[row] / total if total else 0.0,
+            args.weights[row] / total if total else 0.0,
         )
     for depth in range(top, 0, -1):
-        delta_rows(plan.net, depth, first, last)
+        backward_rows(args.net, depth, first, last)
 
 
 @_inner
-def update_phase(plan, step, thread):
-    rows, layers = rows_of(plan, step), plan.net.layers
-    x_0, mask_0 = batch_of(plan, step)
-    turned = plan.turned + thread * plan.turned_step
-    turned_mask = plan.turned_mask + thread * plan.turned_mask_step
-    numbers = plan.numbers_t[step]
+def update_phase(args, step, thread):
+    """Compute this thread's tiles of the gradients, and apply the optimizer to them."""
+    rows, layers = batch_size_at(args, step), args.net.layers
+    x_0, mask_0 = batch_offsets(args, step)
+    transposed = args.transposed + thread * args.transposed_step
+    transposed_mask = args.transposed_mask + thread * args.transposed_mask_step
+    coefs = args.coefs_t[step]
     for depth in range(len(layers)):
         x = layers[depth - 1, A] if depth else x_0
         mask = layers[depth - 1, A_MASK] if depth else mask_0
-        blocks, all_groups = panels_of(layers[depth, INPUTS]), groups_of(layers[depth, OUTPUTS])
-        parts = blocks * all_groups
-        begin, end = share(parts, thread, plan.threads), share(parts, thread + 1, plan.threads)
-        part, panel_before = begin, -1
-        while part < end:
-            # Panel by panel, its blocks of inputs, their groups of outputs.
-            panel = part // (blocks * (PANEL // GROUP))
+        blocks, all_groups = panel_count(layers[depth, INPUTS]), group_count(layers[depth, OUTPUTS])
+        tiles = blocks * all_groups
+        begin, end = chunk_bounds(tiles, thread, args.threads)
+        tile, panel_before = begin, -1
+        while tile < end:
+            # Order of the tiles: panels of outputs, their blocks of inputs, groups of outputs.
+            panel = tile // (blocks * (PANEL // GROUP))
             groups = min(PANEL // GROUP, all_groups - panel * (PANEL // GROUP))
-            within = part - panel * blocks * (PANEL // GROUP)
+            within = tile - panel * blocks * (PANEL // GROUP)
             if panel != panel_before:
-                turn_delta(plan.net, depth, rows, panel, turned, turned_mask)
+                transpose_grad_z(args.net, depth, rows, panel, transposed, transposed_mask)
                 panel_before = panel
-            plan.squares[layers[depth, SQUARES] + part] = update_part(
-                plan.net,
+            args.tile_squares[layers[depth, FIRST_TILE] + tile] = update_tile(
+                args.net,
                 depth,
                 x,
                 mask,
@@ -1338,109 +1397,111 @@ def update_phase(plan, step, thread):
                 panel,
                 within // groups,
                 within % groups,
-                turned,
-                turned_mask,
-                numbers,
+                transposed,
+                transposed_mask,
+                coefs,
                 True,
             )
             if within == 0:
-                update_bias(plan.net, depth, rows, panel, numbers, True)
-            part += 1
-            if depth == 0 and step + 1 < plan.last:
-                done = part - begin
-                prefetch_rows(plan, step + 1, thread, done - 1, done, end - begin)
+                update_bias(args.net, depth, rows, panel, coefs, True)
+            if depth == 0 and step + 1 < args.last:
+                prefetch_rows(args, step + 1, thread, tile - begin, end - begin)
+            tile += 1
 
 
 @_inner
-def finish_loss(plan, step):
-    """The loss of a step without the penalty, and the sum of squares, when all parts are done."""
+def store_loss(args, step):
+    """Store a step's loss without penalty and sum of squares, when all tiles are done."""
     total, loss, squares = 0.0, 0.0, 0.0
-    for s in range(rows_of(plan, step)):
-        weight = plan.weights[plan.order[plan.starts[step] + s]]
+    for s in range(batch_size_at(args, step)):
+        weight = args.weights[args.order[args.starts[step] + s]]
         total += weight
-        loss += weight * plan.loss[s]
-    for part in range(len(plan.squares)):
-        squares += plan.squares[part]
-    plan.losses_t[step - plan.first] = loss / total if total else 0.0
-    plan.squares_t[step - plan.first] = squares
+        loss += weight * args.row_losses[s]
+    for tile in range(len(args.tile_squares)):
+        squares += args.tile_squares[tile]
+    args.losses_t[step - args.first] = loss / total if total else 0.0
+    args.squares_t[step - args.first] = squares
 
 
 @_inner
-def lap(watch, room, phase):
-    """What has passed since the last lap was spent in this phase. watch : seconds by phase, and
-    when the last lap ended; empty if nobody asks."""
-    if len(watch):
-        at = now(room)
-        watch[phase] += at - watch[-1]
-        watch[-1] = at
+def record_phase(clock, buffer, phase):
+    """Add the time since the last call to a phase.
+
+    clock : seconds by phase, then the time of the last call; empty if nothing is timed.
+    """
+    if len(clock):
+        at = now(buffer)
+        clock[phase] += at - clock[-1]
+        clock[-1] = at
 
 
 @_inner
-def meet_timed(plan, watch, room):
-    going = meet(plan.meeting, plan.threads, plan.spins)
-    lap(watch, room, WAITING)
-    return going
+def timed_barrier_wait(args, clock, buffer):
+    """Wait at the barrier and time it. Return False if the team was aborted."""
+    running = barrier_wait(args.barrier, args.threads, args.spins)
+    record_phase(clock, buffer, BARRIER)
+    return running
 
 
 @_kernel
-def work(plan, thread):
-    """What one thread of the team does, from the first step to the last."""
-    before = float_mode()
-    set_float_mode(before | np.int32(FLUSH))
-    room = np.zeros(2, np.int64)
-    watch = np.zeros(WAITING + 2 if len(plan.seconds_tp) else 0)
-    if len(watch):
-        watch[-1] = now(room)
-    gather_phase(plan, plan.first, thread)
-    lap(watch, room, GATHER)
-    going = meet_timed(plan, watch, room)
-    step = plan.first
-    while going and step < plan.last:
-        if thread == 0 and step > plan.first:
-            finish_loss(plan, step - 1)
-        forward_phase(plan, step, thread)
-        lap(watch, room, FIRST_LAYER)
-        if not meet_timed(plan, watch, room):
+def train_worker(args, thread):
+    """Run all steps as one thread of the team."""
+    fp_mode = get_fp_mode()
+    set_fp_mode(fp_mode | np.int32(FLUSH_DENORMALS))
+    buffer = np.zeros(2, np.int64)
+    clock = np.zeros(BARRIER + 2 if len(args.seconds_tp) else 0)
+    if len(clock):
+        clock[-1] = now(buffer)
+    gather_phase(args, args.first, thread)
+    record_phase(clock, buffer, GATHER)
+    running = timed_barrier_wait(args, clock, buffer)
+    step = args.first
+    while running and step < args.last:
+        if thread == 0 and step > args.first:
+            store_loss(args, step - 1)
+        first_layer_phase(args, step, thread)
+        record_phase(clock, buffer, FIRST_LAYER)
+        if not timed_barrier_wait(args, clock, buffer):
             break
-        middle_phase(plan, step, thread)
-        lap(watch, room, MIDDLE)
-        if not meet_timed(plan, watch, room):
+        hidden_phase(args, step, thread)
+        record_phase(clock, buffer, HIDDEN_BACKWARD)
+        if not timed_barrier_wait(args, clock, buffer):
             break
-        update_phase(plan, step, thread)
-        lap(watch, room, UPDATE)
-        if step + 1 < plan.last:
-            gather_phase(plan, step + 1, thread)
-            lap(watch, room, GATHER)
-        going = meet_timed(plan, watch, room)
+        update_phase(args, step, thread)
+        record_phase(clock, buffer, UPDATE)
+        if step + 1 < args.last:
+            gather_phase(args, step + 1, thread)
+            record_phase(clock, buffer, GATHER)
+        running = timed_barrier_wait(args, clock, buffer)
         step += 1
-    if thread == 0 and going:
-        finish_loss(plan, plan.last - 1)
-    if len(watch):
-        plan.seconds_tp[thread] += watch[:-1]
-    set_float_mode(before)
+    if thread == 0 and running:
+        store_loss(args, args.last - 1)
+    if len(clock):
+        args.seconds_tp[thread] += clock[:-1]
+    set_fp_mode(fp_mode)
 
 
 @_inner
-def forward_all(net, x, mask, rows):
-    """All layers, for the rows that gather_row put at x."""
+def forward_layers(net, x, mask, rows):
+    """Compute all layers of the rows at offset x."""
     layers = net.layers
     for depth in range(len(layers)):
-        for panel in range(panels_of(layers[depth, OUTPUTS])):
+        for panel in range(panel_count(layers[depth, OUTPUTS])):
             forward_rows(net, depth, x, mask, panel, 0, rows)
         x, mask = layers[depth, A], layers[depth, A_MASK]
 
 
 @_kernel
-def predict_rows(net, x, mask, pixels, numbers, scale, first, last, out_nk):
-    """Rows first..last-1 through all layers, 64 at a time."""
+def predict_rows(net, x, mask, x_pixels, x_floats, scale, first, last, out_nk):
+    """Predict rows first..last-1, 64 at a time."""
     floats, layers = net.floats, net.layers
     top = len(layers) - 1
     z, classes = layers[top, A], layers[top, OUTPUTS]
     for base in range(first, last, PANEL):
         rows = min(PANEL, last - base)
         for s in range(rows):
-            gather_row(net, pixels, numbers, base + s, scale, x, mask, s)
-        forward_all(net, x, mask, rows)
+            gather_row(net, x_pixels, x_floats, base + s, scale, x, mask, s)
+        forward_layers(net, x, mask, rows)
         for s in range(rows):
             if net.loss == SIGMOID:
                 sigmoid_row(net, z, z, classes, s)
@@ -1451,61 +1512,65 @@ def predict_rows(net, x, mask, pixels, numbers, scale, first, last, out_nk):
 
 
 @_kernel
-def forward_batch(net, x, mask, x_flat, drop_rows_b, drop_key):
-    """All rows of a batch through all layers; drop_rows_b is read where there is dropout."""
+def forward_batch(net, x, mask, x_flat, dropout_rows_b, dropout_key):
+    """Compute all layers of a batch. dropout_rows_b, dropout_key : not used without dropout."""
     layers = net.layers
     inputs, nothing = layers[0, INPUTS], np.empty(0, np.uint8)
     rows = len(x_flat) // inputs
     if net.row_bits >= 0:
-        draw_rows(net, drop_rows_b, 0, drop_key, 0, rows)
+        draw_row_bits(net, dropout_rows_b, 0, dropout_key, 0, rows)
     for s in range(rows):
         gather_row(net, nothing, x_flat, s, x_flat.dtype.type(1), x, mask, s)
-    forward_all(net, x, mask, rows)
+    forward_layers(net, x, mask, rows)
 
 
 @_kernel
-def loss_batch(net, targets, soft, weights, out_loss):
-    """The loss of every row, and the gradients at the logits, which are the last layer's A."""
+def loss_batch(net, labels, soft_targets, weights, out_loss):
+    """Compute loss and gradient of all rows. The logits are the last layer's A."""
     total = 0.0
     for s in range(len(weights)):
         total += weights[s]
     for s in range(len(weights)):
-        out_loss[s] = loss_row(net, s, targets, soft, s, weights[s] / total if total else 0.0)
+        out_loss[s] = loss_and_grad_row(
+            net, s, labels, soft_targets, s, weights[s] / total if total else 0.0
+        )
 
 
 @_kernel
-def backward_batch(net, x, mask, x_flat, turned, turned_mask, drop_rows_b, drop_key):
-    """Gradients of all parameters, into W and B; A and the last layer's DELTA are given."""
+def backward_batch(net, x, mask, x_flat, transposed, transposed_mask, dropout_rows_b, dropout_key):
+    """Store the gradients of all parameters to W and B, given A and the last layer's GRAD_Z."""
     masks, layers, capacity = net.masks, net.layers, net.capacity
     inputs, nothing, top = layers[0, INPUTS], np.empty(0, np.uint8), len(layers) - 1
     rows = len(x_flat) // inputs
-    numbers = np.zeros(8, x_flat.dtype)  # not used: nothing is learnt
+    coefs = np.zeros(8, x_flat.dtype)  # not used without apply_step
     if net.row_bits >= 0:
-        draw_rows(net, drop_rows_b, 0, drop_key, 0, rows)
+        draw_row_bits(net, dropout_rows_b, 0, dropout_key, 0, rows)
     for s in range(rows):
         gather_row(net, nothing, x_flat, s, x_flat.dtype.type(1), x, mask, s)
     for depth in range(top):
-        for panel in range(panels_of(layers[depth, OUTPUTS])):
+        for panel in range(panel_count(layers[depth, OUTPUTS])):
             if net.activation == RELU:
-                a = layers[depth, A] + panel * capacity * PANEL  # ReLU's output: nothing changes
+                a = (
+                    layers[depth, A] + panel * capacity * PANEL
+                )  # the output of ReLU, which it leaves unchanged
                 relu_rows(net, a, layers[depth, A_MASK] + panel * capacity, 0, rows)
             else:
-                kept_rows(net, depth, panel, 0, rows)
-    for panel in range(panels_of(layers[top, OUTPUTS])):
+                dropout_mask_rows(net, depth, panel, 0, rows)
+    for panel in range(panel_count(layers[top, OUTPUTS])):
         for s in range(rows):
-            masks[layers[top, DELTA_MASK] + panel * capacity + s] = first_bits(
+            masks[layers[top, GRAD_Z_MASK] + panel * capacity + s] = low_bits_mask(
                 layers[top, OUTPUTS] - panel * PANEL
             )
     for depth in range(top, 0, -1):
-        delta_rows(net, depth, 0, rows)
+        backward_rows(net, depth, 0, rows)
     for depth in range(len(layers)):
         below = layers[depth - 1, A] if depth else x
         below_mask = layers[depth - 1, A_MASK] if depth else mask
-        for panel in range(panels_of(layers[depth, OUTPUTS])):
-            turn_delta(net, depth, rows, panel, turned, turned_mask)
-            for block in range(panels_of(layers[depth, INPUTS])):
-                for group in range(groups_of(min(PANEL, layers[depth, OUTPUTS] - panel * PANEL))):
-                    update_part(
+        for panel in range(panel_count(layers[depth, OUTPUTS])):
+            transpose_grad_z(net, depth, rows, panel, transposed, transposed_mask)
+            for block in range(panel_count(layers[depth, INPUTS])):
+                for group in range(group_count(min(PANEL, layers[depth, OUTPUTS] - panel * PANEL))):
+                    update_tile(
                         net,
                         depth,
                         below,
@@ -1514,33 +1579,35 @@ def backward_batch(net, x, mask, x_flat, turned, turned_mask, drop_rows_b, drop_
                         panel,
                         block,
                         group,
-                        turned,
-                        turned_mask,
-                        numbers,
+                        transposed,
+                        transposed_mask,
+                        coefs,
                         False,
                     )
-            update_bias(net, depth, rows, panel, numbers, False)
+            update_bias(net, depth, rows, panel, coefs, False)
 
 
 @_kernel
-def step_all(optimizer, floats, count, numbers, decays):
-    """A step of `count` numbers; p, m, v and g follow each other in floats, after 64 zeros."""
-    l2, keep = splat_from(numbers, L2, GROUP), splat_from(numbers, KEEP, GROUP)
-    if not decays:
-        l2, keep = filled(l2, 0), filled(keep, 1)
+def update_array(optimizer, floats, count, coefs, is_weight):
+    """Update `count` parameters. floats : 64 zeros, then p, m, v and g."""
+    l2, decay_factor = splat_from(coefs, L2, GROUP), splat_from(coefs, DECAY_FACTOR, GROUP)
+    if not is_weight:  # neither penalty nor decay
+        l2, decay_factor = broadcast(l2, 0), broadcast(decay_factor, 1)
     for at in range(PANEL, PANEL + count, GROUP):
         g = load(floats, at + 3 * count, GROUP)
-        take_step(optimizer, floats, at, at + count, at + 2 * count, g, numbers, l2, keep)
+        optimizer_step(
+            optimizer, floats, at, at + count, at + 2 * count, g, coefs, l2, decay_factor
+        )
 
 
-class _CompilingIsSaid(event.Listener):
-    """Says it once in a process, and only when something is compiled and not read from disk."""
+class _CompileNotice(event.Listener):
+    """Logs a notice once in a process, when a kernel is compiled and not read from the cache."""
 
-    said = False
+    shown = False
 
     def on_start(self, event: event.Event) -> None:
-        if not _CompilingIsSaid.said:
-            _CompilingIsSaid.said = True
+        if not _CompileNotice.shown:
+            _CompileNotice.shown = True
             logging.getLogger(__name__).warning("compiling kernels, once")
 
     def on_end(self, event: event.Event) -> None:
@@ -1548,88 +1615,82 @@ class _CompilingIsSaid(event.Listener):
 
 
 @contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """Keep Ctrl-C for afterwards: LLVM's callbacks lose an exception, or leave half a kernel."""
+def _defer_interrupt() -> Iterator[None]:
+    """Defer Ctrl-C: LLVM's callbacks lose the exception or leave a half-compiled kernel."""
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return
-    held: list[tuple] = []
-    signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    pending: list[tuple] = []
+    signal.signal(signal.SIGINT, lambda *arguments: pending.append(arguments))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, handler)
-    if held:
-        handler(*held[0])
+    if pending:
+        handler(*pending[0])
 
 
-_ready_for: dict[Any, set[str]] = {}  # kernel -> the dtypes it is compiled for
+_compiled_dtypes: dict[Any, set[str]] = {}  # kernel -> dtypes it is compiled for
 
 
-def _ready(kernel: Any, spec: NetworkSpec, *arguments: Any) -> Any:
-    """The kernel, compiled for these arguments or read from disk: before any thread calls it.
+def _compiled(kernel: Any, spec: NetworkSpec, *arguments: Any) -> Any:
+    """Return the kernel, compiled for these arguments or read from the cache.
 
-    The spec's dtype tells the arguments' types, which Numba would take longer to find out.
+    To be called before a thread calls the kernel. The spec's dtype determines the types of the
+    arguments; asking Numba for them at every call would take longer.
     """
-    if spec.dtype in _ready_for.setdefault(kernel, set()):
+    if spec.dtype in _compiled_dtypes.setdefault(kernel, set()):
         return kernel
-    _check_named_folder()
-    kinds = tuple(numba.typeof(argument) for argument in arguments)
-    with _ctrl_c_later(), event.install_listener("numba:compile", _CompilingIsSaid()):
+    _check_cache_folder()
+    argument_types = tuple(numba.typeof(argument) for argument in arguments)
+    with _defer_interrupt(), event.install_listener("numba:compile", _CompileNotice()):
         try:
-            kernel.compile(kinds)
-        except (OSError, EOFError, pickle.UnpicklingError) as error:  # what the disk can do to it
-            _warn_of_cache(error)
-            if kinds not in kernel.overloads:  # reading failed; writing comes after compiling
+            kernel.compile(argument_types)
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            _warn_cache_unusable(error)
+            if argument_types not in kernel.overloads:  # reading failed, not writing
                 kernel._cache = caching.NullCache()
-                kernel.compile(kinds)
-    _ready_for[kernel].add(spec.dtype)
+                kernel.compile(argument_types)
+    _compiled_dtypes[kernel].add(spec.dtype)
     return kernel
 
 
-def _run(kernel: Any, spec: NetworkSpec, *arguments: Any) -> None:
-    _ready(kernel, spec, *arguments)(*arguments)
+def _compile_and_call(kernel: Any, spec: NetworkSpec, *arguments: Any) -> None:
+    _compiled(kernel, spec, *arguments)(*arguments)
 
 
-def _fixed(array: NDArray) -> NDArray:
-    """A read-only view, flat: all inputs are of one type, whoever may write to them."""
+def _flat_readonly(array: NDArray) -> NDArray:
+    """Return a flat read-only view, so writable and read-only inputs share one specialization."""
     view = np.ascontiguousarray(array).reshape(-1).view()
     view.flags.writeable = False
     return view
 
 
-def _rows(x_ni: NDArray, spec: NetworkSpec) -> NDArray:
-    """Rows that the kernels read: bytes, or floats of the spec's dtype."""
-    return x_ni if x_ni.dtype == np.uint8 else np.ascontiguousarray(x_ni, spec.dtype)
+def _split_pixels_and_floats(x_ni: NDArray, spec: NetworkSpec) -> tuple[NDArray, NDArray]:
+    """Return the rows, flat, as bytes and as floats: one of the two is empty."""
+    if x_ni.dtype == np.uint8:
+        return _flat_readonly(x_ni), _flat_readonly(np.empty(0, spec.dtype))
+    x_ni = np.ascontiguousarray(x_ni, spec.dtype)
+    return _flat_readonly(np.empty(0, np.uint8)), _flat_readonly(x_ni)
 
 
-def _pixels_and_numbers(x_ni: NDArray, spec: NetworkSpec) -> tuple[NDArray, NDArray]:
-    """The rows as bytes and as floats: one of the two is empty."""
-    x_ni = _rows(x_ni, spec)
-    is_bytes = x_ni.dtype == np.uint8
-    return (
-        _fixed(x_ni if is_bytes else np.empty(0, np.uint8)),
-        _fixed(np.empty(0, spec.dtype) if is_bytes else x_ni),
-    )
-
-
-def _classes_and_soft(targets: NDArray, spec: NetworkSpec) -> tuple[NDArray, NDArray]:
-    """The targets as classes and as distributions: one of the two is empty."""
+def _split_labels_and_soft(targets: NDArray, spec: NetworkSpec) -> tuple[NDArray, NDArray]:
+    """Return the targets, flat, as labels and as soft targets: one of the two is empty."""
     if targets.ndim == 1:
-        return _fixed(targets), _fixed(np.empty(0, spec.dtype))
-    return _fixed(np.empty(0, np.int32)), _fixed(targets)
+        return _flat_readonly(targets), _flat_readonly(np.empty(0, spec.dtype))
+    return _flat_readonly(np.empty(0, np.int32)), _flat_readonly(targets)
 
 
-def _up(count: int, multiple: int) -> int:
+def _round_up(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-class _Network:
-    """The arrays of a call and the table of what lies where.
+class _Workspace:
+    """The arrays of a call, and the table of layers with their offsets.
 
-    rows : as many of a batch fit. train : with moments, turned weights, and two batches of inputs.
-    threads : as many get room for turned deltas. drop : leave out what the spec's dropout says.
+    rows : largest batch. train : allocate moments. threads : number of buffers of
+    transpose_grad_z. dropout : apply the spec's dropout.
     """
 
     def __init__(
@@ -1639,125 +1700,132 @@ class _Network:
         *,
         train: bool = False,
         threads: int = 0,
-        drop: bool = False,
+        dropout: bool = False,
     ) -> None:
         self._floats_end, self._masks_end = PANEL, 0  # the first 64 floats are zero
-        self.capacity = capacity = _up(rows, PANEL)
-        self.layers = np.zeros((len(spec.shapes), UNIT + 1), np.int64)
-        parts = unit = 0
+        self.capacity = capacity = _round_up(rows, PANEL)
+        self.layers = np.zeros((len(spec.shapes), FIRST_UNIT + 1), np.int64)
+        tiles = unit = 0
         for depth, (inputs, outputs) in enumerate(spec.shapes):
-            row, wide = self.layers[depth], _up(outputs, PANEL)
-            row[[INPUTS, OUTPUTS, SQUARES, UNIT]] = inputs, outputs, parts, unit
+            row, wide = self.layers[depth], _round_up(outputs, PANEL)
+            row[[INPUTS, OUTPUTS, FIRST_TILE, FIRST_UNIT]] = inputs, outputs, tiles, unit
             unit += outputs
             for column in (W, M, V) if train else (W,):
-                row[column] = self._add_floats(inputs * wide)
+                row[column] = self._allocate_floats(inputs * wide)
             for column in (B, M_B, V_B) if train else (B,):
-                row[column] = self._add_floats(wide)
-            row[TURNED] = self._add_floats(_up(inputs, PANEL) * _up(outputs, GROUP))
-            row[A], row[DELTA] = (self._add_floats(capacity * wide) for _ in range(2))
-            row[A_MASK], row[DELTA_MASK] = (
-                self._add_masks(capacity * wide // PANEL) for _ in range(2)
+                row[column] = self._allocate_floats(wide)
+            row[W_T] = self._allocate_floats(_round_up(inputs, PANEL) * _round_up(outputs, GROUP))
+            row[A], row[GRAD_Z] = (self._allocate_floats(capacity * wide) for _ in range(2))
+            row[A_MASK], row[GRAD_Z_MASK] = (
+                self._allocate_masks(capacity * wide // PANEL) for _ in range(2)
             )
-            parts += _up(inputs, PANEL) // PANEL * (_up(outputs, GROUP) // GROUP)
-        self.parts = parts
-        wide = _up(spec.sizes[0], PANEL)
-        self.x = [self._add_floats(capacity * wide) for _ in range(2)]
-        self.x_mask = [self._add_masks(capacity * wide // PANEL) for _ in range(2)]
-        room = capacity * PANEL + GROUP * PANEL + GROUP * GROUP
-        self.turned = [self._add_floats(room) for _ in range(max(threads, 2))]
-        self.turned_mask = [self._add_masks(capacity) for _ in range(max(threads, 2))]
-        drop = drop and spec.dropout > 0
-        row_bits = self._add_masks(capacity) if drop else -1
-        self.floats = self._zeros(self._floats_end, np.dtype(spec.dtype))
+            tiles += _round_up(inputs, PANEL) // PANEL * (_round_up(outputs, GROUP) // GROUP)
+        self.tiles = tiles
+        wide = _round_up(spec.sizes[0], PANEL)
+        self.x = [self._allocate_floats(capacity * wide) for _ in range(2)]
+        self.x_mask = [self._allocate_masks(capacity * wide // PANEL) for _ in range(2)]
+        buffer = capacity * PANEL + GROUP * PANEL + GROUP * GROUP
+        self.transposed = [self._allocate_floats(buffer) for _ in range(max(threads, 2))]
+        self.transposed_mask = [self._allocate_masks(capacity) for _ in range(max(threads, 2))]
+        dropout = dropout and spec.dropout > 0
+        row_bits = self._allocate_masks(capacity) if dropout else -1
+        self.floats = self._aligned_zeros(self._floats_end, np.dtype(spec.dtype))
         self.masks = np.zeros(self._masks_end, np.int64)
+        real = self.floats.dtype.type
         self.net = Net(
-            *(self.floats, self.masks, self.layers, self.capacity),
-            *(NUMBER_OF[spec.activation], NUMBER_OF[spec.loss], NUMBER_OF[spec.optimizer]),
-            row_bits,
-            int(spec.dropout * 2**32),
-            self.floats.dtype.type(1 / (1 - spec.dropout) if drop else 1),
-            self.floats.dtype.type(1 - spec.dropout if drop else 1),
-            float(spec.max_loss),
+            floats=self.floats,
+            masks=self.masks,
+            layers=self.layers,
+            capacity=self.capacity,
+            activation=CODES[spec.activation],
+            loss=CODES[spec.loss],
+            optimizer=CODES[spec.optimizer],
+            row_bits=row_bits,
+            threshold=int(spec.dropout * 2**32),
+            inv_keep_prob=real(1 / (1 - spec.dropout) if dropout else 1),
+            keep_prob=real(1 - spec.dropout if dropout else 1),
+            max_loss=float(spec.max_loss),
         )
 
-    def _add_floats(self, count: int) -> int:
+    def _allocate_floats(self, count: int) -> int:
         start = self._floats_end
-        self._floats_end += _up(count, GROUP)
+        self._floats_end += _round_up(count, GROUP)
         return start
 
-    def _add_masks(self, count: int) -> int:
+    def _allocate_masks(self, count: int) -> int:
         start = self._masks_end
-        self._masks_end += _up(count, 8)  # a cache line
+        self._masks_end += _round_up(count, 8)  # a cache line
         return start
 
     @staticmethod
-    def _zeros(count: int, dtype: np.dtype) -> Floats:
-        """Floats that begin at a cache line, which no vector then straddles."""
-        room = np.zeros(count + GROUP, dtype)
-        start = -room.ctypes.data % CACHE_LINE // dtype.itemsize
-        return room[start : start + count]
+    def _aligned_zeros(count: int, dtype: np.dtype) -> Floats:
+        """Allocate zeros aligned to a cache line, so that no vector straddles two."""
+        buffer = np.zeros(count + GROUP, dtype)
+        start = -buffer.ctypes.data % CACHE_LINE // dtype.itemsize
+        return buffer[start : start + count]
 
-    def _panels(self, at: int, like: Floats, apart: int) -> list[tuple[slice, Floats]]:
-        """Panels of a matrix of that shape that begins at `at`: which columns, and where."""
-        rows, columns = like.shape
-        return [
-            (
-                slice(first, min(first + PANEL, columns)),
-                self.floats[at + first * apart :][: rows * PANEL].reshape(rows, PANEL)[
-                    :, : min(PANEL, columns - first)
-                ],
-            )
-            for first in range(0, columns, PANEL)
-        ]
+    def _panels(self, offset: int, like: Floats, rows: int) -> list[tuple[slice, Floats]]:
+        """Return the panels, allocated for so many rows, of a matrix of the shape of `like`.
 
-    def write(self, at: int, matrix: Floats, apart: int) -> None:
-        """Copy a matrix into panels that have room for `apart` rows each."""
-        for columns, panel in self._panels(at, matrix, apart):
+        A pair for each panel: its columns of the matrix, and a view.
+        """
+        used_rows, columns = like.shape
+        panels = []
+        for first in range(0, columns, PANEL):
+            width = min(PANEL, columns - first)
+            floats = self.floats[offset + first * rows :][: used_rows * PANEL]
+            view = floats.reshape(used_rows, PANEL)[:, :width]
+            panels.append((slice(first, first + width), view))
+        return panels
+
+    def pack(self, offset: int, matrix: Floats, rows: int) -> None:
+        """Copy a matrix into panels that were allocated for so many rows."""
+        for columns, panel in self._panels(offset, matrix, rows):
             panel[:] = matrix[:, columns]
 
-    def read(self, at: int, out: Floats, apart: int) -> None:
+    def unpack(self, offset: int, out: Floats, rows: int) -> None:
         """Copy panels into a matrix."""
-        for columns, panel in self._panels(at, out, apart):
+        for columns, panel in self._panels(offset, out, rows):
             out[:, columns] = panel
 
-    def _placed(self, kinds: tuple[int, int], arrays: Params) -> list[tuple[int, Floats]]:
-        """Where a network's arrays begin, and the arrays as matrices."""
-        placed = []
-        for row, w_io, b_o in zip(self.layers, *arrays):
-            placed += [(int(row[kinds[0]]), w_io), (int(row[kinds[1]]), b_o[None])]
-        return placed
+    def _matrices(self, columns: tuple[int, int], params: Params) -> list[tuple[int, Floats]]:
+        """Return the offset of every weight matrix and bias (as a row), and the matrix."""
+        matrices = []
+        for row, w_io, b_o in zip(self.layers, params.weights, params.biases):
+            matrices += [(int(row[columns[0]]), w_io), (int(row[columns[1]]), b_o[None])]
+        return matrices
 
-    def write_all(self, kinds: tuple[int, int], arrays: Params) -> None:
-        """Copy what one array pair per layer holds, like the parameters."""
-        for at, matrix in self._placed(kinds, arrays):
-            self.write(at, matrix, len(matrix))
+    def pack_params(self, columns: tuple[int, int], params: Params) -> None:
+        """Copy weights and biases into the panels at these columns of the table of layers."""
+        for offset, matrix in self._matrices(columns, params):
+            self.pack(offset, matrix, len(matrix))
 
-    def read_all(self, kinds: tuple[int, int], arrays: Params) -> None:
-        """Copy it back."""
-        for at, matrix in self._placed(kinds, arrays):
-            self.read(at, matrix, len(matrix))
+    def unpack_params(self, columns: tuple[int, int], params: Params) -> None:
+        """Copy panels back into weights and biases."""
+        for offset, matrix in self._matrices(columns, params):
+            self.unpack(offset, matrix, len(matrix))
 
-    def write_turned(self, params: Params) -> None:
-        """The weights of all layers but the first, transposed, for the way back."""
+    def pack_transposed(self, params: Params) -> None:
+        """Copy the transposed weights of all layers but the first, for the backward pass."""
         for depth in range(1, len(self.layers)):
             w_oi = params.weights[depth].T
-            self.write(int(self.layers[depth, TURNED]), w_oi, _up(len(w_oi), GROUP))
+            self.pack(int(self.layers[depth, W_T]), w_oi, _round_up(len(w_oi), GROUP))
 
 
-STATE = ((W, B), (M, M_B), (V, V_B))
+# Columns of params, m and v of a TrainState.
+STATE_COLUMNS = ((W, B), (M, M_B), (V, V_B))
 
 
-def _signed(key: int) -> int:
-    """A number of 64 bits as the kernels take it, which count with signed ones."""
+def _as_int64(key: int) -> int:
+    """Reinterpret a uint64 as int64, the integer type of the kernels."""
     return key - 2**64 if key >= 2**63 else key
 
 
-def _numbers(numbers: StepHyperparams, spec: NetworkSpec) -> tuple[float, ...]:
-    """The numbers of a step as the kernels take them; the rests are taken in double."""
-    beta1, beta2 = numbers.beta1, numbers.beta2
+def _step_coefs(hyperparams: StepHyperparams, spec: NetworkSpec) -> tuple[float, ...]:
+    """Return the coefficients of a step, computed in double, in the order of their indices."""
+    step_size, epsilon, l2, decay, beta1, beta2 = hyperparams
     last = {"adam": (beta2, 1 - beta2), "sgd": (1, 0), "nesterov": (beta1, 1)}[spec.optimizer]
-    keep = 1 - numbers.decay
-    return numbers.step_size, numbers.epsilon, numbers.l2, keep, beta1, 1 - beta1, *last
+    return step_size, epsilon, l2, 1 - decay, beta1, 1 - beta1, *last
 
 
 def train_steps(
@@ -1771,68 +1839,67 @@ def train_steps(
     threads: int,
     seconds_tp: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Steps first..last-1 on a team of threads: see reference.train_steps.
-
-    seconds_tp : (threads, phases), to which the time in each phase is added: see kernels.PHASES.
-    """
+    """Train on a team of threads: see `TimedBackend.train_steps` and reference.train_steps."""
     if first >= last:
         return np.empty(0)
     rows = min(schedule.batch_size, len(order_n))
-    network = _Network(spec, rows, train=True, threads=threads, drop=True)
-    for kinds, arrays in zip(STATE, state):
-        network.write_all(kinds, arrays)
-    network.write_turned(state.params)
-    pixels, numbers = _pixels_and_numbers(data.x_ni, spec)
-    numbers_t = np.zeros((last, 8), spec.dtype)
+    workspace = _Workspace(spec, rows, train=True, threads=threads, dropout=True)
+    for columns, params in zip(STATE_COLUMNS, state):
+        workspace.pack_params(columns, params)
+    workspace.pack_transposed(state.params)
+    x_pixels, x_floats = _split_pixels_and_floats(data.x_ni, spec)
+    labels, soft_targets = _split_labels_and_soft(data.targets_n, spec)
+    coefs_t = np.zeros((last, 8), spec.dtype)
     for step in range(first, last):
-        numbers_t[step] = _numbers(schedule.at(step), spec)
-    plan = Plan(
-        first,
-        last,
-        threads,
-        SPINS if have_cores(threads) else 0,
-        _signed(schedule.dropout_key),
-        CACHE_LINE // network.floats.itemsize,
-        network.x[0],
-        network.x[1] - network.x[0],
-        network.x_mask[0],
-        network.x_mask[1] - network.x_mask[0],
-        network.turned[0],
-        network.turned[1] - network.turned[0],
-        network.turned_mask[0],
-        network.turned_mask[1] - network.turned_mask[0],
-        network.floats.dtype.type(data.scale),
-        network.net,
-        pixels,
-        numbers,
-        _fixed(order_n),
-        _fixed(schedule.starts(len(order_n))),
-        *_classes_and_soft(data.targets_n, spec),
-        _fixed(data.weights_n),
-        numbers_t,
-        np.empty(network.capacity, spec.dtype),
-        np.empty(network.parts),
-        np.empty(last - first),
-        np.empty(last - first),
-        np.empty((0, len(PHASES))) if seconds_tp is None else seconds_tp,
-        np.zeros(24, np.int64),
+        coefs_t[step] = _step_coefs(schedule.at(step), spec)
+    args = TrainArgs(
+        first=first,
+        last=last,
+        threads=threads,
+        spins=MAX_SPINS if have_cores(threads) else 0,
+        dropout_key=_as_int64(schedule.dropout_key),
+        line_floats=CACHE_LINE // workspace.floats.itemsize,
+        x=workspace.x[0],
+        x_step=workspace.x[1] - workspace.x[0],
+        x_mask=workspace.x_mask[0],
+        x_mask_step=workspace.x_mask[1] - workspace.x_mask[0],
+        transposed=workspace.transposed[0],
+        transposed_step=workspace.transposed[1] - workspace.transposed[0],
+        transposed_mask=workspace.transposed_mask[0],
+        transposed_mask_step=workspace.transposed_mask[1] - workspace.transposed_mask[0],
+        scale=workspace.floats.dtype.type(data.scale),
+        net=workspace.net,
+        x_pixels=x_pixels,
+        x_floats=x_floats,
+        order=_flat_readonly(order_n),
+        starts=_flat_readonly(schedule.starts(len(order_n))),
+        labels=labels,
+        soft_targets=soft_targets,
+        weights=_flat_readonly(data.weights_n),
+        coefs_t=coefs_t,
+        row_losses=np.empty(workspace.capacity, spec.dtype),
+        tile_squares=np.empty(workspace.tiles),
+        losses_t=np.empty(last - first),
+        squares_t=np.empty(last - first),
+        seconds_tp=np.empty((0, len(PHASES))) if seconds_tp is None else seconds_tp,
+        barrier=np.zeros(24, np.int64),
     )
-    job = _ready(work, spec, plan, 0)
+    worker = _compiled(train_worker, spec, args, 0)
     try:
-        run_team(lambda thread: job(plan, thread), threads)
+        run_team(lambda thread: worker(args, thread), threads)
     except BaseException:
-        plan.meeting[GIVEN_UP] = 1  # who waits for a thread that never began must not wait on
+        args.barrier[ABORTED] = 1  # releases threads that wait for one that never started
         raise
-    for kinds, arrays in zip(STATE, state):
-        network.read_all(kinds, arrays)
-    losses_t: NDArray[np.float64] = plan.losses_t + schedule.l2_t[first:last] / 2 * plan.squares_t
+    for columns, params in zip(STATE_COLUMNS, state):
+        workspace.unpack_params(columns, params)
+    losses_t: NDArray[np.float64] = args.losses_t + schedule.l2_t[first:last] / 2 * args.squares_t
     return losses_t
 
 
 def gather_batch(
     x_ni: NDArray, order_n: NDArray[np.int32], first: int, last: int, scale: float, out_bi: Floats
 ) -> None:
-    """out[b] = scale * x[order[first + b]]: see reference.gather."""
+    """Gather and scale a batch: see reference.gather_batch."""
     rows = x_ni[np.asarray(order_n[first:last])].astype(out_bi.dtype)
     np.multiply(rows, out_bi.dtype.type(scale), out=out_bi)
 
@@ -1844,22 +1911,22 @@ def forward(
     out_activations: tuple[Floats, ...],
     dropout_state: DropoutState | None = None,
 ) -> None:
-    """What every layer makes of the batch: see reference.forward."""
-    network = _Network(spec, len(x_bi), drop=dropout_state is not None)
+    """Compute the outputs of all layers: see reference.forward."""
+    workspace = _Workspace(spec, len(x_bi), dropout=dropout_state is not None)
     rows_b, key = dropout_state or (np.empty(0, np.int32), 0)
-    network.write_all((W, B), params)
-    _run(
+    workspace.pack_params((W, B), params)
+    _compile_and_call(
         forward_batch,
         spec,
-        network.net,
-        network.x[0],
-        network.x_mask[0],
-        _fixed(x_bi),
-        _fixed(rows_b),
-        _signed(key),
+        workspace.net,
+        workspace.x[0],
+        workspace.x_mask[0],
+        _flat_readonly(x_bi),
+        _flat_readonly(rows_b),
+        _as_int64(key),
     )
-    for row, out_bo in zip(network.layers, out_activations):
-        network.read(int(row[A]), out_bo, network.capacity)
+    for row, out_bo in zip(workspace.layers, out_activations):
+        workspace.unpack(int(row[A]), out_bo, workspace.capacity)
 
 
 def loss_and_grad(
@@ -1870,19 +1937,21 @@ def loss_and_grad(
     out_loss_b: Floats,
     out_grad_logits_bk: Floats,
 ) -> None:
-    """Cross-entropy of every row and its gradient: see reference.loss_and_grad."""
-    network = _Network(replace(spec, sizes=(1, logits_bk.shape[1])), len(logits_bk))
-    top = network.layers[0]
-    network.write(int(top[A]), logits_bk, network.capacity)
-    _run(
+    """Compute the cross-entropy and its gradient: see reference.loss_and_grad."""
+    workspace = _Workspace(replace(spec, sizes=(1, logits_bk.shape[1])), len(logits_bk))
+    top = workspace.layers[0]
+    workspace.pack(int(top[A]), logits_bk, workspace.capacity)
+    labels, soft_targets = _split_labels_and_soft(targets_b, spec)
+    _compile_and_call(
         loss_batch,
         spec,
-        network.net,
-        *_classes_and_soft(targets_b, spec),
-        _fixed(weights_b),
+        workspace.net,
+        labels,
+        soft_targets,
+        _flat_readonly(weights_b),
         out_loss_b,
     )
-    network.read(int(top[DELTA]), out_grad_logits_bk, network.capacity)
+    workspace.unpack(int(top[GRAD_Z]), out_grad_logits_bk, workspace.capacity)
 
 
 def backward(
@@ -1894,69 +1963,71 @@ def backward(
     out_grads: Params,
     dropout_state: DropoutState | None = None,
 ) -> None:
-    """Gradients of all parameters: see reference.backward."""
-    network = _Network(spec, len(x_bi), threads=1, drop=dropout_state is not None)
+    """Compute the gradients of all parameters: see reference.backward."""
+    workspace = _Workspace(spec, len(x_bi), threads=1, dropout=dropout_state is not None)
     rows_b, key = dropout_state or (np.empty(0, np.int32), 0)
-    network.write_turned(params)
-    for row, a_bo in zip(network.layers[:-1], activations):
-        network.write(int(row[A]), a_bo, network.capacity)
-    network.write(int(network.layers[-1, DELTA]), grad_logits_bk, network.capacity)
-    _run(
+    workspace.pack_transposed(params)
+    for row, a_bo in zip(workspace.layers[:-1], activations):
+        workspace.pack(int(row[A]), a_bo, workspace.capacity)
+    workspace.pack(int(workspace.layers[-1, GRAD_Z]), grad_logits_bk, workspace.capacity)
+    _compile_and_call(
         backward_batch,
         spec,
-        network.net,
-        network.x[0],
-        network.x_mask[0],
-        _fixed(x_bi),
-        network.turned[0],
-        network.turned_mask[0],
-        _fixed(rows_b),
-        _signed(key),
+        workspace.net,
+        workspace.x[0],
+        workspace.x_mask[0],
+        _flat_readonly(x_bi),
+        workspace.transposed[0],
+        workspace.transposed_mask[0],
+        _flat_readonly(rows_b),
+        _as_int64(key),
     )
-    network.read_all((W, B), out_grads)
+    workspace.unpack_params((W, B), out_grads)
 
 
 def update(
     state: TrainState, grads: Params, hyperparams: StepHyperparams, spec: NetworkSpec
 ) -> None:
-    """One step of the spec's rule: see reference.update."""
-    rounded = np.array(_numbers(hyperparams, spec), spec.dtype)
-    for kind in range(2):
-        for arrays in zip(*(part[kind] for part in (*state, grads))):
-            size, count = arrays[0].size, _up(arrays[0].size, GROUP)
-            room = np.zeros(PANEL + 4 * count, spec.dtype)
-            places = room[PANEL:].reshape(4, count)[:, :size]
-            for place, array in zip(places, arrays):
-                place[:] = array.reshape(-1)
-            _run(step_all, spec, NUMBER_OF[spec.optimizer], room, count, rounded, kind == 0)
-            for place, array in zip(places[:3], arrays):
-                array[...] = place.reshape(array.shape)
+    """Apply one optimizer step: see reference.update."""
+    coefs = np.array(_step_coefs(hyperparams, spec), spec.dtype)
+    for kind in ("weights", "biases"):
+        for arrays in zip(*(getattr(params, kind) for params in (*state, grads))):
+            size, count = arrays[0].size, _round_up(arrays[0].size, GROUP)
+            floats = np.zeros(PANEL + 4 * count, spec.dtype)
+            parts = floats[PANEL:].reshape(4, count)[:, :size]  # p, m, v, g
+            for part, array in zip(parts, arrays):
+                part[:] = array.reshape(-1)
+            _compile_and_call(
+                update_array, spec, CODES[spec.optimizer], floats, count, coefs, kind == "weights"
+            )
+            for part, array in zip(parts[:3], arrays):
+                array[...] = part.reshape(array.shape)
 
 
 def predict(
     params: Params, x_ni: NDArray, scale: float, spec: NetworkSpec, threads: int, out_nk: Floats
 ) -> None:
-    """Probabilities: see reference.predict. A row's bits do not depend on the rows beside it."""
+    """Compute class probabilities: see reference.predict. A row's bits depend on no other row."""
     count, blocks = len(x_ni), -(-len(x_ni) // PANEL)
     if count == 0:
         return
-    pixels, numbers = _pixels_and_numbers(x_ni, spec)
+    x_pixels, x_floats = _split_pixels_and_floats(x_ni, spec)
     threads = min(threads, blocks)
 
     def arguments(thread: int) -> tuple[Any, ...]:
-        network = _Network(spec, PANEL)
-        network.write_all((W, B), params)
+        workspace = _Workspace(spec, PANEL)
+        workspace.pack_params((W, B), params)
         return (
-            network.net,
-            network.x[0],
-            network.x_mask[0],
-            pixels,
-            numbers,
-            network.floats.dtype.type(scale),
+            workspace.net,
+            workspace.x[0],
+            workspace.x_mask[0],
+            x_pixels,
+            x_floats,
+            workspace.floats.dtype.type(scale),
             blocks * thread // threads * PANEL,
             min(count, blocks * (thread + 1) // threads * PANEL),
             out_nk,
         )
 
-    _ready(predict_rows, spec, *arguments(0))
+    _compiled(predict_rows, spec, *arguments(0))
     run_team(lambda thread: predict_rows(*arguments(thread)), threads)

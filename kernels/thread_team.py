@@ -1,4 +1,4 @@
-"""The threads of a call: a team for each, so that calls do not wait for each other."""
+"""Team of threads for one call of a kernel. Concurrent calls have separate teams."""
 
 import os
 import threading
@@ -6,39 +6,39 @@ from collections.abc import Callable
 
 
 def have_cores(threads: int) -> bool:
-    """Whether so many threads can run at once; else those that wait must not spin."""
+    """Return whether so many threads can run at once; if not, waiting threads must not spin."""
     if hasattr(os, "sched_getaffinity"):
         return threads <= len(os.sched_getaffinity(0))
     return threads <= (os.cpu_count() or 1)
 
 
 def run_team(job: Callable[[int], object], threads: int) -> None:
-    """job(0) here and job(1), job(2), ... on threads of their own; returns when all are done.
+    """Run job(0) in this thread and job(1), job(2), ... in threads of their own; wait for all.
 
-    Nobody begins before all threads exist: they wait for each other, so that one that could not be
-    started would be waited for forever.
+    No job begins before all threads have started: jobs wait for each other at a barrier, where a
+    thread that failed to start would never arrive.
     """
     if threads == 1:
         job(0)
         return
-    go = threading.Event()
+    start = threading.Event()
     cancelled: list[bool] = []
 
-    def helper(thread: int) -> None:
-        go.wait()
+    def worker(thread: int) -> None:
+        start.wait()
         if not cancelled:
             job(thread)
 
-    helpers = [threading.Thread(target=helper, args=(n,), daemon=True) for n in range(1, threads)]
+    workers = [threading.Thread(target=worker, args=(n,), daemon=True) for n in range(1, threads)]
     started = []
     try:
-        for thread in helpers:
+        for thread in workers:
             thread.start()
             started.append(thread)
-        go.set()
+        start.set()
     except BaseException:
         cancelled.append(True)
-        go.set()
+        start.set()
         raise
     job(0)
     for thread in started:
