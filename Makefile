@@ -36,7 +36,8 @@ checked: .venv/dev
 	cd tests && LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	  PYTHONPATH="$(CURDIR)/build/checked" \
 	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" \
-	  kernels/test_equivalence.py kernels/test_sparse.py kernels/test_threads.py
+	  kernels/test_operations.py kernels/test_train_steps.py kernels/test_predict.py \
+	  kernels/test_sparse.py kernels/test_thread_team.py
 
 # Kernel tests with the thread sanitizer: data races between the threads of a team. The barriers are
 # the same for every instruction set.
@@ -47,7 +48,7 @@ races: .venv/dev
 	cd tests && LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" \
 	  TSAN_OPTIONS=ignore_noninstrumented_modules=1 PYTHONPATH="$(CURDIR)/build/races" \
 	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "cython and bits and baseline" \
-	  kernels/test_equivalence.py kernels/test_sparse.py
+	  kernels/test_train_steps.py kernels/test_sparse.py
 
 # Kernels built by $CC with warnings as errors, and their tests: make strict CC=clang
 strict: .venv/dev
@@ -56,7 +57,8 @@ strict: .venv/dev
 	  $(BIN)/pip install --quiet --no-deps --target build/strict .
 	cd tests && PYTHONPATH="$(CURDIR)/build/strict" \
 	  ../$(BIN)/python -m pytest -p no:cacheprovider -k "not numba" \
-	  kernels/test_equivalence.py kernels/test_sparse.py kernels/test_threads.py
+	  kernels/test_operations.py kernels/test_train_steps.py kernels/test_predict.py \
+	  kernels/test_sparse.py kernels/test_thread_team.py
 
 app: .venv/app
 	$(BIN)/fmnist-fast app $(ARGS)

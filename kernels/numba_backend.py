@@ -16,8 +16,8 @@ dtype serves networks of any depth, sizes and options, and read-only and writabl
 
 This file is above 600 lines because Numba's disk cache compares the time stamp of the one file that
 defines a kernel: functions inlined from another file could change without a recompilation. The
-layout is that of the Cython backend (layers.pxi, steps.pxi, simd/kernel_table.h), without its splitting of
-inputs in halves and its pairs of panels.
+layout is that of the Cython backend (layers.pxi, steps.pxi, simd/kernel_table.h), without its
+splitting of inputs in halves and its pairs of panels.
 """
 
 import logging

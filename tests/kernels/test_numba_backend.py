@@ -1,4 +1,4 @@
-"""What only the numba backend has: compiling once, a cache on disk, and a barrier of its own."""
+"""Numba backend: one compilation, a cache on disk, a barrier."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from equivalence import Case, training_data
+from kernel_cases import Case, training_data
 
 from fmnist_fast import train
 from fmnist_fast.kernels.interface import NetworkSpec, Params, StepSchedule
@@ -19,23 +19,24 @@ pytestmark = pytest.mark.skipif(
     unavailable_reason("numba") is not None, reason=str(unavailable_reason("numba"))
 )
 
-# The kernel that takes the least time to compile.
-UPDATE = (
-    "import numpy as np\n"
-    "from fmnist_fast.kernels import Layers, Spec, State, StepHyperparams, jit\n"
-    "def layers(value):\n"
-    "    return Layers((np.full((2, 2), value, np.float32),), (np.full(2, value, np.float32),))\n"
-    "state = State(layers(1), layers(0), layers(0))\n"
-    "numbers = StepHyperparams(0.5, 0.0, 0.0, 0.0, 0.0, 0.0)\n"
-    "jit.update(state, layers(1), numbers, Spec((2, 2), rule='sgd'))\n"
-    "assert (state.params.weights[0] == 0.5).all()\n"
-    "_, hits, misses = jit.step_all.stats\n"
-    "print(sum((hits or {}).values()), sum((misses or {}).values()))\n"
-)
+# Calls the kernel that compiles fastest.
+UPDATE = """
+import numpy as np
+from fmnist_fast.kernels import numba_backend
+from fmnist_fast.kernels.interface import NetworkSpec, Params, StepHyperparams, TrainState
+def filled(value):
+    return Params((np.full((2, 2), value, np.float32),), (np.full(2, value, np.float32),))
+state = TrainState(filled(1), filled(0), filled(0))
+hyperparams = StepHyperparams(0.5, 0.0, 0.0, 0.0, 0.0, 0.0)
+numba_backend.update(state, filled(1), hyperparams, NetworkSpec((2, 2), optimizer="sgd"))
+assert (state.params.weights[0] == 0.5).all()
+_, hits, misses = numba_backend.update_array.stats
+print(sum((hits or {}).values()), sum((misses or {}).values()))
+"""
 
 
 def run(code, tmp_path, **environment):
-    """Runs code in a process of its own; returns what it printed, and what it said on stderr."""
+    """Run code in a new process; return its stdout and stderr."""
     ran = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), **environment},
@@ -47,124 +48,132 @@ def run(code, tmp_path, **environment):
     return ran.stdout, ran.stderr
 
 
-def test_the_second_process_does_not_compile(tmp_path):
+def test_cache_spares_second_process_compilation(tmp_path):
     assert run(UPDATE, tmp_path) == ("0 1\n", "compiling kernels, once\n")
     assert run(UPDATE, tmp_path) == ("1 0\n", "")
 
 
-def test_a_cache_that_cannot_be_had_is_a_warning_and_no_more(tmp_path):
-    nowhere = (
+def test_cache_unavailable_is_warning(tmp_path):
+    no_locators = (
         "from numba.core import caching\ncaching.CompileResultCacheImpl._locator_classes = []\n"
     )
-    _, said = run(nowhere + UPDATE, tmp_path)
-    assert said.count("UserWarning") == 1
-    assert "NUMBA_CACHE_DIR" in said
+    _, stderr = run(no_locators + UPDATE, tmp_path)
+    assert stderr.count("UserWarning") == 1
+    assert "NUMBA_CACHE_DIR" in stderr
     assert not list((tmp_path / "cache").glob("*"))
 
 
-def test_a_full_disk_is_a_warning_and_no_more(tmp_path):
+def test_cache_on_full_disk_is_warning(tmp_path):
     full = (
         "from numba.core import caching\n"
         "def save(*_):\n"
         "    raise OSError(28, 'No space left on device')\n"
         "caching.IndexDataCacheFile.save = save\n"
     )
-    _, said = run(full + UPDATE, tmp_path)
-    assert said.count("UserWarning") == 1
-    assert "No space left on device" in said
+    _, stderr = run(full + UPDATE, tmp_path)
+    assert stderr.count("UserWarning") == 1
+    assert "No space left on device" in stderr
 
 
-def test_a_damaged_cache_is_a_warning_and_no_more(tmp_path):
+def test_cache_damaged_is_warning(tmp_path):
     run(UPDATE, tmp_path)
     for path in (tmp_path / "cache").rglob("*.nb*"):
         path.write_bytes(path.read_bytes()[:20])
-    _, said = run(UPDATE, tmp_path)
-    assert said.count("UserWarning") == 1
+    _, stderr = run(UPDATE, tmp_path)
+    assert stderr.count("UserWarning") == 1
 
 
-def test_a_named_folder_that_is_none_is_a_warning_and_no_more(tmp_path):
+def test_cache_dir_not_a_folder_is_warning(tmp_path):
     (tmp_path / "file").touch()
-    _, said = run(UPDATE, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "file"))
-    assert said.count("UserWarning") == 1
-    assert "NUMBA_CACHE_DIR cannot be written to" in said
+    _, stderr = run(UPDATE, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "file"))
+    assert stderr.count("UserWarning") == 1
+    assert "NUMBA_CACHE_DIR cannot be written to" in stderr
 
 
-def test_ctrl_c_while_kernels_are_compiled_interrupts_afterwards(tmp_path):
+def test_ctrl_c_during_compilation_is_deferred(tmp_path):
     code = (
         "import logging, os, signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in background jobs
         "handler = logging.Handler()\n"
         "handler.emit = lambda record: os.kill(os.getpid(), signal.SIGINT)\n"
-        "logging.getLogger().addHandler(handler)\n"  # it hears that compilation begins
+        "logging.getLogger().addHandler(handler)\n"  # receives the notice that compilation begins
         f"try:\n{textwrap.indent(UPDATE, '    ')}"
-        "except KeyboardInterrupt:\n    print(len(jit.step_all.signatures))\n"
+        "except KeyboardInterrupt:\n    print(len(numba_backend.update_array.signatures))\n"
     )
     assert run(code, tmp_path) == ("1\n", "")
 
 
-def test_a_numba_that_does_not_compile_is_not_taken(tmp_path):
-    code = "from fmnist_fast.nn.backend import unavailable; print(unavailable('numba'))"
+def test_disabled_jit_makes_backend_unavailable(tmp_path):
+    code = (
+        "from fmnist_fast.nn.backend import unavailable_reason; print(unavailable_reason('numba'))"
+    )
     printed, _ = run(code, tmp_path, NUMBA_DISABLE_JIT="1")
     assert "NUMBA_DISABLE_JIT" in printed
 
 
-def test_without_numba_the_message_says_how_to_get_it(tmp_path):
+def test_missing_numba_error_says_how_to_install(tmp_path):
     code = (
         "import sys\nsys.modules['numba'] = None\n"
-        "from fmnist_fast.nn.backend import get_backend, unavailable\n"
-        "print(unavailable('numba'))\n"
+        "from fmnist_fast.nn.backend import unavailable_reason\n"
+        "print(unavailable_reason('numba'))\n"
     )
     printed, _ = run(code, tmp_path)
     assert printed.startswith("cannot be loaded: ")
     assert "pip install 'fmnist-fast[numba]'" in printed
 
 
-def test_nobody_waits_for_a_thread_that_never_begins(small_dataset, monkeypatch):
-    from fmnist_fast.kernels import numba_backend as jit
+def test_barrier_releases_threads_if_one_never_starts(small_dataset, monkeypatch):
+    from fmnist_fast.kernels import numba_backend
 
-    helpers, as_usual = [], jit.run_team
+    workers, run_team = [], numba_backend.run_team
 
     def interrupted(job, threads):
-        if helpers:  # the test set, after the training
-            return as_usual(job, threads)
-        helpers.append(threading.Thread(target=job, args=(1,), daemon=True))
-        helpers[0].start()
+        if workers:  # prediction of the test set, after training
+            return run_team(job, threads)
+        workers.append(threading.Thread(target=job, args=(1,), daemon=True))
+        workers[0].start()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(jit, "run_team", interrupted)
+    monkeypatch.setattr(numba_backend, "run_team", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(small_dataset, backend="numba", threads=2, epochs=1)
-    helpers[0].join(timeout=10)
-    assert not helpers[0].is_alive()
+    workers[0].join(timeout=10)
+    assert not workers[0].is_alive()
 
 
-def test_threads_keep_their_floating_point_mode(small_dataset):
-    """Denormals count as zero while kernels train, and as what they are afterwards."""
+def test_train_steps_restores_floating_point_mode(small_dataset):
+    """Training flushes denormals to zero; the caller's mode is restored."""
     train(small_dataset, backend="numba", threads=1, epochs=1)
     assert np.float32(1e-39) * np.float32(1) != 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_one_compilation_serves_all_that_a_spec_chooses_but_its_dtype(dtype):
-    from fmnist_fast.kernels import numba_backend as jit
+def test_one_compilation_serves_all_options_of_a_dtype(dtype):
+    from fmnist_fast.kernels import numba_backend
 
-    kernels = (jit.work, jit.step_all, jit.forward_batch, jit.step_all)
+    kernels = (
+        numba_backend.train_worker,
+        numba_backend.predict_rows,
+        numba_backend.forward_batch,
+        numba_backend.update_array,
+    )
     compiled, order_n, one = [], np.arange(5, dtype=np.int32), np.ones(1)
-    for activation, loss, optimizer in product(*list(jit.SUPPORTS.values())[:3]):
+    for activation, loss, optimizer in product(*list(numba_backend.SUPPORTS.values())[:3]):
         case = Case(
             (7, 5, 3), 5, activation=activation, loss=loss, optimizer=optimizer, dtype=dtype
         )
         state, data, spec = case.state(), training_data(case), case.spec
-        jit.train_steps(state, data, order_n, StepSchedule(5, one, one, one, one), spec, 0, 1, 1)
-        jit.predict(case.params, case.x_bi, 1.0, spec, 1, np.empty((5, 3), dtype))
-        jit.forward(case.params, case.x_bi, spec, case.layers())
-        jit.update(state, case.grads(), StepSchedule(5, one, one, one, one).at(0), spec)
+        schedule = StepSchedule(5, one, one, one, one)
+        numba_backend.train_steps(state, data, order_n, schedule, spec, 0, 1, 1)
+        numba_backend.predict(case.params, case.x_bi, 1.0, spec, 1, np.empty((5, 3), dtype))
+        numba_backend.forward(case.params, case.x_bi, spec, case.activations())
+        numba_backend.update(state, case.grads(), schedule.at(0), spec)
         compiled.append([len(kernel.signatures) for kernel in kernels])
     assert compiled[1:] == compiled[:-1]
 
 
-def test_nan_comes_through():
-    from fmnist_fast.kernels import numba_backend as jit
+def test_forward_keeps_nan_of_bias():
+    from fmnist_fast.kernels import numba_backend
 
     sizes = (3, 5, 2)
     spec = NetworkSpec(sizes)
@@ -173,7 +182,7 @@ def test_nan_comes_through():
         tuple(np.zeros(o, np.float32) for _, o in spec.shapes),
     )
     params.biases[0][4] = np.nan
-    out_layers = tuple(np.empty((1, o), np.float32) for o in sizes[1:])
-    jit.forward(params, np.ones((1, 3), np.float32), spec, out_layers)
-    assert np.isnan(out_layers[0]).tolist() == [[False] * 4 + [True]]
-    assert np.isnan(out_layers[1]).all()
+    activations = tuple(np.empty((1, o), np.float32) for o in sizes[1:])
+    numba_backend.forward(params, np.ones((1, 3), np.float32), spec, activations)
+    assert np.isnan(activations[0]).tolist() == [[False] * 4 + [True]]
+    assert np.isnan(activations[1]).all()

@@ -172,7 +172,7 @@ def test_train_options_work_in_every_backend(small_dataset, backend):
     )
     got, expected = (r.model.predict_proba(small_dataset.x_test) for r in (result, truth))
     # That options arrive, not how exact they are: leaving one out moves the loss by ten times as
-    # much, as seen below, and test_equivalence.py has the bounds, from the arithmetic.
+    # much, as seen below, and test_operations.py has the bounds, from the arithmetic.
     assert (got.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.97
     assert result.history[-1].train_loss == pytest.approx(truth.history[-1].train_loss, rel=1e-3)
     for option in ("hflip", "label_smoothing", "weight_decay", "dropout"):
