@@ -6,7 +6,7 @@ import sys
 def main() -> int:
     """Run the command line; returns the exit code."""
     try:
-        from .cli.main import main as command
+        from .cli.main import main as command  # noqa: PLC0415 - Ctrl-C while loading is caught
 
         return command()
     except KeyboardInterrupt:  # while the modules were loading

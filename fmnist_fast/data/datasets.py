@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from . import fashion_mnist
+from . import fashion_mnist, synthetic
 from .cache import Arrays, compute_checksum, load_or_create, make_read_only
 
 __all__ = ["DATASET_NAMES", "Dataset", "load_dataset"]
@@ -120,8 +120,6 @@ def _fashion_mnist(data_dir: Path | None, download: bool) -> Dataset:
 
 def _synthetic() -> Dataset:
     import PIL
-
-    from . import synthetic
 
     # NumPy draws the random numbers and Pillow the shapes: a new version may change the bits.
     key = f"synthetic-{synthetic.VERSION}-pillow-{PIL.__version__}-numpy-{np.__version__}"

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 VERSION = 1  # part of cache keys: increment it with every change of the images
 SIDE = 28
@@ -385,6 +384,8 @@ def fit_to_frame(layers: Polygons, d: BatchRng) -> Polygons:
 
 def rasterize(layers: Polygons, n: int) -> FloatImages:
     """Return tones (n, 28, 28). All images are on one tall canvas, reduced by a single call."""
+    from PIL import Image, ImageDraw
+
     cell = SIDE * SUPERSAMPLING
     canvas = Image.new("L", (cell, cell * n))
     draw = ImageDraw.Draw(canvas)

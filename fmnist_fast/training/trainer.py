@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import __version__
 from ..data.datasets import Dataset
 from ..errors import ArgumentError, CheckpointError, UserError
 from ..kernels.interface import NetworkSpec
@@ -283,8 +284,6 @@ class _Trainer:
 
     def identity(self) -> dict[str, Any]:
         """Return what must not change when the training is resumed, as plain JSON."""
-        from .. import __version__
-
         return {
             "config": self.config.to_dict(),
             "dataset": {"name": self.dataset.name, "checksum": self.dataset.checksum},
