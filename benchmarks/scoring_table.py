@@ -28,24 +28,24 @@ from fmnist_fast import load_dataset
 from fmnist_fast.distributed.batch_predict.job import (
     model_name,
     model_to_workers,
-    score_all,
+    predict_all,
     workers_identity,
 )
-from fmnist_fast.distributed.batch_predict.output import write_answers
-from fmnist_fast.distributed.batch_predict.result_store import Partial, open_partial
+from fmnist_fast.distributed.batch_predict.output import write_predictions
+from fmnist_fast.distributed.batch_predict.result_store import ResultStore, open_results
 from fmnist_fast.distributed.batch_predict.sources import Inputs
-from fmnist_fast.distributed.batch_predict.worker import Scoring
-from fmnist_fast.distributed.worker_pool import Fleet, open_fleet
+from fmnist_fast.distributed.batch_predict.worker import PredictConfig
+from fmnist_fast.distributed.worker_pool import WorkerPool, open_pool
 from fmnist_fast.models.load import load_model
 
-# Photographs are so many pixels high and wide.
+# Height and width of the photographs.
 SIDE = 448
 
 
-class Unseen:
-    """Shows nothing."""
+class Observer:
+    """Ignores all events."""
 
-    def update(self, partial: Partial, fleet: Fleet) -> None:
+    def update(self, store: ResultStore, pool: WorkerPool) -> None:
         pass
 
     def note(self, message: str) -> None:
@@ -53,32 +53,38 @@ class Unseen:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What scoring something took."""
+class Measured:
+    """Time of one batch prediction."""
 
     rows: int
     seconds: float
 
 
-def scored(path: Path, fleet: Fleet, folder: Path) -> Scored:
-    """Score a file or folder, all of it."""
+def measure(path: Path, pool: WorkerPool, folder: Path) -> Measured:
+    """Predict a file or folder."""
     model, out = load_model(threads=1), folder / f"{len(list(folder.iterdir()))}.parquet"
-    partial_file = out.with_suffix(".partial")
+    results_file = out.with_suffix(".partial")
     blocks = Inputs([str(path)]).blocks(model.input_shape, None)
-    how = Scoring(model_name(None, fleet.identity["backend"]), str(folder), "auto", False, False)
-    with open_partial(partial_file, {}, blocks) as partial:
+    config = PredictConfig(
+        model=model_name(None, pool.identity["backend"]),
+        root=str(folder),
+        segmentation="auto",
+        invert=False,
+        probabilities=False,
+    )
+    with open_results(results_file, {}, blocks) as store:
         start = perf_counter()
-        assert score_all(partial, how, 784, fleet, Unseen(), lambda: False)
-        write_answers(partial, out, model.class_names, False, lambda rows: None)
+        assert predict_all(store, config, 784, pool, Observer(), lambda: False)
+        write_predictions(store, out, model.class_names, False, lambda rows: None)
         seconds = perf_counter() - start
-        rows = partial.rows
-        partial.remove()
+        rows = store.rows
+        store.remove()
     out.write_bytes(b"")
-    return Scored(rows, seconds)
+    return Measured(rows, seconds)
 
 
 def write_idx(path: Path, x_test: np.ndarray, rows: int) -> Path:
-    """The images again and again, so many."""
+    """Write the images, repeated, as `rows` rows."""
     with path.open("wb") as file:
         file.write(struct.pack(">4B3I", 0, 0, 8, 3, rows, 28, 28))
         for begin in range(0, rows, len(x_test)):
@@ -94,7 +100,7 @@ def write_pictures(folder: Path, x_test: np.ndarray, count: int) -> Path:
 
 
 def write_photographs(folder: Path, x_test: np.ndarray, count: int) -> Path:
-    """Dark red garments on a light, noisy wall."""
+    """Write dark red garments on a light, noisy wall."""
     folder.mkdir()
     random = np.random.default_rng(0)
     for number in range(count):
@@ -107,7 +113,7 @@ def write_photographs(folder: Path, x_test: np.ndarray, count: int) -> Path:
 
 
 def resident() -> Iterator[float]:
-    """MB of this process and of each worker."""
+    """Resident MB of this process and of each worker."""
     this = psutil.Process()
     yield this.memory_info().rss / 1e6
     for process in this.children(recursive=True):
@@ -115,15 +121,15 @@ def resident() -> Iterator[float]:
             yield process.memory_info().rss / 1e6
 
 
-def measured(rows: int, pictures: int, rounds: int) -> list[PerfTarget]:
+def run(rows: int, pictures: int, rounds: int) -> list[PerfTarget]:
     x_test = load_dataset("fashion-mnist").x_test
     identity = workers_identity(load_model())
     targets = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        (outs := folder / "answers").mkdir()
+        (outs := folder / "predictions").mkdir()
         prepare = model_to_workers(None, identity["backend"])
-        fleets = [stack.enter_context(open_fleet(None, n, identity, prepare)) for n in (1, 2)]
+        pools = [stack.enter_context(open_pool(None, n, identity, prepare)) for n in (1, 2)]
         few = write_idx(folder / "few.idx", x_test, rows // 10)
         kinds = {
             f"{rows:,} rows of an IDX file": write_idx(folder / "rows.idx", x_test, rows),
@@ -133,18 +139,18 @@ def measured(rows: int, pictures: int, rounds: int) -> list[PerfTarget]:
             f"{pictures:,} photographs": write_photographs(folder / "jpg", x_test, pictures),
         }
         warm = write_photographs(folder / "warm", x_test, 8)
-        for fleet in fleets:
-            scored(warm, fleet, outs)
-            scored(few, fleet, outs)
+        for pool in pools:
+            measure(warm, pool, outs)
+            measure(few, pool, outs)
         before = list(resident())
         for what, path in kinds.items():
-            turns = [[scored(path, fleet, outs) for fleet in fleets] for _ in range(rounds)]
-            for one, two in turns:
+            pairs = [[measure(path, pool, outs) for pool in pools] for _ in range(rounds)]
+            for one, two in pairs:
                 print(
                     f"{what}: one worker {one.rows / one.seconds:,.0f} a second, "
                     f"two {two.rows / two.seconds:,.0f}"
                 )
-            ratios = [one.seconds / two.seconds for one, two in turns]
+            ratios = [one.seconds / two.seconds for one, two in pairs]
             targets.append(PerfTarget(f"{what}: two workers over one", ratios, "x", 1.7))
             if path.suffix == ".idx":
                 after = list(resident())
@@ -162,7 +168,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    targets = measured(args.rows, args.pictures, args.rounds)
+    targets = run(args.rows, args.pictures, args.rounds)
     met = print_targets(targets, ("distributed", "pyarrow"), args.rounds)
     return int(args.check and not met)
 

@@ -23,13 +23,14 @@ import psutil
 from perf_targets import PerfTarget, print_targets
 
 from fmnist_fast import load_dataset
+from fmnist_fast.distributed.sweep.config import SweepConfig
 from fmnist_fast.distributed.sweep.results import best_trials
 from fmnist_fast.distributed.sweep.sampler import distributions, make_pruner, make_sampler
-from fmnist_fast.distributed.sweep.scheduler import Plan, View, data_to_workers, run_sweep
+from fmnist_fast.distributed.sweep.scheduler import SweepObserver, data_to_workers, run_sweep
 from fmnist_fast.distributed.sweep.space import Range, Space, read_space
-from fmnist_fast.distributed.sweep.study_store import Ledger, open_ledger
+from fmnist_fast.distributed.sweep.study_store import StudyStore, open_study
 from fmnist_fast.distributed.sweep.trial import Result
-from fmnist_fast.distributed.worker_pool import Fleet, open_fleet
+from fmnist_fast.distributed.worker_pool import WorkerPool, open_pool
 from fmnist_fast.training.presets import preset
 
 SPACE = Space(
@@ -37,19 +38,19 @@ SPACE = Space(
     {"epochs": 5, "hidden": (128, 64)},
 )
 
-# Trials whose beginnings are compared.
+# The trial whose start is compared with that of a late one, and the trials of each median.
 EARLY, AROUND = 10, 20
 
 
 @dataclass(frozen=True)
-class Swept:
-    """One sweep. choosing : seconds that the sampler and its entry in the study took."""
+class SweepTiming:
+    """One sweep. sampling : seconds of the sampler and of its entries in the study."""
 
     trials: int
     workers: int
     seconds: float
     training: float
-    choosing: float
+    sampling: float
 
     @property
     def per_minute(self) -> float:
@@ -57,54 +58,56 @@ class Swept:
 
     @property
     def overhead(self) -> float:
-        """Seconds a trial in which a worker did not train."""
+        """Seconds a trial of a worker that does not train."""
         return (self.workers * self.seconds - self.training) / self.trials
 
 
-def swept(plan: Plan, fleet: Fleet, folder: Path) -> Swept:
+def time_sweep(config: SweepConfig, pool: WorkerPool, folder: Path) -> SweepTiming:
     study = folder / f"{len(list(folder.iterdir()))}.journal"
-    with open_ledger(str(study), "x", plan.identity(), maximise=True) as ledger:
-        choosing = watch(ledger)
+    with open_study(str(study), "x", config.identity(), maximize=True) as store:
+        sampling = time_ask(store)
         start = perf_counter()
-        run_sweep(plan, ledger, fleet, View(), lambda: False)
+        run_sweep(config, store, pool, SweepObserver(), lambda: False)
         seconds = perf_counter() - start
-        results = [ranked.result for ranked in best_trials(ledger, plan, plan.trials)]
-    assert len(results) == plan.trials
+        results = [ranked.result for ranked in best_trials(store, config, config.trials)]
+    assert len(results) == config.trials
     training = sum(result.seconds for result in results)
-    return Swept(plan.trials, fleet.slots, seconds, training, sum(choosing))
+    return SweepTiming(config.trials, pool.slots, seconds, training, sum(sampling))
 
 
-def watch(ledger: Ledger) -> list[float]:
-    """The seconds of every choice, as they come."""
-    seconds, ask = [], ledger.ask
+def time_ask(store: StudyStore) -> list[float]:
+    """Record the seconds of every call of ask()."""
+    seconds, ask = [], store.ask
 
     def timed():
         start = perf_counter()
-        asked = ask()
+        trial = ask()
         seconds.append(perf_counter() - start)
-        return asked
+        return trial
 
-    ledger.ask = timed  # type: ignore[method-assign]
+    store.ask = timed  # type: ignore[method-assign]
     return seconds
 
 
-def start_of_trials(plan: Plan, sampler: str, late: int, folder: Path) -> tuple[float, float]:
-    """Median seconds until an early and a late trial has begun, of a study that is not trained."""
+def start_of_trials(
+    config: SweepConfig, sampler: str, late: int, folder: Path
+) -> tuple[float, float]:
+    """Median seconds to start an early and a late trial, in a study without training."""
     study = folder / f"{sampler}.journal"
-    plan = replace(plan, sampler=sampler, space=read_space())
-    with open_ledger(str(study), "x", plan.identity(), maximise=True) as ledger:
-        space = distributions(plan.space)
-        ledger.choose_with(make_sampler(sampler, plan.space, 0, 0), make_pruner("none"), space)
-        seconds = watch(ledger)
+    config = replace(config, sampler=sampler, space=read_space())
+    with open_study(str(study), "x", config.identity(), maximize=True) as store:
+        space = distributions(config.space)
+        store.configure(make_sampler(sampler, config.space, 0, 0), make_pruner("none"), space)
+        seconds = time_ask(store)
         result = Result((0.9,), (0.9,), (0.3,), (5,), 1.0)
         for _ in range(late + AROUND // 2):
-            ledger.complete(ledger.ask().number, result.value, result.to_dict())
+            store.complete(store.ask(), result.value, result.to_dict())
     early = seconds[EARLY - AROUND // 2 : EARLY + AROUND // 2]
     return median(early), median(seconds[late - AROUND // 2 :])
 
 
 def memory_of_workers() -> Iterator[tuple[float, float]]:
-    """(resident, its own alone) of every worker process, MB."""
+    """Resident and unique set size of every worker process, MB."""
     for process in psutil.Process().children(recursive=True):
         if "spawn_main" in " ".join(process.cmdline()):
             info = process.memory_full_info()
@@ -113,45 +116,43 @@ def memory_of_workers() -> Iterator[tuple[float, float]]:
 
 def measured(trials: int, late: int, rounds: int) -> list[PerfTarget]:
     dataset = load_dataset("fashion-mnist")
-    plan = Plan(dataset, preset("standard"), SPACE, trials, "random", "none").checked()
+    config = SweepConfig(dataset, preset("standard"), SPACE, trials, "random", "none").checked()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        fleets = [
+        pools = [
             stack.enter_context(
-                open_fleet(None, n, plan.workers_identity(), data_to_workers(dataset))
+                open_pool(None, n, config.workers_identity(), data_to_workers(dataset))
             )
             for n in (1, 2)
         ]
-        for fleet in fleets:
-            swept(replace(plan, trials=4), fleet, folder)
-        turns = [[swept(plan, fleet, folder) for fleet in fleets] for _ in range(rounds)]
+        for pool in pools:
+            time_sweep(replace(config, trials=4), pool, folder)
+        pairs = [[time_sweep(config, pool, folder) for pool in pools] for _ in range(rounds)]
         memory = list(memory_of_workers())
-        starts = {s: start_of_trials(plan, s, late, folder) for s in ("random", "qmc")}
-    for one in chain(*turns):
+        starts = {s: start_of_trials(config, s, late, folder) for s in ("random", "qmc")}
+    for one in chain(*pairs):
         print(
             f"{one.workers} worker(s): {one.trials} trials in {one.seconds:.2f} s, "
             f"{one.per_minute:.0f} a minute; {1e3 * one.training / one.trials:.0f} ms of training "
-            f"a trial, {1e3 * one.overhead:.1f} ms not; {1e3 * one.choosing / one.trials:.1f} ms "
-            "to choose"
+            f"a trial, {1e3 * one.overhead:.1f} ms not; {1e3 * one.sampling / one.trials:.1f} ms "
+            "to sample"
         )
-    print(
-        "memory of the workers, resident / its own, MB:", *(f"{r:.0f}/{o:.0f}" for r, o in memory)
-    )
+    print("memory of the workers, resident / unique, MB:", *(f"{r:.0f}/{o:.0f}" for r, o in memory))
     return [
         PerfTarget(
             "overhead of a trial, one worker",
-            [1e3 * one.overhead for one, _ in turns],
+            [1e3 * one.overhead for one, _ in pairs],
             "ms",
             limit=25,
             at_least=False,
         ),
         PerfTarget(
             "two workers over one",
-            [two.per_minute / one.per_minute for one, two in turns],
+            [two.per_minute / one.per_minute for one, two in pairs],
             "x",
             limit=1.8,
         ),
-        PerfTarget("trials a minute, two workers", [two.per_minute for _, two in turns], limit=60),
+        PerfTarget("trials a minute, two workers", [two.per_minute for _, two in pairs], limit=60),
         PerfTarget(
             "memory of a worker, data set included",
             [max(resident for resident, _ in memory)],

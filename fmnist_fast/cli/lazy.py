@@ -7,11 +7,14 @@
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import click
 
-__all__ = ["LazyGroup", "deferred"]
+from ..errors import MissingExtra
+
+__all__ = ["LazyGroup", "call", "deferred"]
 
 
 class LazyGroup(click.Group):
@@ -33,18 +36,31 @@ class LazyGroup(click.Group):
         return command
 
 
-def deferred(target: str) -> Callable[[Callable[[], None]], Callable[..., Any]]:
-    """Decorator: load and call `target`, "module:function" of this package, with the options."""
-    module, _, function = target.partition(":")
+def deferred(
+    target: str, packages: tuple[str, ...] = ()
+) -> Callable[[Callable[[], None]], Callable[..., Any]]:
+    """Decorator: call() the target with the options."""
 
     def decorate(declaration: Callable[[], None]) -> Callable[..., Any]:
         @wraps(declaration)
         def callback(**options: Any) -> Any:
-            return getattr(_load(module), function)(**options)
+            return call(target, packages, **options)
 
         return callback
 
     return decorate
+
+
+def call(target: str, packages: tuple[str, ...] = (), **options: Any) -> Any:
+    """Load and call `target`, "module:function" of this package.
+
+    packages : of the extra `sweep` that it needs. Raises: MissingExtra if one is not installed.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(f"this needs {package}: pip install 'fmnist-fast[sweep]'")
+    module, _, function = target.partition(":")
+    return getattr(_load(module), function)(**options)
 
 
 def _load(module: str) -> Any:

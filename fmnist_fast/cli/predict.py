@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+from codecs import BOM_UTF8
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,12 +22,14 @@ from ..errors import DataError, UserError
 from ..vision.image_io import SUFFIXES, read_picture
 from ..vision.recognizer import Recognizer
 from ..vision.segmentation import OPENCV_MISSING
-from .batch_predict import NOTHING_NAMED, ManyInputs, paths_in, score_into
+from .lazy import call
 from .options import check_workers
 from .report import percent
 from .terminal import make_console
 
-__all__ = ["QUEUED_PER_THREAD", "predict", "predict_file", "predict_files"]
+__all__ = ["NO_INPUTS", "QUEUED_PER_THREAD", "predict", "paths_in", "predict_file", "predict_files"]
+
+NO_INPUTS = "give images or folders, or a list of them with --inputs-from"
 
 # Images that are being read, or whose predictions wait to be printed, for each thread.
 QUEUED_PER_THREAD = 4
@@ -52,25 +55,26 @@ def predict(
 ) -> int:
     """Run the command; return the exit code."""
     if not images and inputs_from is None:
-        raise UserError(NOTHING_NAMED)
+        raise UserError(NO_INPUTS)
     with _rereadable(inputs_from) as inputs_from:
         if batch_options["out"]:
             if threads:
                 raise UserError("--threads and --out cannot be combined: give --workers")
             workers = batch_options["workers"]
             check_workers(workers, bool(workers), batch_options["scheduler"])
-            return score_into(
-                ManyInputs(
-                    images=images,
-                    inputs_from=inputs_from,
-                    model=model,
-                    segmentation=segmentation,
-                    invert=invert,
-                    backend=backend,
-                    as_json=as_json,
-                    **batch_options,
-                )
+            code: int = call(
+                "batch_predict:batch_predict",
+                packages=("distributed", "pyarrow"),
+                images=images,
+                inputs_from=inputs_from,
+                model=model,
+                segmentation=segmentation,
+                invert=invert,
+                backend=backend,
+                as_json=as_json,
+                **batch_options,
             )
+            return code
         for name, value in batch_options.items():
             if value:
                 raise UserError(f"--{name} needs --out: name the file for the predictions")
@@ -80,11 +84,27 @@ def predict(
         named = chain(images, paths_in(inputs_from) if inputs_from else ())
         paths = list(chain.from_iterable(map(_image_files, named)))
         if not paths:
-            raise UserError(NOTHING_NAMED)
+            raise UserError(NO_INPUTS)
         predictions = predict_files(
             recognizer, paths, segmentation, invert, threads or usable_cores()
         )
         return _print_predictions(predictions, len(paths), segmentation, as_json)
+
+
+def paths_in(inputs_from: Path) -> Iterator[str]:
+    """Yield the paths in a file that has one a line, of any bytes that a path can have.
+
+    Raises: UserError if a line is not a path.
+    """
+    with open(inputs_from, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            path = line.rstrip(b"\r\n")
+            if b"\0" in path:
+                raise UserError(f"line {number} of the list is not a path: give one a line")
+            if number == 1:  # some editors write a byte order mark
+                path = path.removeprefix(BOM_UTF8)
+            if path:
+                yield os.fsdecode(path)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Pictures of a sweep, drawn by Optuna: how it went, and which settings went with which values."""
+"""Plots of a sweep, drawn by Optuna: optimization history and parallel coordinates."""
 
 import os
 import warnings
@@ -8,45 +8,43 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..distributed.sweep.study_store import Ledger
+from ..distributed.sweep.study_store import StudyStore
 from ..errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["check_pictures", "draw_pictures", "picture_paths"]
+__all__ = ["check_plots", "draw_plots", "plot_paths"]
 
-# What the files say that drew them.
+# Metadata of the files: what drew them.
 SOFTWARE = "fmnist-fast sweep"
 
 
-def picture_paths(study: Path, name: str | None = None) -> tuple[Path, Path]:
-    """Where the history and the parallel coordinates of a study are drawn: beside it.
-    name : of the study, where there may be others.
-    """
+def plot_paths(study: Path, name: str | None = None) -> tuple[Path, Path]:
+    """Return the paths of both plots, beside the study. name : of one of several studies."""
     stem = study.stem if name is None else f"{study.stem}-{name.replace(os.sep, '_')}"
     return study.with_name(f"{stem}-history.png"), study.with_name(f"{stem}-parallel.png")
 
 
-def check_pictures(paths: Iterable[Path]) -> None:
-    """Raise UserError if something is there that no sweep has drawn."""
+def check_plots(paths: Iterable[Path]) -> None:
+    """Raise UserError if a file exists that no sweep has drawn."""
     for path in paths:
         if path.exists() and not _is_ours(path):
             raise UserError(
-                f"picture {path} exists, and no sweep drew it: move it, or name another --study"
+                f"plot {path} exists, and no sweep drew it: move it, or name another --study"
             )
 
 
 def _is_ours(path: Path) -> bool:
     try:
-        with Image.open(path) as picture:
-            return picture.info.get("Software") == SOFTWARE
+        with Image.open(path) as image:
+            return image.info.get("Software") == SOFTWARE
     except (OSError, ValueError):
         return False
 
 
-def draw_pictures(ledger: Ledger, metric: str, history: Path, parallel: Path) -> None:
-    """Write both. Raises: UserError if a file cannot be written."""
+def draw_plots(store: StudyStore, metric: str, history: Path, parallel: Path) -> None:
+    """Write both plots. Raises: UserError if a file cannot be written."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -55,19 +53,19 @@ def draw_pictures(ledger: Ledger, metric: str, history: Path, parallel: Path) ->
 
     name = metric.replace("_", " ")
     with warnings.catch_warnings(), pyplot.style.context("default"):
-        warnings.simplefilter("ignore")  # of an experiment
-        axes = plot_optimization_history(ledger.study, target_name=name)
+        warnings.simplefilter("ignore")  # ExperimentalWarning
+        axes = plot_optimization_history(store.study, target_name=name)
         axes.set_title(f"{name} of the trials, and the best so far")
         axes.legend(frameon=False, loc="best")
         _save(axes, (9, 4.5), history)
-        axes = plot_parallel_coordinate(ledger.study, target_name=name)
+        axes = plot_parallel_coordinate(store.study, target_name=name)
         axes.set_title(f"a line for each trial; colour: {name}", y=1.03)
-        _make_legible(axes)
+        _improve_contrast(axes)
         _save(axes, (13, 5.5), parallel)
 
 
-def _make_legible(axes: "Axes") -> None:
-    """Lines that are seen whatever their value, and numbers that are read in front of them."""
+def _improve_contrast(axes: "Axes") -> None:
+    """Make lines visible whatever their value, and tick labels readable in front of them."""
     figure: Any = axes.figure
     for lines in axes.collections:
         lines.set(cmap="viridis_r", linewidth=1.2, alpha=0.7)
@@ -77,18 +75,17 @@ def _make_legible(axes: "Axes") -> None:
             label.set(size=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
 
 
-def _save(axes: "Axes", size: tuple[float, float], path: Path) -> None:
-    """Of that size in inches, on white."""
+def _save(axes: "Axes", inches: tuple[float, float], path: Path) -> None:
     from matplotlib import pyplot
 
     figure: Any = axes.figure
-    figure.set_size_inches(*size)
+    figure.set_size_inches(*inches)
     for part in figure.axes:
         part.set_facecolor("white")
         part.grid(False)
     try:
         figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": SOFTWARE})
     except OSError as error:
-        raise UserError(f"picture {path} could not be written: {error.strerror}") from error
+        raise UserError(f"plot {path} could not be written: {error.strerror}") from error
     finally:
         pyplot.close(figure)

@@ -1,4 +1,4 @@
-"""Work that is under way on a fleet: given out again when a worker is lost, until it ends."""
+"""Tasks submitted to a worker pool, resubmitted when their result is lost."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -10,136 +10,124 @@ from typing import Any
 from distributed import Future
 from distributed.scheduler import KilledWorker
 
-from .worker_pool import Fleet
+from .worker_pool import WorkerPool
 
-__all__ = ["Ended", "Lost", "Tasks"]
+__all__ = ["Finished", "TaskLost", "Tasks"]
 
-# So often work is given out when nobody knows what became of it.
-ATTEMPTS = 5
+# Submissions of a task whose result cannot be fetched. Deaths of workers are counted by Dask
+# (`allowed-failures`).
+MAX_ATTEMPTS = 5
 
-# Seconds to wait for a result that is there, and what it means when it does not come: the worker
-# that had it is gone, or the scheduler is.
-ANSWER_SECONDS = 10
-GONE = (OSError, TimeoutError, CancelledError)
-
-
-@dataclass(frozen=True)
-class Lost:
-    """In place of a result: no worker came to the end of it."""
-
-    why: str
+# Seconds to wait for the result of a finished task. It does not come if its worker or the scheduler
+# has died since.
+FETCH_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class Ended:
-    """Work that is no longer under way. result : what it returned, or Lost."""
+class TaskLost:
+    """Stands for the result of a task that no worker completed."""
+
+    error: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A task that is no longer running. result : its return value, or TaskLost."""
 
     number: int
     result: Any
 
 
-class Tasks:
-    """Work that was submitted and has not ended, each under a number. kind : names it for Dask."""
+@dataclass
+class _Task:
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    attempts: int = 0
+    future: Any = None
 
-    def __init__(self, fleet: Fleet, kind: str) -> None:
-        self._fleet, self._kind = fleet, kind
-        self._work: dict[int, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
-        self._futures: dict[int, Future] = {}
-        self._attempts: dict[int, int] = {}
-        self._submitted = 0
-        self._generation = fleet.generation
+
+class Tasks:
+    """Running tasks by number. kind : prefix of their keys."""
+
+    def __init__(self, pool: WorkerPool, kind: str) -> None:
+        self._pool, self._kind, self._epoch = pool, kind, pool.epoch
+        self._tasks: dict[int, _Task] = {}
+        self._dispatched = 0
         self._messages: SimpleQueue[Any] = SimpleQueue()
 
     def __len__(self) -> int:
-        return len(self._futures)
+        return len(self._tasks)
 
     def __contains__(self, number: int) -> bool:
-        return number in self._futures
+        return number in self._tasks
 
-    def submit(self, number: int, work: Callable[..., Any], *arguments: Any) -> None:
-        """Have a worker do it."""
-        self._work[number] = work, arguments
-        self._attempts[number] = self._attempts.get(number, 0) + 1
-        self._give_out(number)
+    def submit(self, number: int, function: Callable[..., Any], *arguments: Any) -> None:
+        """Run function(*arguments) on a worker."""
+        self._tasks[number] = _Task(function, arguments)
+        self._dispatch(number)
 
-    def _give_out(self, number: int) -> None:
-        work, arguments = self._work[number]
-        self._submitted += 1  # a name that was used would have its old result
-        name = f"{self._kind}-{number}-{self._submitted}"
-        future = self._fleet.submit(work, *arguments, name=name)
-        self._futures[number] = future
-        future.add_done_callback(lambda done: self._messages.put((number, done)))
+    def _dispatch(self, number: int) -> None:
+        task = self._tasks[number]
+        task.attempts += 1
+        self._dispatched += 1  # Dask would return the old result for a key that it knows
+        key = f"{self._kind}-{number}-{self._dispatched}"
+        task.future = self._pool.submit(task.function, *task.arguments, name=key)
+        task.future.add_done_callback(lambda future: self.emit((number, future)))
 
-    def post(self, message: Any) -> None:
-        """Let taken() give a message, from any thread."""
+    def emit(self, message: Any) -> None:
+        """Have poll() return a message. Callable from any thread."""
         self._messages.put(message)
 
-    def taken(self, seconds: float) -> Iterator[Any]:
-        """An Ended for all that ended, and what was posted; waits so long for the first.
+    def poll(self, seconds: float) -> Iterator[Any]:
+        """Wait for the first of: finished tasks, as Finished, and emitted messages; yield all.
 
         Raises: ClusterError if the scheduler is gone.
         """
-        if self._generation != self._fleet.generation:
-            self._generation = self._fleet.generation
-            for number, future in list(self._futures.items()):
-                self._give_out(number)
-                future.cancel()
-        try:
+        if self._epoch != self._pool.epoch:
+            self._epoch = self._pool.epoch
+            for number, task in self._tasks.items():
+                stale = task.future
+                self._dispatch(number)
+                stale.cancel()
+        with suppress(Empty):
             message = self._messages.get(timeout=seconds)
             while True:
-                if not self._is_future(message):
+                if not (isinstance(message, tuple) and isinstance(message[1], Future)):
                     yield message
-                elif self._futures.get(message[0]) is message[1]:
-                    yield from self._ended(*message)
+                elif message[0] in self and self._tasks[message[0]].future is message[1]:
+                    yield from self._finish(*message)
                 message = self._messages.get_nowait()
-        except Empty:
-            pass
 
-    @staticmethod
-    def _is_future(message: Any) -> bool:
-        return isinstance(message, tuple) and isinstance(message[1], Future)
+    def _finish(self, number: int, future: Future) -> Iterator[Finished]:
+        result = _fetch(future)
+        if result is None:  # forgotten by the scheduler, unless that is gone
+            self._pool.check_scheduler()
+            if self._tasks[number].attempts < MAX_ATTEMPTS:
+                self._dispatch(number)
+                return
+            result = TaskLost("no worker completed it")
+        del self._tasks[number]
+        yield Finished(number, result)
 
-    def _ended(self, number: int, future: Future) -> Iterator[Ended]:
-        result = _result(future)
-        if result is not None:
-            self._forget(number)
-            yield Ended(number, result)
-            return
-        self._fleet.check_scheduler()  # which forgot it, if it is not gone
-        if self._attempts[number] < ATTEMPTS:
-            work, arguments = self._work[number]
-            self.submit(number, work, *arguments)
-            return
-        self._forget(number)
-        yield Ended(number, Lost("no worker ended it"))
-
-    def drop(self, number: int) -> None:
-        """Its result is not wanted any more."""
-        future = self._futures[number]
-        self._forget(number)
-        future.cancel()
-
-    def _forget(self, number: int) -> None:
-        del self._futures[number], self._work[number], self._attempts[number]
+    def cancel(self, number: int) -> None:
+        """Discard a task and its result."""
+        self._tasks.pop(number).future.cancel()
 
     def close(self) -> None:
-        """Drop all."""
-        for number in list(self._futures):
-            if self._fleet.client.status == "running":
-                self.drop(number)
+        """Cancel all tasks."""
+        for number in list(self._tasks):
+            if self._pool.client.status == "running":
+                self.cancel(number)
 
 
-def _result(future: Future) -> Any:
-    """What it returned, or why it did not; None if nobody knows."""
-    with suppress(*GONE):
+def _fetch(future: Future) -> Any:
+    """Return the result or the error, or None if neither can be had any more."""
+    with suppress(OSError, TimeoutError, CancelledError):
         if future.status == "finished":
-            return future.result(ANSWER_SECONDS)
+            return future.result(FETCH_SECONDS)
         if future.status == "error":
-            return _why(future.exception(ANSWER_SECONDS))
+            error = future.exception(FETCH_SECONDS)
+            if isinstance(error, KilledWorker):
+                return TaskLost("the workers that ran it died, one after the other")
+            return TaskLost(f"{type(error).__name__}: {error}")
     return None
-
-
-def _why(error: BaseException | None) -> Lost:
-    if isinstance(error, KilledWorker):
-        return Lost("the workers that ran it died, one after the other")
-    return Lost(f"{type(error).__name__}: {error}")

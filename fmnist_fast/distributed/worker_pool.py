@@ -1,8 +1,10 @@
-"""The workers of a Dask cluster: which of them may work for us, and what they do.
+"""Worker pool: the workers of a Dask cluster that are equal to this process.
 
-A worker gets a resource of a name that only this fleet knows, once it was found to be fit; work
-asks for that resource. So a worker that comes later, or is started again, does nothing before it
-was looked at, and one that differs does nothing at all.
+A worker gets a Dask resource, whose name only this pool knows, after its versions were compared and
+its data was sent; every task requires that resource. So a worker that joins later, or restarts,
+runs nothing before it was compared, and one that differs runs nothing at all. (A worker plugin
+cannot do this: it is sent to every process, data included, where one copy a machine is enough, and
+the client does not learn why a worker was rejected.)
 """
 
 import asyncio
@@ -25,203 +27,212 @@ from distributed import Client, Future, LocalCluster, Security, Worker, rpc
 from ..errors import ClusterError
 from .worker import describe
 
-__all__ = ["Fleet", "Prepare", "open_fleet"]
+__all__ = ["Prepare", "WorkerPool", "open_pool"]
 
+# Sends data to workers; returns why some could not be prepared, by address.
 Prepare: TypeAlias = "Callable[[Client, Sequence[str]], Mapping[str, str]]"
 
-# Seconds to wait for a scheduler, and between two looks at which workers there are.
-ANSWER_SECONDS = 10
-LOOK_SECONDS = 1.0
+CONNECT_SECONDS = 10
+REFRESH_SECONDS = 1.0
 
-# A connection that is away for so long counts as lost: Dask tries for longer, and people wait.
+# A connection lost for so long is an error. Dask keeps trying for longer.
 LOST_SECONDS = 3.0
 
-# Workers that cannot be used, of whom people are told why.
-SHOWN = 3
+# Rejected workers that an error message names.
+MAX_NAMED = 3
 
-# How often a task's worker may die before the task is to blame.
-ALLOWED_FAILURES = 3
+DASK_CONFIG = {
+    # Deaths of workers after which a task is given up.
+    "distributed.scheduler.allowed-failures": 3,
+    # Dask samples stacks 100 times a second, event loops 50 times, the machine twice.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
 
 
 @dataclass
-class Fleet:
-    """Workers that may work for us. identity : what they must be, as worker.describe() says it.
+class WorkerPool:
+    """Workers that may run tasks.
 
-    prepare : is given the addresses of new workers, before they work, and says which it could not
-    prepare, and why. threads : of each worker that is fit, by address. refused : why others are
-    not, by address. generation : another when all workers had gone, and new ones came: Dask gives
-    those nothing of what waits for a resource that nobody had.
+    identity : what worker.describe() must return there. threads : of accepted workers, by address.
+    rejected : why others are not accepted, by address. epoch : incremented when every worker was
+    lost and replaced; Dask does not reassign tasks waiting on a resource that no worker had, so
+    they are resubmitted.
     """
 
     client: Client
     identity: dict[str, Any]
     prepare: Prepare
-    where: str
+    address: str
     threads: dict[str, int] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
     resource: str = field(default_factory=lambda: f"fmnist-fast-{uuid4().hex[:12]}")
-    generation: int = 0
-    _orphaned: bool = False
-    _told: set[str] = field(default_factory=set)
-    _looked: float = float("-inf")
-    _away_since: float | None = None
+    epoch: int = 0
+    _all_lost: bool = False
+    _reported: set[str] = field(default_factory=set)
+    _refreshed: float = float("-inf")
+    _disconnected: float | None = None
 
     @property
     def slots(self) -> int:
-        """How many tasks can run at a time."""
+        """Tasks that can run at a time."""
         return sum(self.threads.values())
 
-    def look(self, *, now: bool = False) -> None:
-        """Admit workers that came, forget those that left; once a second, or now.
+    def refresh(self, *, now: bool = False) -> None:
+        """Accept or reject new workers, forget lost ones; every REFRESH_SECONDS, or now.
 
         Raises: ClusterError if the scheduler is gone.
         """
         self.check_scheduler()
-        if monotonic() - self._looked < LOOK_SECONDS and not now:
+        if monotonic() - self._refreshed < REFRESH_SECONDS and not now:
             return
         try:
-            there = self.client.sync(self.client.scheduler.identity)["workers"]
-            # One that was started anew at its old address has not our resource.
-            held = {a for a, known in there.items() if self.resource in known["resources"]}
+            workers = self.client.sync(self.client.scheduler.identity)["workers"]
             had_some = bool(self.threads)
-            self.threads = {a: n for a, n in self.threads.items() if a in held}
-            self._orphaned |= had_some and not self.threads
-            self.refused = {a: why for a, why in self.refused.items() if a in there}
-            new = [a for a in there if a not in self.threads and a not in self.refused]
-            if new:
-                self._admit({address: there[address]["nthreads"] for address in new})
-            if self._orphaned and self.threads:
-                self.generation, self._orphaned = self.generation + 1, False
+            # A worker that restarted at the same address does not have the resource.
+            self.threads = {
+                address: threads
+                for address, threads in self.threads.items()
+                if address in workers and self.resource in workers[address]["resources"]
+            }
+            self._all_lost |= had_some and not self.threads
+            self.rejected = {a: why for a, why in self.rejected.items() if a in workers}
+            known = self.threads.keys() | self.rejected.keys()
+            self._admit({a: w["nthreads"] for a, w in workers.items() if a not in known})
+            if self._all_lost and self.threads:
+                self.epoch, self._all_lost = self.epoch + 1, False
         except (OSError, TimeoutError):
-            self.check_scheduler()  # a worker that left meanwhile is no trouble
-        self._looked = monotonic()
+            self.check_scheduler()  # otherwise only a worker has left
+        self._refreshed = monotonic()
 
-    def news(self) -> list[str]:
-        """What people should know of the workers and were not told yet.
+    def poll_messages(self) -> list[str]:
+        """Return warnings about workers that were not returned before.
 
-        Raises: ClusterError if there are workers and none is fit.
+        Raises: ClusterError if there are workers and all are rejected.
         """
-        if self.refused and not self.threads:
-            named = [f"{address}: {why}" for address, why in self.refused.items()]
-            more = f"; and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
-            raise ClusterError(f"no worker can be used; {'; '.join(named[:SHOWN])}{more}")
-        new = [address for address in self.refused if address not in self._told]
-        self._told.update(new)
-        return [f"worker {address} is not used: {self.refused[address]}" for address in new]
+        if self.rejected and not self.threads:
+            named = [f"{address}: {why}" for address, why in self.rejected.items()]
+            more = f"; and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+            raise ClusterError(f"no worker can be used; {'; '.join(named[:MAX_NAMED])}{more}")
+        new = [address for address in self.rejected if address not in self._reported]
+        self._reported.update(new)
+        return [f"worker {address} is not used: {self.rejected[address]}" for address in new]
 
     def _admit(self, new: dict[str, int]) -> None:
-        said = self.client.run(
-            describe, self.identity["backend"], workers=list(new), on_error="return"
-        )
-        fit = [address for address in new if self._is_fit(address, said.get(address))]
-        if fit:
-            self.refused |= self.prepare(self.client, fit)
-        for address in fit:
-            if address not in self.refused:
-                answers = self.client.run(
-                    _grant, self.resource, new[address], workers=[address], on_error="return"
-                )
-                if answers.get(address) is True:
+        """Accept or reject workers. new : their threads, by address."""
+        if not new:
+            return
+        found = self._run(describe, self.identity["backend"], workers=list(new))
+        accepted = [address for address in new if self._accepts(address, found.get(address))]
+        if accepted:
+            self.rejected |= self.prepare(self.client, accepted)
+        for address in accepted:
+            if address not in self.rejected:
+                done = self._run(_set_resource, self.resource, new[address], workers=[address])
+                if done.get(address) is True:
                     self.threads[address] = new[address]
 
-    def _is_fit(self, address: str, said: Any) -> bool:
-        """Whether a worker may work, by what describe() said there; `refused` keeps why not."""
-        if said is None or isinstance(said, OSError):
-            return False  # it is gone, and if it is not, the next look sees it
-        if isinstance(said, Exception):
-            self.refused[address] = f"it cannot load fmnist-fast: {said}"
+    def _run(self, function: Callable[..., Any], *arguments: Any, workers: list[str]) -> Any:
+        return self.client.run(function, *arguments, workers=workers, on_error="return")
+
+    def _accepts(self, address: str, found: Any) -> bool:
+        """Compare what describe() returned with `identity`; store in `rejected` what differs."""
+        if found is None or isinstance(found, OSError):
+            return False  # the worker has left; if not, the next refresh() finds it again
+        if isinstance(found, Exception):
+            self.rejected[address] = f"it cannot load fmnist-fast: {found}"
             return False
-        for what, ours in self.identity.items():
-            if said[what] != ours:
-                called = what.replace("_", " ")
-                self.refused[address] = f"its {called} is {said[what]}, and here it is {ours}"
+        for name, expected in self.identity.items():
+            if found[name] != expected:
+                self.rejected[address] = (
+                    f"its {name.replace('_', ' ')} is {found[name]}, and here it is {expected}"
+                )
                 return False
         return True
 
     def check_scheduler(self) -> None:
         """Raise ClusterError if the scheduler is gone."""
         if self.client.status == "running":
-            self._away_since = None
+            self._disconnected = None
             return
-        self._away_since = self._away_since or monotonic()
-        if self.client.status == "closed" or monotonic() - self._away_since > LOST_SECONDS:
-            raise ClusterError(f"the scheduler {self.where} does not answer any more")
+        self._disconnected = self._disconnected or monotonic()
+        if self.client.status == "closed" or monotonic() - self._disconnected > LOST_SECONDS:
+            raise ClusterError(f"the scheduler {self.address} does not answer any more")
 
-    def submit(self, work: Callable[..., Any], *arguments: Any, name: str) -> Future:
-        """Have a worker do it. name : of this task, another for every task."""
+    def submit(self, function: Callable[..., Any], *arguments: Any, name: str) -> Future:
+        """Run function(*arguments) on a worker. name : unique in this pool."""
         return self.client.submit(
-            work,
+            function,
             *arguments,
             key=f"{self.resource}-{name}",
             resources={self.resource: 1},
             retries=0,
         )
 
-    def release(self) -> None:
-        """Take our resource away from the workers."""
-        with suppress(OSError, TimeoutError):
-            self.client.run(_grant, self.resource, 0, on_error="return")
-
 
 @contextmanager
-def open_fleet(
-    scheduler: str | None,
-    workers: int,
-    identity: dict[str, Any],
-    prepare: Prepare,
-) -> Iterator[Fleet]:
-    """Workers of an existing scheduler, or so many processes of this machine, one thread each,
-    which end with the context. Raises: ClusterError if there is no such scheduler.
+def open_pool(
+    scheduler: str | None, workers: int, identity: dict[str, Any], prepare: Prepare
+) -> Iterator[WorkerPool]:
+    """Use the workers of a scheduler, or start `workers` processes of one thread each.
+
+    Raises: ClusterError if there is no such scheduler, or no process can be started.
     """
-    for name in ("distributed", "distributed.client"):  # Dask gave both a level
+    for name in ("distributed", "distributed.client"):  # Dask sets a level for both
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with _configured(), warnings.catch_warnings():
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(DASK_CONFIG))
+        stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", module=r"distributed\.")
         if scheduler:
-            with _client_of(scheduler) as client:
-                yield from _fleet(Fleet(client, identity, prepare, scheduler))
+            client = stack.enter_context(_connect(scheduler))
+            address = scheduler
         else:
-            with _local_cluster(workers) as cluster, Client(cluster) as client:
-                yield from _fleet(Fleet(client, identity, prepare, cluster.scheduler_address))
+            cluster = stack.enter_context(_local_cluster(workers))
+            client = stack.enter_context(Client(cluster))
+            address = cluster.scheduler_address
+        pool = WorkerPool(client, identity, prepare, address)
+        try:
+            yield pool
+        finally:
+            if client.status == "running":
+                with suppress(OSError, TimeoutError):
+                    client.run(_set_resource, pool.resource, 0, on_error="return")
 
 
 @contextmanager
 def _local_cluster(workers: int) -> Iterator[LocalCluster]:
-    """So many processes of one thread each. Raises: ClusterError if they cannot be started."""
-    with ExitStack() as stack:
-        stack.enter_context(_environment_kept())
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fmnist-fast-"))
+    """Start worker processes of one thread each. Raises: ClusterError."""
+    with _environment_restored(), tempfile.TemporaryDirectory(prefix="fmnist-fast-") as folder:
         try:
-            with _no_ctrl_c():
-                cluster = _started(workers, folder)
+            with _sigint_blocked():
+                cluster = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    scheduler_port=0,
+                    dashboard_address=None,
+                    memory_limit=None,
+                    local_directory=folder,
+                    silence_logs=logging.CRITICAL,
+                )
         except RuntimeError as error:
             raise ClusterError(f"worker processes could not be started: {error}") from error
-        yield stack.enter_context(cluster)
-
-
-def _started(workers: int, folder: str) -> LocalCluster:
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        scheduler_port=0,
-        dashboard_address=None,
-        memory_limit=None,
-        local_directory=folder,
-        silence_logs=logging.CRITICAL,
-    )
+        with cluster:
+            yield cluster
 
 
 @contextmanager
-def _no_ctrl_c() -> Iterator[None]:
-    """Threads and processes that begin here never hear of Ctrl-C, which a terminal sends to all
-    processes of a command: who started them decides what becomes of their work. It comes after.
+def _sigint_blocked() -> Iterator[None]:
+    """Block Ctrl-C for threads and processes started within: a terminal sends it to all processes
+    of a command, and this one stops the others. A signal that arrives meanwhile is delivered after.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    # Which unblocks the signal in the thread that starts it, and starts with the first process.
+    # It unblocks the signal in the thread that starts it, which the first process would do.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -231,31 +242,21 @@ def _no_ctrl_c() -> Iterator[None]:
 
 
 @contextmanager
-def _environment_kept() -> Iterator[None]:
-    """What Dask sets for its processes, it sets here: one thread, that all training after it would
-    have too.
-    """
+def _environment_restored() -> Iterator[None]:
+    """Undo what Dask's nannies set in os.environ: one thread, for all later training, too."""
     before = dict(os.environ)
     try:
         yield
     finally:
-        for name in [name for name in os.environ if name not in before]:
+        for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
 
 
-def _fleet(fleet: Fleet) -> Iterator[Fleet]:
+def _connect(scheduler: str) -> Client:
     try:
-        yield fleet
-    finally:
-        if fleet.client.status == "running":
-            fleet.release()
-
-
-def _client_of(scheduler: str) -> Client:
-    try:
-        asyncio.run(asyncio.wait_for(_check_is_scheduler(scheduler), ANSWER_SECONDS))
-        return Client(scheduler, timeout=ANSWER_SECONDS)
+        asyncio.run(asyncio.wait_for(_check_is_scheduler(scheduler), CONNECT_SECONDS))
+        return Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError, TypeError, ValueError, ImportError) as error:
         raise ClusterError(
             f"no Dask scheduler answers at {scheduler}: start one with 'dask scheduler', or leave "
@@ -264,34 +265,19 @@ def _client_of(scheduler: str) -> Client:
 
 
 async def _check_is_scheduler(address: str) -> None:
-    """Raises: ValueError or OSError if something else is there, for which Dask's client would wait
-    for ever.
-    """
+    """Raise ValueError or OSError if another program listens there: Client would wait for ever."""
     remote = rpc(address, connection_args=Security().get_connection_args("client"))
     try:
         kind = (await remote.identity())["type"]
-    except (MemoryError, OverflowError) as error:  # of a length that was text
-        raise ValueError("not Dask's words") from error
+    except (MemoryError, OverflowError) as error:  # text taken for the length of a message
+        raise ValueError("not Dask's protocol") from error
     finally:
         await remote.close_rpc()
     if kind != "Scheduler":
         raise ValueError(f"a {kind}")
 
 
-def _configured() -> Any:
-    return dask.config.set(
-        {
-            "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
-            # Dask's own looks at what runs, 100 times a second, at whether its loops still turn, 50
-            # times, and at the machine, twice.
-            "distributed.worker.profile.enabled": False,
-            "distributed.admin.tick.interval": "1s",
-            "distributed.admin.system-monitor.interval": "5s",
-        }
-    )
-
-
-async def _grant(resource: str, amount: int, dask_worker: Worker) -> bool:
-    """So many tasks at a time may ask for the resource on this worker."""
+async def _set_resource(resource: str, amount: int, dask_worker: Worker) -> bool:
+    """Allow `amount` tasks that require the resource at a time on this worker."""
     await dask_worker.set_resources(**{resource: amount})
     return True

@@ -47,9 +47,9 @@ def dask_scheduler(tmp_path):
         yield process, json.loads(place.read_text())["address"]
 
 
-def wait_for_workers(fleet, count, key=lambda fleet: fleet.slots):
+def wait_for_workers(pool, count, key=lambda pool: pool.slots):
     deadline = time.monotonic() + 30
-    while key(fleet) < count:
+    while key(pool) < count:
         assert time.monotonic() < deadline
-        fleet.look(now=True)
+        pool.refresh(now=True)
         time.sleep(0.1)

@@ -1,5 +1,8 @@
 """Options of the command `sweep`."""
 
+from importlib.resources import files
+from typing import Any
+
 import click
 
 from ..lazy import deferred
@@ -20,6 +23,13 @@ __all__ = ["STUDY_NAME", "sweep"]
 STUDY_NAME = "fmnist-fast"
 
 
+def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
+    if value:
+        space = files("fmnist_fast.distributed.sweep") / "space.toml"
+        click.echo(space.read_text(encoding="utf-8"), nl=False)
+        context.exit()
+
+
 @click.command()
 @click.option(
     "--trials",
@@ -35,7 +45,12 @@ STUDY_NAME = "fmnist-fast"
     "rate, l2, batch size, schedule, layers, label smoothing, dropout, epochs]",
 )
 @click.option(
-    "--show-space", is_flag=True, help="Print the built-in search space as TOML, and exit."
+    "--show-space",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_space,
+    help="Print the built-in search space as TOML, and exit.",
 )
 @click.option(
     "--preset",
@@ -143,7 +158,7 @@ STUDY_NAME = "fmnist-fast"
 )
 @click.option("--quiet", is_flag=True, help="Print only the result.")
 @JSON
-@deferred("sweep:sweep")
+@deferred("sweep:sweep", packages=("distributed", "optuna", "scipy"))
 def sweep() -> None:
     """Optimize the hyperparameters of a network.
 

@@ -1,10 +1,10 @@
-"""Blocks of inputs: small and plain, so that they go into a file, or to a worker anywhere."""
+"""Blocks of inputs: small dataclasses that are sent to workers and stored as JSON."""
 
 import json
 import os
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,29 +16,28 @@ __all__ = [
     "Block",
     "Chunk",
     "Encoded",
-    "FlawedRows",
-    "PictureFiles",
+    "FileFingerprint",
+    "ImageFiles",
     "RowGroups",
-    "Stamp",
-    "block_of",
-    "check_stamp",
-    "number_of_rows",
-    "stamp_of",
-    "text_of",
+    "RowsWithErrors",
+    "check_unchanged",
+    "fingerprint",
+    "from_json",
+    "row_count",
+    "to_json",
 ]
 
 
-@dataclass(frozen=True)
-class Stamp:
-    """Tells whether a file is the one that it was."""
+class FileFingerprint(NamedTuple):
+    """Size and modification time of a file; -1 if it is not there."""
 
     size: int
     mtime_ns: int
 
 
 @dataclass(frozen=True)
-class PictureFiles:
-    """Image files. sizes : in bytes; -1 of those that are not there, or not here."""
+class ImageFiles:
+    """Image files. sizes : in bytes; -1 if a file is not there."""
 
     paths: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -46,96 +45,95 @@ class PictureFiles:
 
 @dataclass(frozen=True)
 class ArrayRows:
-    """Rows begin, begin + 1, ..., so many, of an array of numbers in a file.
+    """`rows` rows from row `begin` of an array in a file.
 
-    shape, dtype : of one row; dtype as NumPy writes it, with the order of bytes. packed : None, or
-    "gzip" or "zip", which can only be read from the beginning. member : of the zip file. offset :
-    of the array's first byte, in the file or in what is unpacked from it.
+    shape : of a row. dtype : with byte order, as NumPy writes it. offset : of the array's first
+    byte, after decompression. compression : None, "gzip" or "zip", which are read from the start.
+    member : of a zip file.
     """
 
     path: str
-    stamp: Stamp
+    fingerprint: FileFingerprint
     begin: int
     rows: int
     shape: tuple[int, ...]
     dtype: str
     offset: int
-    packed: str | None = None
+    compression: str | None = None
     member: str | None = None
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
+        """Bytes of a row."""
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
 class RowGroups:
-    """Row groups first..last-1 of a Parquet file, whose rows are begin, begin + 1, ..., so many.
+    """Row groups first..last-1 of a Parquet file: `rows` rows from row `begin`.
 
-    field : the column that has the inputs; None: the only ones that can have them.
+    column : of the inputs; None: the only ones that can be.
     """
 
     path: str
-    stamp: Stamp
+    fingerprint: FileFingerprint
     begin: int
     rows: int
     first: int
     last: int
-    field: str | None
+    column: str | None
 
 
-Block: TypeAlias = "PictureFiles | ArrayRows | RowGroups"
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (PictureFiles, ArrayRows, RowGroups)}
+Block: TypeAlias = "ImageFiles | ArrayRows | RowGroups"
+KINDS: dict[str, type] = {kind.__name__: kind for kind in (ImageFiles, ArrayRows, RowGroups)}
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A picture as its file has it, or why there is none."""
+    """Content of an image file, or why it has none."""
 
     content: bytes
-    why_not: str = ""
+    error: str = ""
 
 
 @dataclass(frozen=True)
-class FlawedRows:
-    """Rows of numbers (n, ...), and why some are none, by row; those are 0."""
+class RowsWithErrors:
+    """Rows of numbers (n, ...). errors : why some are missing, by row; those are 0."""
 
     rows: NDArray
-    why_not: dict[int, str]
+    errors: dict[int, str]
 
 
-# Some of what is in a block: rows of numbers (n, ...), or pictures.
-Chunk: TypeAlias = "NDArray | FlawedRows | list[Encoded]"
+# Part of a block: rows of numbers (n, ...), or images.
+Chunk: TypeAlias = "NDArray | RowsWithErrors | list[Encoded]"
 
 
-def number_of_rows(block: Block) -> int:
-    """How many answers there will be."""
-    return len(block.paths) if isinstance(block, PictureFiles) else block.rows
+def row_count(block: Block) -> int:
+    """Number of predictions of a block."""
+    return len(block.paths) if isinstance(block, ImageFiles) else block.rows
 
 
-def text_of(block: Block) -> str:
-    """A line that block_of() makes the block of."""
+def to_json(block: Block) -> str:
+    """Serialize a block."""
     return json.dumps([type(block).__name__, asdict(block)])
 
 
-def block_of(text: str) -> Block:
-    """The block that text_of() wrote."""
+def from_json(text: str) -> Block:
+    """Invert to_json()."""
     kind, fields = json.loads(text)
-    fields = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    if "stamp" in fields:
-        fields["stamp"] = Stamp(**fields["stamp"])
-    block: Block = KINDS[kind](**fields)
+    block: Block = KINDS[kind](
+        **{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    )
     return block
 
 
-def stamp_of(path: str) -> Stamp:
-    """Raises: OSError."""
+def fingerprint(path: str | bytes) -> FileFingerprint:
+    """Read size and modification time. Raises: OSError."""
     status = os.stat(path)
-    return Stamp(status.st_size, status.st_mtime_ns)
+    return FileFingerprint(status.st_size, status.st_mtime_ns)
 
 
-def check_stamp(block: ArrayRows | RowGroups, path: str) -> None:
-    """Raises: DataError if the file has changed since the block was made; OSError."""
-    if stamp_of(path) != block.stamp:
+def check_unchanged(block: ArrayRows | RowGroups, path: str) -> None:
+    """Raise DataError if the file has changed since the block was made; OSError."""
+    if fingerprint(path) != block.fingerprint:
         raise DataError(f"{block.path} has changed meanwhile")

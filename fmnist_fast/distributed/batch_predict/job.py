@@ -1,4 +1,4 @@
-"""Keeps the workers of a fleet busy with blocks, until all are scored."""
+"""Scheduling loop of batch prediction: dispatches blocks to Dask workers, stores their results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -13,149 +13,144 @@ from ...models.ensemble import Ensemble, members_of
 from ...models.model import Model
 from ...nn.backend import backend_name
 from ...vision.segmentation import OPENCV_MISSING
-from ..tasks import Ended, Tasks
+from ..tasks import Finished, Tasks
 from ..worker import describe
-from ..worker_pool import Fleet, Prepare
-from .blocks import ArrayRows, Block, Chunk
-from .readers import Reader
-from .result_store import Partial
-from .worker import Absent, Scored, Scoring, Trouble, keep_model, score
+from ..worker_pool import Prepare, WorkerPool
+from .blocks import ArrayRows, Block
+from .readers import LocalReader
+from .result_store import ResultStore
+from .worker import BlockError, FilesMissing, PredictConfig, Predicted, keep_model, predict
 
-__all__ = ["View", "model_name", "model_to_workers", "score_all", "workers_identity"]
+__all__ = ["PredictObserver", "model_name", "model_to_workers", "predict_all", "workers_identity"]
 
-# Seconds between two looks at signals.
-TICK = 0.2
+# Between two looks at signals.
+POLL_SECONDS = 0.2
 
-# Blocks that a worker's thread has, one of them under way: the next begins while the answers of the
-# last are on their way.
-AHEAD = 2
+# Blocks of a worker thread: one is predicted while the results of the last are on their way.
+BLOCKS_PER_SLOT = 2
 
 
-class View(Protocol):
-    """Told how it goes."""
+class PredictObserver(Protocol):
+    """Receives the events of a batch prediction."""
 
-    def update(self, partial: Partial, fleet: Fleet) -> None:
-        """Some five times a second or more."""
+    def update(self, store: ResultStore, pool: WorkerPool) -> None:
+        """Called some five times a second or more."""
 
     def note(self, message: str) -> None:
-        """Something that people should know."""
+        """Called with warnings, such as rejected workers."""
 
 
 def model_name(model: Path | None, backend: str) -> str:
-    """What workers call a model file, by its content, when this backend computes it; None: those in
-    the package. Raises: OSError.
+    """Name a model file in workers, by content and backend; None: the pretrained models.
+
+    Raises: OSError.
     """
-    content = "in the box" if model is None else sha256(model.read_bytes()).hexdigest()
+    content = "pretrained" if model is None else sha256(model.read_bytes()).hexdigest()
     return f"{content}, {backend}"
 
 
 def workers_identity(model: Model | Ensemble) -> dict[str, Any]:
-    """What workers must be, to give the answers that would be given here."""
-    here = describe(backend_name(members_of(model)[0].network.backend))
-    return {name: value for name, value in here.items() if name != "host"}
+    """Return what must be equal in workers for equal predictions."""
+    return describe(backend_name(members_of(model)[0].network.backend))
 
 
 def model_to_workers(model: Path | None, backend: str) -> Prepare:
-    """What gives workers the model. None: those in the package. Raises: OSError."""
+    """Return a function that sends a model to workers. None: the pretrained models.
+
+    Raises: OSError.
+    """
     name, content = model_name(model, backend), model.read_bytes() if model else None
 
     def prepare(client: Client, workers: Sequence[str]) -> Mapping[str, str]:
-        said = client.run(
+        results = client.run(
             keep_model, name, content, backend, workers=list(workers), on_error="return"
         )
-        for error in said.values():
+        for error in results.values():
             if isinstance(error, UserError):
                 raise error
         return {
             address: f"it cannot load the model: {error}"
-            for address, error in said.items()
+            for address, error in results.items()
             if isinstance(error, Exception) and not isinstance(error, CommClosedError)
         }
 
     return prepare
 
 
-def score_all(
-    partial: Partial,
-    how: Scoring,
+def predict_all(
+    store: ResultStore,
+    config: PredictConfig,
     inputs: int,
-    fleet: Fleet,
-    view: View,
+    pool: WorkerPool,
+    observer: PredictObserver,
     should_stop: Callable[[], bool],
 ) -> bool:
-    """Score all blocks that have no answers yet; False if should_stop() ended it before.
+    """Predict all blocks without predictions; return False if should_stop() ended it before.
 
     inputs : numbers of a row. Raises: ClusterError if the scheduler is gone, or no worker can do
     it; DataError if a file is damaged or has changed; OSError; sqlite3.Error.
     """
-    tasks, reader = Tasks(fleet, "block"), Reader(how.root, inputs)
+    job = _Job(store, config, pool, LocalReader(config.root, inputs))
     try:
-        return _Job(partial, how, fleet, view, tasks, reader).run(should_stop)
+        more = True
+        while more or job.tasks:
+            if should_stop():
+                return False
+            pool.refresh()
+            for message in pool.poll_messages():
+                observer.note(message)
+            more = more and job.dispatch()
+            for event in job.tasks.poll(POLL_SECONDS):
+                job.finish(event)
+            observer.update(store, pool)
     finally:
-        tasks.close()
-        reader.close()
+        job.tasks.close()
+        job.reader.close()
+    if job.by_histogram and config.segmentation == "auto":
+        observer.note(OPENCV_MISSING)
+    return True
 
 
 class _Job:
     def __init__(
-        self,
-        partial: Partial,
-        how: Scoring,
-        fleet: Fleet,
-        view: View,
-        tasks: Tasks,
-        reader: Reader,
+        self, store: ResultStore, config: PredictConfig, pool: WorkerPool, reader: LocalReader
     ) -> None:
-        self.partial, self.how, self.fleet, self.view = partial, how, fleet, view
-        self.tasks, self.reader = tasks, reader
-        self.blocks: dict[int, Block] = {}
-        self.plain = 0
-        self.sending = False  # since a worker has not the files that are here
+        self.store, self.config, self.pool, self.reader = store, config, pool, reader
+        self.tasks = Tasks(pool, "block")
+        self.waiting = store.waiting()
+        self.blocks: dict[int, Block] = {}  # running
+        self.by_histogram = 0
+        self.send_files = False  # since a worker lacks files that are here
 
-    def run(self, should_stop: Callable[[], bool]) -> bool:
-        waiting = self.partial.waiting()
-        more = True
-        while more or self.tasks:
-            if should_stop():
+    def dispatch(self) -> bool:
+        """Submit blocks while there are slots; return whether blocks may be left."""
+        while len(self.tasks) < BLOCKS_PER_SLOT * self.pool.slots:
+            number, block = next(self.waiting, (0, None))
+            if block is None:
                 return False
-            self.fleet.look()
-            for message in self.fleet.news():
-                self.view.note(message)
-            while more and len(self.tasks) < AHEAD * self.fleet.slots:
-                number, block = next(waiting, (0, None))
-                if block is None:
-                    more = False
-                else:
-                    self.blocks[number] = block
-                    self._submit(number, send=self.sending)
-            for event in self.tasks.taken(TICK):
-                self._ended(event)
-            self.view.update(self.partial, self.fleet)
-        if self.plain and self.how.segmentation == "auto":
-            self.view.note(OPENCV_MISSING)
+            self.blocks[number] = block
+            self._submit(number, send_files=self.send_files)
         return True
 
-    def _submit(self, number: int, *, send: bool) -> None:
-        block = self.blocks[number]
-        packed = isinstance(block, ArrayRows) and block.packed
-        chunks = self.reader.read(block) if send or packed else None
-        if send and all(map(_whole, chunks or ())):
-            self.sending = True  # what workers lack is here
-        self.tasks.submit(number, score, block, chunks, self.how)
+    def _submit(self, number: int, *, send_files: bool) -> None:
+        block, chunks = self.blocks[number], None
+        if send_files or (isinstance(block, ArrayRows) and block.compression):
+            chunks = self.reader.read(block)
+            images = [image for chunk in chunks if isinstance(chunk, list) for image in chunk]
+            # What the worker lacks is here, unless an image is missing here, too.
+            self.send_files |= send_files and not any(image.error for image in images)
+        self.tasks.submit(number, predict, block, chunks, self.config)
 
-    def _ended(self, event: Ended) -> None:
+    def finish(self, event: Finished) -> None:
+        """Store the predictions of a block, or send its files. Raises: UserError."""
         result = event.result
-        if isinstance(result, Absent):
-            self._submit(event.number, send=True)
+        if isinstance(result, FilesMissing):
+            self._submit(event.number, send_files=True)
             return
         del self.blocks[event.number]
-        if isinstance(result, Trouble):
-            raise (DataError if result.of_file else UserError)(result.why)
-        if not isinstance(result, Scored):
-            raise ClusterError(f"a block could not be scored: {result.why}")
-        self.partial.keep(event.number, result.answers, result.rows, result.failed)
-        self.plain += result.plain
-
-
-def _whole(chunk: Chunk) -> bool:
-    return not isinstance(chunk, list) or not any(encoded.why_not for encoded in chunk)
+        if isinstance(result, BlockError):
+            raise (DataError if result.of_file else UserError)(result.error)
+        if not isinstance(result, Predicted):
+            raise ClusterError(f"a block could not be predicted: {result.error}")
+        self.store.store(event.number, result.predictions, result.rows, result.failed)
+        self.by_histogram += result.by_histogram

@@ -1,8 +1,7 @@
-"""All answers as one file, which is complete or not there."""
+"""The output: all predictions in one Parquet or CSV file, which is complete or absent."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,51 +12,53 @@ import pyarrow.parquet as pq
 
 from ..._files import replaced
 from ...errors import ArgumentError
-from .blocks import Block, PictureFiles
-from .result_store import Partial
+from .blocks import Block, ImageFiles
+from .result_store import ResultStore
 
-__all__ = ["SUFFIXES", "check_format", "write_answers"]
+__all__ = ["SUFFIXES", "check_format", "write_predictions"]
 
 SUFFIXES = (".parquet", ".csv")
 
-# Rows of a row group: what a reader of the file needs room for.
+# Rows of a row group: what a reader of the file needs memory for.
 GROUP_ROWS = 1 << 16
 
 
 def check_format(path: Path) -> None:
-    """Raises: ArgumentError if the name is of no format that answers can have."""
+    """Raise ArgumentError if the suffix is of no format that can be written."""
     if path.suffix.lower() not in SUFFIXES:
         raise ArgumentError(
-            f"answers go into a Parquet or a CSV file: give --out a name in {' or '.join(SUFFIXES)}"
-            f", not {path}"
+            f"predictions are written as Parquet or CSV: give --out a name in "
+            f"{' or '.join(SUFFIXES)}, not {path}"
         )
 
 
-def write_answers(
-    partial: Partial,
+def write_predictions(
+    store: ResultStore,
     path: Path,
     class_names: Sequence[str],
     probabilities: bool,
     advance: Callable[[int], None],
 ) -> None:
-    """Write the answers of all blocks, in their order: the same bytes for the same answers.
+    """Write the predictions of all blocks, in order: equal predictions give equal bytes.
 
-    Columns: path, of the file; row, within it, from 0; label, of the most probable class; name, of
-    that; probability; sure, whether it can be relied on; error, why there is no answer; and if
-    probabilities, p_ and its name for each class. advance : is told rows that are written.
+    Columns: path of the file; row in it, from 0; label and name of the most probable class; its
+    probability; confident, whether it reaches the confidence threshold; error, why there is no
+    prediction; and if probabilities, p_NAME of each class. advance : called with the rows written.
     Raises: OSError.
     """
     schema = _schema(class_names, probabilities)
-    with replaced(path) as temporary, _writer(temporary, path, schema) as write:
-        waiting: list[pa.RecordBatch] = []
-        for block, answers in partial.answers():
-            with pa.ipc.open_stream(answers) as stream:
-                batch = stream.read_next_batch()
-            waiting.append(_whole(block, batch, class_names, schema))
-            if sum(batch.num_rows for batch in waiting) >= GROUP_ROWS:
-                waiting = _write(waiting, write, schema)
+    with replaced(path) as temporary, _open_writer(temporary, path, schema) as writer:
+        table = schema.empty_table()
+        for block, predictions in store.results():
+            with pa.ipc.open_stream(predictions) as stream:
+                batch = _add_inputs(block, stream.read_next_batch(), class_names, schema)
+            table = pa.concat_tables([table, pa.Table.from_batches([batch], schema)])
+            while table.num_rows >= GROUP_ROWS:  # whole row groups, whatever the blocks
+                writer.write_table(table.slice(0, GROUP_ROWS).combine_chunks())
+                table = table.slice(GROUP_ROWS).combine_chunks()
             advance(batch.num_rows)
-        _write(waiting, write, schema, all_of_it=True)
+        if table.num_rows:
+            writer.write_table(table.combine_chunks())
 
 
 def _schema(class_names: Sequence[str], probabilities: bool) -> pa.Schema:
@@ -71,21 +72,21 @@ def _schema(class_names: Sequence[str], probabilities: bool) -> pa.Schema:
         "error": pa.string(),
     }
     if probabilities:
-        named = len(set(class_names)) == len(class_names)
-        of_class = class_names if named else range(len(class_names))
-        columns |= {f"p_{name}": pa.float32() for name in of_class}
+        unique = len(set(class_names)) == len(class_names)
+        names = class_names if unique else range(len(class_names))
+        columns |= {f"p_{name}": pa.float32() for name in names}
     return pa.schema(list(columns.items()))
 
 
-def _whole(
+def _add_inputs(
     block: Block, batch: pa.RecordBatch, class_names: Sequence[str], schema: pa.Schema
 ) -> pa.RecordBatch:
-    """The answers of a block with what is known of its rows."""
-    if isinstance(block, PictureFiles):
-        paths = pa.array(map(_readable, block.paths), pa.string())
+    """Add path, row and class name to the predictions of a block."""
+    if isinstance(block, ImageFiles):
+        paths = pa.array(map(_to_text, block.paths), pa.string())
         rows = np.zeros(batch.num_rows, np.int64)
     else:
-        paths = pa.repeat(_readable(block.path), batch.num_rows)
+        paths = pa.repeat(_to_text(block.path), batch.num_rows)
         rows = np.arange(block.begin, block.begin + batch.num_rows)
     label, *others = batch.columns
     names = pa.DictionaryArray.from_arrays(label, pa.array(class_names, pa.string()))
@@ -93,41 +94,20 @@ def _whole(
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _readable(path: str) -> str:
-    """As text, also where the system's bytes are none."""
+def _to_text(path: str) -> str:
+    """Escape bytes of a path that are not UTF-8."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _write(
-    waiting: list[pa.RecordBatch],
-    write: Callable[[pa.Table], Any],
-    schema: pa.Schema,
-    *,
-    all_of_it: bool = False,
-) -> list[pa.RecordBatch]:
-    """Write whole row groups, whatever the blocks were; returns what is left."""
-    table = pa.Table.from_batches(waiting, schema)
-    whole = table.num_rows if all_of_it else table.num_rows // GROUP_ROWS * GROUP_ROWS
-    for begin in range(0, whole, GROUP_ROWS):
-        write(table.slice(begin, min(GROUP_ROWS, whole - begin)).combine_chunks())
-    left: list[pa.RecordBatch] = table.slice(whole).combine_chunks().to_batches()
-    return left
-
-
-@contextmanager
-def _writer(temporary: Path, path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], Any]]:
-    """What writes tables to the file, in the format that its later name says."""
-    writer: Any
+def _open_writer(temporary: Path, path: Path, schema: pa.Schema) -> Any:
+    """Open a writer of the format that `path` names."""
     if path.suffix.lower() == ".csv":
-        writer = pa.csv.CSVWriter(temporary, schema)
-    else:
-        # The schema of Arrow would have readers take names for numbers of names.
-        writer = pq.ParquetWriter(
-            temporary,
-            schema,
-            store_schema=False,
-            use_dictionary=["path", "label", "name", "error"],
-            column_encoding={"row": "DELTA_BINARY_PACKED"},
-        )
-    with writer:
-        yield writer.write_table
+        return pa.csv.CSVWriter(temporary, schema)
+    # With Arrow's schema in the file, readers would take names for dictionary indices.
+    return pq.ParquetWriter(
+        temporary,
+        schema,
+        store_schema=False,
+        use_dictionary=["path", "label", "name", "error"],
+        column_encoding={"row": "DELTA_BINARY_PACKED"},
+    )

@@ -1,4 +1,4 @@
-"""What is to be scored: files of any kind, folders and lists of image files, cut into blocks."""
+"""Input files, folders and lists of image files, split into blocks."""
 
 import gzip
 import os
@@ -11,143 +11,129 @@ from pathlib import Path
 
 from ...errors import DataError
 from ...vision.image_io import SUFFIXES
-from .array_inputs import blocks_of_array, find_array
-from .blocks import Block, PictureFiles
-from .table_inputs import blocks_of_table
+from .array_inputs import find_array, split_array
+from .blocks import Block, FileFingerprint, ImageFiles, fingerprint
+from .table_inputs import split_table
 
 __all__ = ["Inputs", "kind_of"]
 
-# Image files of a block: so many blocks at least, so that there is something to part, and so few
-# files, and bytes, that no block takes long, or much room on its way to another machine.
-LEAST_BLOCKS, MOST_FILES, MOST_BYTES = 32, 512, 16 << 20
+# Blocks of image files: at least MIN_BLOCKS, so that there is work for all workers, of at most
+# MAX_FILES files and MAX_BYTES, so that none takes long, or much memory.
+MIN_BLOCKS, MAX_FILES, MAX_BYTES = 32, 512, 16 << 20
 
-# How files of arrays begin.
+# First bytes of files of arrays.
 MAGIC = {b"PAR1": "parquet", b"\x93NUM": "npy", b"PK\x03\x04": "npz", b"\0\0\x08": "idx"}
 
 
 def kind_of(path: str) -> str:
-    """folder, picture, or by its first bytes: idx, npy, npz or parquet. What is no file, or has the
-    name of an image, is a picture.
+    """Return folder, image, idx, npy, npz or parquet, by name and first bytes. What is no file is
+    an image, too.
     """
     if os.path.isdir(path):
         return "folder"
     if path.lower().endswith(SUFFIXES) or not os.path.isfile(path):
-        return "picture"
+        return "image"
     with suppress(OSError, ValueError, EOFError, zlib.error), open(path, "rb") as file:
         begin = file.read(4)
         if begin[:2] == b"\x1f\x8b":
-            with gzip.open(path) as unpacked:
-                begin = unpacked.read(4)
+            with gzip.open(path) as decompressed:
+                begin = decompressed.read(4)
         for magic, kind in MAGIC.items():
             if begin.startswith(magic):
                 return kind
-    return "picture"
+    return "image"
 
 
 class Inputs:
-    """Files in their order, which may be millions: what is known of them is kept in a temporary
-    file, not in memory. Names are bytes, as the system has them, and sorted as such.
+    """Files in order, possibly millions: their names and fingerprints are in a temporary database,
+    not in memory. Names are bytes, as the system has them, and sorted as such.
 
-    inputs : files and folders; of a folder come all files that have the name of an image, also of
-    its folders, in the order of names. Raises: DataError if a folder has none; OSError if
-    one cannot be read.
+    inputs : files and folders; a folder stands for all image files in it and its subfolders, sorted
+    by name. Raises: DataError if a folder has none; OSError if one cannot be read.
     """
 
     def __init__(self, inputs: Iterable[str]) -> None:
-        self._table = sqlite3.connect("")  # a temporary file
-        self._table.execute("CREATE TABLE files (path BLOB, kind TEXT, size INT, mtime_ns INT)")
-        self._table.execute("CREATE TABLE found (path BLOB, size INT, mtime_ns INT)")
+        self._files = sqlite3.connect("")  # a temporary file
+        self._files.execute(
+            "CREATE TABLE files (input INT, path BLOB, kind TEXT, size INT, mtime_ns INT)"
+        )
         try:
-            for path in inputs:
+            for number, path in enumerate(inputs):
                 kind = kind_of(path)
                 if kind == "folder":
-                    self._add_folder(path)
+                    self._add_folder(number, path)
                 else:
-                    name = os.fsencode(path)
-                    entry = (name, kind, *_stamp(name))
-                    self._table.execute("INSERT INTO files VALUES (?, ?, ?, ?)", entry)
+                    self._add(number, kind, [path])
         except BaseException:
             self.close()
             raise
 
-    def _add_folder(self, folder: str) -> None:
-        """All pictures in it. Raises: DataError if there are none; OSError."""
-        paths = (
-            os.fsencode(os.path.join(where, name))
-            for where, _, names in os.walk(folder, onerror=_raise)
+    def _add(self, number: int, kind: str, paths: Iterable[str]) -> int:
+        names = map(os.fsencode, paths)
+        rows = ((number, name, kind, *_fingerprint(name)) for name in names)
+        return self._files.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", rows).rowcount
+
+    def _add_folder(self, number: int, folder: str) -> None:
+        def fail(error: OSError) -> None:  # os.walk() would leave the images out
+            raise error
+
+        images = (
+            os.path.join(where, name)
+            for where, _, names in os.walk(folder, onerror=fail)
             for name in names
             if name.lower().endswith(SUFFIXES)
         )
-        found = ((path, *_stamp(path)) for path in paths)
-        self._table.executemany("INSERT INTO found VALUES (?, ?, ?)", found)
-        if not self._table.execute("SELECT count(*) FROM found").fetchone()[0]:
+        if self._add(number, "image", images) <= 0:
             raise DataError(
                 f"{folder} is a folder without images: name one with .png or .jpg files"
             )
-        self._table.execute(
-            "INSERT INTO files SELECT path, 'picture', size, mtime_ns FROM found ORDER BY path"
-        )
-        self._table.execute("DELETE FROM found")
 
     def digest(self) -> str:
-        """Of names, sizes and times: another one if a file came, went or was changed."""
+        """Return a hash of names, sizes and times."""
         digest = sha256()
-        for path, *others in self._table.execute("SELECT * FROM files ORDER BY rowid"):
+        for path, *others in self._files.execute(
+            "SELECT path, kind, size, mtime_ns FROM files ORDER BY input, path"
+        ):
             digest.update(path + repr(others).encode() + b"\0")
         return digest.hexdigest()
 
-    def blocks(self, input_shape: tuple[int, ...], field: str | None) -> Iterator[Block]:
-        """All of them as blocks, in their order. field : of .npz and Parquet files.
+    def blocks(self, input_shape: tuple[int, ...], column: str | None) -> Iterator[Block]:
+        """Yield all inputs as blocks, in order. column : of .npz and Parquet files.
 
         Raises: DataError, one line; OSError.
         """
-        for kind, paths, sizes in self._runs():
-            if kind == "picture":
-                yield PictureFiles(tuple(paths), tuple(sizes))
-            elif kind == "parquet":
-                yield from blocks_of_table(Path(paths[0]), paths[0], input_shape, field)
-            else:
-                array = find_array(Path(paths[0]), paths[0], kind, input_shape, field)
-                yield from blocks_of_array(array)
-
-    def _runs(self) -> Iterator[tuple[str, list[str], list[int]]]:
-        """(kind, paths, sizes): as many pictures as a block has, or one file of another kind."""
-        rows = self._table.execute("SELECT path, kind, size FROM files ORDER BY rowid")
-        most = min(max(1, self._count("WHERE kind = 'picture'") // LEAST_BLOCKS), MOST_FILES)
-        pictures: list[str] = []
+        (images,) = self._files.execute(
+            "SELECT count(*) FROM files WHERE kind = 'image'"
+        ).fetchone()
+        most = min(max(1, images // MIN_BLOCKS), MAX_FILES)
+        paths: list[str] = []
         sizes: list[int] = []
-        room = MOST_BYTES
-        for path, kind, size in rows:
-            if kind == "picture":
-                pictures.append(os.fsdecode(path))
+        total = 0
+        for name, kind, size in self._files.execute(
+            "SELECT path, kind, size FROM files ORDER BY input, path"
+        ):
+            path = os.fsdecode(name)
+            if kind == "image":
+                paths.append(path)
                 sizes.append(size)
-                room -= max(0, size)
-            if pictures and (len(pictures) == most or room <= 0 or kind != "picture"):
-                yield "picture", pictures, sizes
-                pictures, sizes, room = [], [], MOST_BYTES
-            if kind != "picture":
-                yield kind, [os.fsdecode(path)], [size]
-        if pictures:
-            yield "picture", pictures, sizes
-
-    def _count(self, where: str = "") -> int:
-        count: int = self._table.execute(f"SELECT count(*) FROM files {where}").fetchone()[0]
-        return count
+                total += max(0, size)
+            if paths and (len(paths) == most or total >= MAX_BYTES or kind != "image"):
+                yield ImageFiles(tuple(paths), tuple(sizes))
+                paths, sizes, total = [], [], 0
+            if kind == "parquet":
+                yield from split_table(Path(path), path, input_shape, column)
+            elif kind != "image":
+                yield from split_array(find_array(Path(path), path, kind, input_shape, column))
+        if paths:
+            yield ImageFiles(tuple(paths), tuple(sizes))
 
     def close(self) -> None:
-        """Forget them."""
-        self._table.close()
+        """Delete the temporary database."""
+        self._files.close()
 
 
-def _raise(error: OSError) -> None:
-    """A folder that cannot be read would leave its images out."""
-    raise error
-
-
-def _stamp(path: bytes) -> tuple[int, int]:
-    """(size, mtime in ns); -1 for what is not there, or not here."""
+def _fingerprint(path: bytes) -> FileFingerprint:
     try:
-        status = os.stat(path)
+        return fingerprint(path)
     except (OSError, ValueError):
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+        return FileFingerprint(-1, -1)

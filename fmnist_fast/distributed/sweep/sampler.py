@@ -1,12 +1,12 @@
-"""Where the next trial of a sweep is, and which trials are not worth their end: Optuna's choices.
+"""Samplers and pruners of Optuna, by name.
 
-Random and quasi-random points are a function of (seed, number of the trial), not of a generator's
-state or of what came before: the same trials for any number of workers, and across a restart.
+Random and quasi-random points are a function of (seed, number of the trial), not of the state of a
+generator or of earlier trials: the same for any number of workers, and after a restart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,137 +18,116 @@ from optuna.distributions import (
 )
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
 from ...errors import ArgumentError
 from ...nn.random_streams import SWEEP, random_stream
 from .space import Choices, Part, Space
 from .trial import RUNGS
 
-if TYPE_CHECKING:
-    from optuna.study import Study
-    from optuna.trial import FrozenTrial
-
-__all__ = ["PRUNERS", "SAMPLERS", "distributions", "make_pruner", "make_sampler"]
+__all__ = ["PRUNERS", "SAMPLERS", "distributions", "make_pruner", "make_sampler", "value_at"]
 
 SAMPLERS = ("tpe", "random", "qmc")
 PRUNERS = ("hyperband", "median", "none")
 
+# Trials that the median pruner waits for.
+MEDIAN_STARTUP = 5
 
-# Trials before a median says something.
-MEDIAN_OF = 5
+# Sobol points are computed in blocks of a power of two.
+SOBOL_BLOCK = 1024
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """What is searched, as Optuna has it."""
+    """Return the searched fields as distributions of Optuna."""
     return {field: _distribution(part) for field, part in space.searched.items()}
 
 
 def _distribution(part: Part) -> BaseDistribution:
     if isinstance(part, Choices):
-        return CategoricalDistribution(part.names())
+        return CategoricalDistribution(part.labels())
     if isinstance(part.low, int):
         return IntDistribution(part.low, int(part.high), log=part.log, step=int(part.step or 1))
     return FloatDistribution(part.low, part.high, log=part.log, step=part.step)
 
 
-def make_sampler(name: str, space: Space, seed: int, tried: int) -> BaseSampler:
-    """The sampler of that name. tried : trials that the study has already, from which alone TPE
-    goes on. Raises: ArgumentError.
-    """
+def make_sampler(name: str, space: Space, seed: int, trials: int) -> BaseSampler:
+    """Return a sampler. trials : that the study has already. Raises: ArgumentError."""
     if name == "random":
-        return _Points(distributions(space), _Random(seed, len(space.searched)))
+        return _PointSampler(space, _random_points(seed, len(space.searched)))
     if name == "qmc":
-        return _Points(distributions(space), _Sobol(seed, len(space.searched)))
+        return _PointSampler(space, _sobol_points(seed, len(space.searched)))
     if name == "tpe":
-        # Another stream after a restart: the first trials are random, and must not come again.
-        stream = random_stream(seed, SWEEP, tried)
+        # Another stream after a restart: TPE's first trials are random, and must not be repeated.
+        stream = random_stream(seed, SWEEP, trials)
         return TPESampler(seed=int(stream.integers(2**32)), multivariate=True, constant_liar=True)
     raise ArgumentError(f"unknown sampler {name!r}: choose from {', '.join(SAMPLERS)}")
 
 
 def make_pruner(name: str) -> BasePruner:
-    """The pruner of that name. Raises: ArgumentError."""
+    """Return a pruner. Raises: ArgumentError."""
     if name == "hyperband":
         return HyperbandPruner(min_resource=1, max_resource=RUNGS, reduction_factor=3)
     if name == "median":
-        return MedianPruner(n_startup_trials=MEDIAN_OF, n_warmup_steps=1)
+        return MedianPruner(n_startup_trials=MEDIAN_STARTUP, n_warmup_steps=1)
     if name == "none":
         return NopPruner()
     raise ArgumentError(f"unknown pruner {name!r}: choose from {', '.join(PRUNERS)}")
 
 
-class _Random:
-    """Independent points of the unit cube."""
-
-    def __init__(self, seed: int, dimensions: int) -> None:
-        self._seed, self._dimensions = seed, dimensions
-
-    def __call__(self, number: int) -> NDArray[np.float64]:
-        return random_stream(self._seed, SWEEP, number).random(self._dimensions)
+def _random_points(seed: int, dimensions: int) -> Callable[[int], NDArray[np.float64]]:
+    """Independent points of the unit cube, by number."""
+    return lambda number: random_stream(seed, SWEEP, number).random(dimensions)
 
 
-class _Sobol:
-    """Points that fill the unit cube evenly, scrambled by the seed.
+def _sobol_points(seed: int, dimensions: int) -> Callable[[int], NDArray[np.float64]]:
+    """Sobol sequence (Sobol' 1967) with Owen scrambling (Owen 1998), by number."""
+    from scipy.stats.qmc import Sobol
 
-    Source: Sobol' (1967); Owen (1998), scrambling.
-    """
-
-    # Its points come in powers of two, so that few are computed twice.
-    BLOCK = 1024
-
-    def __init__(self, seed: int, dimensions: int) -> None:
-        self._seed, self._dimensions = seed, dimensions
-        self._block = cache(self._block_of)
-
-    def __call__(self, number: int) -> NDArray[np.float64]:
-        block, place = divmod(number, self.BLOCK)
-        point: NDArray[np.float64] = self._block(block)[place]
-        return point
-
-    def _block_of(self, block: int) -> NDArray[np.float64]:
-        from scipy.stats.qmc import Sobol
-
-        engine = Sobol(self._dimensions, rng=random_stream(self._seed, SWEEP))
-        if block:
-            engine.fast_forward(block * self.BLOCK)
-        points: NDArray[np.float64] = engine.random(self.BLOCK)
+    @cache
+    def block(index: int) -> NDArray[np.float64]:
+        engine = Sobol(dimensions, rng=random_stream(seed, SWEEP))
+        if index:
+            engine.fast_forward(index * SOBOL_BLOCK)
+        points: NDArray[np.float64] = engine.random(SOBOL_BLOCK)
         return points
 
+    return lambda number: block(number // SOBOL_BLOCK)[number % SOBOL_BLOCK]
 
-class _Points(BaseSampler):
-    """Takes the settings of a trial from the point that belongs to its number."""
 
-    def __init__(self, space: Mapping[str, BaseDistribution], point: "_Random | _Sobol") -> None:
-        self._space, self._point = dict(space), point
+class _PointSampler(BaseSampler):
+    """Sampler that maps the point of a trial's number to the search space."""
+
+    def __init__(self, space: Space, point: Callable[[int], NDArray[np.float64]]) -> None:
+        self._space, self._point = distributions(space), point
 
     def infer_relative_search_space(
-        self, study: "Study", trial: "FrozenTrial"
+        self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         return self._space
 
     def sample_relative(
-        self, study: "Study", trial: "FrozenTrial", search_space: dict[str, BaseDistribution]
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        shares = self._point(trial.number)
-        return {name: _at(part, u) for (name, part), u in zip(search_space.items(), shares)}
+        point = self._point(trial.number)
+        return {name: value_at(part, u) for (name, part), u in zip(search_space.items(), point)}
 
-    def sample_independent(self, study: "Study", trial: "FrozenTrial", *_: Any) -> Any:
+    def sample_independent(self, study: Study, trial: FrozenTrial, *_: Any) -> Any:
         raise AssertionError("every field of the space was sampled together")
 
 
-def _at(distribution: BaseDistribution, share: float) -> Any:
-    """What lies at that share, 0 <= share < 1, of a distribution."""
+def value_at(distribution: BaseDistribution, u: float) -> Any:
+    """Inverse cumulative distribution function at u, 0 <= u < 1."""
     if isinstance(distribution, CategoricalDistribution):
-        choices: Sequence[Any] = distribution.choices
-        return choices[int(share * len(choices))]
+        return distribution.choices[int(u * len(distribution.choices))]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     low, high, step = distribution.low, distribution.high, distribution.step
     if step is not None and not distribution.log:
-        place = int(share * (round((high - low) / step) + 1))
-        return min(low + place * step, high)
-    if isinstance(distribution, IntDistribution):  # every number has as much as rounds to it
-        value = (low - 0.5) * ((high + 0.5) / (low - 0.5)) ** share
+        index = int(u * (round((high - low) / step) + 1))
+        return min(low + index * step, high)
+    if isinstance(distribution, IntDistribution):  # each integer gets what rounds to it
+        value = (low - 0.5) * ((high + 0.5) / (low - 0.5)) ** u
         return min(max(round(value), int(low)), int(high))
     if distribution.log:
-        return float(min(max(low * (high / low) ** share, low), high))
-    return float(low + share * (high - low))
+        return float(min(max(low * (high / low) ** u, low), high))
+    return float(low + u * (high - low))

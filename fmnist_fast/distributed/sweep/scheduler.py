@@ -1,101 +1,37 @@
-"""Keeps the workers of a fleet busy with the trials of a sweep, and the ledger true."""
+"""Scheduling loop of a sweep: dispatches trials to Dask workers, and stores their results."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
-from math import prod
 from time import monotonic
 from typing import Any
 
 from distributed import Client
+from optuna.trial import Trial
 
 from ...data.datasets import Dataset
 from ...errors import SweepError
-from ...kernels.interface import NetworkSpec
-from ...nn.backend import backend_name, get_backend, instruction_set_of
-from ...training.config import TrainingConfig
-from ..tasks import Ended, Lost, Tasks
+from ..tasks import Finished, TaskLost, Tasks
 from ..worker import DataKey, arrays_of, has_data, receive
-from ..worker_pool import Fleet, Prepare
+from ..worker_pool import Prepare, WorkerPool
+from .config import SweepConfig
+from .results import Ranked, best_trials
 from .sampler import distributions, make_pruner, make_sampler
-from .space import Space
-from .study_store import RESULT, Asked, Counts, Ledger
-from .trial import METRICS, Result, Task
+from .study_store import Counts, StudyStore
+from .trial import METRICS, Result
 from .worker import Failure, work
 
-__all__ = ["Ending", "Plan", "Status", "View", "data_to_workers", "run_sweep"]
+__all__ = ["Status", "StopReason", "SweepObserver", "data_to_workers", "run_sweep"]
 
-# Seconds between two looks at signals and the clock.
-TICK = 0.2
+# Between two looks at signals and the clock.
+POLL_SECONDS = 0.2
 
-# So many trials in a row that fail of anything but divergence are no matter of their settings.
-HOPELESS = 5
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a sweep is to try. base : the recipe that the space changes. trials : how many in all.
-    seeds, folds : networks of a trial, as for Task. seed : of the choices and the first network.
-    """
-
-    dataset: Dataset
-    base: TrainingConfig
-    space: Space
-    trials: int
-    sampler: str = "tpe"
-    pruner: str = "hyperband"
-    seed: int = 0
-    seeds: int = 1
-    folds: int = 0
-    metric: str = "validation_accuracy"
-    backend: str = "auto"
-
-    def checked(self) -> "Plan":
-        """The same with the backend chosen. Raises: UserError if any trial could not be run."""
-        rows, classes = len(self.dataset.x_train), len(self.dataset.class_names)
-        self.space.check(self.base, rows, classes)
-        if self.folds == 1 or self.folds > rows:
-            raise SweepError(f"folds is {self.folds}: give 2 or more, at most {rows}, or 0")
-        if not self.folds and not self.base.n_validation(rows):
-            raise SweepError(
-                f"of {rows} rows none is held back to judge trials on: give --folds 2 or more"
-            )
-        sizes = (prod(self.dataset.x_train.shape[1:]), *self.base.hidden, classes)
-        backend = get_backend(self.backend, NetworkSpec(sizes, dtype=self.base.dtype))
-        return replace(self, backend=backend_name(backend))
-
-    def identity(self) -> dict[str, Any]:
-        """What must not change when the sweep goes on, plain JSON."""
-        from ... import __version__
-
-        base = self.base.to_dict()
-        del base["seed"]
-        return {
-            "dataset": {"name": self.dataset.name, "checksum": self.dataset.checksum},
-            "config": base,
-            "space": self.space.to_dict(),
-            **{
-                name: getattr(self, name)
-                for name in ("sampler", "pruner", "seed", "seeds", "folds", "metric", "backend")
-            },
-            "instruction_set": instruction_set_of(get_backend(self.backend)),
-            "fmnist_fast": __version__,
-        }
-
-    def workers_identity(self) -> dict[str, Any]:
-        """What workers must be."""
-        whole = self.identity()
-        return {name: whole[name] for name in ("fmnist_fast", "backend", "instruction_set")}
-
-    def task(self, asked: Asked) -> Task:
-        """What a worker does of a trial."""
-        config = replace(self.base, **self.space.settings(asked.params))
-        seeds = tuple(range(self.seed, self.seed + self.seeds))
-        return Task(asked.number, config, seeds, self.folds, self.metric, self.backend)
+# Trials in a row that fail for another reason than divergence: then it is not their settings.
+MAX_CONSECUTIVE_FAILURES = 5
 
 
-class Ending(Enum):
-    """Why a sweep came to its end."""
+class StopReason(Enum):
+    """Why a sweep has stopped."""
 
     DONE = "all trials are done"
     TIME = "its time is over"
@@ -104,9 +40,8 @@ class Ending(Enum):
 
 @dataclass
 class Status:
-    """How a sweep is going. ended_here : trials that ended since this process began, in `seconds`.
-
-    until_deadline : seconds that it may go on, at most.
+    """Progress of a sweep. ended_here : trials that ended since this process began, in `seconds`.
+    until_deadline : seconds left at most.
     """
 
     trials: int
@@ -116,203 +51,186 @@ class Status:
     slots: int = 0
     ended_here: int = 0
     seconds: float = 0.0
-    best: tuple[int, dict[str, Any], Result] | None = None
-    refused: dict[str, str] = field(default_factory=dict)
+    best: Ranked | None = None
+    rejected: Mapping[str, str] = field(default_factory=dict)
     until_deadline: float = float("inf")
 
     @property
     def per_minute(self) -> float | None:
-        """Trials a minute, of this process."""
+        """Trials a minute of this process."""
         return 60 * self.ended_here / self.seconds if self.ended_here and self.seconds else None
 
     @property
     def seconds_left(self) -> float | None:
-        """Until all trials are done, at the speed so far, or the time is over."""
+        """Estimated time until all trials are done or the deadline is reached."""
         left, speed = self.trials - self.counts.ended, self.per_minute
         seconds = min(60 * left / speed if speed else float("inf"), self.until_deadline)
         return seconds if seconds < float("inf") else None
 
     @property
-    def share(self) -> float:
-        """How much of it is done, 0..1: of the trials or of the time, whichever ends it."""
-        in_time = self.seconds / max(self.seconds + self.until_deadline, 1e-9)
-        return max(self.counts.ended / self.trials, in_time)
+    def fraction(self) -> float:
+        """Completed fraction of the trials or of the time, whichever is more."""
+        of_time = self.seconds / max(self.seconds + self.until_deadline, 1e-9)
+        return max(self.counts.ended / self.trials, of_time)
 
 
-class View:
-    """Told how a sweep goes. Override what is of interest; nothing is shown by default."""
+class SweepObserver:
+    """Receives the events of a sweep; override the methods you need. The default does nothing."""
 
     def update(self, status: Status) -> None:
-        """Some five times a second."""
+        """Called some five times a second."""
 
     def note(self, message: str) -> None:
-        """Something that people should know."""
+        """Called with warnings, such as rejected workers."""
 
 
 def data_to_workers(dataset: Dataset) -> Prepare:
-    """What gives workers the data set that lack it: one of every machine first, since the others
-    find it there.
+    """Return a function that sends the data set to workers that lack it: to one of each machine
+    first, since its cache serves the others.
     """
-    key = DataKey.of(dataset)
+    key = DataKey.from_dataset(dataset)
+
+    def lacking(client: Client, workers: Sequence[str]) -> list[str]:
+        found = client.run(has_data, key, workers=list(workers), on_error="return")
+        return [address for address, has in found.items() if has is False]
 
     def prepare(client: Client, workers: Sequence[str]) -> Mapping[str, str]:
-        lacking = _lacking(client, key, workers)
-        while lacking:
-            first_of_hosts = {_host(address): address for address in lacking}
-            client.run(receive, key, arrays_of(dataset), workers=list(first_of_hosts.values()))
-            lacking = _lacking(client, key, lacking)
+        without = lacking(client, workers)
+        while without:
+            one_a_host = {address.rpartition(":")[0]: address for address in without}
+            client.run(receive, key, arrays_of(dataset), workers=list(one_a_host.values()))
+            without = lacking(client, without)
         return {}
 
     return prepare
 
 
-def _lacking(client: Client, key: DataKey, workers: Sequence[str]) -> list[str]:
-    said = client.run(has_data, key, workers=list(workers), on_error="return")
-    return [address for address, has in said.items() if has is False]
-
-
-def _host(address: str) -> str:
-    return address.rpartition(":")[0]
-
-
 def run_sweep(
-    plan: Plan,
-    ledger: Ledger,
-    fleet: Fleet,
-    view: View,
+    config: SweepConfig,
+    store: StudyStore,
+    pool: WorkerPool,
+    observer: SweepObserver,
     should_stop: Callable[[], bool],
     deadline: float = float("inf"),
-) -> Ending:
-    """Run trials until there are plan.trials that ended, or should_stop() says so, or the clock
-    (time.monotonic) says so. What runs then is begun again the next time.
+) -> StopReason:
+    """Run trials until config.trials have ended, should_stop() returns True, or time.monotonic()
+    reaches the deadline. Trials that run then are run again when the sweep is resumed.
 
-    Raises: ClusterError if the scheduler is gone or no worker is fit; SweepError if nothing works;
-    OSError if the study cannot be written.
+    Raises: ClusterError if the scheduler is gone or all workers are rejected; SweepError if trials
+    fail one after the other; OSError if the study cannot be written.
     """
-    driver = _Driver(plan, ledger, fleet, view)
+    loop = _SchedulingLoop(config, store, pool)
     try:
-        return driver.run(should_stop, deadline)
-    finally:
-        driver.close()
-
-
-class _Driver:
-    def __init__(self, plan: Plan, ledger: Ledger, fleet: Fleet, view: View) -> None:
-        self.plan, self.ledger, self.fleet, self.view = plan, ledger, fleet, view
-        self.key = DataKey.of(plan.dataset)
-        self.tasks = Tasks(fleet, "trial")
-        self.asked: dict[int, Asked] = {}
-        self.luckless: dict[int, str] = {}  # failed of anything but divergence, in a row
-        self.counts = ledger.counts()
-        ledger.choose_with(
-            make_sampler(
-                plan.sampler, plan.space, plan.seed, self.counts.ended + self.counts.unfinished
-            ),
-            make_pruner(plan.pruner),
-            distributions(plan.space),
-        )
-        self.topic = None if plan.pruner == "none" else f"{fleet.resource}-rungs"
-        if self.topic:
-            fleet.client.subscribe_topic(self.topic, self._hear)
-        self.begin, self.ended_here = monotonic(), 0
-        self.best = self._best_so_far()
-
-    async def _hear(self, event: tuple[float, Any]) -> None:
-        number, rung, value = event[1]
-        self.tasks.post((number, rung, value))
-
-    def _best_so_far(self) -> tuple[int, dict[str, Any], Result] | None:
-        for trial in self.ledger.completed()[:1]:
-            settings = self.plan.space.settings(trial.params)
-            return trial.number, settings, Result.from_dict(trial.user_attrs[RESULT])
-        return None
-
-    def run(self, should_stop: Callable[[], bool], deadline: float) -> Ending:
-        while self.counts.ended < self.plan.trials:
+        while loop.counts.ended < config.trials:
             if should_stop():
-                return Ending.STOPPED
+                return StopReason.STOPPED
             if monotonic() >= deadline:
-                return Ending.TIME
-            self.fleet.look()
-            for message in self.fleet.news():
-                self.view.note(message)
-            self._fill()
-            for event in self.tasks.taken(TICK):
-                if isinstance(event, Ended):
-                    self._done(event.number, event.result)
-                else:
-                    self._at_rung(*event)
-            self.view.update(self._status(deadline))
-        self._blame_settings()
-        return Ending.DONE
+                return StopReason.TIME
+            pool.refresh()
+            for message in pool.poll_messages():
+                observer.note(message)
+            loop.step()
+            observer.update(loop.status(deadline))
+        loop.record_failures()
+        return StopReason.DONE
+    finally:
+        loop.close()
 
-    def close(self) -> None:
-        """Let go of what is running."""
-        self.tasks.close()
-        if self.topic and self.fleet.client.status == "running":
-            self.fleet.client.unsubscribe_topic(self.topic)
-        self.ledger.put_back()
 
-    def _fill(self) -> None:
-        """Give the workers trials: one each, and if choices need no results, one to come."""
-        at_a_time = self.fleet.slots * (1 if self.plan.sampler == "tpe" else 2)
-        while (
-            len(self.tasks) < at_a_time and self.counts.ended + len(self.tasks) < self.plan.trials
-        ):
-            asked = self.ledger.ask()
-            self.asked[asked.number] = asked
-            self.tasks.submit(asked.number, work, self.plan.task(asked), self.key, self.topic)
+class _SchedulingLoop:
+    def __init__(self, config: SweepConfig, store: StudyStore, pool: WorkerPool) -> None:
+        self.config, self.store, self.pool = config, store, pool
+        self.key = DataKey.from_dataset(config.dataset)
+        self.tasks = Tasks(pool, "trial")
+        self.trials: dict[int, Trial] = {}  # running
+        self.unexplained_failures: dict[int, str] = {}  # in a row, other than divergence
+        before = store.counts()
+        self.counts, self.start, self.start_ended = before, monotonic(), before.ended
+        store.configure(
+            make_sampler(
+                config.sampler, config.space, config.seed, before.ended + before.unfinished
+            ),
+            make_pruner(config.pruner),
+            distributions(config.space),
+        )
+        self.best = next(iter(best_trials(store, config, 1)), None)
+        self.topic = None if config.pruner == "none" else f"{pool.resource}-rungs"
+        if self.topic:
+            pool.client.subscribe_topic(self.topic, self._receive)
 
-    def _at_rung(self, number: int, rung: int, value: float) -> None:
-        if number in self.tasks and self.ledger.report(number, rung, value):
-            self.tasks.drop(number)
-            self.ledger.prune(number)
-            self._count(pruned=1)
+    async def _receive(self, event: tuple[float, Any]) -> None:
+        self.tasks.emit(event[1])
 
-    def _done(self, number: int, outcome: Result | Failure | Lost) -> None:
-        if isinstance(outcome, Lost):
-            outcome = Failure(outcome.why, diverged=False)
+    def step(self) -> None:
+        """Dispatch trials, and handle events for POLL_SECONDS or until there is one."""
+        # One trial a slot; and one in advance if the sampler does not learn from results.
+        most = self.pool.slots * (1 if self.config.sampler == "tpe" else 2)
+        while len(self.tasks) < min(most, self.config.trials - self.counts.ended):
+            trial = self.store.ask()
+            self.trials[trial.number] = trial
+            task = self.config.task(trial.number, trial.params)
+            self.tasks.submit(trial.number, work, task, self.key, self.topic)
+        for event in self.tasks.poll(POLL_SECONDS):
+            if isinstance(event, Finished):
+                self._finish(event.number, event.result)
+            else:
+                self._report(*event)
+
+    def _report(self, number: int, rung: int, value: float) -> None:
+        if number in self.tasks and self.store.report(self.trials[number], rung, value):
+            self.tasks.cancel(number)
+            self.store.prune(self.trials.pop(number))
+            self.counts += Counts(pruned=1)
+
+    def _finish(self, number: int, outcome: Result | Failure | TaskLost) -> None:
+        if isinstance(outcome, TaskLost):
+            outcome = Failure(outcome.error)
         if isinstance(outcome, Failure) and not outcome.diverged:
-            self.luckless[number] = outcome.why
-            self._count(failed=1)
-            if len(self.luckless) >= HOPELESS:  # they are begun again when it goes on
-                raise SweepError(
-                    f"{len(self.luckless)} trials in a row failed, the last: {outcome.why}"
+            self.unexplained_failures[number] = outcome.error
+            self.counts += Counts(failed=1)
+            if len(self.unexplained_failures) >= MAX_CONSECUTIVE_FAILURES:
+                raise SweepError(  # resuming runs them again
+                    f"{len(self.unexplained_failures)} trials in a row failed, the last: "
+                    f"{outcome.error}"
                 )
             return
-        self._blame_settings()
+        self.record_failures()
+        trial = self.trials.pop(number)
         if isinstance(outcome, Failure):
-            self.ledger.fail(number, outcome.why)
-            self._count(failed=1)
+            self.store.fail(trial, outcome.error)
+            self.counts += Counts(failed=1)
             return
-        self.ledger.complete(number, outcome.value, outcome.to_dict())
-        self._count(complete=1)
-        sign = 1 if METRICS[self.plan.metric] else -1
-        if not self.best or sign * outcome.value > sign * self.best[2].value:
-            self.best = number, self.plan.space.settings(self.asked[number].params), outcome
+        self.store.complete(trial, outcome.value, outcome.to_dict())
+        self.counts += Counts(complete=1)
+        sign = 1 if METRICS[self.config.metric] else -1
+        if not self.best or sign * outcome.value > sign * self.best.result.value:
+            settings = self.config.space.settings(trial.params)
+            self.best = Ranked(trial.number, settings, outcome)
 
-    def _blame_settings(self) -> None:
-        """Others come to their end, or there are none: what failed would fail again."""
-        for number, why in self.luckless.items():
-            self.ledger.fail(number, why)
-        self.luckless.clear()
+    def record_failures(self) -> None:
+        """Store unexplained failures: since others succeed, or none is left, they are final."""
+        for number, error in self.unexplained_failures.items():
+            self.store.fail(self.trials.pop(number), error)
+        self.unexplained_failures.clear()
 
-    def _count(self, **more: int) -> None:
-        self.ended_here += 1
-        changed = {name: getattr(self.counts, name) + n for name, n in more.items()}
-        self.counts = replace(self.counts, **changed)
-
-    def _status(self, deadline: float) -> Status:
+    def status(self, deadline: float) -> Status:
         now = monotonic()
         return Status(
-            self.plan.trials,
-            self.counts,
-            len(self.tasks),
-            len(self.fleet.threads),
-            self.fleet.slots,
-            self.ended_here,
-            now - self.begin,
-            self.best,
-            self.fleet.refused,
-            max(0.0, deadline - now),
+            trials=self.config.trials,
+            counts=self.counts,
+            running=len(self.tasks),
+            workers=len(self.pool.threads),
+            slots=self.pool.slots,
+            ended_here=self.counts.ended - self.start_ended,
+            seconds=now - self.start,
+            best=self.best,
+            rejected=self.pool.rejected,
+            until_deadline=max(0.0, deadline - now),
         )
+
+    def close(self) -> None:
+        """Cancel what is running, and have it run again when the sweep is resumed."""
+        self.tasks.close()
+        if self.topic and self.pool.client.status == "running":
+            self.pool.client.unsubscribe_topic(self.topic)
+        self.store.requeue(self.trials.values())

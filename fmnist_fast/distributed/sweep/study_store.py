@@ -1,13 +1,15 @@
-"""What a sweep has tried and is trying: an Optuna study, in a journal file or a database.
+"""Study on disk: an Optuna study in a journal file or a database.
 
-A trial that was begun and not ended, since the sweep was stopped or killed, is begun again under
-its own number, with its own settings.
+A trial that was started and has not ended when a sweep is stopped or killed is run again under its
+own number, with its own parameters. (Optuna's heartbeat and RetryHeartbeatStaleTrialCallback do
+not: they need a database and `Study.optimize()`, and a retried trial gets a new number, which would
+make results depend on kills.)
 """
 
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
@@ -22,6 +25,9 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError as UrlError
+from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
 from ..._files import check_room
 from ...data.cache import cache_folder
@@ -29,35 +35,26 @@ from ...errors import SweepError, UserError
 
 __all__ = [
     "RESULT",
-    "Asked",
     "Counts",
-    "Ledger",
-    "address_for_people",
+    "StudyStore",
     "check_address",
+    "display_address",
     "is_database",
-    "open_ledger",
+    "open_study",
 ]
 
-# Attributes of the study and of its trials, as Optuna's own tools show them.
+# User attributes of the study and of its trials, which Optuna's own tools show.
 IDENTITY = "fmnist_fast"
 RESULT = "result"
 FAILURE = "failure"
 
-# What only says where a sweep ran: another value changes the last bits, not the question.
-_LAST_BITS = ("backend", "instruction_set", "fmnist_fast")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A trial that is to be run. params : as the study calls them."""
-
-    number: int
-    params: Mapping[str, Any]
+# Entries of the identity that change the last bits of results, not what is searched.
+PLATFORM = ("backend", "instruction_set", "fmnist_fast")
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Trials by what became of them."""
+    """Number of trials by state."""
 
     complete: int = 0
     pruned: int = 0
@@ -66,29 +63,37 @@ class Counts:
 
     @property
     def ended(self) -> int:
-        """Those that need not be run any more."""
+        """Trials that will not be run any more."""
         return self.complete + self.pruned + self.failed
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            complete=self.complete + other.complete,
+            pruned=self.pruned + other.pruned,
+            failed=self.failed + other.failed,
+            unfinished=self.unfinished + other.unfinished,
+        )
 
 
 @contextmanager
-def open_ledger(
-    address: str, name: str, identity: Mapping[str, Any], maximise: bool
-) -> Iterator["Ledger"]:
-    """The study at an address, new or to go on with; nobody else's of this machine while it is
-    open.
+def open_study(
+    address: str, name: str, identity: Mapping[str, Any], maximize: bool
+) -> Iterator["StudyStore"]:
+    """Create or resume a study, and lock it for other processes of this machine.
 
-    address : a journal file, or a database as SQLAlchemy writes it, like sqlite:///sweep.db.
-    name : of the study, where several are kept. identity : what must not change when a sweep goes
-    on, plain JSON. Raises: SweepError, one line that says what differs or what to do.
+    address : a journal file, or a URL of SQLAlchemy, like sqlite:///sweep.db. name : of the study
+    in a database. identity : what must not change when a sweep is resumed, plain JSON.
+    Raises: SweepError, one line with what differs or what to do.
     """
     check_address(address)
     with _locked(address), _storage_errors(address):
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        yield Ledger(_storage(address), address, name, identity, maximise)
+        storage = _open_database(address) if is_database(address) else _open_journal(address)
+        yield StudyStore(storage, address, name, identity, maximize)
 
 
-class Ledger:
-    """The trials of a sweep. Made by open_ledger()."""
+class StudyStore:
+    """Trials of a sweep. Made by open_study()."""
 
     def __init__(
         self,
@@ -96,63 +101,56 @@ class Ledger:
         address: str,
         name: str,
         identity: Mapping[str, Any],
-        maximise: bool,
+        maximize: bool,
     ) -> None:
-        self.address = address_for_people(address)
+        self.address = display_address(address)
         self._storage = storage
-        self._running: dict[int, Trial] = {}
+        self._space: dict[str, BaseDistribution] = {}
         self.study = optuna.create_study(
             storage=storage,
             study_name=name,
-            direction="maximize" if maximise else "minimize",
+            direction="maximize" if maximize else "minimize",
             load_if_exists=True,
         )
-        self._check_identity(identity)
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        self._check_identity(json.loads(json.dumps(identity)))  # lists for tuples
+        self.requeue(self._trials(TrialState.RUNNING))
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states or None)
 
     def _check_identity(self, identity: Mapping[str, Any]) -> None:
-        """Write it into a new study; compare it with that of an old one."""
+        """Compare with what is stored; a study without trials takes another, but for the metric."""
         stored = self.study.user_attrs.get(IDENTITY)
-        now = json.loads(json.dumps(identity))  # lists for tuples
-        if stored is None and not self.study.get_trials(deepcopy=False):
-            self.study.set_user_attr(IDENTITY, now)
-        elif stored is None:
+        if stored == identity:
+            return
+        if stored is None and self._trials():
             raise SweepError(
                 f"{self.address} holds a study that is no sweep of fmnist-fast: name another"
             )
-        elif stored != now:
-            self._check_same(stored, now)
-
-    def _check_same(self, stored: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        """A study that has no trials yet takes any identity, but for the way to its best."""
-        if not self.study.get_trials(deepcopy=False) and stored["metric"] == now["metric"]:
-            self.study.set_user_attr(IDENTITY, now)
+        if stored is None or (not self._trials() and stored["metric"] == identity["metric"]):
+            self.study.set_user_attr(IDENTITY, identity)
             return
-        field = next(key for key in {**stored, **now} if stored.get(key) != now.get(key))
-        what, was, is_now = _difference(stored.get(field), now.get(field), field.replace("_", " "))
+        path, before, now = _difference(stored, identity)
         advice = (
-            "the last bits would differ: go on where it was begun"
-            if field in _LAST_BITS
-            else "go on with the options it was begun with"
+            "the last bits would differ: resume it where it was begun"
+            if path[0] in PLATFORM
+            else "resume it with the options it was begun with"
         )
         raise SweepError(
-            f"the sweep in {self.address} has another {what} ({was}, now {is_now}): {advice}, or "
-            "name another --study"
+            f"the sweep in {self.address} has another {': '.join(path).replace('_', ' ')} "
+            f"({before}, now {now}): {advice}, or name another --study"
         )
 
-    def choose_with(
+    def configure(
         self, sampler: BaseSampler, pruner: BasePruner, space: dict[str, BaseDistribution]
     ) -> None:
-        """How ask() chooses and report() decides. Raises: SweepError if the study has lost some of
-        what was chosen.
+        """Set how ask() samples and report() prunes. Raises: SweepError if parameters or results of
+        trials are missing, since the study was damaged.
         """
         self.study.sampler, self.study.pruner, self._space = sampler, pruner, space
-        for trial in self.study.get_trials(deepcopy=False):
-            complete = trial.state is TrialState.COMPLETE
-            if (complete or trial.state is TrialState.PRUNED) and (
-                not space.keys() <= trial.params.keys()
-                or (complete and RESULT not in trial.user_attrs)
+        for trial in self._trials(TrialState.COMPLETE, TrialState.PRUNED):
+            if not space.keys() <= trial.params.keys() or (
+                trial.state is TrialState.COMPLETE and RESULT not in trial.user_attrs
             ):
                 raise SweepError(
                     f"study {self.address} is damaged: it has not all of trial {trial.number}: "
@@ -160,112 +158,107 @@ class Ledger:
                 )
 
     def counts(self) -> Counts:
-        """How many trials there are of each kind."""
-        states = [trial.state for trial in self.study.get_trials(deepcopy=False)]
+        """Count the trials."""
+        states = [trial.state for trial in self._trials()]
         return Counts(
-            states.count(TrialState.COMPLETE),
-            states.count(TrialState.PRUNED),
-            states.count(TrialState.FAIL),
-            states.count(TrialState.WAITING) + states.count(TrialState.RUNNING),
+            complete=states.count(TrialState.COMPLETE),
+            pruned=states.count(TrialState.PRUNED),
+            failed=states.count(TrialState.FAIL),
+            unfinished=states.count(TrialState.WAITING) + states.count(TrialState.RUNNING),
         )
 
-    def ask(self) -> Asked:
-        """The next trial: one that was begun before, or else a new one."""
+    def ask(self) -> Trial:
+        """Return the next trial: one that waits to be run again, else a new one."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            trial = self.study.ask(self._space)
-        self._running[trial.number] = trial
-        return Asked(trial.number, trial.params)
+            return self.study.ask(self._space)
 
-    def report(self, number: int, rung: int, value: float) -> bool:
-        """A running trial's value at one of its rungs; whether it is not worth going on."""
-        trial = self._running[number]
-        if rung not in self._storage.get_trial(trial._trial_id).intermediate_values:
+    def report(self, trial: Trial, rung: int, value: float) -> bool:
+        """Store the metric of a running trial at a rung; return whether to prune it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a trial that is run again reports again
             trial.report(value, rung)
         return trial.should_prune()
 
-    def complete(self, number: int, value: float, result: Mapping[str, Any]) -> None:
-        """A trial came to its end."""
-        trial = self._running.pop(number)
+    def complete(self, trial: Trial, value: float, result: Mapping[str, Any]) -> None:
+        """Store the result of a trial."""
         trial.set_user_attr(RESULT, dict(result))
         self.study.tell(trial, value)
 
-    def prune(self, number: int) -> None:
-        """A trial was stopped early, with the last value it reported."""
-        self.study.tell(self._running.pop(number), state=TrialState.PRUNED)
+    def prune(self, trial: Trial) -> None:
+        """Mark a trial as pruned; its value is the last one reported."""
+        self.study.tell(trial, state=TrialState.PRUNED)
 
-    def fail(self, number: int, why: str) -> None:
-        """A trial has no result, and would not have one the next time."""
-        trial = self._running.pop(number)
-        trial.set_user_attr(FAILURE, why)
+    def fail(self, trial: Trial, error: str) -> None:
+        """Mark a trial as failed for good."""
+        trial.set_user_attr(FAILURE, error)
         self.study.tell(trial, state=TrialState.FAIL)
 
-    def put_back(self) -> None:
-        """All running trials are to be begun again, next time."""
-        for trial in self._running.values():
+    def requeue(self, trials: Iterable[Trial | FrozenTrial]) -> None:
+        """Have running trials run again, from their start."""
+        for trial in trials:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        self._running.clear()
 
     def completed(self) -> list[FrozenTrial]:
-        """Trials that have a value, the best first; of equals the earlier."""
-        trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        """Return completed trials, best first; of equal ones the earlier first."""
         sign = -1 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+        trials = self._trials(TrialState.COMPLETE)
         return sorted(trials, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
 
-    def failed(self) -> list[str]:
-        """Why trials failed, in their order."""
-        trials = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-        return [trial.user_attrs.get(FAILURE, "nobody knows why") for trial in trials]
+    def failures(self) -> list[str]:
+        """Return the errors of failed trials, in order."""
+        return [t.user_attrs.get(FAILURE, "unknown") for t in self._trials(TrialState.FAIL)]
 
 
-def address_for_people(address: str) -> str:
-    """Without a password."""
-    if not is_database(address):
-        return address
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError as Unreadable
-
-    try:
-        return make_url(address).render_as_string(hide_password=True)
-    except (Unreadable, ValueError):
-        return address.partition("://")[0] + "://..."
+def _difference(before: Any, now: Any) -> tuple[list[str], str, str]:
+    """Path and both values, shortened, of the first leaf that differs."""
+    path = []
+    while isinstance(before, dict) and isinstance(now, dict) and "checksum" not in before:
+        key = next(key for key in {**now, **before} if before.get(key) != now.get(key))
+        path.append(key)
+        before, now = before.get(key), now.get(key)
+    return path, _shorten(before), _shorten(now)
 
 
-def check_address(address: str) -> None:
-    """Raises: SweepError if a study cannot be there, since something else is."""
-    path = Path(address)
-    if not is_database(address) and (not path.name or (path.exists() and not path.is_file())):
-        raise SweepError(f"study {address} is not a file: name another, or a new one")
-
-
-def is_database(address: str) -> bool:
-    return "://" in address
-
-
-def _difference(was: Any, is_now: Any, what: str) -> tuple[str, str, str]:
-    """(what, was, is now) in a few words: of dicts, the first entry that differs."""
-    if isinstance(was, dict) and isinstance(is_now, dict) and "checksum" not in was:
-        key = next(key for key in {**was, **is_now} if was.get(key) != is_now.get(key))
-        return _difference(was.get(key), is_now.get(key), f"{what}: {key.replace('_', ' ')}")
-    return what, _short(was), _short(is_now)
-
-
-def _short(value: Any) -> str:
-    """A value in a few words."""
+def _shorten(value: Any) -> str:
     if value is None:
         return "none"
     text = value["name"] if isinstance(value, dict) and "name" in value else str(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _storage(address: str) -> BaseStorage:
-    """Raises: SweepError."""
-    if is_database(address):
-        return _database(address)
+def is_database(address: str) -> bool:
+    """Whether an address is a URL, not a file."""
+    return "://" in address
+
+
+def check_address(address: str) -> None:
+    """Raise SweepError if the address is a folder, or another thing that is not a file."""
     path = Path(address)
+    if not is_database(address) and (not path.name or (path.exists() and not path.is_file())):
+        raise SweepError(f"study {address} is not a file: name another, or a new one")
+
+
+def _parse_url(address: str) -> URL | None:
     try:
-        _mend_journal(path)
-        # Optuna's own lock is a file that a kill leaves behind, and costs 30 s then.
+        return make_url(address) if is_database(address) else None
+    except (UrlError, ValueError):
+        return None
+
+
+def display_address(address: str) -> str:
+    """Return the address without its password."""
+    if not is_database(address):
+        return address
+    url = _parse_url(address)
+    return url.render_as_string() if url else address.partition("://")[0] + "://..."
+
+
+def _open_journal(address: str) -> BaseStorage:
+    """Open a journal file. Raises: SweepError."""
+    try:
+        _repair_journal(Path(address))
+        # A kill leaves Optuna's lock file behind, which would cost 30 s.
         Path(f"{address}.lock").unlink(missing_ok=True)
         return JournalStorage(JournalFileBackend(address))
     except SweepError:
@@ -273,20 +266,51 @@ def _storage(address: str) -> BaseStorage:
     except (OSError, ValueError, LookupError, AssertionError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise SweepError(
-            f"study {path} cannot be read: {why}: name another file, or a new one"
+            f"study {address} cannot be read: {why}: name another file, or a new one"
         ) from error
 
 
-def _database(address: str) -> RDBStorage:
-    """Raises: SweepError."""
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
+def _repair_journal(path: Path) -> None:
+    """Truncate an unfinished last line (full disk, power cut): Optuna would append to it, and lose
+    both entries. Raises: SweepError if another line is invalid: Optuna reads nothing after it.
+    """
+    if not path.exists():
+        return
+    with open(path, "r+b") as file:
+        content = file.read()
+        if content[:1] not in (b"", b"{"):
+            raise SweepError(f"study {path} exists and is not an Optuna journal: name another")
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            file.truncate(whole)
+            os.fsync(file.fileno())
+    lines = content[:whole].splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            valid = isinstance(json.loads(line), dict)
+        except ValueError:
+            valid = False
+        if not valid:
+            raise SweepError(
+                f"study {path} is damaged: line {number} of {len(lines)} is not a valid Optuna "
+                "journal entry; delete it and rerun the command"
+            )
 
-    shown = address_for_people(address)
+
+def _open_database(address: str) -> RDBStorage:
+    """Open a database. Raises: SweepError."""
+    shown, url = display_address(address), _parse_url(address)
+    if url and url.get_backend_name() == "sqlite":
+        file = url.database
+        if not file or ":memory:" in file or "mode=memory" in file:
+            raise SweepError(
+                f"study {shown} would be lost with this command: name a file, like "
+                "sqlite:///sweep.db"
+            )
+        folder = Path(file).parent
+        if not file.startswith("file:") and not folder.is_dir():
+            raise SweepError(f"study {shown}: the folder {folder} does not exist: create it")
     try:
-        url = make_url(address)
-        if url.get_backend_name() == "sqlite":
-            _check_sqlite(shown, url.database)
         return RDBStorage(address)
     except NoSuchModuleError as error:
         raise SweepError(
@@ -300,119 +324,57 @@ def _database(address: str) -> RDBStorage:
         ) from error
 
 
-def _check_sqlite(shown: str, database: str | None) -> None:
-    """Raises: SweepError if it is no file, or in no folder."""
-    if not database or ":memory:" in database or "mode=memory" in database:
-        raise SweepError(
-            f"study {shown} would be lost with this command: name a file, like sqlite:///sweep.db"
-        )
-    folder = Path(database).parent
-    if not database.startswith("file:") and not folder.is_dir():
-        raise SweepError(f"study {shown}: the folder {folder} does not exist: create it")
-
-
 @contextmanager
 def _storage_errors(address: str) -> Iterator[None]:
-    """What a database that does not answer any more makes Optuna raise, or a sweep on another
-    machine, as SweepError.
-    """
-    from sqlalchemy.exc import SQLAlchemyError
-
+    """Convert errors of a storage, or of a sweep on another machine, to SweepError."""
     try:
         yield
     except UpdateFinishedTrialError as error:
         raise SweepError(
-            f"another sweep, on another machine, writes to {address_for_people(address)}: stop one "
+            f"another sweep, on another machine, writes to {display_address(address)}: stop one "
             "of them, or name another --study"
         ) from error
     except (SQLAlchemyError, StorageInternalError) as error:
         cause = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
         raise SweepError(
-            f"study {address_for_people(address)} cannot be read or written: "
-            f"{_first_line(cause)}; trials that it has are not lost: the same command goes on"
+            f"study {display_address(address)} cannot be read or written: {_first_line(cause)}; "
+            "its trials are kept: the same command resumes it"
         ) from error
-
-
-def _from_anywhere(address: str) -> str:
-    """The address; of a file of SQLite's its path, the same from whatever folder it is named."""
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError as Unreadable
-
-    try:
-        url = make_url(address)
-    except (Unreadable, ValueError):
-        return address
-    file = url.get_backend_name() == "sqlite" and url.database
-    return os.path.realpath(file) if file else address
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]
 
 
-def _mend_journal(path: Path) -> None:
-    """Take away a last line that a full disk or a power cut left without its end: the entry after
-    it would be lost with it. Raises: SweepError if another line is none of Optuna's, which would
-    keep what is written after it from being read.
-    """
-    if not path.exists():
-        return
-    with open(path, "r+b") as file:
-        content = file.read()
-        if content[:1] not in (b"", b"{"):
-            raise SweepError(f"study {path} exists and is no journal of Optuna's: name another")
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
-            os.fsync(file.fileno())
-    lines = content[:whole].splitlines()
-    for number, line in enumerate(lines, start=1):
-        if not _is_entry(line):
-            raise SweepError(
-                f"study {path} is damaged: line {number} of {len(lines)} is none of "
-                "Optuna's: take that line away, and the same command goes on"
-            )
-
-
-def _is_entry(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
-
-
 @contextmanager
 def _locked(address: str) -> Iterator[None]:
-    """Nobody else on this machine sweeps there."""
-    from filelock import FileLock, Timeout
-
+    """Lock a study for other processes of this machine. Raises: SweepError."""
+    shown = display_address(address)
     if is_database(address):
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        place = (
-            folder / f"sweep-{sha256(_from_anywhere(address).encode()).hexdigest()[:16]}.running"
-        )
+        url = _parse_url(address)
+        file = url.database if url and url.get_backend_name() == "sqlite" else None
+        key = os.path.realpath(file) if file else address  # the same from any folder
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        path = cache_folder() / f"sweep-{sha256(key.encode()).hexdigest()[:16]}.running"
     else:
-        place = Path(f"{address}.running")
+        path = Path(f"{address}.running")
         try:
             check_room(Path(address), 1, "study")
         except UserError as error:
             raise SweepError(str(error)) from error
-    lock = FileLock(place)
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise SweepError(
-            f"another sweep is writing to {address_for_people(address)}: wait for it, stop it, or "
-            "name another --study"
+            f"another sweep is writing to {shown}: wait for it, stop it, or name another --study"
         ) from None
     except OSError as error:
         raise SweepError(
-            f"study {address_for_people(address)} cannot be written: {error.strerror}: name "
-            "another place"
+            f"study {shown} cannot be written: {error.strerror}: name another place"
         ) from error
     try:
         yield
     finally:
-        place.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         lock.release()

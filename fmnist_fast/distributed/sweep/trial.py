@@ -1,4 +1,4 @@
-"""One trial of a sweep, wherever it runs: the same settings, trained for every seed and fold."""
+"""One trial of a sweep: the same settings, trained for every seed and fold."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,19 +14,18 @@ from ...training.train_data import resolve_config
 
 __all__ = ["METRICS", "RUNGS", "Result", "Task", "run_trial"]
 
-# What a trial can be judged by, and whether more of it is better.
+# Metrics to optimize, and whether they are maximized.
 METRICS = {"validation_accuracy": True, "validation_loss": False}
 
-# Trials are compared where so many equal parts of their own training are done, since they may have
-# different numbers of epochs, and schedules that end with the last.
+# Trials are compared at fractions of their own training, since they may have different numbers of
+# epochs, and schedules that end with the last.
 RUNGS = 10
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a trial trains. recipe : of all its networks, whose seeds are `seeds`.
-    folds : each seed is trained so many times, and judged on another part of the rows each time;
-    0: once, with the recipe's own validation rows. metric : one of METRICS.
+    """What a trial trains: a network for each of `seeds`, `folds` times each, validated on another
+    fold of the rows each time; folds=0: once, on the config's own validation rows.
     """
 
     number: int
@@ -39,8 +38,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What a trial reached, one entry a network. best_epochs : the epochs that were judged.
-    seconds : of the whole trial, on one thread.
+    """Validation results of a trial, one entry a network. seconds : of the whole trial, on one
+    thread.
     """
 
     values: tuple[float, ...]
@@ -51,21 +50,21 @@ class Result:
 
     @property
     def value(self) -> float:
-        """What the trial is judged by."""
+        """Mean of the metric."""
         return mean(self.values)
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of one network's value; None of a single one."""
+        """Standard deviation of the metric; None for a single network."""
         return stdev(self.values) if len(self.values) > 1 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return plain JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> "Result":
-        """What to_dict() made the entries of."""
+        """Invert to_dict()."""
         lists = {name: tuple(value) for name, value in entries.items() if name != "seconds"}
         return cls(**lists, seconds=entries["seconds"])
 
@@ -78,14 +77,14 @@ def run_trial(
 ) -> Result:
     """Train all networks of a trial, one after the other, on one thread.
 
-    should_stop : asked some ten times a second. report : told (rung, metric) of the first network,
-    rungs 1..RUNGS; not the last of them if no network follows, since nothing would be saved.
-    Raises: Diverged; UserError if such a network cannot be; StopRequested.
+    should_stop : polled some ten times a second. report : called with (rung, metric) of the first
+    network, rungs 1..RUNGS; without the last if no network follows, since pruning saves nothing.
+    Raises: Diverged; UserError if there can be no such network; StopRequested.
     """
     start = perf_counter()
-    judged: list[Epoch] = []
+    epochs: list[Epoch] = []
     folds = max(task.folds, 1)
-    rungs = _Rungs(task, report, RUNGS if len(task.seeds) * folds > 1 else RUNGS - 1)
+    callback = _RungCallback(task, report, RUNGS if len(task.seeds) * folds > 1 else RUNGS - 1)
     for seed in task.seeds:
         for fold in range(folds):
             config = replace(task.config, seed=seed)
@@ -98,33 +97,30 @@ def run_trial(
                 threads=1,
                 fold=(fold, task.folds) if task.folds else None,
             )
-            callbacks = [] if judged else [rungs]
-            run.train(Progress(), should_stop, callbacks)
+            run.train(Progress(), should_stop, [] if epochs else [callback])
             assert run.best
-            judged.append(run.history[run.best.epoch - 1])
+            epochs.append(run.history[run.best.epoch - 1])
+
+    def metric(name: str) -> tuple[float, ...]:
+        return tuple(getattr(epoch, name) for epoch in epochs)
+
     return Result(
-        tuple(_metric(record, task.metric) for record in judged),
-        tuple(_metric(record, "validation_accuracy") for record in judged),
-        tuple(_metric(record, "validation_loss") for record in judged),
-        tuple(record.epoch for record in judged),
-        perf_counter() - start,
+        values=metric(task.metric),
+        accuracies=metric("validation_accuracy"),
+        losses=metric("validation_loss"),
+        best_epochs=tuple(epoch.epoch for epoch in epochs),
+        seconds=perf_counter() - start,
     )
 
 
-class _Rungs:
-    """Reports the metric at the first epoch of every rung up to the last that is asked for."""
+class _RungCallback:
+    """Reports the metric at the first epoch of every rung up to `last`."""
 
     def __init__(self, task: Task, report: Callable[[int, float], object], last: int) -> None:
-        self._task, self._report, self._last = task, report, last
-        self._rung = 0
+        self._task, self._report, self._last, self._rung = task, report, last, 0
 
     def __call__(self, state: EpochState) -> None:
         rung = RUNGS * state.record.epoch // state.config.epochs
         if self._rung < rung <= self._last:
             self._rung = rung
-            self._report(rung, _metric(state.record, self._task.metric))
-
-
-def _metric(record: Epoch, name: str) -> float:
-    value: float = getattr(record, name)
-    return value
+            self._report(rung, getattr(state.record, self._task.metric))

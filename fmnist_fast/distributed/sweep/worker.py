@@ -1,4 +1,4 @@
-"""A trial on a worker of a cluster."""
+"""Runs a trial in a worker process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from distributed import get_worker
 from ...errors import UserError
 from ...training.loop import StopRequested
 from ...training.run import Diverged
-from ..worker import DataKey, dataset_of
+from ..worker import DataKey, find_dataset
 from .trial import Result, Task, run_trial
 
 __all__ = ["Failure", "work"]
@@ -16,14 +16,16 @@ __all__ = ["Failure", "work"]
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial that has no result. diverged : since its loss exploded, as some settings will."""
+    """Stands for the result of a trial without one. diverged : its loss exploded, as settings can
+    make it.
+    """
 
-    why: str
-    diverged: bool
+    error: str
+    diverged: bool = False
 
 
 def work(task: Task, key: DataKey, topic: str | None) -> Result | Failure:
-    """Run the trial. topic : of the events that tell the rungs, to whom it may concern."""
+    """Run a trial. topic : of the events (number, rung, value) that report its progress."""
     worker = get_worker()
 
     def report(rung: int, value: float) -> None:
@@ -32,25 +34,25 @@ def work(task: Task, key: DataKey, topic: str | None) -> Result | Failure:
 
     try:
         hflip = task.config.hflip or (task.config.hflip is None and key.hflip_invariant)
-        dataset = dataset_of(key, x_train_with_flips=hflip and not task.config.augment)
-        return run_trial(task, dataset, _cancelled(), report)
+        dataset = find_dataset(key, x_train_with_flips=hflip and not task.config.augment)
+        return run_trial(task, dataset, _is_cancelled(), report)
     except StopRequested:
-        return Failure("it was stopped", diverged=False)  # which nobody waits for any more
+        return Failure("it was stopped")  # nobody waits for the result
     except Diverged as error:
         return Failure(str(error), diverged=True)
     except (UserError, MemoryError) as error:
-        return Failure(str(error) or "there is not enough memory for it", diverged=False)
+        return Failure(str(error) or "there is not enough memory for it")
 
 
-def _cancelled() -> Callable[[], bool]:
-    """Whether the task that runs in this thread is no longer wanted: the scheduler tells the
-    worker, which lets the thread go on. Asking the worker costs no message.
+def _is_cancelled() -> Callable[[], bool]:
+    """Return a function that tells, without a message, whether the task of this thread was
+    cancelled: the scheduler informs the worker, which does not stop the thread.
     """
     worker = get_worker()
-    name = worker.get_current_task()
+    key = worker.get_current_task()
 
     def cancelled() -> bool:
-        task = worker.state.tasks.get(name)
+        task = worker.state.tasks.get(key)
         return task is None or task.state != "executing"
 
     return cancelled
