@@ -47,11 +47,11 @@ MAX_HOLE = 0.04
 
 def best_method() -> str:
     """Return "grabcut" if OpenCV is installed, else "histogram"."""
-    return "grabcut" if _has_opencv() else "histogram"
+    return "grabcut" if has_opencv() else "histogram"
 
 
 @cache
-def _has_opencv() -> bool:
+def has_opencv() -> bool:
     try:
         import_module("cv2")
     except ImportError:
@@ -61,7 +61,7 @@ def _has_opencv() -> bool:
 
 def limit_opencv_threads() -> None:
     """Make OpenCV use one thread, where other processes use the other cores."""
-    if _has_opencv():
+    if has_opencv():
         import cv2
 
         cv2.setNumThreads(1)
@@ -80,7 +80,7 @@ def segment(rgb: Rgb, method: str = "auto") -> tuple[Mask, str]:
         raise ArgumentError(
             f"unknown segmentation {method!r}: choose from auto, {', '.join(METHODS)}"
         )
-    if method == "grabcut" and not _has_opencv():
+    if method == "grabcut" and not has_opencv():
         raise ArgumentError("segmentation grabcut needs OpenCV: pip install 'fmnist-fast[app]'")
     return METHODS[method](rgb), method
 

@@ -159,7 +159,7 @@ def test_predict_escapes_control_characters_in_names(capsys):
 
 
 def test_predict_without_opencv_warns_once(samples, capsys, monkeypatch):
-    monkeypatch.setattr("fmnist_fast.vision.segmentation._has_opencv", lambda: False)
+    monkeypatch.setattr("fmnist_fast.vision.segmentation.has_opencv", lambda: False)
     shirt = samples["T-shirt on boards"]
     code, out, err = predict(capsys, "--json", shirt, shirt)
     assert code == 0

@@ -125,7 +125,7 @@ def test_unknown_ways_are_refused_by_name():
 
 
 def test_without_opencv_the_plain_way_serves_and_grabcut_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("fmnist_fast.vision.segmentation._has_opencv", lambda: False)
+    monkeypatch.setattr("fmnist_fast.vision.segmentation.has_opencv", lambda: False)
     picture, _ = shirt()
     assert preprocess(picture).method == "histogram"
     with pytest.raises(ArgumentError, match="pip install 'fmnist-fast\\[app\\]'"):
