@@ -1,4 +1,4 @@
-"""L-BFGS, by SciPy, on the loss and the gradient of these kernels."""
+"""L-BFGS, by SciPy, on the loss and gradient of the kernels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,22 +11,22 @@ from ..nn.network import Network
 
 __all__ = ["loss_and_gradient", "minimize_lbfgs"]
 
-# Rows of one block of a gradient over the whole data set.
-BLOCK = 4096
+# Rows of a block of the gradient over the whole data set.
+BLOCK_ROWS = 4096
 
 
 def loss_and_gradient(network: Network, data: TrainData, alpha: float) -> tuple[float, Params]:
-    """Of all rows at once, penalty included: the loss, and its gradient for every parameter.
+    """Return the loss of all rows, penalty included, and its gradient.
 
     Source: `reference.batch_loss` with l2 = alpha / sum of weights; blocks of rows are added in
-    their order, each with its share of the weights.
+    order, each with its fraction of the weights.
     """
     backend, spec = network.backend, network.spec
     total, rows = float(data.weights_n.sum()) or 1.0, data.x_ni.shape[0]
     loss, gradient = 0.0, _zeros(spec)
     order_n = np.arange(rows, dtype=np.int32)
-    for first in range(0, rows, BLOCK):
-        last = min(first + BLOCK, rows)
+    for first in range(0, rows, BLOCK_ROWS):
+        last = min(first + BLOCK_ROWS, rows)
         x_bi, weights_b = _rows(network, data, order_n, first, last), data.weights_n[first:last]
         layers = tuple(np.empty((last - first, o), spec.dtype) for _, o in spec.shapes)
         loss_b, grad_logits_bk = np.empty(last - first, spec.dtype), np.empty_like(layers[-1])
@@ -37,11 +37,11 @@ def loss_and_gradient(network: Network, data: TrainData, alpha: float) -> tuple[
             layers[-1], data.targets_n[first:last], weights, spec, loss_b, grad_logits_bk
         )
         backend.backward(network.params, x_bi, layers, grad_logits_bk, spec, part)
-        share = float(weights_b.sum()) / total
+        fraction = float(weights_b.sum()) / total
         loss += float(np.dot(weights_b, loss_b)) / total
         for sums, arrays in zip(gradient, part):
-            for whole, of_block in zip(sums, arrays):
-                whole += share * of_block
+            for total_io, block_io in zip(sums, arrays):
+                total_io += fraction * block_io
     l2 = alpha / total
     for w_io, g_io in zip(network.params.weights, gradient.weights):
         loss += l2 / 2 * float(np.vdot(w_io, w_io))
@@ -50,7 +50,7 @@ def loss_and_gradient(network: Network, data: TrainData, alpha: float) -> tuple[
 
 
 def _rows(network: Network, data: TrainData, order_n: NDArray, first: int, last: int) -> Floats:
-    """Neighbouring rows, scaled, in the network's dtype."""
+    """Return rows first..last-1, scaled, in the network's dtype."""
     if network.spec.input_format == "csr":
         sparse: Floats = (data.x_ni[first:last] * data.scale).astype(network.spec.dtype)
         return sparse
@@ -75,9 +75,9 @@ def minimize_lbfgs(
     max_fun: int,
     on_iteration: Callable[[float], bool],
 ) -> Any:
-    """L-BFGS over all parameters, which end where it ends: SciPy's OptimizeResult.
+    """Minimize over all parameters, in place; return SciPy's OptimizeResult.
 
-    on_iteration : given the loss after every iteration; it stops if that says something true.
+    on_iteration : called with the loss after every iteration; true stops.
     Source: Liu & Nocedal (1989), by SciPy.
     """
     from scipy.optimize import minimize
@@ -90,18 +90,18 @@ def minimize_lbfgs(
             array[...] = flat[first : first + array.size].reshape(array.shape)
             first += array.size
 
-    def of(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         unpack(flat)
         loss, gradient = loss_and_gradient(network, data, alpha)
         pieces = [g.ravel() for g in (*gradient.weights, *gradient.biases)]
         return loss, np.concatenate(pieces).astype(np.float64)
 
-    def after(intermediate_result: Any) -> None:
+    def stop(intermediate_result: Any) -> None:
         if on_iteration(float(intermediate_result.fun)):
             raise StopIteration
 
     start = np.concatenate([array.ravel() for array in arrays]).astype(np.float64)
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
-    result = minimize(of, start, method="L-BFGS-B", jac=True, options=options, callback=after)
+    result = minimize(objective, start, method="L-BFGS-B", jac=True, options=options, callback=stop)
     unpack(result.x)
     return result

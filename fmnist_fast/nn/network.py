@@ -1,6 +1,6 @@
-"""A multilayer perceptron: its weights, the checks of what goes in, and the backend that computes.
+"""A multilayer perceptron: parameters, validation of inputs, and the backend that computes.
 
-Everything above this module may pass arrays as users have them; everything below trusts them.
+Modules above pass arrays as users have them; kernels trust that they were checked here.
 """
 
 from dataclasses import dataclass
@@ -21,38 +21,35 @@ __all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "estimate_wor
 # uint8 pixels 0..255 become floats 0..1.
 PIXEL_SCALE = 1 / 255
 
-# Share of entries that are not zero from which skipping zeros costs more than it saves: a product
-# takes 1.8 ns for each of 64 weights that it does not skip, and 1.25 ns where it looks for none.
+# Fraction of nonzero entries above which skipping zeros does not pay: a product takes 1.8 ns for
+# each of 64 weights that it does not skip, and 1.25 ns without looking for zeros.
 DENSE_FRACTION = 0.7
 
-# Rows that are looked at for it, at equal distances: counting all of a table takes longer than the
-# choice can save in an epoch.
+# Rows sampled for it, at equal distances: counting all entries takes longer than it saves.
 SAMPLED_ROWS = 300
 
-# The work of a batch that is enough for one thread: some 30 us a step in float32, of which three
-# meetings of the team take a few.
+# Work of a batch for each thread: some 30 us a step in float32, of which three barriers take a few.
 WORK_PER_THREAD = 8192 * 64
 
-# The same of all rows of a call: some 2 ms, of which a thread takes 0.3 until it has begun.
+# Work of all rows of a call for each thread: some 2 ms; starting a thread takes 0.3 ms.
 CALL_PER_THREAD = 3 << 24
 
-
-# A layer of fewer outputs takes as long: kernels compute so many at once.
+# A layer of fewer outputs takes as long: the width of the vectors.
 MIN_OUTPUTS = 16
 
-# More of them only wait for each other: even 16 threads on 2 cores take three times as long as 2.
+# More threads wait for each other: 16 on 2 cores take three times as long as 2.
 THREADS_PER_CORE = 8
 
 
 def estimate_work(spec: NetworkSpec, rows: int) -> int:
-    """What a pass over so many rows costs, in weights of float32 times rows."""
+    """Return the cost of a pass over so many rows, in float32 weights times rows."""
     weights = sum(i * max(o, MIN_OUTPUTS) for i, o in spec.shapes)
     each: int = np.dtype(spec.dtype).itemsize // 4  # float64 takes twice as long
     return weights * each * rows
 
 
 def worthwhile_threads(spec: NetworkSpec, batch_size: int, rows: int | None, cores: int) -> int:
-    """Threads that so many rows of a call are worth, in batches; at most so many cores."""
+    """Return how many threads pay for a call of so many rows in batches, at most `cores`."""
     threads = min(cores, estimate_work(spec, batch_size) // WORK_PER_THREAD)
     if rows is not None:
         threads = min(threads, estimate_work(spec, rows) // CALL_PER_THREAD)
@@ -61,10 +58,17 @@ def worthwhile_threads(spec: NetworkSpec, batch_size: int, rows: int | None, cor
 
 @dataclass
 class Network:
-    """Parameters and what computes with them.
+    """Parameters, and the backend that computes with them.
 
-    scale : uint8 inputs are multiplied by it; floats are taken as they are.
-    threads : how many the backend uses.
+    Attributes
+    ----------
+    spec : NetworkSpec
+    params : Params
+    scale : float
+        Factor of uint8 inputs; floats are taken as they are.
+    backend : Backend
+    threads : int
+        Threads that the backend uses.
     """
 
     spec: NetworkSpec
@@ -82,7 +86,7 @@ class Network:
         backend: str = "auto",
         threads: int | None = None,
     ) -> "Network":
-        """Fresh weights: normal with variance 2/i, which keeps a ReLU layer's scale; biases 0.
+        """Return a network with normal weights of variance 2/i, which suits ReLU, and zero biases.
 
         Source: He, Zhang, Ren, Sun (2015), equation 10.
         """
@@ -152,7 +156,7 @@ class Network:
         )
 
     def fresh_state(self) -> TrainState:
-        """This network's own parameters, to be trained, and moments of zero."""
+        """Return the state to train: these parameters, not copied, and zero moments."""
 
         def zeros() -> Params:
             weights, biases = self.params
@@ -163,7 +167,7 @@ class Network:
         return TrainState(self.params, zeros(), zeros())
 
     def data(self, x_ni: NDArray, targets_n: NDArray, weights_n: NDArray[np.float64]) -> TrainData:
-        """Checked rows, labels and weights, as the kernels learn from them."""
+        """Return checked rows, targets and weights as the kernels take them."""
         skip_zeros = True
         if self.spec.input_format == "dense":
             sample_ni = x_ni[:: len(x_ni) // SAMPLED_ROWS or 1]
@@ -171,7 +175,7 @@ class Network:
         return TrainData(x_ni, self.scale_of(x_ni), targets_n, weights_n, skip_zeros)
 
     def scale_of(self, x_ni: NDArray) -> float:
-        """What the kernels multiply x by."""
+        """Return the factor of these inputs."""
         return self.scale if x_ni.dtype == np.uint8 else 1.0
 
 

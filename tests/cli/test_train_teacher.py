@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from messages import assert_one_line
 
 from fmnist_fast import Ensemble, load_dataset, load_model, train
 from fmnist_fast.cli.main import main
@@ -58,7 +59,7 @@ def test_train_command_names_teacher(run, small_npz, capsys):
     command = ["train", "--dataset", str(small_npz), *arguments]
     assert main([*command, "--teacher", "teacher.safetensors"]) == 0
     digest = sha256(Path("teacher.safetensors").read_bytes()).hexdigest()
-    assert capsys.readouterr().out.splitlines()[2] == f"taught by sha256:{digest}"
+    assert capsys.readouterr().out.splitlines()[2] == f"teacher sha256:{digest}"
 
 
 def test_resume_finds_teacher_again(run, tmp_path, monkeypatch, capsys):
@@ -78,10 +79,7 @@ def test_resume_finds_teacher_again(run, tmp_path, monkeypatch, capsys):
     os.rename(work / "teacher.safetensors", "moved.safetensors")
     code, err = go_on()
     assert code == 2
-    assert err == (
-        f"fmnist-fast: there is no teacher {work / 'teacher.safetensors'}: "
-        "say with --teacher where it is\n"
-    )
+    assert_one_line(err, f"there is no teacher {work / 'teacher.safetensors'}", "--teacher")
     assert go_on("--teacher", "moved.safetensors") == (0, "")
     code, err = go_on("--teacher", work / "a.safetensors", "--out", "b.safetensors")
     assert code == 2
@@ -93,7 +91,7 @@ def test_resume_finds_teacher_again(run, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--teacher", "missing"], "there is no teacher missing: say with --teacher where it is"),
+        (["--teacher", "missing"], "there is no teacher missing"),
         (["--teacher", "."], "'.' is a directory"),
         (["--teacher", "thesis"], "thesis is damaged or not a safetensors file"),
         (["--teacher", "teacher.safetensors", "--out", "teacher.safetensors"], "is also another"),

@@ -184,7 +184,7 @@ def test_signals_save_a_resumable_checkpoint(small_npz, tmp_path, number):
     assert process.returncode == 128 + number
     assert err.count("\n") == 1
     assert load_model(tmp_path / "model.unfinished.safetensors").training["epochs"] == 400
-    assert "go on with 'fmnist-fast train --resume " in err
+    assert "resume with 'fmnist-fast train --resume " in err
     folder = err.rstrip().rstrip("'").rpartition("--resume ")[2]
     assert not out.exists()
     subprocess.run([*COMMAND, "--resume", folder, "--quiet"], check=True, capture_output=True)
