@@ -39,7 +39,7 @@ def test_killed_predict_resumes(images, tmp_path):
     (tmp_path / "list.txt").write_text("f\n\nf/0000.png\n")
     arguments = command("--inputs-from", "list.txt", "--out", "a.csv", "--backend", "cython")
     process = subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    log, deadline = tmp_path / "a.csv.partial-wal", time.monotonic() + 60
+    log, deadline = tmp_path / "a.csv.partial-wal", time.monotonic() + 300
     while not log.exists() or log.stat().st_size < 400_000:
         assert time.monotonic() < deadline
         assert process.poll() is None
@@ -66,12 +66,12 @@ def test_ctrl_c_keeps_predictions(images, tmp_path):
         text=True,
         start_new_session=True,
     )
-    log, deadline = tmp_path / "a.csv.partial-wal", time.monotonic() + 60
+    log, deadline = tmp_path / "a.csv.partial-wal", time.monotonic() + 300
     while not log.exists() or log.stat().st_size < 400_000:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
-    _, message = process.communicate(timeout=30)
+    _, message = process.communicate(timeout=300)
     assert process.returncode == 130
     assert_says(message, "predictions are kept in a.csv.partial: the same command resumes it")
     assert (tmp_path / "a.csv.partial").exists()

@@ -1,4 +1,4 @@
-"""A scheduler and workers of Dask's, as people start them."""
+"""Processes of a Dask scheduler and of its workers, started by their command line."""
 
 import json
 import os
@@ -25,10 +25,8 @@ def dask_process(kind, *arguments, **environment):
 
 @contextmanager
 def dask_worker(address, *options, **environment):
-    with dask_process(
-        *("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", *options),
-        **environment,
-    ) as process:
+    arguments = "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard"
+    with dask_process(*arguments, *options, **environment) as process:
         yield process
 
 
@@ -36,11 +34,9 @@ def dask_worker(address, *options, **environment):
 def dask_scheduler(tmp_path):
     """Its process and its address."""
     place = tmp_path / "scheduler.json"
-    with dask_process(
-        *("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
-        *("--scheduler-file", str(place)),
-    ) as process:
-        deadline = time.monotonic() + 30
+    arguments = "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"
+    with dask_process(*arguments, "--scheduler-file", str(place)) as process:
+        deadline = time.monotonic() + 300
         while not place.exists() or not place.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -48,7 +44,7 @@ def dask_scheduler(tmp_path):
 
 
 def wait_for_workers(pool, count, key=lambda pool: pool.slots):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while key(pool) < count:
         assert time.monotonic() < deadline
         pool.refresh(now=True)
