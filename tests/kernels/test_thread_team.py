@@ -1,4 +1,4 @@
-"""Teams of threads in the conditions that real machines make: none may hang, none may differ."""
+"""Thread teams: no team hangs, and all train the same model."""
 
 import os
 import signal
@@ -32,17 +32,17 @@ def backend(request):
 
 @pytest.fixture
 def expected(backend, small_dataset) -> bytes:
-    """The model that one thread trains."""
+    """Return the model that one thread trains."""
     return train(small_dataset, backend=backend, threads=1, **OPTIONS).model.to_bytes()
 
 
 @pytest.mark.parametrize("threads", [2, 3, 8, 30])
-def test_any_number_of_threads_gives_the_same_model(backend, small_dataset, expected, threads):
+def test_team_of_any_size_trains_same_model(backend, small_dataset, expected, threads):
     result = train(small_dataset, backend=backend, threads=threads, **OPTIONS)
     assert result.model.to_bytes() == expected
 
 
-def test_several_trainings_at_once(backend, small_dataset, expected):
+def test_concurrent_teams_train_same_model(backend, small_dataset, expected):
     models = {}
 
     def run(n):
@@ -58,7 +58,7 @@ def test_several_trainings_at_once(backend, small_dataset, expected):
 
 
 def run_code(code, npz, tmp_path, timeout=60):
-    """Runs code that leaves the trained model in `model`; returns its bytes."""
+    """Run code that assigns the trained model to `model`; return its bytes."""
     prelude = (
         "import os, sys\nfrom fmnist_fast import load_dataset, train\n"
         "data = load_dataset(sys.argv[1])\n"
@@ -75,7 +75,7 @@ def run_code(code, npz, tmp_path, timeout=60):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
-def test_more_threads_than_the_one_core_there_is(backend, small_npz, tmp_path):
+def test_team_larger_than_cores_trains_same_model(backend, small_npz, tmp_path):
     alone = run_code(f"model = fit({backend!r}, 1).model", small_npz, tmp_path)
     (tmp_path / "model").unlink()
     crowded = run_code(
@@ -88,7 +88,7 @@ def test_more_threads_than_the_one_core_there_is(backend, small_npz, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_fork_after_a_training_trains_too(backend, small_npz, tmp_path):
+def test_team_works_after_fork(backend, small_npz, tmp_path):
     code = (
         f"model = fit({backend!r}, 4).model\n"
         "child = os.fork()\n"
@@ -99,8 +99,8 @@ def test_a_fork_after_a_training_trains_too(backend, small_npz, tmp_path):
     run_code(code, small_npz, tmp_path)
 
 
-def test_ctrl_c_during_an_epoch_stops_the_team(backend, small_npz, tmp_path):
-    """One epoch of a network that would take minutes: it ends soon, and what it has is saved."""
+def test_team_stops_on_ctrl_c_during_epoch(backend, small_npz, tmp_path):
+    """An epoch that would take minutes ends soon, and the unfinished model is saved."""
     command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", str(small_npz)]
     process = subprocess.Popen(
         [*command, *f"--backend {backend} --threads 3 --batch-size 1 --hidden 2000,2000".split()],
