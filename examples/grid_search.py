@@ -3,7 +3,7 @@
     pip install 'fmnist-fast[sklearn]'
     python examples/grid_search.py
 
-Handwritten digits, 1,797 images of 8x8; four settings, five folds each, on all cores.
+Handwritten digits, 1,797 images of 8x8; four combinations of parameters, five folds each, on all cores.
 """
 
 from time import perf_counter
@@ -22,7 +22,7 @@ GRID = {
 
 
 def main() -> None:
-    """Search, and say what was best and how good it is on rows that nobody saw."""
+    """Search, and print the best settings and their accuracy on held-out rows."""
     rows, labels = load_digits(return_X_y=True)
     rows_train, rows_test, labels_train, labels_test = train_test_split(
         rows, labels, random_state=0
@@ -31,11 +31,11 @@ def main() -> None:
     pipeline = make_pipeline(StandardScaler(), classifier)
     start = perf_counter()
     search = GridSearchCV(pipeline, GRID, n_jobs=-1).fit(rows_train, labels_train)
-    print(f"{len(search.cv_results_['params'])} settings in {perf_counter() - start:.1f} s")
+    print(f"{len(search.cv_results_['params'])} combinations in {perf_counter() - start:.1f} s")
     for name, value in search.best_params_.items():
         print(f"{name.removeprefix('mlpclassifier__')} = {value}")
-    print(f"accuracy in the folds: {100 * search.best_score_:.1f} %")
-    print(f"accuracy on the test rows: {100 * search.score(rows_test, labels_test):.1f} %")
+    print(f"cross-validated accuracy: {100 * search.best_score_:.1f} %")
+    print(f"test accuracy: {100 * search.score(rows_test, labels_test):.1f} %")
 
 
 if __name__ == "__main__":

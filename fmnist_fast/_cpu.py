@@ -1,4 +1,4 @@
-"""How many threads are worth starting: the cores that this process may really use."""
+"""Number of CPU cores that this process may use."""
 
 import os
 from math import ceil
@@ -11,7 +11,7 @@ _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 
 
 def usable_cores() -> int:
-    """The least of affinity, container quota and OMP_NUM_THREADS; at least 1."""
+    """Return the minimum of CPU affinity, container quota and OMP_NUM_THREADS, at least 1."""
     return max(1, min(n for n in (_affinity(), _quota(), _omp_num_threads()) if n is not None))
 
 
@@ -22,7 +22,7 @@ def _affinity() -> int:
 
 
 def _quota() -> int | None:
-    """Cores that the control group grants, rounded up; None without a limit."""
+    """Return the CPU quota of the control group in cores, rounded up; None without a limit."""
     try:
         if _CGROUP_V2.exists():
             quota, period = _CGROUP_V2.read_text().split()[:2]

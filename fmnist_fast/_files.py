@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost: a file is the old one or the new one, never a part."""
+"""Atomic file writes: after a failure a file has its old or its new content, never a part."""
 
 import os
 import shutil
@@ -20,25 +20,25 @@ __all__ = [
 ]
 
 
-# What Linux and macOS allow, less the room for what free_name adds and for ".unfinished".
+# Bytes: 255 on Linux and macOS, less what free_name and ".unfinished" append.
 MAX_NAME = 230
 
 CHUNK = 1 << 20
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` by content, as replaced() does. Raises: OSError."""
+    """Replace the content of a file atomically: see `replaced`. Raises OSError."""
     with replaced(path) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """An empty file to be written, that then replaces `path`: it lies beside it; fsync, rename,
-    fsync of the folder.
+    """Yield a temporary file in the folder of `path` that replaces it when the block ends.
 
-    An exception, a kill or a full disk at any moment leaves the old file or the new one. A symbolic
-    link keeps pointing where it did. Raises: OSError.
+    The file is synced and renamed, then the folder is synced, so that an exception, a kill or a
+    full disk leaves the old file or the new one. A symbolic link keeps its target, and an existing
+    file its mode. Raises OSError.
     """
     target = Path(os.path.realpath(path))
     # Short, since the target's name may already be as long as the file system allows.
@@ -61,7 +61,7 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder survive a power cut, where the system lets folders be synced."""
+    """Sync a folder, where the system can, so that renames in it survive a power failure."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -71,9 +71,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_room(path: Path, size: int, what: str) -> None:
-    """Fail now, not after the work, if `size` bytes cannot be written beside `path`.
+    """Check before a long computation that `size` bytes can be written to `path`.
 
-    Raises: UserError, one line that names `what`, the reason and what to do.
+    Raises UserError that names `what`, the reason and what to do.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
@@ -84,7 +84,7 @@ def check_room(path: Path, size: int, what: str) -> None:
         raise UserError(f"{what} {path}: the folder {target.parent} does not exist: create it")
     try:
         total, _, free = shutil.disk_usage(target.parent)
-        if total and size > free:  # some file systems do not say
+        if total and size > free:  # some file systems report 0
             raise UserError(
                 f"{what} {path} takes {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are "
                 "free there: choose another folder, or make it smaller"
@@ -100,21 +100,21 @@ def check_room(path: Path, size: int, what: str) -> None:
 
 
 def write_somewhere(path: Path, content: bytes) -> Path:
-    """write_atomically, or if that fails the same file name in the folder for temporary files.
+    """Write atomically to `path`, or if that fails to the same name in the temporary folder.
 
-    Returns: where it was written. Raises: OSError if neither place takes it.
+    Returns the path that was written. Raises OSError if both fail.
     """
     try:
         write_atomically(path, content)
         return path
     except OSError:
-        refuge = free_name(Path(tempfile.gettempdir()) / path.name)
-        write_atomically(refuge, content)
-        return refuge
+        fallback = free_name(Path(tempfile.gettempdir()) / path.name)
+        write_atomically(fallback, content)
+        return fallback
 
 
 def free_name(path: Path) -> Path:
-    """path, or the first of name-2, name-3, ... that does not exist."""
+    """Return path, or the first of name-2, name-3, ... that does not exist."""
     candidate, number = path, 1
     while candidate.exists():
         number += 1

@@ -1,4 +1,4 @@
-"""Errors that a user can do something about. Their messages are one line that says what to do."""
+"""Errors that a user can correct. Every message is one line that ends with what to do."""
 
 __all__ = [
     "ArgumentError",
@@ -18,32 +18,32 @@ class UserError(Exception):
 
 
 class ArgumentError(UserError, ValueError):
-    """An argument that cannot be used: a wrong shape, dtype, range or name."""
+    """An argument has a wrong shape, dtype, value or name."""
 
 
 class BackendUnavailable(UserError, ImportError):
-    """A backend that was asked for by name is unknown, not built or cannot do what is asked."""
+    """A backend is unknown, not built, or does not support the options of the network."""
 
 
 class MissingExtra(UserError, ImportError):
-    """A package is missing that only this needs: the message says what to install."""
+    """An optional dependency is missing; the message names the extra to install."""
 
 
 class DataError(UserError, ValueError):
-    """A data set that is missing, damaged or not what it says it is."""
+    """A data set is missing, damaged, or fails its checksum."""
 
 
 class ModelFileError(UserError, ValueError):
-    """A model file that is missing, damaged, foreign or too new, or that must not be replaced."""
+    """A model file is missing, damaged, of another format or a newer version, or exists already."""
 
 
 class CheckpointError(UserError, ValueError):
-    """A run that cannot be gone on with: none there, another network or data set, or in use."""
+    """A checkpoint cannot be resumed: missing, locked, or of another network or data set."""
 
 
 class ClusterError(UserError, RuntimeError):
-    """Work that cannot be given to workers: none is fit, or the scheduler is not there, or gone."""
+    """Tasks cannot be run: no suitable worker, or no connection to the scheduler."""
 
 
 class SweepError(UserError, ValueError):
-    """A sweep that cannot begin or go on: another study, settings that cannot be, no result."""
+    """A sweep cannot start or resume: another study, invalid settings, or no completed trial."""

@@ -479,14 +479,14 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         if hasattr(self, "coefs_"):
             settings = (self.activation, self.backend)
             arrays = (*self.coefs_, *self.intercepts_)
-            probability_nk = self._predict_cache.probabilities(X, arrays, settings)
+            probability_nk = self._predict_cache.predict(X, arrays, settings)
             if probability_nk is not None:
                 return probability_nk
         check_is_fitted(self)
         x_ni = check_rows(self, X)
         network = build_network(self, x_ni)
         if type(X) is np.ndarray and not hasattr(self, "feature_names_in_"):
-            self._predict_cache.remember(network, (self.activation, self.backend))
+            self._predict_cache.store(network, (self.activation, self.backend))
         return predict_outputs(network, x_ni)
 
     def export(self, path: str | Path, to: str | None = None, *, force: bool = False) -> None:

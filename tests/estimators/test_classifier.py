@@ -115,7 +115,7 @@ def test_partial_fit_needs_stochastic_solver(digits):
 def test_import_without_scikit_learn_names_extra():
     code = (
         "import sys; sys.modules['sklearn'] = None\n"
-        "import fmnist_fast; fmnist_fast.training.trainer\n"
+        "import fmnist_fast; fmnist_fast.train\n"
         "from fmnist_fast import MLPClassifier"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
