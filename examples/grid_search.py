@@ -3,7 +3,7 @@
     pip install 'fmnist-fast[sklearn]'
     python examples/grid_search.py
 
-Handwritten digits, 1,797 images of 8x8; four combinations of parameters, five folds each, on all cores.
+Handwritten digits, 1,797 images of 8x8: four parameter combinations, five folds, on all cores.
 """
 
 from time import perf_counter
