@@ -17,7 +17,7 @@ def images():
 
 
 @pytest.mark.parametrize(("kind", "level"), CASES)
-def test_new_uint8_images_that_depend_on_nothing_but_the_arguments(images, kind, level):
+def test_corrupt_images_is_pure(images, kind, level):
     out = corrupt_images(images, kind, level)
     assert (out.shape, out.dtype, out.flags.c_contiguous) == (images.shape, np.uint8, True)
     assert not np.array_equal(out, images)
@@ -27,7 +27,7 @@ def test_new_uint8_images_that_depend_on_nothing_but_the_arguments(images, kind,
     assert random != np.array_equal(corrupt_images(images, kind, level, seed=1), out)
 
 
-def test_shift_moves_every_pixel_the_same_way():
+def test_shift_moves_pixels_alike():
     dot = np.zeros((400, 11, 13), np.uint8)
     dot[:, 5, 6] = 200
     out = corrupt_images(dot, KINDS["shift"], 2)
@@ -36,13 +36,13 @@ def test_shift_moves_every_pixel_the_same_way():
     assert (out.sum(axis=(1, 2)) == 200).all()
 
 
-def test_what_leaves_the_image_does_not_come_back():
+def test_shift_fills_with_black():
     full = np.full((50, 6, 6), 7, np.uint8)
     out = corrupt_images(full, KINDS["shift"], 2)
     assert set((out > 0).sum(axis=(1, 2))) <= {4 * 6, 4 * 4}
 
 
-def test_rotation_turns_to_either_side():
+def test_rotation_has_both_directions():
     bar = np.zeros((60, 21, 21), np.uint8)
     bar[:, 10, 2:19] = 255
     out = corrupt_images(bar, KINDS["rotation"], 30).astype(float)
@@ -60,7 +60,7 @@ def test_noise_has_its_standard_deviation():
         assert abs(noise.mean()) < 0.02 * level
 
 
-def test_blur_spreads_and_keeps_the_light():
+def test_blur_spreads_and_keeps_brightness():
     dot = np.zeros((2, 21, 21), np.uint8)
     dot[:, 9:12, 9:12] = 240
     widths = []

@@ -25,7 +25,7 @@ class Source(ThreadingHTTPServer):
     manner = "whole"
 
     def __init__(self, files: dict[str, bytes]):
-        super().__init__(("127.0.0.1", 0), Prediction)
+        super().__init__(("127.0.0.1", 0), Handler)
         self.files = files
         self.asked: list[str] = []
         self.over = threading.Event()
@@ -35,7 +35,7 @@ class Source(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/"
 
 
-class Prediction(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     server: Source
 
     def do_GET(self):
@@ -161,7 +161,7 @@ def test_source_that_failed_is_not_asked_for_the_other_files(files, folder, serv
     assert second.asked == list(FILE_NAMES)
 
 
-def test_source_that_lacks_the_third_file_is_followed_by_the_next(files, folder, serve):
+def test_fetch_tries_next_source_for_missing_file(files, folder, serve):
     first, second = serve({name: files[name] for name in FILE_NAMES[:2]}, files)
     fashion_mnist.fetch(folder)
     assert content_of(folder) == files
@@ -237,7 +237,7 @@ def test_damaged_file_in_the_cache_is_replaced(arrays, files, serve):
     assert same((dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test), arrays)
 
 
-def test_damaged_file_in_the_cache_is_not_used_when_no_source_answers(files, serve):
+def test_fetch_failure_does_not_use_damaged_cache(files, serve):
     serve(files)[0].files = {}
     cache_folder().mkdir()
     for name in FILE_NAMES:

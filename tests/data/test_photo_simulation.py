@@ -36,7 +36,7 @@ def made(images, labels, seed=0, epoch=1):
     return simulate_photos(images, labels, seed, epoch)
 
 
-def test_imitations_are_a_function_of_seed_epoch_and_row(clothes):
+def test_simulate_photos_depends_on_seed_epoch_and_row(clothes):
     images, labels = clothes.x_train[:300], clothes.y_train[:300]
     first = made(images, labels)
     assert first.dtype == np.uint8
@@ -50,7 +50,7 @@ def test_imitations_are_a_function_of_seed_epoch_and_row(clothes):
     )
 
 
-def test_every_imitation_shows_something_else_on_black(clothes):
+def test_simulate_photos_changes_every_image(clothes):
     images, labels = clothes.x_train[:300], clothes.y_train[:300]
     found = made(images, labels)
     assert (found != images).any(axis=(1, 2)).all()
@@ -61,7 +61,7 @@ def test_every_imitation_shows_something_else_on_black(clothes):
     assert np.median(np.maximum(rows, columns)) >= 26  # trimmed to the edges, as photo.py does
 
 
-def test_an_imitation_is_still_of_its_class(clothes):
+def test_simulate_photos_keeps_class(clothes):
     """A network that learned from imitations knows the images as they are."""
     learned = train(clothes, augment="photos", epochs=12, hidden=(64,), threads=1)
     plain = train(clothes, epochs=12, hidden=(64,), threads=1)
@@ -69,7 +69,7 @@ def test_an_imitation_is_still_of_its_class(clothes):
     assert plain.test_accuracy > learned.test_accuracy - 0.05
 
 
-def test_strangers_are_other_things(clothes):
+def test_simulate_ood_images(clothes):
     drawn = simulate_ood_images(clothes.x_train, clothes.y_train, 203, 0, 1)
     assert drawn.shape == (203, 28, 28)
     assert np.array_equal(drawn, simulate_ood_images(clothes.x_train, clothes.y_train, 203, 0, 1))
@@ -80,7 +80,7 @@ def test_strangers_are_other_things(clothes):
     assert few[2::4].any()
 
 
-def test_shoes_from_above_are_two_and_of_the_fabric_of_one():
+def test_shoe_pairs_from_above_have_one_fabric():
     labels = np.repeat((5, 7, 9), 40)
     images = np.full((120, 28, 28), 99, np.float32)
     pairs = shoe_pairs_from_above(images, labels, np.random.default_rng(0))
@@ -96,7 +96,7 @@ def test_shoes_from_above_are_two_and_of_the_fabric_of_one():
     assert all(fabric in tone and len(tone) <= 2 for tone in tones)
 
 
-def test_sampling_between_pixels():
+def test_sample_bilinear_interpolates():
     image = np.arange(28 * 28, dtype=np.float32).reshape(1, 28, 28)
     y, x = np.full((1, 28, 28), 3.25), np.full((1, 28, 28), 7.5)
     assert sample_bilinear(image, y, x)[0, 0, 0] == pytest.approx(3.25 * 28 + 7.5)
@@ -105,7 +105,7 @@ def test_sampling_between_pixels():
     assert both.imag == pytest.approx(2 * both.real)
 
 
-def test_a_crop_fills_the_frame():
+def test_crop_and_resize_fills_frame():
     image = np.zeros((1, 28, 28), np.float32)
     image[0, 4:14, 10:20] = 200
     found = bounding_boxes(image)
@@ -117,7 +117,7 @@ def test_a_crop_fills_the_frame():
     assert 12 <= rows <= 15
 
 
-def test_images_of_the_next_epoch_are_begun_and_none_after_the_last():
+def test_epoch_prefetcher_stops_after_last_epoch():
     asked = []
 
     def make(epoch):
@@ -134,7 +134,7 @@ def test_images_of_the_next_epoch_are_begun_and_none_after_the_last():
     jumped.close()
 
 
-def test_strangers_are_asked_all_classes_alike_and_follow_the_rows(clothes):
+def test_photo_augmentation_appends_ood_rows(clothes):
     config = resolve_config(TrainingConfig(augment="photos", class_weight={1: 3.0}), clothes)
     run = TrainingRun(clothes, config, "numpy", 1)
     count = len(run.train_set.data.targets_n) - 600
@@ -154,7 +154,7 @@ def test_strangers_are_asked_all_classes_alike_and_follow_the_rows(clothes):
     assert len(run.train_set.x_ood) == int(OOD_FRACTION * len(held))
 
 
-def test_validation_is_the_same_for_every_seed_and_of_no_epoch(clothes):
+def test_photo_validation_images_do_not_depend_on_seed(clothes):
     runs = [
         TrainingRun(
             clothes,
@@ -168,20 +168,20 @@ def test_validation_is_the_same_for_every_seed_and_of_no_epoch(clothes):
     assert not np.array_equal(runs[0].train_set.images.get(1), runs[1].train_set.images.get(1))
 
 
-def test_no_row_need_be_held_back(clothes):
+def test_photo_augmentation_without_validation(clothes):
     result = train(clothes, augment="photos", epochs=1, hidden=(16,), validation=0, backend="numpy")
     assert result.model.threshold is None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_training_by_imitations_is_the_same_for_any_cut_and_number_of_threads(clothes, backend):
+def test_photo_training_does_not_depend_on_threads(clothes, backend):
     options = {"augment": "photos", "epochs": 2, "hidden": (130, 20), "backend": backend}
     first = train(clothes, threads=1, **options).model.to_bytes()
     threads = 1 if backend == "numpy" else 3
     assert train(clothes, threads=threads, **options).model.to_bytes() == first
 
 
-def test_a_student_hears_what_its_teachers_say_of_every_epochs_images(clothes):
+def test_photo_teacher_targets_follow_epoch_images(clothes):
     teacher = TrainingConfig(augment="photos", hidden=(24,), epochs=1)
     how = Distillation(teacher, n_teachers=2, temperature=3.0, alpha=0.6)
     networks = tuple(
@@ -210,7 +210,7 @@ def test_a_student_hears_what_its_teachers_say_of_every_epochs_images(clothes):
     assert not np.array_equal(heard[0], heard[1])
 
 
-def test_what_cannot_be_imitated_is_refused(small_dataset, clothes):
+def test_photo_augmentation_refuses_other_data(small_dataset, clothes):
     with pytest.raises(ArgumentError, match="knows only the classes of Fashion-MNIST"):
         train(small_dataset, augment="photos")
     flat = replace(clothes, x_train=clothes.x_train.reshape(-1, 784))
@@ -224,7 +224,7 @@ def test_what_cannot_be_imitated_is_refused(small_dataset, clothes):
         train(clothes, target_precision=1)
 
 
-def test_a_learning_rate_is_found_on_the_images_as_they_are(clothes):
+def test_lr_finder_uses_original_images(clothes):
     from fmnist_fast.training.lr_finder import find_learning_rate
 
     with_, without = (
@@ -246,7 +246,7 @@ def epochs_of(dataset, **options):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_averaged_weights_are_the_mean_of_the_epochs(small_dataset, backend):
+def test_ema_is_mean_of_epochs(small_dataset, backend):
     options = {"schedule": "constant", "lr": 1e-2, "backend": backend}
     seen, result = epochs_of(small_dataset, epochs=5, ema_epochs=5, **options)
     mean = [np.mean(arrays, axis=0, dtype=np.float64) for arrays in zip(*seen)]
@@ -258,7 +258,7 @@ def test_averaged_weights_are_the_mean_of_the_epochs(small_dataset, backend):
     assert any((ours != last).any() for ours, last in zip(found, seen[-1]))
 
 
-def test_later_epochs_count_more_once_there_are_more_than_are_averaged(small_dataset):
+def test_ema_weights_later_epochs_more(small_dataset):
     seen, result = epochs_of(small_dataset, epochs=6, ema_epochs=2, schedule="constant")
     expected = seen[0][0].astype(np.float64)
     for epoch, arrays in enumerate(seen[1:], start=2):
@@ -267,14 +267,14 @@ def test_later_epochs_count_more_once_there_are_more_than_are_averaged(small_dat
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_averaging_does_not_change_how_training_goes(small_dataset):
+def test_ema_does_not_change_training(small_dataset):
     averaged, _ = epochs_of(small_dataset, epochs=3, ema_epochs=3)
     plain, _ = epochs_of(small_dataset, epochs=3)
     for ours, theirs in zip(averaged, plain):
         assert all(np.array_equal(a, b) for a, b in zip(ours, theirs))
 
 
-def test_a_run_with_imitations_and_averages_goes_on_with_the_same_bytes(clothes):
+def test_photo_training_resumes_with_same_bytes(clothes):
     """From every epoch's end, through its snapshot."""
     config = resolve_config(
         TrainingConfig(augment="photos", ema_epochs=3, epochs=4, hidden=(16,)), clothes

@@ -21,12 +21,12 @@ def digest(arrays):
     return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
 
 
-def test_same_seed_gives_the_same_bits_in_this_process(drawn):
+def test_draw_synthetic_same_seed_same_bits(drawn):
     np.random.seed(1)  # the global state must not matter
     assert digest(draw_synthetic(seed=3, **SMALL)) == digest(drawn)
 
 
-def test_same_seed_gives_the_same_bits_in_another_process():
+def test_draw_synthetic_same_bits_in_another_process():
     code = (
         "import hashlib; from fmnist_fast.data.synthetic import draw_synthetic;"
         "drawn = b''.join(a.tobytes() for a in draw_synthetic(3, 200, 50));"
@@ -36,14 +36,14 @@ def test_same_seed_gives_the_same_bits_in_another_process():
     assert ran.stdout.strip() == digest(draw_synthetic(3, 200, 50))
 
 
-def test_another_seed_gives_other_images(drawn):
+def test_draw_synthetic_another_seed_other_images(drawn):
     other = draw_synthetic(seed=4, **SMALL)
     for ours, theirs in zip(drawn, other, strict=True):
         assert not np.array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("train", "test"), [(1000, 300), (10, 10), (1, 1), (7, 23)])
-def test_shapes_types_and_balance(train, test):
+def test_draw_synthetic_shapes_dtypes_and_balance(train, test):
     x, y, x_test, y_test = draw_synthetic(5, train, test)
     for images, labels, n in ((x, y, train), (x_test, y_test, test)):
         assert images.shape == (n, SIDE, SIDE)
@@ -55,19 +55,19 @@ def test_shapes_types_and_balance(train, test):
         assert images.any(axis=(1, 2)).all()
 
 
-def test_labels_are_shuffled(drawn):
+def test_draw_synthetic_shuffles_labels(drawn):
     y = drawn[1].astype(int)
     assert not np.array_equal(y, np.arange(len(y)) % 10)
     assert (np.diff(y) != 0).mean() > 0.8
 
 
 @pytest.mark.parametrize("counts", [(0, 10), (10, 0), (-1, 10)])
-def test_counts_below_one_are_refused(counts):
+def test_draw_synthetic_refuses_counts_below_one(counts):
     with pytest.raises(ValueError, match="at least 1"):
         draw_synthetic(0, *counts)
 
 
-def test_no_image_occurs_twice(drawn):
+def test_draw_synthetic_has_no_duplicates(drawn):
     images = np.concatenate([drawn[0], drawn[2]])
     assert len({image.tobytes() for image in images}) == len(images)
 
@@ -76,28 +76,28 @@ def test_no_image_occurs_twice(drawn):
 REAL_ZEROS = (0.41, 0.65, 0.35, 0.57, 0.40, 0.68, 0.37, 0.66, 0.41, 0.52)
 
 
-def test_background_share_is_that_of_the_real_set(drawn):
+def test_draw_synthetic_background_fraction(drawn):
     x, y = drawn[:2]
     assert 0.45 < (x == 0).mean() < 0.55
     zeros = [(x[y == label] == 0).mean() for label in range(10)]
     assert np.abs(np.subtract(zeros, REAL_ZEROS)).max() < 0.08
 
 
-def test_garments_fill_the_frame(drawn):
+def test_draw_synthetic_fills_frame(drawn):
     seen = drawn[0] > 0
     height, width = seen.any(axis=2).sum(axis=1), seen.any(axis=1).sum(axis=1)
     assert np.maximum(height, width).min() >= SIDE - 3
 
 
 @pytest.mark.parametrize("label", [5, 7, 9])
-def test_shoes_point_left(drawn, label):
+def test_draw_synthetic_shoes_point_left(drawn, label):
     """Shaft and heel are behind the toe: the upper half is brighter at the right."""
     mean = drawn[0][drawn[1] == label].mean(axis=0)[: SIDE // 2]
     assert mean[:, SIDE // 2 :].sum() > 1.5 * mean[:, : SIDE // 2].sum()
 
 
 @pytest.mark.parametrize("kind", CLASS_STYLES, ids=lambda kind: kind.draw.__name__)
-def test_images_of_a_class_vary(kind):
+def test_draw_class_varies(kind):
     images = draw_class(np.random.Generator(np.random.Philox(0)), kind, 200)
     shapes = (images > 0).mean(axis=(1, 2))
     brightness = images.sum(axis=(1, 2)) / (images > 0).sum(axis=(1, 2))
@@ -106,7 +106,7 @@ def test_images_of_a_class_vary(kind):
     assert np.median(images.std(axis=0)[10:18, 10:18]) > 20
 
 
-def test_nearest_class_mean_beats_chance_and_is_not_perfect(drawn):
+def test_draw_synthetic_difficulty(drawn):
     x, y, x_test, y_test = drawn
     means = np.stack([x[y == label].mean(axis=0).ravel() for label in range(10)])
     rows = x_test.reshape(len(x_test), -1).astype(float)

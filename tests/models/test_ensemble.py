@@ -61,7 +61,7 @@ def by_hand(model, x):
     return softmax((h @ weights[-1] + biases[-1]) / model.temperature)
 
 
-def test_it_answers_the_mean_of_what_its_members_answer(ensemble, models, small_dataset):
+def test_ensemble_predicts_mean_of_members(ensemble, models, small_dataset):
     x = small_dataset.x_test
     found_nk = ensemble.predict_proba(x)
     assert found_nk.dtype == np.float32
@@ -73,7 +73,7 @@ def test_it_answers_the_mean_of_what_its_members_answer(ensemble, models, small_
     assert any((ensemble.predict(x) != model.predict(x)).any() for model in models)
 
 
-def test_one_of_a_wider_dtype_widens_the_answer(models, small_dataset):
+def test_ensemble_has_widest_dtype_of_members(models, small_dataset):
     wide = train(small_dataset, epochs=1, hidden=(5,), dtype="float64", threads=1).model
     x = small_dataset.x_test[:9]
     found_nk = Ensemble((models[0], wide)).predict_proba(x)
@@ -81,7 +81,7 @@ def test_one_of_a_wider_dtype_widens_the_answer(models, small_dataset):
     assert np.array_equal(found_nk, (models[0].predict_proba(x) + wide.predict_proba(x)) / 2)
 
 
-def test_one_alone_answers_as_it_does(models, small_dataset):
+def test_ensemble_of_one_predicts_like_its_member(models, small_dataset):
     alone = Ensemble(models[:1])
     x = small_dataset.x_test
     assert np.array_equal(alone.predict_proba(x), models[0].predict_proba(x))
@@ -89,13 +89,13 @@ def test_one_alone_answers_as_it_does(models, small_dataset):
 
 
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name != "numpy"])
-def test_the_same_bits_for_any_number_of_threads(saved, small_dataset, name):
+def test_ensemble_bits_do_not_depend_on_threads(saved, small_dataset, name):
     one, three = (load_model(saved, name, threads) for threads in (1, 3))
     x = small_dataset.x_test
     assert np.array_equal(one.predict_proba(x), three.predict_proba(x))
 
 
-def test_it_has_what_callers_ask_a_model_for(ensemble, models):
+def test_ensemble_has_attributes_of_model(ensemble, models):
     for name in ("class_names", "input_shape", "dataset_name", "dataset_checksum"):
         assert getattr(ensemble, name) == getattr(models[0], name)
     assert ensemble.metrics == {"test_accuracy": 0.5}
@@ -111,19 +111,19 @@ def test_it_has_what_callers_ask_a_model_for(ensemble, models):
         ({"dataset_checksum": "1" * 64}, "member 2 of an ensemble has a data set other"),
     ],
 )
-def test_members_that_do_not_go_together_are_refused(models, changes, message):
+def test_ensemble_refuses_mismatched_members(models, changes, message):
     with pytest.raises(ArgumentError, match=message):
         Ensemble((models[0], replace(models[1], **changes)))
 
 
-def test_what_is_no_model_is_no_member(models, ensemble):
+def test_ensemble_members_must_be_models(models, ensemble):
     with pytest.raises(ArgumentError, match="has no members: give one model or more"):
         Ensemble(())
     with pytest.raises(ArgumentError, match="member 2 of an ensemble is Ensemble: give models"):
         Ensemble((models[0], ensemble))
 
 
-def test_a_threshold_is_found_on_rows_that_are_given(models, small_dataset):
+def test_with_threshold_fits_given_rows(models, small_dataset):
     x, y = small_dataset.x_test, small_dataset.y_test
     bare = Ensemble(models, metrics={"a": 1})
     sure = bare.with_threshold(x, y, 0.5)
@@ -137,7 +137,7 @@ def test_a_threshold_is_found_on_rows_that_are_given(models, small_dataset):
         bare.with_threshold(x, y[:5])
 
 
-def test_what_is_saved_comes_back(ensemble, models, saved, small_dataset):
+def test_save_and_load_round_trip(ensemble, models, saved, small_dataset):
     loaded = load_model(saved, "numpy")
     assert isinstance(loaded, Ensemble)
     assert loaded.metadata() == ensemble.metadata()
@@ -148,12 +148,12 @@ def test_what_is_saved_comes_back(ensemble, models, saved, small_dataset):
         assert ours.to_bytes() == theirs.to_bytes()  # nothing of a member is lost
 
 
-def test_the_same_ensemble_gives_the_same_bytes(ensemble, models, saved):
+def test_ensemble_bytes_are_deterministic(ensemble, models, saved):
     assert saved.read_bytes() == ensemble.to_bytes() == load_model(saved).to_bytes()
     assert Ensemble(models[::-1]).to_bytes() != Ensemble(models).to_bytes()
 
 
-def test_its_file_says_what_older_packages_look_for(ensemble, saved):
+def test_ensemble_file_metadata(ensemble, saved):
     """The version, to say that it is newer; the data set, to leave it alone."""
     (length,) = struct.unpack("<Q", saved.read_bytes()[:8])
     header = json.loads(saved.read_bytes()[8 : 8 + length])
@@ -200,7 +200,7 @@ def members_with(ensemble, **changes):
         ({"format_version": 2}, "is damaged"),
     ],
 )
-def test_a_description_that_does_not_fit_is_refused(ensemble, tmp_path, changes, message):
+def test_load_refuses_invalid_metadata(ensemble, tmp_path, changes, message):
     path = write_with(tmp_path / "bad.safetensors", ensemble, **changes)
     with pytest.raises(ModelFileError, match=message) as caught:
         load_model(path)
@@ -219,7 +219,7 @@ def test_a_description_that_does_not_fit_is_refused(ensemble, tmp_path, changes,
         ({"architecture": {}}, "it has no 'sizes'"),
     ],
 )
-def test_a_member_that_does_not_fit_is_refused(ensemble, tmp_path, changes, message):
+def test_load_refuses_invalid_member(ensemble, tmp_path, changes, message):
     members = members_with(ensemble, **changes)
     path = write_with(tmp_path / "bad.safetensors", ensemble, members=members)
     with pytest.raises(ModelFileError, match=message) as caught:
@@ -241,14 +241,14 @@ def test_a_member_that_does_not_fit_is_refused(ensemble, tmp_path, changes, mess
         ),
     ],
 )
-def test_tensors_that_do_not_fit_are_refused(ensemble, tmp_path, tensors, message):
+def test_load_refuses_invalid_tensors(ensemble, tmp_path, tensors, message):
     path = write_with(tmp_path / "bad.safetensors", ensemble, tensors)
     with pytest.raises(ModelFileError, match=message) as caught:
         load_model(path)
     assert "\n" not in str(caught.value)
 
 
-def test_every_truncation_is_refused(saved):
+def test_load_refuses_truncated_file(saved):
     content = saved.read_bytes()
     for length in [*range(0, 4000, 197), *range(4000, len(content), 4999), len(content) - 1]:
         saved.write_bytes(content[:length])
@@ -262,7 +262,7 @@ def test_every_truncation_is_refused(saved):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_any_damage_is_refused_or_harmless(saved, ensemble, data):
+def test_load_survives_any_damage(saved, ensemble, data):
     content = bytearray(ensemble.to_bytes())
     (length,) = struct.unpack("<Q", content[:8])
     for _ in range(data.draw(st.integers(1, 4))):
@@ -278,7 +278,7 @@ def test_any_damage_is_refused_or_harmless(saved, ensemble, data):
     assert "\n" not in message
 
 
-def test_its_file_is_protected_as_a_models(ensemble, models, saved):
+def test_save_protects_ensemble_files(ensemble, models, saved):
     other = replace(models[0], dataset_name="other", dataset_checksum="1" * 64)
     before = saved.read_bytes()
     with pytest.raises(ModelFileError, match=r"holds a model trained on small, .*--force"):
@@ -297,7 +297,7 @@ def test_its_file_is_protected_as_a_models(ensemble, models, saved):
         ensemble.save(thesis)
 
 
-def test_who_needs_one_network_says_what_to_do(ensemble, models):
+def test_single_member_refuses_several(ensemble, models):
     with pytest.raises(UserError) as caught:
         single_member(ensemble, "e.safetensors", "export")
     assert str(caught.value) == (
@@ -308,7 +308,7 @@ def test_who_needs_one_network_says_what_to_do(ensemble, models):
     assert single_member(Ensemble(models[:1]), "e", "export") is models[0]
 
 
-def test_pictures_are_answered_by_all_members(ensemble, small_dataset):
+def test_recognizer_predicts_with_ensemble(ensemble, small_dataset):
     pixels = small_dataset.x_test[0]
     picture = Picture(np.stack([pixels] * 3, axis=2), None, (28, 28), gray=True)
     answer = Recognizer(ensemble).recognize(picture)
@@ -317,7 +317,7 @@ def test_pictures_are_answered_by_all_members(ensemble, small_dataset):
     assert answer.is_confident is bool(expected_k.max() >= 0.75)
 
 
-def test_evidence_is_the_mean_of_the_calibrated_logits(ensemble, models, small_dataset):
+def test_saliency_map_is_mean_of_calibrated_logits(ensemble, models, small_dataset):
     pixels = small_dataset.x_test[3]
     found = saliency_map(ensemble, pixels, 4)
     expected = sum(saliency_map(m, pixels, 4) / m.temperature for m in models) / 3

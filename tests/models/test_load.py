@@ -40,7 +40,7 @@ def write_with(path, model, **changes):
     path.write_bytes(save(tensors, {"fmnist_fast": json.dumps(description)}))
 
 
-def test_what_is_saved_comes_back(model, saved, small_dataset):
+def test_save_and_load_round_trip(model, saved, small_dataset):
     loaded = load_model(saved, "numpy")
     assert loaded.metadata() == model.metadata()
     for ours, theirs in zip(loaded.network.params, model.network.params):
@@ -50,16 +50,16 @@ def test_what_is_saved_comes_back(model, saved, small_dataset):
     assert np.array_equal(loaded.predict(x), model.predict_proba(x).argmax(axis=1))
 
 
-def test_the_same_model_gives_the_same_bytes(model, saved):
+def test_model_bytes_are_deterministic(model, saved):
     assert saved.read_bytes() == model.to_bytes() == load_model(saved).to_bytes()
 
 
 @pytest.mark.parametrize("path", [PRETRAINED, PRETRAINED_PHOTOS])
-def test_models_are_written_as_those_in_the_box_were(path):
+def test_pretrained_files_are_rewritten_to_same_bytes(path):
     assert load_model(path).to_bytes() == path.read_bytes()
 
 
-def test_the_file_says_what_is_needed_to_use_and_repeat_it(model, saved):
+def test_model_file_metadata(model, saved):
     (length,) = struct.unpack("<Q", saved.read_bytes()[:8])
     header = json.loads(saved.read_bytes()[8 : 8 + length])
     assert list(header["__metadata__"]) == ["fmnist_fast"]
@@ -75,14 +75,14 @@ def test_the_file_says_what_is_needed_to_use_and_repeat_it(model, saved):
     assert 0 < description["metrics"]["test_accuracy"] < 1
 
 
-def test_weights_that_are_not_contiguous_are_saved_as_they_are(model, tmp_path):
+def test_to_bytes_accepts_noncontiguous_weights(model, tmp_path):
     params = model.network.params
     turned = params._replace(weights=tuple(np.asfortranarray(w) for w in params.weights))
     other = replace(model, network=replace(model.network, params=turned))
     assert other.to_bytes() == model.to_bytes()
 
 
-def test_a_newer_format_says_upgrade(model, tmp_path):
+def test_load_refuses_newer_format(model, tmp_path):
     path = tmp_path / "new.safetensors"
     write_with(path, model, format_version=FORMAT_VERSION + 1)
     with pytest.raises(ModelFileError, match=r"format version 5, newer .*upgrade fmnist-fast"):
@@ -108,7 +108,7 @@ def architecture(model, **changes):
         ({"metrics": 3}, "is damaged"),
     ],
 )
-def test_a_description_that_does_not_fit_is_refused(model, tmp_path, changes, message):
+def test_load_refuses_invalid_metadata(model, tmp_path, changes, message):
     path = tmp_path / "bad.safetensors"
     write_with(path, model, **changes)
     with pytest.raises(ModelFileError, match=message) as caught:
@@ -120,14 +120,14 @@ def test_a_description_that_does_not_fit_is_refused(model, tmp_path, changes, me
 @pytest.mark.parametrize(
     "sizes", [[784], [784, 6, 10], [784, -5, 10], [784, 5.0, 10], "x", 3, [[]]]
 )
-def test_layer_sizes_that_do_not_fit_are_refused(model, tmp_path, sizes):
+def test_load_refuses_invalid_layer_sizes(model, tmp_path, sizes):
     path = tmp_path / "bad.safetensors"
     write_with(path, model, architecture=architecture(model, sizes=sizes))
     with pytest.raises(ModelFileError, match="is damaged"):
         load_model(path)
 
 
-def test_a_network_that_no_backend_has_is_named(model, tmp_path):
+def test_load_names_unsupported_activation(model, tmp_path):
     path = tmp_path / "gelu.safetensors"
     write_with(path, model, architecture=architecture(model, activation="gelu"))
     with pytest.raises(BackendUnavailable, match="has no activation 'gelu'"):
@@ -135,7 +135,7 @@ def test_a_network_that_no_backend_has_is_named(model, tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_refused(model, tmp_path, value):
+def test_load_refuses_nonfinite_weights(model, tmp_path, value):
     params = model.network.params
     spoiled = params.weights[0].copy()
     spoiled[3, 2] = value
@@ -151,7 +151,7 @@ def test_weights_that_are_not_finite_are_refused(model, tmp_path, value):
         load_model(path)
 
 
-def test_every_truncation_is_refused(saved):
+def test_load_refuses_truncated_file(saved):
     content = saved.read_bytes()
     for length in [*range(0, 2000, 97), *range(2000, len(content), 4999), len(content) - 1]:
         saved.write_bytes(content[:length])
@@ -165,7 +165,7 @@ def test_every_truncation_is_refused(saved):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_any_damage_is_refused_or_harmless(saved, model, data):
+def test_load_survives_any_damage(saved, model, data):
     content = bytearray(model.to_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         # Most of the file is weights, where a flipped bit is another weight: aim at the header.
@@ -181,7 +181,7 @@ def test_any_damage_is_refused_or_harmless(saved, model, data):
     assert "\n" not in message
 
 
-def test_other_files_are_refused_by_name(tmp_path):
+def test_load_refuses_other_files(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(save({"a": np.zeros(3)}, {"made by": "someone else"}))
     with pytest.raises(ModelFileError, match="safetensors file, but not one of fmnist-fast"):
@@ -192,7 +192,7 @@ def test_other_files_are_refused_by_name(tmp_path):
         load_model(tmp_path)
 
 
-def test_a_model_of_another_data_set_is_not_replaced(model, saved):
+def test_save_keeps_model_of_another_data_set(model, saved):
     other = replace(model, dataset_name="other", dataset_checksum="1" * 64)
     before = saved.read_bytes()
     with pytest.raises(ModelFileError, match=r"trained on small, .*other.*--force"):
@@ -202,13 +202,13 @@ def test_a_model_of_another_data_set_is_not_replaced(model, saved):
     assert load_model(saved).dataset_name == "other"
 
 
-def test_a_model_of_the_same_data_set_is_replaced(model, saved):
+def test_save_replaces_model_of_same_data_set(model, saved):
     renamed = replace(model, dataset_name="the same data under another name")
     renamed.save(saved)
     assert load_model(saved).dataset_name == renamed.dataset_name
 
 
-def test_a_file_of_another_kind_is_not_replaced(model, tmp_path):
+def test_save_keeps_file_of_another_kind(model, tmp_path):
     path = tmp_path / "thesis.txt"
     path.write_text("years of work")
     with pytest.raises(ModelFileError, match=r"is not a model of fmnist-fast.*--force"):
@@ -216,7 +216,7 @@ def test_a_file_of_another_kind_is_not_replaced(model, tmp_path):
     assert path.read_text() == "years of work"
 
 
-def test_a_pickle_is_named_and_not_opened(tmp_path):
+def test_load_names_pickle_without_opening(tmp_path):
     class Trap:
         def __reduce__(self):
             return (pytest.fail, ("it was opened",))

@@ -20,7 +20,7 @@ from fmnist_fast.training.train_data import resolve_config
 ROOT = Path(__file__).parents[2]
 
 
-def test_it_is_small_and_knows_what_it_is(small_dataset):
+def test_pretrained_is_small_and_complete(small_dataset):
     assert PRETRAINED.stat().st_size < 500_000
     model = load_model()
     assert model.network.spec.sizes == (784, 128, 64, 10)
@@ -28,7 +28,7 @@ def test_it_is_small_and_knows_what_it_is(small_dataset):
     assert model.threshold is not None
 
 
-def test_it_was_trained_by_the_preset(real_dataset):
+def test_pretrained_was_trained_by_preset(real_dataset):
     training = dict(load_model().training)
     assert training.pop("backend") == "cython"
     training.pop("instruction_set")
@@ -36,9 +36,7 @@ def test_it_was_trained_by_the_preset(real_dataset):
     assert config.difference(resolve_config(PRESETS["best"], real_dataset)) is None
 
 
-def test_it_keeps_its_promises_and_its_card_says_what_it_does(
-    real_folder, capsys, monkeypatch, tmp_path
-):
+def test_pretrained_accuracy_matches_model_card(real_folder, capsys, monkeypatch, tmp_path):
     picture = tmp_path / "wrong.png"
     options = ["--json", "--data-dir", str(real_folder), "--misclassified", str(picture)]
     assert main(["evaluate", *options]) == 0
@@ -72,7 +70,7 @@ def instruction_set():
     return None if unavailable_reason("cython") else instruction_set_of(get_backend("cython"))
 
 
-def test_predict_uses_it_and_says_whether_it_is_sure(real_dataset, tmp_path, capsys):
+def test_predict_reports_confidence_of_pretrained(real_dataset, tmp_path, capsys):
     model, paths = load_model(), []
     for row in range(30):
         paths.append(tmp_path / f"{row}.png")
@@ -89,7 +87,7 @@ def test_predict_uses_it_and_says_whether_it_is_sure(real_dataset, tmp_path, cap
     assert [": not confident: " in line for line in lines] == [not a["confident"] for a in answers]
 
 
-def test_probabilities_are_those_of_the_weights_and_the_temperature(small_dataset):
+def test_pretrained_probabilities_use_temperature(small_dataset):
     from fmnist_fast.nn.calibration import apply_temperature
 
     model = load_model()

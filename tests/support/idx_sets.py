@@ -2,13 +2,17 @@
 
 import gzip
 import struct
+import warnings
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from fmnist_fast.data import fashion_mnist
 from fmnist_fast.data.cache import Arrays, compute_checksum
+from fmnist_fast.data.datasets import Dataset, load_dataset
+from fmnist_fast.errors import DataError
 
 FILE_NAMES = tuple(fashion_mnist.FILES)
 
@@ -50,3 +54,22 @@ def constants_for(folder: Path, arrays: Arrays) -> dict:
 
 def same(one, other) -> bool:
     return all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(one, other, strict=True))
+
+
+def arrays_of(dataset: Dataset) -> Arrays:
+    return Arrays(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
+
+
+def refusal(*arguments) -> str:
+    """The message, once it is sure to be one line."""
+    with pytest.raises(DataError) as caught:
+        load_dataset(*arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def load_quietly(*arguments) -> Dataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return load_dataset(*arguments)

@@ -143,7 +143,7 @@ def test_the_camera_says_which_way_is_up(orientation):
     assert np.array_equal(picture.rgb, np.asarray(expected))
 
 
-def test_large_images_are_made_smaller_and_keep_their_size_in_mind():
+def test_read_picture_downscales_and_records_size():
     content = encoded(Image.new("RGB", (3000, 1500), "red"), "JPEG")
     picture = read_picture(io.BytesIO(content), max_side=300)
     assert picture.rgb.shape == (150, 300, 3)
@@ -161,7 +161,7 @@ def test_thin_images_are_welcome_where_they_are_asked_for():
     assert read_picture(io.BytesIO(content), accepted=(8, 8)).rgb.shape == (8, 8, 3)
 
 
-def test_more_than_25_megapixels_are_refused_before_a_pixel_is_decoded():
+def test_read_picture_refuses_25_megapixels_undecoded():
     assert "at most 25 megapixels" in refusal(io.BytesIO(png_header(5001, 5000)))
     assert "damaged" in refusal(io.BytesIO(png_header(5000, 5000)))
 

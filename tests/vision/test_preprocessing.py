@@ -46,7 +46,7 @@ def overlap(a, b) -> float:
 
 @pytest.mark.parametrize("method", METHODS_HERE)
 @pytest.mark.parametrize(("floor", "cloth"), [("tan", "navy"), ("firebrick", "white")])
-def test_the_garment_is_found(method, floor, cloth):
+def test_segment_finds_garment(method, floor, cloth):
     picture, where = shirt(floor=floor, cloth=cloth)
     found = preprocess(picture, method)
     small = np.asarray(Image.fromarray(where).resize(found.mask.shape[::-1]))
@@ -56,7 +56,7 @@ def test_the_garment_is_found(method, floor, cloth):
 
 
 @pytest.mark.parametrize("tilt", [-15, -8, 8, 15])
-def test_a_tilted_garment_is_straightened(tilt):
+def test_preprocess_deskews(tilt):
     straight, turned = shirt()[0], shirt(turned=-tilt)[0]
     assert preprocess(straight).tilt == 0
     found = preprocess(turned)
@@ -65,7 +65,7 @@ def test_a_tilted_garment_is_straightened(tilt):
     assert np.abs(found.pixels - expected).mean() < 20
 
 
-def test_it_fills_the_frame_and_stands_in_the_middle_on_black():
+def test_preprocess_fills_frame_centered_on_black():
     pixels = preprocess(shirt()[0]).pixels
     assert pixels.dtype == np.uint8
     assert pixels.shape == (28, 28)
@@ -76,7 +76,7 @@ def test_it_fills_the_frame_and_stands_in_the_middle_on_black():
     assert (pixels == 0).mean() > 0.2
 
 
-def test_dark_clothes_are_bright_and_inverting_exchanges_them():
+def test_preprocess_negates_unless_inverted():
     image = Image.new("RGB", (200, 200), "green")
     draw = ImageDraw.Draw(image)
     draw.rectangle((50, 40, 150, 160), fill="black")
@@ -87,7 +87,7 @@ def test_dark_clothes_are_bright_and_inverting_exchanges_them():
     assert pixels[True][print_].mean() > pixels[True][cloth].mean()
 
 
-def test_what_is_transparent_was_cut_out_already():
+def test_preprocess_uses_transparency():
     image = Image.new("RGB", (90, 120), "red")
     opaque = np.zeros((120, 90), bool)
     opaque[20:100, 30:60] = True
@@ -97,7 +97,7 @@ def test_what_is_transparent_was_cut_out_already():
     assert found.toned.shape == (80, 30)
 
 
-def test_none_takes_all_of_it():
+def test_segment_none_takes_whole_picture():
     picture, _ = shirt()
     found = preprocess(picture, "none")
     assert found.mask.all()
@@ -105,26 +105,26 @@ def test_none_takes_all_of_it():
 
 
 @pytest.mark.parametrize("color", ["white", "black", "red"])
-def test_one_colour_is_nothing(color):
+def test_preprocess_refuses_blank_image(color):
     with pytest.raises(DataError, match="all of one colour"):
         preprocess(picture_of(Image.new("RGB", (64, 64), color)))
 
 
 @pytest.mark.parametrize("method", METHODS_HERE)
-def test_no_garment_is_said(method, monkeypatch):
+def test_preprocess_reports_missing_garment(method, monkeypatch):
     monkeypatch.setitem(METHODS, method, lambda rgb: np.zeros(rgb.shape[:2], bool))
     with pytest.raises(DataError, match="no garment was found: photograph it whole"):
         preprocess(shirt()[0], method)
 
 
-def test_unknown_ways_are_refused_by_name():
+def test_segment_refuses_unknown_method():
     with pytest.raises(
         ArgumentError, match="unknown segmentation 'magic': choose from auto, grabcut"
     ):
         segment(np.zeros((20, 20, 3), np.uint8), "magic")
 
 
-def test_without_opencv_the_plain_way_serves_and_grabcut_says_what_to_install(monkeypatch):
+def test_segment_without_opencv_uses_histogram(monkeypatch):
     monkeypatch.setattr("fmnist_fast.vision.segmentation.has_opencv", lambda: False)
     picture, _ = shirt()
     assert preprocess(picture).method == "histogram"
@@ -156,7 +156,7 @@ def testlabel_components_are_those_that_touch():
         assert count == len(sizes)
 
 
-def test_symmetry_is_one_for_the_symmetric_and_less_for_others():
+def test_symmetry_of_masks():
     mask = np.zeros((20, 30), bool)
     mask[5:15, 3:14] = True
     assert symmetry(mask) == 1
@@ -165,7 +165,7 @@ def test_symmetry_is_one_for_the_symmetric_and_less_for_others():
     assert symmetry(np.zeros((4, 4), bool)) == 0
 
 
-def test_turning_and_cropping():
+def test_edit_picture_rotates_and_crops():
     picture, _ = shirt()
     turned = edit_picture(picture, 1)
     assert np.array_equal(turned.rgb, np.rot90(picture.rgb))
@@ -179,7 +179,7 @@ def test_turning_and_cropping():
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_the_samples_are_drawn_alike_every_time_and_can_be_cut_out(name):
+def test_samples_are_deterministic_and_segmentable(name):
     content = draw_sample(name)
     assert content == draw_sample(name)
     found = preprocess(read_picture(io.BytesIO(content)))
