@@ -11,7 +11,7 @@ from equivalence import (
     check_activation,
     check_backward,
     check_forward,
-    check_gather,
+    check_gather_batch,
     check_loss_and_grad,
     check_update,
     dropout_masks,
@@ -29,14 +29,14 @@ from kernel_cases import (
 
 @pytest.mark.parametrize("sizes", SIZES)
 def test_gather_batch(backend, sizes):
-    check_gather(backend, Case(sizes, 75))
+    check_gather_batch(backend, Case(sizes, 75))
 
 
 @pytest.mark.parametrize("sizes", [(7, 3), (129, 3)])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows_dtype", [np.uint8, np.float32, np.float64])
 def test_gather_batch_rounds_once(backend, sizes, dtype, rows_dtype):
-    check_gather(backend, supported_case(backend, sizes, 75, dtype=dtype), rows_dtype)
+    check_gather_batch(backend, supported_case(backend, sizes, 75, dtype=dtype), rows_dtype)
 
 
 @pytest.mark.parametrize(("sizes", "rows"), SIZES_AND_ROWS)

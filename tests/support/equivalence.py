@@ -22,7 +22,7 @@ LIPSCHITZ = {"relu": 1, "tanh": 1, "logistic": 1 / 4, "identity": 1}
 ACTIVATION_ERROR = {"relu": 0, "tanh": 6, "logistic": 6, "identity": 0}
 
 
-def check_gather(kernels, case, dtype=np.uint8):
+def check_gather_batch(kernels, case, dtype=np.uint8):
     data = training_data(case, dtype)
     order_n = np.random.default_rng(1).permutation(case.rows).astype(np.int32)
     got_bi = np.full_like(case.x_bi, np.nan)
