@@ -127,7 +127,7 @@ def crop_and_resize(
 
 def bounding_boxes(images: Floats) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Return first row, end of rows, first column and end of columns of the garments, (b,) each."""
-    filled = ((images > FOREGROUND).any(axis=axis) for axis in (2, 1))
+    filled = (np.any(images > FOREGROUND, axis=axis) for axis in (2, 1))
     (top, bottom), (left, end) = (
         (any_bn.argmax(axis=1), SIDE - any_bn[:, ::-1].argmax(axis=1)) for any_bn in filled
     )

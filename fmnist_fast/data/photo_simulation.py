@@ -214,7 +214,7 @@ def _fit_to_frame(
     index = [np.clip(np.rint(position), -1, SIDE).astype(np.int32) + 1 for position in (y, x)]
     padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
     warped = padded[np.arange(len(mask))[:, None, None], *index]
-    (top, bottom), (left, right) = (_extent(warped.any(axis=axis)) for axis in (2, 1))
+    (top, bottom), (left, right) = (_extent(np.any(warped, axis=axis)) for axis in (2, 1))
     _, uniform = row_samplers(len(mask), stream)
     longest = np.maximum(bottom - top, right - left) / SIDE
     zoom = longest / uniform(0.92, 1.027)

@@ -160,6 +160,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     array([0])
     """
 
+    classes_: NDArray
     coefs_: list[Any]
     intercepts_: list[Any]
 

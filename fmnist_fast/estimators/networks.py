@@ -20,7 +20,7 @@ def build_network(
     batch_size: int | None = None,
     epochs: int = 1,
     optimizer: str | None = None,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
 ) -> Network:
     """Build the network of an estimator's current coefs_ and intercepts_.
 

@@ -147,7 +147,8 @@ def _make_train_data(
     y_n: NDArray[np.int32],
     weights_n: NDArray[np.float64],
 ) -> TrainData:
-    spec, targets_n = network.spec, y_n
+    spec = network.spec
+    targets_n: NDArray = y_n
     if config.label_smoothing or config.distillation:
         targets_n = smooth_labels(y_n, spec.sizes[-1], config.label_smoothing, spec.dtype)
     if config.hflip:

@@ -252,7 +252,7 @@ def label_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     roots = np.array([root(run) for run in range(len(row))], np.int64)
     _, number = np.unique(roots, return_inverse=True)
     labels = np.zeros((height, width), np.int32)
-    for y, begin_x, end_x, n in zip(row, first, last, number):
-        labels[y, begin_x:end_x] = n + 1
+    for run, n in enumerate(number):
+        labels[row[run], first[run] : last[run]] = n + 1
     sizes = np.bincount(labels.ravel(), minlength=number.max(initial=-1) + 2)[1:]
     return labels, sizes
