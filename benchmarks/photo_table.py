@@ -59,7 +59,7 @@ class Photo:
         return self.prediction.label in (KINDS[self.kind] or ())
 
     @property
-    def is_unsure(self) -> bool:
+    def has_low_confidence(self) -> bool:
         return self.prediction.is_confident is False
 
 
@@ -83,15 +83,15 @@ def recognize_all(folder: Path, model: Path | None, segmentation: str) -> list[P
 
 @dataclass(frozen=True)
 class PhotoMetrics:
-    """accuracy_by_kind, accuracy : of the mapped kinds. unsure, ood_unsure : fraction with low
-    confidence of the mapped and of the other kinds. confident_accuracy : of the confident
+    """accuracy_by_kind, accuracy : of the mapped kinds. low_confidence, ood_low_confidence : fraction
+    with low confidence, of the mapped and of the other kinds. confident_accuracy : of the confident
     predictions of the mapped kinds.
     """
 
     accuracy_by_kind: dict[str, float]
     accuracy: float
-    unsure: float
-    ood_unsure: float
+    low_confidence: float
+    ood_low_confidence: float
     confident_accuracy: float
 
     @classmethod
@@ -106,16 +106,18 @@ class PhotoMetrics:
         return cls(
             accuracy_by_kind=by_kind,
             accuracy=fraction(one.is_correct for one in mapped),
-            unsure=fraction(one.is_unsure for one in mapped),
-            ood_unsure=fraction(one.is_unsure for one in others),
-            confident_accuracy=fraction(one.is_correct for one in mapped if not one.is_unsure),
+            low_confidence=fraction(one.has_low_confidence for one in mapped),
+            ood_low_confidence=fraction(one.has_low_confidence for one in others),
+            confident_accuracy=fraction(
+                one.is_correct for one in mapped if not one.has_low_confidence
+            ),
         )
 
     def meets_limits(self) -> bool:
         return (
             self.accuracy >= MIN_ACCURACY
             and min(self.accuracy_by_kind.values()) > MIN_KIND_ACCURACY
-            and self.ood_unsure >= MIN_RATIO * self.unsure
+            and self.ood_low_confidence >= MIN_RATIO * self.low_confidence
         )
 
 
@@ -135,15 +137,15 @@ def table(photos: list[Photo]) -> Iterator[str]:
         frequent = sorted(set(names), key=lambda name: (-names.count(name), name))[:4]
         counts = ", ".join(f"{name} {names.count(name)}" for name in frequent)
         accuracy = f"{fraction(one.is_correct for one in of_kind):.0%}" if labels else ""
-        unsure = fraction(one.is_unsure for one in of_kind)
-        yield f"| {kind} | {len(of_kind)} | {accuracy} | {unsure:.0%} | {counts} |"
+        low_confidence = fraction(one.has_low_confidence for one in of_kind)
+        yield f"| {kind} | {len(of_kind)} | {accuracy} | {low_confidence:.0%} | {counts} |"
     metrics = PhotoMetrics.from_photos(photos)
     yield ""
     yield (
         f"Accuracy {metrics.accuracy:.1%} on the seven mapped kinds, "
         f"{metrics.confident_accuracy:.1%} of the confident predictions; low confidence on "
-        f"{metrics.unsure:.1%} of them and on {metrics.ood_unsure:.1%} of the others, "
-        f"{metrics.ood_unsure / metrics.unsure:.2f} times as often"
+        f"{metrics.low_confidence:.1%} of them and on {metrics.ood_low_confidence:.1%} of the "
+        f"others, {metrics.ood_low_confidence / metrics.low_confidence:.2f} times as often"
     )
 
 
@@ -173,7 +175,7 @@ def sheet(photos: list[Photo], columns: int = 6) -> Image.Image:
             page.paste(picture.resize(size, how), (x + stage * TILE, y))
         _, name, probability = one.prediction.top(1)[0]
         color = "green" if one.is_correct else "firebrick" if KINDS[one.kind] else "gray"
-        doubt = "low confidence: " if one.is_unsure else ""
+        doubt = "low confidence: " if one.has_low_confidence else ""
         draw.text((x, y + TILE), f"{one.kind}: {doubt}{name} {probability:.0%}", color)
     return page
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from .errors import UserError
 
 __all__ = [
-    "check_room",
+    "check_disk_space",
     "free_name",
     "replaced",
     "sync_folder",
@@ -70,7 +70,7 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def check_room(path: Path, size: int, what: str) -> None:
+def check_disk_space(path: Path, size: int, what: str) -> None:
     """Check before a long computation that `size` bytes can be written to `path`.
 
     Raises UserError that names `what`, the reason and what to do.

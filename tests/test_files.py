@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fmnist_fast import _files as files
-from fmnist_fast._files import check_room, free_name, write_atomically, write_somewhere
+from fmnist_fast._files import check_disk_space, free_name, write_atomically, write_somewhere
 from fmnist_fast.errors import UserError
 
 
@@ -93,10 +93,10 @@ def test_the_mode_of_a_replaced_file_stays(tmp_path):
 
 def test_the_longest_name_that_is_let_through_can_be_written(tmp_path):
     path = tmp_path / ("m" * files.MAX_NAME)
-    check_room(path, 1, "model")
+    check_disk_space(path, 1, "model")
     write_atomically(path, b"new")
     with pytest.raises(UserError, match="the name is too long"):
-        check_room(tmp_path / ("m" * (files.MAX_NAME + 1)), 1, "model")
+        check_disk_space(tmp_path / ("m" * (files.MAX_NAME + 1)), 1, "model")
 
 
 def test_free_name_counts_up(tmp_path):
@@ -120,23 +120,24 @@ def test_free_name_counts_up(tmp_path):
 def test_no_room_is_found_out_early(tmp_path, name, message):
     (tmp_path / "plain").touch()
     with pytest.raises(UserError, match=message):
-        check_room(tmp_path / name, 1, "model")
+        check_disk_space(tmp_path / name, 1, "model")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
 def test_a_folder_that_takes_no_files_is_found_out_early():
     with pytest.raises(UserError, match=r"model /proc/self/x cannot be written: .*another folder"):
-        check_room(Path("/proc/self/x"), 1, "model")
+        check_disk_space(Path("/proc/self/x"), 1, "model")
 
 
 def test_a_full_disk_is_found_out_early(tmp_path):
     """The limit on file sizes stands for a disk with little room left."""
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from fmnist_fast.errors import UserError; from fmnist_fast._files import check_room\n"
+        "from fmnist_fast.errors import UserError\n"
+        "from fmnist_fast._files import check_disk_space\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "check_room(Path(sys.argv[1]), 999, 'model')\n"
-        "try: check_room(Path(sys.argv[1]), 1001, 'model')\n"
+        "check_disk_space(Path(sys.argv[1]), 999, 'model')\n"
+        "try: check_disk_space(Path(sys.argv[1]), 1001, 'model')\n"
         "except UserError as error: print(error)\n"
     )
     ran = subprocess.run(

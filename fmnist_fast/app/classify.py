@@ -398,11 +398,11 @@ def _pad_to_square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _show_probabilities(prediction: Prediction) -> None:
     label = prediction.top(1)[0][1]
-    unsure = prediction.is_confident is False
-    st.subheader(f"Low confidence: {label}?" if unsure else label, anchor=False)
+    low_confidence = prediction.is_confident is False
+    st.subheader(f"Low confidence: {label}?" if low_confidence else label, anchor=False)
     for _, name, probability in prediction.top():
         st.progress(min(probability, 1.0), f"{name}: {100 * probability:.1f} %")
-    if unsure and prediction.model.threshold is not None:
+    if low_confidence and prediction.model.threshold is not None:
         threshold = f"{100 * prediction.model.threshold:.1f} %"
         st.markdown(f":small[:orange[Below the confidence threshold of {threshold}.]]")
 

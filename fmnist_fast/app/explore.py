@@ -197,7 +197,7 @@ def _show_classes(predictions: _Predictions) -> None:
             "precision": [_percent(value) for value in evaluation.precision_k],
             "F1": [_percent(value) for value in evaluation.f1_k],
             "most often confused with": [
-                _most_frequent_mistake(evaluation, names, k) for k in range(len(names))
+                _most_frequent_confusion(evaluation, names, k) for k in range(len(names))
             ],
         }
     ).set_index("class")
@@ -212,7 +212,7 @@ def _percent(fraction: float) -> str:
     return "none" if np.isnan(fraction) else f"{100 * fraction:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _most_frequent_mistake(evaluation: Evaluation, names: tuple[str, ...], k: int) -> str:
+def _most_frequent_confusion(evaluation: Evaluation, names: tuple[str, ...], k: int) -> str:
     wrong_k = evaluation.confusion_kk[k].copy()
     wrong_k[k] = 0
     return f"{names[wrong_k.argmax()]} ({wrong_k.max():,})" if wrong_k.any() else "nothing"

@@ -56,7 +56,7 @@ class Entry:
     missing: str | None = None
     seconds: list[float] = field(default_factory=list)
     seconds_median: float | None = None
-    seconds_least: float | None = None
+    seconds_min: float | None = None
     samples_per_second: float | None = None
     gflops: float | None = None
     of_peak: float | None = None
@@ -73,7 +73,7 @@ class Entry:
         """Compute what follows from `seconds`. gflop : arithmetic of an epoch of these rows."""
         if not self.seconds:
             return
-        self.seconds_median, self.seconds_least = median(self.seconds), min(self.seconds)
+        self.seconds_median, self.seconds_min = median(self.seconds), min(self.seconds)
         self.samples_per_second = rows / self.seconds_median
         self.gflops = gflop / self.seconds_median
         self.of_peak = self.gflops / peak_gflops if peak_gflops else None

@@ -12,7 +12,7 @@ __all__ = ["COLUMNS", "cells", "print_report", "source_lines"]
 COLUMNS = (
     "",
     "s/epoch",
-    "least",
+    "min",
     "samples/s",
     "GFLOP/s",
     "of peak",
@@ -51,7 +51,7 @@ def cells(entry: Entry) -> tuple[str, ...]:
     return (
         entry.name,
         number(entry.seconds_median, ".3f"),
-        number(entry.seconds_least, ".3f"),
+        number(entry.seconds_min, ".3f"),
         number(entry.samples_per_second, ",.0f"),
         number(entry.gflops, ".0f"),
         number(entry.of_peak, ".2f"),

@@ -32,7 +32,7 @@ MAX_THREADS = 1024
 MAX_WORKERS = 1024
 
 # More processes than this for a core would only take memory from each other.
-MOST_A_CORE = 8
+MAX_PER_CORE = 8
 
 
 class Widths(click.ParamType):
@@ -108,10 +108,10 @@ def check_workers(workers: int | None, given: bool, scheduler: str | None) -> No
     if given and scheduler:
         raise UserError("--workers are of this machine, and --scheduler has its own: give only one")
     cores = usable_cores()
-    if workers and workers > MOST_A_CORE * cores:
+    if workers and workers > MAX_PER_CORE * cores:
         raise UserError(
             f"--workers {workers} is too many for {cores} usable core{'s' * (cores != 1)}: give at "
-            f"most {MOST_A_CORE * cores}, or leave it out for one a core"
+            f"most {MAX_PER_CORE * cores}, or leave it out for one a core"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
-from .._files import check_room, free_name, write_somewhere
+from .._files import check_disk_space, free_name, write_somewhere
 from ..data.datasets import Dataset
 from ..errors import UserError
 from ..kernels.interface import NetworkSpec
@@ -34,7 +34,7 @@ def check_outputs(outputs: Mapping[str, Path | None], *inputs: Path) -> None:
             raise UserError(f"plot {path}: the name must end in {', '.join(PLOT_FORMATS)}")
         if path.exists() and not path.is_file() and (kind != "metrics" or path.is_fifo()):
             raise UserError(f"{kind} {path} is not a regular file: name another")
-        check_room(path, 1, kind)
+        check_disk_space(path, 1, kind)
         real = Path(os.path.realpath(path))
         if real in taken:
             raise UserError(f"{kind} {path} is also another file of this command: name another")
@@ -55,7 +55,7 @@ def check_model_space(out: Path, data: Dataset, hidden: tuple[int, ...]) -> None
     """Raise UserError if the disk has no space for the model of these hidden layers."""
     spec = NetworkSpec((prod(data.x_train.shape[1:]), *hidden, len(data.class_names)))
     parameters = sum((i + 1) * o for i, o in spec.shapes)
-    check_room(out, 4 * parameters + _METADATA_BYTES, "model")
+    check_disk_space(out, 4 * parameters + _METADATA_BYTES, "model")
 
 
 def save_model(model: Model | Ensemble, out: Path, force: bool) -> None:

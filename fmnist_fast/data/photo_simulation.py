@@ -41,7 +41,7 @@ TOPS, TROUSERS, DRESS, SHOES = (0, 2, 3, 4, 6), 1, 3, (5, 7, 9)
 
 # Probability that shoes are drawn as a pair seen from above; otherwise, that they stand beside
 # their horizontal flip; otherwise, that a second shoe partly covers them.
-P_FROM_ABOVE, P_MIRRORED_PAIR, P_OVERLAPPING_PAIR = 0.4, 0.2, 0.4
+P_FROM_ABOVE, P_SYMMETRIC_PAIR, P_OVERLAPPING_PAIR = 0.4, 0.2, 0.4
 
 # Rows per chunk: their arrays fit into a core's second-level cache.
 CHUNK_ROWS = 128
@@ -120,13 +120,13 @@ def _simulate(
     images[from_above_b] = shoe_pairs_from_above(
         images[from_above_b], labels_b[from_above_b], stream
     )
-    pairs_b = shoes_b & ~from_above_b & (stream.random(len(images)) < P_MIRRORED_PAIR)
+    pairs_b = shoes_b & ~from_above_b & (stream.random(len(images)) < P_SYMMETRIC_PAIR)
     warp = _Warp.random(labels_b, pairs_b, stream)
     layers = images + 1j * (images > FOREGROUND).astype(np.float32)
     y, x = warp.source(*_fit_to_frame(warp, layers.imag > 0.5, stream))
     warped = sample_bilinear(layers.astype(np.complex64), y, x)
     fabric, cover = np.ascontiguousarray(warped.real), np.ascontiguousarray(warped.imag)
-    _mirror_pairs(fabric, cover, pairs_b)
+    _symmetric_pairs(fabric, cover, pairs_b)
     single_b = shoes_b & ~pairs_b & ~from_above_b
     _overlap_pairs(fabric, cover, np.flatnonzero(single_b), stream)
     fabric = _vary_tones(fabric, cover, stream)
@@ -232,7 +232,7 @@ def _extent(any_bn: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     return per_image(positions[first] - 1), per_image(positions[last] + 1)
 
 
-def _mirror_pairs(fabric: Floats, cover: Floats, pairs_b: NDArray[np.bool_]) -> None:
+def _symmetric_pairs(fabric: Floats, cover: Floats, pairs_b: NDArray[np.bool_]) -> None:
     """Replace images by a pair of shoes: the central half and its horizontal flip."""
     half = slice(SIDE // 4, SIDE // 4 + SIDE // 2)
     for layer in (fabric, cover):

@@ -68,7 +68,7 @@ def symmetric(right: Array) -> Array:
     return np.concatenate([right, (right * (-1.0, 1.0))[:, ::-1]], axis=1)
 
 
-def mirrored_pair(points: Array, tone: Scalar) -> Polygons:
+def both_sides(points: Array, tone: Scalar) -> Polygons:
     """Return a polygon and its reflection about x = 0."""
     return [(points, tone), (points * (-1.0, 1.0), tone)]
 
@@ -144,13 +144,13 @@ def upper_body(d: BatchRng, collar: Scalar = -1, opening: Scalar = -1, **sizes: 
     slit = path((d.uniform(-0.4, 0.4), depth), (d.uniform(-0.4, 0.4), length))
     wing = path((neck / 2, -1.2), (neck + 1.2, 0.6), (neck * 0.9, depth + 2.2), (0.1, depth + 0.4))
     return [
-        *mirrored_pair(arm, np.where(sleeve > 0, d.uniform(0.85, 1.35), -1.0)),
+        *both_sides(arm, np.where(sleeve > 0, d.uniform(0.85, 1.35), -1.0)),
         (box(0.0, 0.2, 2 * neck, depth), d.tone(0.35, 0.9, 0.6)), (body, 1.0),
-        *mirrored_pair(
+        *both_sides(
             stroke(gap, d.uniform(0.4, 0.8)), np.where(sleeve > 0, d.tone(0.0, 0.7, 0.9), -1.0)
         ),
         (box(0.0, length - 1.4, 2 * hem - 0.4, 1.2), d.tone(0.7, 1.3, 0.4)),
-        (stroke(slit, d.uniform(0.4, 1.0)), opening), *mirrored_pair(wing, collar),
+        (stroke(slit, d.uniform(0.4, 1.0)), opening), *both_sides(wing, collar),
     ]
 
 
@@ -182,7 +182,7 @@ def coat(d: BatchRng) -> Polygons:
     pocket = box(d.uniform(3.2, 4.2), d.uniform(15, 19), d.uniform(2, 3), d.uniform(0.5, 3))
     lapels = path((-2.4, 0.0), (2.4, 0.0), (0.0, d.uniform(8, 14)))
     return [
-        (hood, d.tone(0.5, 1.1, 0.45)), *layers, *mirrored_pair(pocket, d.tone(0.5, 1.35, 0.45)),
+        (hood, d.tone(0.5, 1.1, 0.45)), *layers, *both_sides(pocket, d.tone(0.5, 1.35, 0.45)),
         (lapels, d.tone(0.1, 0.6, 0.3)),
     ]
 
@@ -227,8 +227,8 @@ def trouser(d: BatchRng) -> Polygons:
     pocket = stroke(path((waist * 0.5, 1.2), (hip * 0.95, 4.5)), 0.6)
     crease = stroke(path((hip * 0.5, crotch), ((gap + ankle) / 2, length)), 1.2)
     return [
-        *mirrored_pair(leg, d.uniform(0.85, 1.1)), *mirrored_pair(crease, d.tone(1.05, 1.35, 0.6)),
-        *mirrored_pair(pocket, d.tone(0.5, 0.9, 0.7)),
+        *both_sides(leg, d.uniform(0.85, 1.1)), *both_sides(crease, d.tone(1.05, 1.35, 0.6)),
+        *both_sides(pocket, d.tone(0.5, 0.9, 0.7)),
         (box(0.0, 1.0, 0.6, crotch - 1), d.tone(0.5, 0.9, 0.7)),
         (box(0.0, 0.0, 2 * waist, 1.5), d.tone(0.7, 1.3, 0.6)),
     ]
@@ -247,7 +247,7 @@ def bag(d: BatchRng) -> Polygons:
     return [
         (stroke(front, d.uniform(0.9, 2.0)), d.tone(0.5, 1.2, 0.8)), (body, 1.0),
         (flap, d.tone(0.75, 1.25, 0.4)), (box(0.0, drop, 2 * top, 0.8), d.tone(0.4, 0.8, 0.45)),
-        *mirrored_pair(box(wide * 0.6, 1.0, 0.8, high - 1), d.tone(0.5, 1.4, 0.2)),
+        *both_sides(box(wide * 0.6, 1.0, 0.8, high - 1), d.tone(0.5, 1.4, 0.2)),
         (box(d.uniform(-1, 1), drop - 1, d.uniform(1, 3), d.uniform(1, 3)), d.tone(0.2, 1.55, 0.6)),
         (box(0.0, 0.0, 2 * top - 2, 1.2), d.tone(0.5, 1.3, 0.5)),
     ]

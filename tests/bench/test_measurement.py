@@ -50,7 +50,7 @@ def task(small_dataset):
 
 def entry(name, seconds=(), **more):
     """The entry of a measurement of these seconds."""
-    figures = {"seconds_median": seconds[0], "seconds_least": min(seconds)} if seconds else {}
+    figures = {"seconds_median": seconds[0], "seconds_min": min(seconds)} if seconds else {}
     return Entry(name, name in BACKEND_NAMES, seconds=list(seconds), **{**figures, **more})
 
 

@@ -29,7 +29,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError as UrlError
 from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 
-from ..._files import check_room
+from ..._files import check_disk_space
 from ...data.cache import cache_folder
 from ...errors import SweepError, UserError
 
@@ -359,7 +359,7 @@ def _locked(address: str) -> Iterator[None]:
     else:
         path = Path(f"{address}.running")
         try:
-            check_room(Path(address), 1, "study")
+            check_disk_space(Path(address), 1, "study")
         except UserError as error:
             raise SweepError(str(error)) from error
     lock = FileLock(path)

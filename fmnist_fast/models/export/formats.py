@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..._files import check_room, write_atomically
+from ..._files import check_disk_space, write_atomically
 from ...errors import ArgumentError, UserError
 from ...kernels.interface import NetworkSpec, Params
 from ...nn.calibration import scale_logits
@@ -54,7 +54,7 @@ def export(
     if not all(np.isfinite(array).all() for arrays in network.params for array in arrays):
         raise ArgumentError("the network holds NaN or infinite values: train it again")
     content = FORMATS[to][0](network, identifier(path.stem))
-    check_room(path, len(content), "export")
+    check_disk_space(path, len(content), "export")
     if path.exists() and not force:
         raise UserError(f"{path} exists: name another file, or use force (--force) to replace it")
     write_atomically(path, content)

@@ -16,7 +16,7 @@ _MODULE = Template('''\
 
     import $name
     $name.predict_proba(row)    # $output_text
-    $name.predict(row)          # $answer
+    $name.predict(row)          # $returns
     $name.CLASSES               # the names of the classes
 
 row: $input_text. Written by fmnist_fast $version.
@@ -44,7 +44,7 @@ def predict_proba(row):
 
 
 def predict(row):
-    """$answer_sentence"""
+    """$returns_sentence"""
     p = predict_proba(row)
     return $choice
 
@@ -99,12 +99,12 @@ peak = max(z)
 def serialize(network: NetworkData, name: str) -> bytes:
     """Return the content of the file. name : of the module."""
     spec = network.spec
-    choice, answer = "p.index(max(p))", "the index of the most probable class"
+    choice, returns = "p.index(max(p))", "the index of the most probable class"
     if spec.loss == "sigmoid":
         choice = "[k for k, p_k in enumerate(p) if p_k > 0.5]"
-        answer = "the indices of all classes more probable than not"
+        returns = "the indices of all classes more probable than not"
         if network.is_binary:
-            choice, answer = "int(p[0] > 0.5)", "1 if that is above a half, else 0"
+            choice, returns = "int(p[0] > 0.5)", "1 if that is above a half, else 0"
     activation, output = _ACTIVATIONS[spec.activation], _OUTPUTS[spec.loss]
     layers = (
         f'    layer({i}, {o}, """\n{_base64(w_io, b_o)}"""),\n'
@@ -116,8 +116,8 @@ def serialize(network: NetworkData, name: str) -> bytes:
         summary=network.summary,
         input_text=network.input_text,
         output_text=network.output_text,
-        answer=answer,
-        answer_sentence=f"{answer[0].upper()}{answer[1:]}.",
+        returns=returns,
+        returns_sentence=f"{returns[0].upper()}{returns[1:]}.",
         inputs=spec.sizes[0],
         classes="".join(f"    {name!a},\n" for name in network.class_names),
         scale=repr(float(network.scale)),
