@@ -83,8 +83,8 @@ def recognize_all(folder: Path, model: Path | None, segmentation: str) -> list[P
 
 @dataclass(frozen=True)
 class PhotoMetrics:
-    """accuracy_by_kind, accuracy : of the mapped kinds. low_confidence, ood_low_confidence : fraction
-    with low confidence, of the mapped and of the other kinds. confident_accuracy : of the confident
+    """accuracy_by_kind, accuracy : of the mapped kinds. low_confidence, ood_low_confidence : rate
+    of low confidence, of the mapped and of the other kinds. confident_accuracy : of the confident
     predictions of the mapped kinds.
     """
 
