@@ -28,7 +28,13 @@ MAX_PIXELS = 25_000_000
 PHONE_FORMATS = {b"ftyphei": "HEIC", b"ftypmif": "HEIC", b"ftyphev": "HEIC", b"ftypavi": "AVIF"}
 
 # Suffixes of image files, including those that are refused by name.
-SUFFIXES = tuple(".png .jpg .jpeg .webp .bmp .gif .tif .tiff .ppm .pgm .heic .heif .avif".split())
+# fmt: off
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
+    ".heic", ".heif", ".avif",
+)
+# fmt: on
+
 
 # Smallest side in pixels, and largest ratio of the sides.
 MIN_SIDE, MAX_ASPECT_RATIO = 16, 8.0

@@ -1,6 +1,7 @@
 /* The kernels of kernel_table.h for the instruction set that this is compiled for. Included once by
  * each of baseline.c, avx2.c and avx512.c, which define TABLE and NAME, and again for double by the
- * *_double.c files. */
+ * *_double.c files. One file above 600 lines, since a variant is compiled as one unit: the functions
+ * are inlined into each other. */
 #include "kernel_table.h"
 #include "vector.h"
 
