@@ -32,11 +32,11 @@ def backend_not_built(monkeypatch):
     monkeypatch.setattr(backends, "INSTALL_HINTS", {"fast": "Build it."})
 
 
-def test_auto_takes_first_available(backend_not_built):
+def test_get_backend_auto_takes_first_available(backend_not_built):
     assert get_backend() is reference
 
 
-def test_auto_takes_backend_that_supports_spec(monkeypatch):
+def test_get_backend_auto_takes_one_supporting_spec(monkeypatch):
     for name in backends.BACKEND_NAMES[:-1]:
         if unavailable_reason(name) is None:
             narrowed = SUPPORTS | {"dtype": ("float32",)}
@@ -46,13 +46,13 @@ def test_auto_takes_backend_that_supports_spec(monkeypatch):
         get_backend("auto", NetworkSpec((2, 3), dtype="float16"))
 
 
-def test_supports_all_options_except_numba_csr(backend):
+def test_backend_supports_all_options_except_numba_csr(backend):
     narrowed = {"input_format": ("dense",)} if backend_name(backend) == "numba" else {}
     assert SUPPORTS | narrowed == backend.SUPPORTS
     assert reference.SUPPORTS == SUPPORTS
 
 
-def test_isa_variable_unavailable_is_error():
+def test_info_rejects_unknown_instruction_set_variable():
     pytest.importorskip(
         "fmnist_fast.kernels.cython_backend.dispatch", reason="the cython backend is not built"
     )
@@ -66,14 +66,14 @@ def test_isa_variable_unavailable_is_error():
     assert_one_line(ran.stderr, "FMNIST_FAST_ISA", "sse9")
 
 
-def test_named_backend_never_falls_back(backend_not_built):
+def test_get_backend_named_never_falls_back(backend_not_built):
     assert "not_built" in (unavailable_reason("fast") or "")
     with pytest.raises(BackendUnavailable) as raised:
         get_backend("fast")
     assert_one_line(str(raised.value), "'fast' cannot be loaded", "not_built", "Build it")
 
 
-def test_unknown_backend_error_lists_names():
+def test_get_backend_unknown_name_lists_known():
     with pytest.raises(BackendUnavailable) as raised:
         get_backend("jax")
     assert_one_line(str(raised.value), "'jax'", "choose from auto, cython, numba, numpy")

@@ -1,4 +1,4 @@
-"""Figures against numbers worked by hand."""
+"""Metrics, compared with values calculated by hand."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from fmnist_fast.nn.metrics import cross_entropy, evaluate
 
 
-def test_by_hand():
+def test_evaluate_matches_hand_calculation():
     p_nk = np.array([[0.9, 0.1, 0.0], [0.6, 0.4, 0.0], [0.2, 0.8, 0.0], [0.3, 0.7, 0.0]])
     evaluation = evaluate(p_nk, np.array([0, 1, 1, 1]))
     assert evaluation.confusion_kk.tolist() == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
@@ -27,15 +27,15 @@ def test_calibration_error_averages_within_a_bin():
     assert evaluate(p_nk, np.array([0, 0, 1, 1])).calibration_error == pytest.approx(0.25)
 
 
-def test_certainty_falls_into_the_last_bin():
+def test_calibration_error_probability_one_is_in_last_bin():
     assert evaluate(np.array([[1.0, 0.0]]), np.array([1])).calibration_error == 1
 
 
-def test_a_probability_that_underflowed_costs_88_nats():
+def test_cross_entropy_clips_probability_zero_to_tiny():
     loss = cross_entropy(np.array([[1.0, 0.0]], np.float32), np.array([1]))
     assert loss == pytest.approx(-np.log(np.finfo(np.float32).tiny))
 
 
-def test_nan_is_not_hidden():
+def test_evaluate_and_cross_entropy_propagate_nan():
     assert np.isnan(evaluate(np.array([[np.nan, 0.5]]), np.array([0])).calibration_error)
     assert np.isnan(cross_entropy(np.array([[np.nan, np.nan]]), np.array([0])))

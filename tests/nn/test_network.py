@@ -1,4 +1,4 @@
-"""What users may pass, and what they are told when they pass something else."""
+"""Network: accepted rows and labels, error messages, initial weights, number of threads."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def network() -> Network:
     return Network.random(NetworkSpec((12, 5, 3)), 0, 1 / 255, "numpy", 1)
 
 
-def test_pixels_as_bytes_and_as_floats_are_the_same_image(network):
+def test_predict_proba_uint8_and_float_pixels_agree(network):
     x = np.random.default_rng(0).integers(0, 256, (7, 3, 4), dtype=np.uint8)
     expected = network.predict_proba(x)
     assert expected.shape == (7, 3)
@@ -23,14 +23,14 @@ def test_pixels_as_bytes_and_as_floats_are_the_same_image(network):
     assert np.array_equal(network.predict_proba(x.reshape(7, 12)), expected)
 
 
-def test_rows_sum_to_one(network):
+def test_predict_proba_rows_sum_to_one(network):
     x = np.random.default_rng(0).random((50, 12))
     sums = network.predict_proba(x).sum(axis=1, dtype=np.float64)
     np.testing.assert_allclose(sums, 1, atol=3 * np.finfo(np.float32).eps)
 
 
 @pytest.mark.parametrize("view", ["fortran", "strided", "reversed", "read-only", "list"])
-def test_any_memory_layout(network, view):
+def test_predict_proba_accepts_any_memory_layout(network, view):
     x = np.random.default_rng(0).random((6, 12))
     views = {
         "fortran": np.asfortranarray(x),
@@ -44,7 +44,7 @@ def test_any_memory_layout(network, view):
     assert np.array_equal(network.predict_proba(views[view]), network.predict_proba(x))
 
 
-def test_no_rows_give_no_answers(network):
+def test_predict_proba_of_no_rows_is_empty(network):
     assert network.predict_proba(np.empty((0, 12), np.uint8)).shape == (0, 3)
 
 
@@ -61,17 +61,17 @@ def test_no_rows_give_no_answers(network):
         (np.full((2, 12), -0.1), "floats from -0.1 to -0.1"),
     ],
 )
-def test_what_is_wrong_with_x_is_said(network, x, message):
+def test_check_rows_rejects_wrong_shape_dtype_and_range(network, x, message):
     with pytest.raises(ArgumentError, match=message):
         network.predict_proba(x)
 
 
-def test_a_table_may_hold_any_finite_number():
+def test_check_rows_accepts_any_finite_table_value():
     network = Network.random(NetworkSpec((2, 3)), 0, 1.0, "numpy", 1)
     assert network.predict_proba(np.array([[-300.0, 1e6]])).shape == (1, 3)
 
 
-def test_checked_rows_are_not_copied():
+def test_check_rows_does_not_copy():
     x = np.zeros((4, 12), np.uint8)
     assert np.shares_memory(check_rows(x, 12, unit_range=True), x)
 
@@ -85,12 +85,12 @@ def test_checked_rows_are_not_copied():
         (np.array([0, -1, 5]), r"from -1 to 5"),
     ],
 )
-def test_what_is_wrong_with_labels_is_said(y, message):
+def test_check_labels_rejects_wrong_shape_dtype_and_range(y, message):
     with pytest.raises(ArgumentError, match=message):
         check_labels(y, 3, 10)
 
 
-def test_initial_weights_have_the_variance_that_keeps_relu_in_scale():
+def test_network_random_weights_have_he_variance():
     network = Network.random(NetworkSpec((500, 400, 10), dtype="float64"), 3, 1.0, "numpy", 1)
     for w_io, b_o in zip(*network.params):
         count = w_io.size
@@ -100,19 +100,19 @@ def test_initial_weights_have_the_variance_that_keeps_relu_in_scale():
         assert not b_o.any()
 
 
-def test_threads_below_one_are_refused():
+def test_network_random_rejects_threads_below_one():
     with pytest.raises(ArgumentError, match="threads is 0"):
         Network.random(NetworkSpec((2, 3)), 0, 1.0, "numpy", 0)
 
 
-def test_a_spec_that_the_backend_lacks_is_an_error_that_names_it():
+def test_network_random_names_unsupported_dtype():
     with pytest.raises(
         BackendUnavailable, match=r"'numpy' has no dtype 'float16': choose from float32"
     ):
         Network.random(NetworkSpec((2, 3), dtype="float16"), 0, 1.0, "numpy")
 
 
-def test_a_small_network_is_not_worth_many_threads(monkeypatch):
+def test_network_threads_limited_by_size_of_network(monkeypatch):
     monkeypatch.setattr("fmnist_fast.nn.network.usable_cores", lambda: 8)
     threads = [
         Network.random(NetworkSpec(sizes), 0, 1.0, "numpy").threads
@@ -134,7 +134,7 @@ def test_a_small_network_is_not_worth_many_threads(monkeypatch):
         ("float32", 30_000, 30_000, 4),
     ],
 )
-def test_little_work_in_a_step_or_in_a_call_is_not_worth_many_threads(
+def test_network_threads_limited_by_batch_size_and_rows(
     monkeypatch, dtype, batch_size, rows, threads
 ):
     monkeypatch.setattr("fmnist_fast.nn.network.usable_cores", lambda: 8)

@@ -6,7 +6,7 @@ import pytest
 from fmnist_fast.nn.optimizers import SGD, Adam
 
 
-def test_adam_steps_do_not_depend_on_ranges():
+def test_adam_steps_are_independent_of_ranges():
     lr_t = np.linspace(0.1, 0.2, 10)
     whole = Adam().steps(lr_t, 0, 64, 1e-4)
     second = Adam().steps(lr_t[6:], 6, 64, 1e-4)
@@ -24,7 +24,7 @@ def test_adam_bias_correction_by_hand():
     assert steps.at(1)[2:] == (0.5, 0.25, 0.9, 0.999)
 
 
-def test_adam_epsilon_of_scikit_learn_is_not_corrected():
+def test_adam_uncorrected_epsilon_is_constant():
     lr_t = np.array([0.1, 0.2])
     steps = Adam(epsilon=1e-3, corrected_epsilon=False).steps(lr_t, 4, 64, 0.0)
     np.testing.assert_array_equal(steps.epsilon_t, [1e-3, 1e-3])

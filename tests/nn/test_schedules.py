@@ -17,7 +17,7 @@ def test_learning_rates_has_a_rate_for_every_step(schedule, steps):
     assert rates.max() <= 0.01
 
 
-def test_onecycle_warms_up_for_a_quarter_then_anneals():
+def test_learning_rates_onecycle_warms_up_then_anneals():
     rates = learning_rates("onecycle", 1.0, 1000)
     assert rates[0] == pytest.approx(1 / 25)
     assert rates.argmax() == 250
@@ -27,14 +27,14 @@ def test_onecycle_warms_up_for_a_quarter_then_anneals():
     assert rates[-1] < 1e-4
 
 
-def test_cosine_falls_from_peak():
+def test_learning_rates_cosine_decreases_from_peak():
     rates = learning_rates("cosine", 1.0, 100)
     assert rates[0] == 1
     assert rates[50] == pytest.approx(0.5)
     assert (np.diff(rates) < 0).all()
 
 
-def test_constant_is_constant():
+def test_learning_rates_constant_returns_equal_rates():
     assert set(learning_rates("constant", 0.3, 5)) == {0.3}
 
 
