@@ -66,7 +66,7 @@ def test_cache_replaces_damaged_copy(damage):
     assert os.listdir(cache_path("key").parent) == ["key"]
 
 
-def test_cache_unwritable_gives_one_warning(stand_in, unwritable_cache):
+def test_cache_unwritable_folder_gives_one_warning(stand_in, unwritable_cache):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         dataset = load_dataset("fashion-mnist", stand_in)
@@ -79,7 +79,7 @@ def test_cache_unwritable_gives_one_warning(stand_in, unwritable_cache):
 def test_cache_full_disk_warns_and_leaves_nothing(monkeypatch):
     def fail(file, array):
         file.write(bytes(10))
-        raise OSError("100 requested and 10 written")  # what NumPy says, without an errno
+        raise OSError("100 requested and 10 written")  # NumPy's message, without an errno
 
     monkeypatch.setattr(np, "save", fail)
     with pytest.warns(UserWarning, match="100 requested and 10 written") as seen:

@@ -1,4 +1,4 @@
-"""Images that are harder: each kind does what its name says, and only that."""
+"""Corruptions: every kind changes the images by its definition."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def images():
 
 
 @pytest.mark.parametrize(("kind", "level"), CASES)
-def test_corrupt_images_is_pure(images, kind, level):
+def test_corrupt_images_is_pure_function(images, kind, level):
     out = corrupt_images(images, kind, level)
     assert (out.shape, out.dtype, out.flags.c_contiguous) == (images.shape, np.uint8, True)
     assert not np.array_equal(out, images)
@@ -27,22 +27,22 @@ def test_corrupt_images_is_pure(images, kind, level):
     assert random != np.array_equal(corrupt_images(images, kind, level, seed=1), out)
 
 
-def test_shift_moves_pixels_alike():
+def test_corrupt_images_shift_moves_all_pixels_equally():
     dot = np.zeros((400, 11, 13), np.uint8)
     dot[:, 5, 6] = 200
     out = corrupt_images(dot, KINDS["shift"], 2)
-    ways = {(int(y) - 5, int(x) - 6) for y, x in (np.argwhere(image)[0] for image in out)}
-    assert ways == {(y, x) for y in (-2, 0, 2) for x in (-2, 0, 2)} - {(0, 0)}
+    offsets = {(int(y) - 5, int(x) - 6) for y, x in (np.argwhere(image)[0] for image in out)}
+    assert offsets == {(y, x) for y in (-2, 0, 2) for x in (-2, 0, 2)} - {(0, 0)}
     assert (out.sum(axis=(1, 2)) == 200).all()
 
 
-def test_shift_fills_with_black():
+def test_corrupt_images_shift_fills_with_black():
     full = np.full((50, 6, 6), 7, np.uint8)
     out = corrupt_images(full, KINDS["shift"], 2)
     assert set((out > 0).sum(axis=(1, 2))) <= {4 * 6, 4 * 4}
 
 
-def test_rotation_has_both_directions():
+def test_corrupt_images_rotation_has_both_directions():
     bar = np.zeros((60, 21, 21), np.uint8)
     bar[:, 10, 2:19] = 255
     out = corrupt_images(bar, KINDS["rotation"], 30).astype(float)
@@ -52,7 +52,7 @@ def test_rotation_has_both_directions():
     assert 15 < (slopes > 0).sum() < 45
 
 
-def test_noise_has_its_standard_deviation():
+def test_corrupt_images_noise_has_given_deviation():
     gray = np.full((50, 28, 28), 128, np.uint8)
     for level in (10, 30):
         noise = corrupt_images(gray, KINDS["noise"], level) - 128.0
@@ -60,7 +60,7 @@ def test_noise_has_its_standard_deviation():
         assert abs(noise.mean()) < 0.02 * level
 
 
-def test_blur_spreads_and_keeps_brightness():
+def test_corrupt_images_blur_keeps_brightness():
     dot = np.zeros((2, 21, 21), np.uint8)
     dot[:, 9:12, 9:12] = 240
     widths = []
@@ -72,7 +72,7 @@ def test_blur_spreads_and_keeps_brightness():
     assert widths[0] < widths[-1]
 
 
-def test_darker_and_inverted(images):
+def test_corrupt_images_darker_and_inverted_values(images):
     np.testing.assert_array_equal(
         corrupt_images(images, KINDS["darker"], 0.5), np.rint(images / 2).astype(np.uint8)
     )

@@ -15,7 +15,7 @@ from fmnist_fast.data.datasets import load_dataset
 
 
 @pytest.mark.parametrize("name", ["mnist", "Fashion-MNIST", "no/such/folder", "x" * 5000, "a\0b"])
-def test_load_dataset_refuses_unknown_name(name):
+def test_load_dataset_rejects_unknown_name(name):
     message = refusal(name)
     assert repr(name) in message
     for choice in ("auto", "fashion-mnist", "synthetic", "folder", ".npz"):
@@ -33,7 +33,7 @@ def test_load_dataset_caches_synthetic(monkeypatch):
     assert second.class_names == fashion_mnist.CLASS_NAMES
 
 
-def test_synthetic_cache_depends_on_version(monkeypatch):
+def test_load_dataset_synthetic_cache_depends_on_version(monkeypatch):
     load_dataset("synthetic")
     other = random_arrays()
     monkeypatch.setattr(synthetic, "VERSION", synthetic.VERSION + 1)
@@ -54,14 +54,14 @@ def test_load_dataset_arrays_are_read_only(kind, again, stand_in, small_npz):
 
 
 @pytest.mark.filterwarnings("ignore:the decoded data set could not be kept")
-def test_load_dataset_arrays_are_read_only_without_cache(unwritable_cache):
+def test_load_dataset_uncached_arrays_are_read_only(unwritable_cache):
     assert not any(a.flags.writeable for a in arrays_of(load_dataset("synthetic")))
 
 
 @pytest.mark.parametrize("size", [(28, 28), (8, 8), (5, 31), (1, 1)])
 @pytest.mark.parametrize("classes", [1, 2, 10, 256])
 @pytest.mark.parametrize("plain", [(), FILE_NAMES, FILE_NAMES[::2]], ids=["gzip", "plain", "mixed"])
-def test_folder_may_have_any_size_and_classes(tmp_path, size, classes, plain):
+def test_load_folder_accepts_any_size_and_classes(tmp_path, size, classes, plain):
     arrays = random_arrays(size=size, classes=classes)
     dataset = load_quietly(write_folder(tmp_path / "mine", arrays, plain))
     assert same(arrays_of(dataset), arrays)
@@ -70,20 +70,20 @@ def test_folder_may_have_any_size_and_classes(tmp_path, size, classes, plain):
     assert dataset.checksum == compute_checksum(arrays)
 
 
-def test_folder_classes_include_test_labels(tmp_path):
+def test_load_folder_classes_include_test_labels(tmp_path):
     arrays = random_arrays(classes=3)
     arrays.y_test[0] = 6
     assert len(load_dataset(write_folder(tmp_path, arrays)).class_names) == 7
 
 
-def test_checksum_depends_on_content_only(tmp_path):
+def test_dataset_checksum_depends_on_content_only(tmp_path):
     one = load_dataset(write_folder(tmp_path / "one", random_arrays(0)))
     copy = load_dataset(write_folder(tmp_path / "copy", random_arrays(0), plain=FILE_NAMES))
     other = load_dataset(write_folder(tmp_path / "other", random_arrays(1)))
     assert one.checksum == copy.checksum != other.checksum
 
 
-def test_folder_with_fashion_mnist_content_gets_its_name(tmp_path, stand_in):
+def test_load_folder_recognizes_fashion_mnist_content(tmp_path, stand_in):
     arrays = fashion_mnist.read_folder(stand_in)
     dataset = load_dataset(write_folder(tmp_path / "mine", arrays, plain=FILE_NAMES))
     assert dataset.name == "fashion-mnist"
@@ -91,7 +91,7 @@ def test_folder_with_fashion_mnist_content_gets_its_name(tmp_path, stand_in):
 
 
 @pytest.mark.parametrize("name", FILE_NAMES)
-def test_folder_with_missing_file_is_refused(tmp_path, name):
+def test_load_folder_names_missing_file(tmp_path, name):
     folder = write_folder(tmp_path / "mine", random_arrays())
     (folder / name).unlink()
     message = refusal(folder)
@@ -99,7 +99,7 @@ def test_folder_with_missing_file_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", FILE_NAMES)
-def test_folder_with_damaged_file_is_refused_by_name(tmp_path, name):
+def test_load_folder_names_damaged_file(tmp_path, name):
     folder = write_folder(tmp_path / "mine", random_arrays())
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-9])
@@ -107,7 +107,7 @@ def test_folder_with_damaged_file_is_refused_by_name(tmp_path, name):
 
 
 @pytest.mark.parametrize(("wrong", "name"), [("y_train", FILE_NAMES[1]), ("y_test", FILE_NAMES[3])])
-def test_folder_label_count_must_match_images(tmp_path, wrong, name):
+def test_load_folder_rejects_wrong_label_count(tmp_path, wrong, name):
     arrays = random_arrays()
     arrays = arrays._replace(**{wrong: getattr(arrays, wrong)[1:]})
     folder = write_folder(tmp_path / "mine", arrays)
@@ -115,14 +115,14 @@ def test_folder_label_count_must_match_images(tmp_path, wrong, name):
     assert f"{folder / name} has {counts[wrong]}" in refusal(folder)
 
 
-def test_folder_images_must_have_one_size(tmp_path):
+def test_load_folder_rejects_images_of_two_sizes(tmp_path):
     arrays = random_arrays()._replace(x_test=random_arrays(size=(7, 7)).x_test)
     message = refusal(write_folder(tmp_path / "mine", arrays))
     assert "(6, 5)" in message
     assert "(7, 7)" in message
 
 
-def test_fashion_mnist_checksum_and_shapes(real_folder):
+def test_load_fashion_mnist_checksum_and_shapes(real_folder):
     dataset = load_quietly("fashion-mnist", real_folder)
     arrays = arrays_of(dataset)
     assert compute_checksum(arrays) == fashion_mnist.CHECKSUM == dataset.checksum
@@ -132,7 +132,7 @@ def test_fashion_mnist_checksum_and_shapes(real_folder):
 
 
 @pytest.mark.alone
-def test_fashion_mnist_loads_fast_after_first_use(real_folder):
+def test_load_fashion_mnist_is_fast_after_first_use(real_folder):
     load_dataset("fashion-mnist", real_folder)
     seconds = []
     for _ in range(5):

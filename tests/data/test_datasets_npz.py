@@ -32,7 +32,7 @@ def write_npz(path: Path, save=np.savez, **changes) -> Path:
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
-def test_npz_may_have_any_dtype(tmp_path, save, dtype):
+def test_load_npz_accepts_any_numeric_dtype(tmp_path, save, dtype):
     arrays = random_arrays()
     x_train, x_test = arrays.x_train.astype(dtype), arrays.x_test.astype(dtype)
     dataset = load_quietly(write_npz(tmp_path / "mine.npz", save, x_train=x_train, x_test=x_test))
@@ -41,7 +41,7 @@ def test_npz_may_have_any_dtype(tmp_path, save, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int32, np.int64, ">i4"])
-def test_npz_labels_may_be_any_integer_row_or_column(tmp_path, dtype):
+def test_load_npz_accepts_labels_as_row_or_column(tmp_path, dtype):
     arrays = random_arrays()
     y_train, y_test = arrays.y_train.astype(dtype)[:, None], arrays.y_test.astype(dtype)
     dataset = load_dataset(write_npz(tmp_path / "mine.npz", y_train=y_train, y_test=y_test))
@@ -49,7 +49,7 @@ def test_npz_labels_may_be_any_integer_row_or_column(tmp_path, dtype):
     assert np.array_equal(dataset.y_test, arrays.y_test)
 
 
-def test_npz_table_may_be_fortran_order_with_extras(tmp_path):
+def test_load_npz_accepts_fortran_order_and_extra_arrays(tmp_path):
     x_train = np.asfortranarray(np.random.default_rng(0).random((20, 13)))
     x_test = np.asfortranarray(np.random.default_rng(1).random((8, 13)))
     path = write_npz(tmp_path / "a.npz", x_train=x_train, x_test=x_test, notes=np.array("hello"))
@@ -87,7 +87,7 @@ X_NAN[3, 2, 1] = np.nan
         ({"x_test": np.zeros((8, 6, 5), np.float32)}, "must be equal"),
     ],
 )
-def test_npz_with_unusable_arrays_is_refused(tmp_path, changes, words):
+def test_load_npz_rejects_unusable_arrays(tmp_path, changes, words):
     path = write_npz(tmp_path / "mine.npz", **changes)
     message = refusal(path)
     assert message.startswith(f"{path}: ")
@@ -95,7 +95,7 @@ def test_npz_with_unusable_arrays_is_refused(tmp_path, changes, words):
 
 
 @pytest.mark.parametrize("absent", Arrays._fields)
-def test_npz_with_missing_array_is_refused(tmp_path, absent):
+def test_load_npz_names_missing_array(tmp_path, absent):
     path = tmp_path / "mine.npz"
     np.savez(path, **{k: v for k, v in random_arrays()._asdict().items() if k != absent})
     assert refusal(path).startswith(f"{path} has no array {absent}: it needs x_train, y_train")
@@ -111,7 +111,7 @@ class Touch:
         return Path.touch, (Path(self.path),)
 
 
-def test_npz_with_pickle_is_refused_unopened(tmp_path):
+def test_load_npz_rejects_pickle_unopened(tmp_path):
     trap = np.array([Touch(tmp_path / "trapped")], object)
     path = write_npz(tmp_path / "mine.npz", y_test=trap)
     assert str(path) in refusal(path)
@@ -121,7 +121,7 @@ def test_npz_with_pickle_is_refused_unopened(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", idx_bytes(random_arrays().x_train)])
-def test_npz_of_another_kind_is_refused(tmp_path, content):
+def test_load_npz_rejects_other_archives(tmp_path, content):
     path = tmp_path / "mine.npz"
     path.write_bytes(content)
     message = refusal(path)
@@ -129,7 +129,7 @@ def test_npz_of_another_kind_is_refused(tmp_path, content):
     assert "y_test" in message
 
 
-def test_npz_must_not_be_npy(tmp_path):
+def test_load_npz_rejects_npy_file(tmp_path):
     np.save(tmp_path / "x.npy", random_arrays().x_train)
     assert "is not an .npz file" in refusal(tmp_path / "x.npy")
 
@@ -146,7 +146,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS.keys())
-def test_npz_with_hostile_header_is_refused(tmp_path, header):
+def test_load_npz_rejects_hostile_header(tmp_path, header):
     content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
     path = tmp_path / "mine.npz"
     with zipfile.ZipFile(path, "w") as file:
@@ -155,7 +155,7 @@ def test_npz_with_hostile_header_is_refused(tmp_path, header):
     assert str(path) in refusal(path)
 
 
-def test_npz_members_must_be_arrays(tmp_path):
+def test_load_npz_rejects_members_that_are_no_arrays(tmp_path):
     path = tmp_path / "mine.npz"
     with zipfile.ZipFile(path, "w") as file:
         for name in Arrays._fields:
@@ -164,7 +164,7 @@ def test_npz_members_must_be_arrays(tmp_path):
 
 
 @pytest.mark.parametrize(("place", "value"), [(8, 1), (10, 99)], ids=["encrypted", "unknown"])
-def test_npz_with_unknown_compression_is_refused(tmp_path, place, value):
+def test_load_npz_rejects_unknown_compression(tmp_path, place, value):
     path = write_npz(tmp_path / "mine.npz")
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + place] = value
@@ -184,7 +184,7 @@ def packed(save) -> bytes:
     st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), max_size=4),
     st.one_of(st.none(), st.integers(0, 1500)),
 )
-def test_npz_with_damage_is_read_or_refused(tmp_path_factory, content, changes, length):
+def test_load_npz_mutated_files_give_arrays_or_error(tmp_path_factory, content, changes, length):
     path = tmp_path_factory.getbasetemp() / "damaged.npz"
     mutated = bytearray(content)
     for place, value in changes:

@@ -1,4 +1,4 @@
-"""Downloading Fashion-MNIST, from servers on the loopback interface that behave and misbehave."""
+"""Download of Fashion-MNIST from loopback servers, some of which fail."""
 
 import os
 import threading
@@ -19,16 +19,16 @@ PUBLISHED = fashion_mnist.SOURCES
 
 
 class Source(ThreadingHTTPServer):
-    """Serves `files`, and notes in `asked` what was asked for."""
+    """Serve `files`, and record the requested names in `requests`."""
 
     daemon_threads = True
-    manner = "whole"
+    behaviour = "whole"
 
     def __init__(self, files: dict[str, bytes]):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files = files
-        self.asked: list[str] = []
-        self.over = threading.Event()
+        self.requests: list[str] = []
+        self.closing = threading.Event()
 
     @property
     def url(self) -> str:
@@ -40,23 +40,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         name = self.path.removeprefix("/")
-        self.server.asked.append(name)
+        self.server.requests.append(name)
         content = self.server.files.get(name)
         if content is None:
             self.send_error(404)
             return
-        manner = self.server.manner
-        if manner == "never answers":
-            self.server.over.wait()
+        behaviour = self.server.behaviour
+        if behaviour == "no response":
+            self.server.closing.wait()
             return
         self.send_response(200)
-        if manner != "cut, length unknown":
+        if behaviour != "cut, length unknown":
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content if manner == "whole" else content[: len(content) // 2])
+        self.wfile.write(content if behaviour == "whole" else content[: len(content) // 2])
         self.wfile.flush()
-        if manner == "stalls":
-            self.server.over.wait()
+        if behaviour == "stalls":
+            self.server.closing.wait()
 
     def log_message(self, *_):
         pass
@@ -69,7 +69,7 @@ def arrays():
 
 @pytest.fixture
 def files(tmp_path, arrays, monkeypatch) -> dict[str, bytes]:
-    """What is served; it passes for Fashion-MNIST."""
+    """Served files, by name; their checksums replace those of Fashion-MNIST."""
     folder = write_folder(tmp_path / "served", arrays)
     for name, value in constants_for(folder, arrays).items():
         monkeypatch.setattr(fashion_mnist, name, value)
@@ -91,7 +91,7 @@ def serve(monkeypatch):
 
     yield start
     for server in servers:
-        server.over.set()
+        server.closing.set()
         server.shutdown()
         server.server_close()
 
@@ -114,7 +114,7 @@ def content_of(folder) -> dict[str, bytes]:
 
 
 def failure(folder) -> str:
-    """The message, once it is sure to be one line that says what to do."""
+    """Return the error message; check that it is one line and names the remedy."""
     with pytest.raises(fashion_mnist.DatasetUnavailable) as caught:
         fashion_mnist.fetch(folder)
     message = str(caught.value)
@@ -123,53 +123,53 @@ def failure(folder) -> str:
     return message
 
 
-def test_there_is_more_than_one_source_and_https_comes_first():
+def test_sources_has_several_urls_https_first():
     schemes = [url.partition(":")[0] for url in PUBLISHED]
     assert len(schemes) > 1
     assert schemes[0] == "https"
     assert schemes == sorted(schemes, reverse=True)
 
 
-def test_fetches_the_four_files(files, folder, serve):
+def test_fetch_downloads_four_files(files, folder, serve):
     (server,) = serve(files)
     assert fashion_mnist.fetch(folder) == folder
     assert content_of(folder) == files
-    assert server.asked == list(FILE_NAMES)
+    assert server.requests == list(FILE_NAMES)
 
 
-def test_set_that_is_not_there_is_fetched_once(arrays, files, serve):
+def test_load_dataset_downloads_missing_set_once(arrays, files, serve):
     (server,) = serve(files)
     for _ in range(2):
         dataset = load_dataset("fashion-mnist")
         assert same((dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test), arrays)
-    assert server.asked == list(FILE_NAMES)
+    assert server.requests == list(FILE_NAMES)
     assert fashion_mnist.find_folder() is not None
 
 
-def test_source_that_is_down_is_followed_by_the_next(files, folder, serve, monkeypatch):
+def test_fetch_tries_next_source_after_connection_error(files, folder, serve, monkeypatch):
     (server,) = serve(files)
     monkeypatch.setattr(fashion_mnist, "SOURCES", (CLOSED, server.url))
     fashion_mnist.fetch(folder)
     assert content_of(folder) == files
 
 
-def test_source_that_failed_is_not_asked_for_the_other_files(files, folder, serve):
+def test_fetch_does_not_retry_failed_source(files, folder, serve):
     first, second = serve({}, files)
     fashion_mnist.fetch(folder)
     assert content_of(folder) == files
-    assert first.asked == [FILE_NAMES[0]]
-    assert second.asked == list(FILE_NAMES)
+    assert first.requests == [FILE_NAMES[0]]
+    assert second.requests == list(FILE_NAMES)
 
 
 def test_fetch_tries_next_source_for_missing_file(files, folder, serve):
     first, second = serve({name: files[name] for name in FILE_NAMES[:2]}, files)
     fashion_mnist.fetch(folder)
     assert content_of(folder) == files
-    assert first.asked == list(FILE_NAMES[:3])
-    assert second.asked == list(FILE_NAMES[2:])
+    assert first.requests == list(FILE_NAMES[:3])
+    assert second.requests == list(FILE_NAMES[2:])
 
 
-def test_message_says_why_each_source_failed(files, folder, serve, monkeypatch):
+def test_fetch_error_names_failure_of_each_source(files, folder, serve, monkeypatch):
     (server,) = serve({})
     monkeypatch.setattr(fashion_mnist, "SOURCES", (CLOSED, server.url))
     message = failure(folder)
@@ -177,67 +177,69 @@ def test_message_says_why_each_source_failed(files, folder, serve, monkeypatch):
     assert content_of(folder) == {}
 
 
-def test_wrong_content_is_refused_by_name(files, folder, serve):
+def test_fetch_names_file_with_wrong_checksum(files, folder, serve):
     serve(files | {FILE_NAMES[2]: files[FILE_NAMES[0]]})
     assert f"{FILE_NAMES[2]} came with the wrong checksum" in failure(folder)
     assert content_of(folder) == {name: files[name] for name in FILE_NAMES[:2]}
 
 
-def test_wrong_content_is_followed_by_the_next_source(files, folder, serve):
+def test_fetch_tries_next_source_after_wrong_checksum(files, folder, serve):
     serve(dict.fromkeys(FILE_NAMES, b"<html>sign in</html>"), files)
     fashion_mnist.fetch(folder)
     assert content_of(folder) == files
 
 
 @pytest.mark.parametrize(
-    ("manner", "words"),
+    ("behaviour", "words"),
     [
         ("cut", "the transfer broke off"),
         ("cut, length unknown", "wrong checksum"),
-        ("never answers", "timeout"),
+        ("no response", "timeout"),
         ("stalls", "no connection"),
     ],
 )
-def test_broken_transfer_leaves_nothing_behind(files, folder, serve, monkeypatch, manner, words):
+def test_fetch_interrupted_transfer_leaves_no_file(
+    files, folder, serve, monkeypatch, behaviour, words
+):
     monkeypatch.setattr(fashion_mnist, "TIMEOUT", (5, 0.3))
     (server,) = serve(files)
-    server.manner = manner
+    server.behaviour = behaviour
     began = time.monotonic()
     assert words in failure(folder)
     assert time.monotonic() - began < 20  # without its limit the transfer would take 30
     assert content_of(folder) == {}
 
 
-def test_what_was_fetched_before_is_not_fetched_again(files, folder, serve):
+def test_fetch_resumes_with_missing_files_only(files, folder, serve):
     first, second = serve({name: files[name] for name in FILE_NAMES[:3]}, {})
     failure(folder)
     second.files = files
-    first.asked.clear()
-    second.asked.clear()
+    first.requests.clear()
+    second.requests.clear()
     fashion_mnist.fetch(folder)
     assert content_of(folder) == files
-    assert first.asked == second.asked == [FILE_NAMES[3]]
+    assert first.requests == second.requests == [FILE_NAMES[3]]
 
 
-def test_nothing_is_asked_for_when_all_is_there(files, folder, serve):
+def test_fetch_of_complete_folder_sends_no_request(files, folder, serve):
     (server,) = serve(files)
     fashion_mnist.fetch(folder)
-    server.asked.clear()
+    server.requests.clear()
     fashion_mnist.fetch(folder)
-    assert server.asked == []
+    assert server.requests == []
 
 
-def test_damaged_file_in_the_cache_is_replaced(arrays, files, serve):
+def test_load_dataset_replaces_damaged_cached_file(arrays, files, serve):
     (server,) = serve(files)
     fashion_mnist.fetch()
     (cache_folder() / FILE_NAMES[1]).write_bytes(files[FILE_NAMES[1]][:-1])
-    server.asked.clear()
+    server.requests.clear()
     dataset = load_dataset("fashion-mnist")
-    assert server.asked == [FILE_NAMES[1]]
+    assert server.requests == [FILE_NAMES[1]]
     assert same((dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test), arrays)
 
 
-def test_fetch_failure_does_not_use_damaged_cache(files, serve):
+def test_load_dataset_does_not_use_damaged_cache_offline(files, serve):
     serve(files)[0].files = {}
     cache_folder().mkdir()
     for name in FILE_NAMES:
@@ -247,20 +249,20 @@ def test_fetch_failure_does_not_use_damaged_cache(files, serve):
 
 
 @pytest.mark.filterwarnings("error")
-def test_several_fetches_at_once(files, folder, serve):
+def test_fetch_is_thread_safe(files, folder, serve):
     serve(files)
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(fashion_mnist.fetch, [folder] * 4)) == [folder] * 4
     assert content_of(folder) == files
 
 
-def test_folder_that_cannot_be_made(tmp_path, files):
+def test_fetch_rejects_folder_that_cannot_be_created(tmp_path, files):
     (tmp_path / "file").touch()
     with pytest.raises(fashion_mnist.DatasetUnavailable, match="cannot be made: Not a directory"):
         fashion_mnist.fetch(tmp_path / "file" / "below")
 
 
-def test_folder_in_the_place_of_a_file(files, folder, serve):
+def test_fetch_rejects_folder_at_path_of_file(files, folder, serve):
     serve(files)
     (folder / FILE_NAMES[0]).mkdir(parents=True)
     with pytest.raises(fashion_mnist.DatasetUnavailable, match="cannot be written"):
@@ -268,9 +270,7 @@ def test_folder_in_the_place_of_a_file(files, folder, serve):
     assert os.listdir(folder) == [FILE_NAMES[0]]
 
 
-def test_progress_is_shown_on_standard_error_when_asked_for(
-    files, folder, serve, capsys, monkeypatch
-):
+def test_fetch_progress_goes_to_stderr(files, folder, serve, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     serve(files)
     fashion_mnist.fetch(folder, progress=True)
@@ -281,7 +281,7 @@ def test_progress_is_shown_on_standard_error_when_asked_for(
     assert err.count("100%") >= len(FILE_NAMES)
 
 
-def test_progress_is_not_shown_where_there_is_no_terminal(files, folder, serve, capsys):
+def test_fetch_shows_no_progress_without_terminal(files, folder, serve, capsys):
     serve(files)
     fashion_mnist.fetch(folder)
     assert capsys.readouterr() == ("", "")

@@ -56,7 +56,7 @@ def test_lookup_finds_decoded_copy(tmp_path, stand_in):
 
 
 @pytest.mark.parametrize("data_dir", ["absent", "x" * 5000])
-def test_lookup_failure_says_what_to_do(tmp_path, data_dir):
+def test_lookup_error_names_remedy(tmp_path, data_dir):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         message = refusal("fashion-mnist", tmp_path / data_dir)
@@ -65,7 +65,7 @@ def test_lookup_failure_says_what_to_do(tmp_path, data_dir):
     assert "--data-dir" in message
 
 
-def test_auto_falls_back_to_synthetic_with_one_warning():
+def test_load_auto_falls_back_to_synthetic_with_one_warning():
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         dataset = load_dataset("auto")
@@ -80,7 +80,7 @@ def test_auto_falls_back_to_synthetic_with_one_warning():
 
 
 @pytest.mark.parametrize("place", ["named", "environment", "fetched before", "decoded before"])
-def test_no_download_finds_local_files(stand_in, monkeypatch, never_fetched, place):
+def test_no_download_uses_local_files(stand_in, monkeypatch, never_fetched, place):
     folder = None
     if place == "named":
         folder = stand_in
@@ -109,7 +109,7 @@ def test_no_download_does_not_complete_folder(stand_in, never_fetched):
 @pytest.mark.parametrize("dataset", ["fashion-mnist", "auto"])
 @pytest.mark.parametrize("decoded", [False, True], ids=["first use", "decoded before"])
 @pytest.mark.parametrize("name", FILE_NAMES)
-def test_verify_refuses_wrong_checksum_by_name(tmp_path, stand_in, name, decoded, dataset):
+def test_verify_names_file_with_wrong_checksum(tmp_path, stand_in, name, decoded, dataset):
     if decoded:
         load_dataset("fashion-mnist", stand_in)
     other = write_folder(tmp_path / "mnist", random_arrays(seed=1, size=(28, 28)))

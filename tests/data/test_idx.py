@@ -1,4 +1,4 @@
-"""IDX files: read exactly, or refused by one line that names the file, in bounded memory."""
+"""IDX reader: exact arrays or one-line errors, in bounded memory."""
 
 import gzip
 import struct
@@ -32,8 +32,8 @@ def pack(request):
     return request.param
 
 
-def refusal(path, dimensions=3) -> str:
-    """The message, once it is sure to be one line that names the file."""
+def error_message(path, dimensions=3) -> str:
+    """Return the error message; check that it is one line and names the file."""
     with pytest.raises(DataError) as caught:
         read_idx(path, dimensions)
     message = str(caught.value)
@@ -43,7 +43,7 @@ def refusal(path, dimensions=3) -> str:
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5), (1, 1, 1), (7, 28, 28), (1, 300, 2), (9,), (1,)])
-def test_reads_what_was_written(path, pack, shape):
+def test_read_idx_round_trip(path, pack, shape):
     array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     path.write_bytes(pack(idx_bytes(array)))
     found = read_idx(path, len(shape))
@@ -51,7 +51,7 @@ def test_reads_what_was_written(path, pack, shape):
     assert np.array_equal(found, array)
 
 
-def test_reads_what_takes_several_chunks(path, pack):
+def test_read_idx_reads_several_chunks(path, pack):
     array = np.resize(np.arange(251, dtype=np.uint8), (3, READ_BYTES // 2, 1))
     path.write_bytes(pack(idx_bytes(array)))
     assert np.array_equal(read_idx(path, 3), array)
@@ -75,29 +75,29 @@ def test_reads_what_takes_several_chunks(path, pack):
         (VALID[:4] + b"\xff" * 12, "more than 4 GiB"),
     ],
 )
-def test_refuses_what_is_not_exactly_a_file_of_images(path, pack, content, words):
+def test_read_idx_rejects_invalid_header_or_length(path, pack, content, words):
     path.write_bytes(pack(content))
-    assert words in refusal(path)
+    assert words in error_message(path)
 
 
-def test_images_in_the_place_of_labels_are_refused(path):
+def test_read_idx_rejects_images_as_labels(path):
     path.write_bytes(VALID)
-    assert "mixed up" in refusal(path, dimensions=1)
+    assert "mixed up" in error_message(path, dimensions=1)
 
 
-def test_gzip_cut_short_anywhere_is_refused(path):
+def test_read_idx_rejects_truncated_gzip(path):
     packed = gzip.compress(VALID)
     for length in range(len(packed)):
         path.write_bytes(packed[:length])
-        refusal(path)
+        error_message(path)
 
 
 @pytest.mark.parametrize("place", [-1, -5, 12])
-def test_gzip_whose_own_check_fails_is_refused(path, place):
+def test_read_idx_rejects_gzip_with_wrong_checksum(path, place):
     packed = bytearray(gzip.compress(VALID))
     packed[place] ^= 0xFF
     path.write_bytes(packed)
-    assert "damaged" in refusal(path)
+    assert "damaged" in error_message(path)
 
 
 @pytest.mark.parametrize(
@@ -109,44 +109,44 @@ def test_gzip_whose_own_check_fails_is_refused(path, place):
     ],
     ids=["concatenated", "followed by something", "packed twice"],
 )
-def test_gzip_that_holds_something_else_is_refused(path, content, words):
+def test_read_idx_rejects_gzip_with_other_content(path, content, words):
     path.write_bytes(content)
-    assert words in refusal(path)
+    assert words in error_message(path)
 
 
-def test_file_that_is_not_there_is_refused(tmp_path):
-    assert "No such file" in refusal(tmp_path / "absent")
+def test_read_idx_rejects_missing_file(tmp_path):
+    assert "No such file" in error_message(tmp_path / "absent")
 
 
-def test_folder_is_refused(tmp_path):
-    assert "cannot be read" in refusal(tmp_path)
+def test_read_idx_rejects_folder(tmp_path):
+    assert "cannot be read" in error_message(tmp_path)
 
 
-def peak_of_refusal(path) -> int:
+def peak_memory_of_error(path) -> int:
     tracemalloc.start()
     try:
-        refusal(path)
+        error_message(path)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
 
-def test_room_is_not_taken_for_what_a_header_only_claims(path, pack):
+def test_read_idx_checks_header_size_before_allocation(path, pack):
     path.write_bytes(pack(b"\0\0\x08\x03" + struct.pack(">3I", 1, 65535, 65535) + b"few bytes"))
-    assert peak_of_refusal(path) < 4 * READ_BYTES
+    assert peak_memory_of_error(path) < 4 * READ_BYTES
 
 
-def test_gzip_bomb_is_not_unpacked(path):
+def test_read_idx_does_not_unpack_gzip_bomb(path):
     path.write_bytes(gzip.compress(VALID + bytes(32 * READ_BYTES), compresslevel=1))
-    assert peak_of_refusal(path) < 4 * READ_BYTES
+    assert peak_memory_of_error(path) < 4 * READ_BYTES
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit works on Linux only")
-def test_file_that_does_not_fit_in_memory_is_refused(tmp_path):
+def test_read_idx_rejects_file_larger_than_memory(tmp_path):
     path = tmp_path / "large"
     with open(path, "wb") as file:
         file.write(b"\0\0\x08\x03" + struct.pack(">3I", 1, 1 << 15, 1 << 15))
-        file.truncate(16 + (1 << 30))  # a hole: takes no room on the disk
+        file.truncate(16 + (1 << 30))  # sparse: occupies no disk space
     code = """
 import resource, sys
 from pathlib import Path
@@ -165,13 +165,13 @@ except DataError as error:
     assert ran.stdout == f"{path} does not fit in memory\n"
 
 
-def check_array_or_refusal(path, content: bytes, dimensions: int) -> None:
-    """Either exactly the array that the plain content spells, or the refusal."""
+def check_array_or_error(path, content: bytes, dimensions: int) -> None:
+    """Check that `read_idx` returns the array of `content` or raises a one-line error."""
     path.write_bytes(content)
     try:
         found = read_idx(path, dimensions)
     except DataError:
-        refusal(path, dimensions)
+        error_message(path, dimensions)
         return
     plain = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     assert found.ndim == dimensions
@@ -181,10 +181,10 @@ def check_array_or_refusal(path, content: bytes, dimensions: int) -> None:
 @reproducible
 @given(st.binary(max_size=200), st.sampled_from([1, 3]))
 @example(VALID, 3)
-def test_arbitrary_bytes(path, content, dimensions):
-    check_array_or_refusal(path, content, dimensions)
-    check_array_or_refusal(path, gzip.compress(content), dimensions)
-    check_array_or_refusal(path, b"\x1f\x8b\x08" + content, dimensions)
+def test_read_idx_arbitrary_bytes_give_array_or_error(path, content, dimensions):
+    check_array_or_error(path, content, dimensions)
+    check_array_or_error(path, gzip.compress(content), dimensions)
+    check_array_or_error(path, b"\x1f\x8b\x08" + content, dimensions)
 
 
 @reproducible
@@ -194,10 +194,10 @@ def test_arbitrary_bytes(path, content, dimensions):
     st.sampled_from([1, 3]),
 )
 @example([2, 3], bytes(6), 3)
-def test_arbitrary_headers(path, shape, data, dimensions):
+def test_read_idx_arbitrary_headers_give_array_or_error(path, shape, data, dimensions):
     content = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + data
-    check_array_or_refusal(path, content, dimensions)
-    check_array_or_refusal(path, gzip.compress(content), dimensions)
+    check_array_or_error(path, content, dimensions)
+    check_array_or_error(path, gzip.compress(content), dimensions)
 
 
 @reproducible
@@ -208,8 +208,8 @@ def test_arbitrary_headers(path, shape, data, dimensions):
     st.binary(max_size=3),
 )
 @example(VALID, [], 70, b"")
-def test_mutated_truncated_and_extended_files(path, content, changes, length, tail):
+def test_read_idx_mutated_files_give_array_or_error(path, content, changes, length, tail):
     mutated = bytearray(content)
     for place, value in changes:
         mutated[place % len(mutated)] = value
-    check_array_or_refusal(path, bytes(mutated[:length]) + tail, 3)
+    check_array_or_error(path, bytes(mutated[:length]) + tail, 3)

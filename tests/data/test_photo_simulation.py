@@ -1,4 +1,4 @@
-"""Images as photographs give them: what is made, from what, and that a run learns from it."""
+"""Simulated photographs, photo augmentation and the averaging of weights over epochs."""
 
 from dataclasses import replace
 
@@ -28,31 +28,32 @@ BACKENDS = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 
 @pytest.fixture
 def clothes(small_dataset):
-    """Drawn garments whose classes have the names that imitations know."""
+    """Synthetic data set with the class names of Fashion-MNIST, which the simulation requires."""
     return replace(small_dataset, class_names=CLASS_NAMES)
 
 
-def made(images, labels, seed=0, epoch=1):
+def simulate(images, labels, seed=0, epoch=1):
     return simulate_photos(images, labels, seed, epoch)
 
 
 def test_simulate_photos_depends_on_seed_epoch_and_row(clothes):
     images, labels = clothes.x_train[:300], clothes.y_train[:300]
-    first = made(images, labels)
+    first = simulate(images, labels)
     assert first.dtype == np.uint8
     assert first.shape == images.shape
-    assert np.array_equal(first, made(images, labels))
-    assert not np.array_equal(first, made(images, labels, epoch=2))
-    assert not np.array_equal(first, made(images, labels, seed=1))
+    assert np.array_equal(first, simulate(images, labels))
+    assert not np.array_equal(first, simulate(images, labels, epoch=2))
+    assert not np.array_equal(first, simulate(images, labels, seed=1))
     # Rows do not depend on the parts that come after theirs.
     assert np.array_equal(
-        first[:CHUNK_ROWS], made(images[: 2 * CHUNK_ROWS], labels[: 2 * CHUNK_ROWS])[:CHUNK_ROWS]
+        first[:CHUNK_ROWS],
+        simulate(images[: 2 * CHUNK_ROWS], labels[: 2 * CHUNK_ROWS])[:CHUNK_ROWS],
     )
 
 
 def test_simulate_photos_changes_every_image(clothes):
     images, labels = clothes.x_train[:300], clothes.y_train[:300]
-    found = made(images, labels)
+    found = simulate(images, labels)
     assert (found != images).any(axis=(1, 2)).all()
     filled = (found > 0).mean(axis=(1, 2))
     assert filled.min() > 0.05
@@ -61,15 +62,15 @@ def test_simulate_photos_changes_every_image(clothes):
     assert np.median(np.maximum(rows, columns)) >= 26  # trimmed to the edges, as photo.py does
 
 
-def test_simulate_photos_keeps_class(clothes):
-    """A network that learned from imitations knows the images as they are."""
-    learned = train(clothes, augment="photos", epochs=12, hidden=(64,), threads=1)
+def test_simulate_photos_keeps_classes_learnable(clothes):
+    """A network trained on simulated photographs classifies the original images."""
+    augmented = train(clothes, augment="photos", epochs=12, hidden=(64,), threads=1)
     plain = train(clothes, epochs=12, hidden=(64,), threads=1)
-    assert learned.test_accuracy > 0.55
-    assert plain.test_accuracy > learned.test_accuracy - 0.05
+    assert augmented.test_accuracy > 0.55
+    assert plain.test_accuracy > augmented.test_accuracy - 0.05
 
 
-def test_simulate_ood_images(clothes):
+def test_simulate_ood_images_is_deterministic_and_nonempty(clothes):
     drawn = simulate_ood_images(clothes.x_train, clothes.y_train, 203, 0, 1)
     assert drawn.shape == (203, 28, 28)
     assert np.array_equal(drawn, simulate_ood_images(clothes.x_train, clothes.y_train, 203, 0, 1))
@@ -118,15 +119,15 @@ def test_crop_and_resize_fills_frame():
 
 
 def test_epoch_prefetcher_stops_after_last_epoch():
-    asked = []
+    epochs = []
 
     def make(epoch):
-        asked.append(epoch)
+        epochs.append(epoch)
         return np.full(1, epoch)
 
     images = EpochPrefetcher(make, 3)
     assert [int(images.get(epoch)[0]) for epoch in (1, 2, 3)] == [1, 2, 3]
-    assert sorted(asked) == [1, 2, 3]
+    assert sorted(epochs) == [1, 2, 3]
     jumped = EpochPrefetcher(make, None)
     assert int(jumped.get(7)[0]) == 7
     assert int(jumped.get(3)[0]) == 3
@@ -138,23 +139,23 @@ def test_photo_augmentation_appends_ood_rows(clothes):
     config = resolve_config(TrainingConfig(augment="photos", class_weight={1: 3.0}), clothes)
     run = TrainingRun(clothes, config, "numpy", 1)
     count = len(run.train_set.data.targets_n) - 600
-    learned, held = split(600, config.validation)
-    assert count == int(OOD_FRACTION * len(learned))
-    assert np.array_equal(run.train_set.rows_n, np.append(learned, np.arange(600, 600 + count)))
+    train_n, held_out_n = split(600, config.validation)
+    assert count == int(OOD_FRACTION * len(train_n))
+    assert np.array_equal(run.train_set.rows_n, np.append(train_n, np.arange(600, 600 + count)))
     assert (run.train_set.data.targets_n[600:] == np.float32(0.1)).all()
     assert (run.train_set.data.weights_n[600:] == 1).all()
     assert set(run.train_set.data.weights_n[:600][clothes.y_train == 1]) == {3.0}
-    made = PhotoAugmentation(clothes.x_train, clothes.y_train, learned, held, config.seed)
+    made = PhotoAugmentation(clothes.x_train, clothes.y_train, train_n, held_out_n, config.seed)
     images = made.epoch_images(4)
     assert images.shape == (600 + count, 784)
-    assert not images[held].any()  # never learned from
-    expected = simulate_photos(clothes.x_train[learned], clothes.y_train[learned], 0, 4)
-    assert np.array_equal(images[learned], expected.reshape(-1, 784))
+    assert not images[held_out_n].any()  # not used for training
+    expected = simulate_photos(clothes.x_train[train_n], clothes.y_train[train_n], 0, 4)
+    assert np.array_equal(images[train_n], expected.reshape(-1, 784))
     assert np.array_equal(run.train_set.x_validation, made.x_validation)
-    assert len(run.train_set.x_ood) == int(OOD_FRACTION * len(held))
+    assert len(run.train_set.x_ood) == int(OOD_FRACTION * len(held_out_n))
 
 
-def test_photo_validation_images_do_not_depend_on_seed(clothes):
+def test_photo_validation_images_are_independent_of_seed(clothes):
     runs = [
         TrainingRun(
             clothes,
@@ -168,13 +169,13 @@ def test_photo_validation_images_do_not_depend_on_seed(clothes):
     assert not np.array_equal(runs[0].train_set.images.get(1), runs[1].train_set.images.get(1))
 
 
-def test_photo_augmentation_without_validation(clothes):
+def test_photo_augmentation_without_validation_no_threshold(clothes):
     result = train(clothes, augment="photos", epochs=1, hidden=(16,), validation=0, backend="numpy")
     assert result.model.threshold is None
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_photo_training_does_not_depend_on_threads(clothes, backend):
+def test_photo_training_is_independent_of_threads(clothes, backend):
     options = {"augment": "photos", "epochs": 2, "hidden": (130, 20), "backend": backend}
     first = train(clothes, threads=1, **options).model.to_bytes()
     threads = 1 if backend == "numpy" else 3
@@ -192,25 +193,25 @@ def test_photo_teacher_targets_follow_epoch_images(clothes):
         TrainingConfig(augment="photos", distillation=how, hidden=(16,), epochs=3), clothes
     )
     run = TrainingRun(clothes, config, "numpy", 1, teachers=Teachers(networks, how))
-    asked_nk, heard = run.train_set.label_targets_n, []
+    label_targets_nk, epoch_targets = run.train_set.label_targets_n, []
 
-    class Listening(Progress):
+    class RecordTargets(Progress):
         def epoch(self, record):
             rows_n = run.train_set.rows_n
-            said_nk = sum(
+            teachers_nk = sum(
                 apply_temperature(n.predict_proba(run.train_set.data.x_ni), 3.0) / 2
                 for n in networks
             )
-            expected_nk = mix_targets(said_nk, asked_nk, 0.6)
+            expected_nk = mix_targets(teachers_nk, label_targets_nk, 0.6)
             assert np.array_equal(run.train_set.data.targets_n[rows_n], expected_nk[rows_n])
-            heard.append(expected_nk)
+            epoch_targets.append(expected_nk)
 
-    run.train(Listening(), lambda: False)
-    assert len(heard) == 3
-    assert not np.array_equal(heard[0], heard[1])
+    run.train(RecordTargets(), lambda: False)
+    assert len(epoch_targets) == 3
+    assert not np.array_equal(epoch_targets[0], epoch_targets[1])
 
 
-def test_photo_augmentation_refuses_other_data(small_dataset, clothes):
+def test_photo_augmentation_rejects_other_data(small_dataset, clothes):
     with pytest.raises(ArgumentError, match="knows only the classes of Fashion-MNIST"):
         train(small_dataset, augment="photos")
     flat = replace(clothes, x_train=clothes.x_train.reshape(-1, 784))
@@ -227,11 +228,11 @@ def test_photo_augmentation_refuses_other_data(small_dataset, clothes):
 def test_lr_finder_uses_original_images(clothes):
     from fmnist_fast.training.lr_finder import find_learning_rate
 
-    with_, without = (
+    augmented, plain = (
         find_learning_rate(clothes, TrainingConfig(augment=augment, hflip=False), "auto", 1)
         for augment in ("photos", None)
     )
-    assert np.array_equal(with_.loss_t, without.loss_t)
+    assert np.array_equal(augmented.loss_t, plain.loss_t)
 
 
 def epochs_of(dataset, **options):
@@ -246,7 +247,7 @@ def epochs_of(dataset, **options):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_ema_is_mean_of_epochs(small_dataset, backend):
+def test_ema_is_mean_of_epoch_weights(small_dataset, backend):
     options = {"schedule": "constant", "lr": 1e-2, "backend": backend}
     seen, result = epochs_of(small_dataset, epochs=5, ema_epochs=5, **options)
     mean = [np.mean(arrays, axis=0, dtype=np.float64) for arrays in zip(*seen)]
@@ -275,7 +276,7 @@ def test_ema_does_not_change_training(small_dataset):
 
 
 def test_photo_training_resumes_with_same_bytes(clothes):
-    """From every epoch's end, through its snapshot."""
+    """Stop at the end of every epoch, and resume from its snapshot."""
     config = resolve_config(
         TrainingConfig(augment="photos", ema_epochs=3, epochs=4, hidden=(16,)), clothes
     )
@@ -291,14 +292,14 @@ def test_photo_training_resumes_with_same_bytes(clothes):
             self.after = after
 
         def steps(self, epoch, done, total):
-            self.asked = (epoch, done) >= (self.after, total)
+            self.stopped = (epoch, done) >= (self.after, total)
 
-        asked = False
+        stopped = False
 
     for after in (1, 2, 3):
         part, stop = fresh(), Stop(after)
         with pytest.raises(KeyboardInterrupt):
-            part.train(stop, lambda stop=stop: stop.asked)
+            part.train(stop, lambda stop=stop: stop.stopped)
         snapshot = part.snapshot()
         rest = fresh()
         rest.restore(snapshot)

@@ -1,4 +1,4 @@
-"""The drawn stand-in for Fashion-MNIST: reproducible, balanced, varied, not too easy."""
+"""Synthetic data set: reproducible, balanced, varied, of moderate difficulty."""
 
 import hashlib
 import subprocess
@@ -62,7 +62,7 @@ def test_draw_synthetic_shuffles_labels(drawn):
 
 
 @pytest.mark.parametrize("counts", [(0, 10), (10, 0), (-1, 10)])
-def test_draw_synthetic_refuses_counts_below_one(counts):
+def test_draw_synthetic_rejects_counts_below_one(counts):
     with pytest.raises(ValueError, match="at least 1"):
         draw_synthetic(0, *counts)
 
@@ -72,11 +72,11 @@ def test_draw_synthetic_has_no_duplicates(drawn):
     assert len({image.tobytes() for image in images}) == len(images)
 
 
-# Share of zero pixels per class in the 60,000 real training images.
+# Fraction of zero pixels per class in the 60,000 real training images.
 REAL_ZEROS = (0.41, 0.65, 0.35, 0.57, 0.40, 0.68, 0.37, 0.66, 0.41, 0.52)
 
 
-def test_draw_synthetic_background_fraction(drawn):
+def test_draw_synthetic_background_fraction_is_realistic(drawn):
     x, y = drawn[:2]
     assert 0.45 < (x == 0).mean() < 0.55
     zeros = [(x[y == label] == 0).mean() for label in range(10)]
@@ -97,7 +97,7 @@ def test_draw_synthetic_shoes_point_left(drawn, label):
 
 
 @pytest.mark.parametrize("kind", CLASS_STYLES, ids=lambda kind: kind.draw.__name__)
-def test_draw_class_varies(kind):
+def test_draw_class_varies_shape_and_brightness(kind):
     images = draw_class(np.random.Generator(np.random.Philox(0)), kind, 200)
     shapes = (images > 0).mean(axis=(1, 2))
     brightness = images.sum(axis=(1, 2)) / (images > 0).sum(axis=(1, 2))
@@ -106,7 +106,7 @@ def test_draw_class_varies(kind):
     assert np.median(images.std(axis=0)[10:18, 10:18]) > 20
 
 
-def test_draw_synthetic_difficulty(drawn):
+def test_draw_synthetic_nearest_mean_accuracy_is_moderate(drawn):
     x, y, x_test, y_test = drawn
     means = np.stack([x[y == label].mean(axis=0).ravel() for label in range(10)])
     rows = x_test.reshape(len(x_test), -1).astype(float)
