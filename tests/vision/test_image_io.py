@@ -1,4 +1,4 @@
-"""Images that are read to the pixel, and everything else, refused by one short line."""
+"""Image reader: exact pixels, or a one-line error for every other file."""
 
 import io
 import struct
@@ -25,14 +25,14 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 
 def read(content: bytes):
-    """The gray pixels of what is gray."""
+    """Return the pixels of a gray image."""
     picture = read_picture(io.BytesIO(content))
     assert picture.gray
     return picture.rgb[..., 0]
 
 
-def refusal(source) -> str:
-    """The message, once it is sure to be short and alone."""
+def error_message(source) -> str:
+    """Return the error message; check that it is one short line without warnings."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         with pytest.raises(DataError) as caught:
@@ -49,43 +49,43 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size, and has no pixel that can be decoded."""
+    """Return a PNG with a header of this size and no decodable pixels."""
     size = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"?") + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGB"])
-def test_gray_is_read_to_the_pixel_however_it_is_stored(mode):
+def test_read_picture_gray_is_exact_in_every_mode(mode):
     found = read(encoded(GRAY.convert(mode)))
     assert found.dtype == np.uint8
     assert np.array_equal(found, PIXELS)
 
 
-def test_palette_in_any_order_is_looked_up():
+def test_read_picture_looks_up_palette():
     image = Image.fromarray(255 - PIXELS).convert("P")
     image.putpalette([level for k in range(256) for level in [255 - k] * 3])
     assert np.array_equal(read(encoded(image)), PIXELS)
 
 
-def test_black_and_white_becomes_0_and_255():
+def test_read_picture_maps_1_bit_pixels_to_0_and_255():
     found = read(encoded(Image.fromarray(PIXELS > 99)))
     assert np.array_equal(found, np.where(PIXELS > 99, 255, 0))
 
 
 @pytest.mark.parametrize("kind", ["BMP", "GIF", "TIFF", "PPM"])
-def test_content_decides_the_format_not_the_name(tmp_path, kind):
+def test_read_picture_detects_format_by_content(tmp_path, kind):
     path = tmp_path / "image.png"
     path.write_bytes(encoded(GRAY, kind))
     assert np.array_equal(read_picture(path).rgb[..., 0], PIXELS)
 
 
-def test_one_coloured_pixel_is_colour():
+def test_read_picture_one_coloured_pixel_is_not_gray():
     image = GRAY.convert("RGB")
     image.putpixel((13, 7), (10, 10, 11))
     assert not read_picture(io.BytesIO(encoded(image))).gray
 
 
-def test_colour_in_the_palette_is_colour():
+def test_read_picture_coloured_palette_entry_is_not_gray():
     image = GRAY.convert("P")
     palette = [level for level in range(256) for _ in range(3)]
     palette[3 * int(PIXELS[0, 0])] ^= 1
@@ -103,20 +103,20 @@ def test_colour_in_the_palette_is_colour():
     ],
     ids=["16 bits", "32 bits", "floats", "CMYK"],
 )
-def test_other_modes_are_converted_and_said(image, kind, note):
+def test_read_picture_converts_other_modes_with_note(image, kind, note):
     picture = read_picture(io.BytesIO(encoded(image, kind)))
     assert note in picture.notes[0]
     assert np.abs(picture.rgb[..., 0].astype(int) - PIXELS).max() <= 1
 
 
-def test_an_animation_gives_its_first_frame():
+def test_read_picture_takes_first_frame_of_animation():
     content = encoded(GRAY, "GIF", save_all=True, append_images=[Image.new("L", (28, 28))])
     picture = read_picture(io.BytesIO(content))
     assert np.array_equal(picture.rgb[..., 0], PIXELS)
     assert "several frames" in picture.notes[0]
 
 
-def test_transparent_pixels_are_white_paper():
+def test_read_picture_transparent_pixels_become_white():
     alpha = np.zeros((28, 28), np.uint8)
     alpha[5:20, 7:15] = 255
     image = Image.fromarray(np.dstack([PIXELS] * 3 + [alpha]))
@@ -129,7 +129,7 @@ def test_transparent_pixels_are_white_paper():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_camera_says_which_way_is_up(orientation):
+def test_read_picture_applies_exif_orientation(orientation):
     from PIL import ImageOps
 
     upright = Image.fromarray(np.dstack([PIXELS] * 3)[:20])
@@ -151,60 +151,60 @@ def test_read_picture_downscales_and_records_size():
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (15, 40), (1, 10_000), (100, 900)])
-def test_thin_images_are_refused_before_a_pixel_is_decoded(width, height):
-    message = refusal(io.BytesIO(png_header(width, height)))
+def test_read_picture_rejects_narrow_images_undecoded(width, height):
+    message = error_message(io.BytesIO(png_header(width, height)))
     assert message.startswith(f"the image is too small or too narrow ({width}x{height})")
 
 
-def test_thin_images_are_welcome_where_they_are_asked_for():
+def test_read_picture_accepts_given_small_size():
     content = encoded(GRAY.resize((8, 8)))
     assert read_picture(io.BytesIO(content), accepted=(8, 8)).rgb.shape == (8, 8, 3)
 
 
-def test_read_picture_refuses_25_megapixels_undecoded():
-    assert "at most 25 megapixels" in refusal(io.BytesIO(png_header(5001, 5000)))
-    assert "damaged" in refusal(io.BytesIO(png_header(5000, 5000)))
+def test_read_picture_rejects_over_25_megapixels_undecoded():
+    assert "at most 25 megapixels" in error_message(io.BytesIO(png_header(5001, 5000)))
+    assert "damaged" in error_message(io.BytesIO(png_header(5000, 5000)))
 
 
 @pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (2**31 - 1, 2**31 - 1)])
-def test_huge_claims_are_refused(width, height):
-    refusal(io.BytesIO(png_header(width, height)))
+def test_read_picture_rejects_huge_header_sizes(width, height):
+    error_message(io.BytesIO(png_header(width, height)))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "JPEG"])
-def test_truncated_image_is_refused(kind):
+def test_read_picture_rejects_truncated_image(kind):
     content = encoded(GRAY, kind)
     for length in (0, 1, 8, 20, len(content) // 2):
-        assert refusal(io.BytesIO(content[:length])) == "not an image, or a damaged one"
+        assert error_message(io.BytesIO(content[:length])) == "not an image, or a damaged one"
 
 
 @pytest.mark.parametrize(
     "content", [b"", b"hello\n", b"%PDF-1.7\n", bytes(784), png_header(28, 28)]
 )
-def test_what_is_not_an_image_is_refused(content):
-    assert refusal(io.BytesIO(content)) == "not an image, or a damaged one"
+def test_read_picture_rejects_other_files(content):
+    assert error_message(io.BytesIO(content)) == "not an image, or a damaged one"
 
 
-def test_text_chunk_that_expands_is_refused():
+def test_read_picture_rejects_text_chunk_bomb():
     content = encoded(GRAY)
     bomb = chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(64 << 20)))
     after_header = 8 + 25
     content = content[:after_header] + bomb + content[after_header:]
-    assert refusal(io.BytesIO(content)) == "not an image, or a damaged one"
+    assert error_message(io.BytesIO(content)) == "not an image, or a damaged one"
 
 
-def test_file_that_is_not_there(tmp_path):
-    assert refusal(tmp_path / "absent.png") == "No such file or directory"
+def test_read_picture_rejects_missing_file(tmp_path):
+    assert error_message(tmp_path / "absent.png") == "No such file or directory"
 
 
-def test_folder(tmp_path):
-    assert refusal(tmp_path) == "not a file"
+def test_read_picture_rejects_folder(tmp_path):
+    assert error_message(tmp_path) == "not a file"
 
 
-def test_decoder_that_raises_an_error_of_its_own_kind():
+def test_read_picture_converts_errors_of_decoder():
     content = bytearray(encoded(GRAY.convert("P"), "BLP"))
-    content[8] = 200  # an encoding that there is not: Pillow raises NotImplementedError
-    assert refusal(io.BytesIO(content)) == "not an image, or a damaged one"
+    content[8] = 200  # an unknown encoding: Pillow raises NotImplementedError
+    assert error_message(io.BytesIO(content)) == "not an image, or a damaged one"
 
 
 @settings(derandomize=True, database=None, deadline=None, max_examples=300)
@@ -212,14 +212,14 @@ def test_decoder_that_raises_an_error_of_its_own_kind():
     st.sampled_from([encoded(GRAY, k) for k in ("PNG", "GIF", "BMP", "TIFF", "JPEG")]),
     st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), min_size=1, max_size=4),
 )
-def test_damaged_images_are_read_or_refused(content, changes):
+def test_read_picture_mutated_files_give_pixels_or_error(content, changes):
     mutated = bytearray(content)
     for place, value in changes:
         mutated[place % len(mutated)] = value
     try:
         found = read_picture(io.BytesIO(mutated), max_side=100).rgb
     except DataError:
-        refusal(io.BytesIO(mutated))
+        error_message(io.BytesIO(mutated))
         return
     assert found.dtype == np.uint8
     assert 1 <= min(found.shape[:2]) <= max(found.shape[:2]) <= 100

@@ -1,4 +1,4 @@
-"""From a photograph to 28x28: the garment is found, straightened, trimmed and placed."""
+"""Preprocessing of photographs: segmentation, deskewing, cropping and scaling to 28x28."""
 
 import io
 
@@ -26,13 +26,13 @@ def picture_of(image: Image.Image, opaque=None) -> Picture:
     return Picture(np.asarray(image.convert("RGB")), opaque, image.size, False)
 
 
-def shirt(turned: float = 0, floor="tan", cloth="navy") -> tuple[Picture, np.ndarray]:
-    """A shirt on a floor that is not even, and where it is."""
+def shirt(angle: float = 0, floor="tan", cloth="navy") -> tuple[Picture, np.ndarray]:
+    """Return a picture of a shirt on a noisy background, and its true mask."""
     mask = Image.new("L", (300, 400))
     outline = [(110, 90), (190, 90), (260, 130), (240, 180), (200, 160), (200, 320), (100, 320)]
     outline += [(100, 160), (60, 180), (40, 130)]
     ImageDraw.Draw(mask).polygon(outline, fill=255)
-    mask = mask.rotate(turned)
+    mask = mask.rotate(angle)
     image = Image.new("RGB", (300, 400), floor)
     image.paste(cloth, mask=mask)
     noise = np.random.default_rng(0).normal(0, 6, (400, 300, 1))
@@ -47,9 +47,9 @@ def overlap(a, b) -> float:
 @pytest.mark.parametrize("method", METHODS_HERE)
 @pytest.mark.parametrize(("floor", "cloth"), [("tan", "navy"), ("firebrick", "white")])
 def test_segment_finds_garment(method, floor, cloth):
-    picture, where = shirt(floor=floor, cloth=cloth)
+    picture, true_mask = shirt(floor=floor, cloth=cloth)
     found = preprocess(picture, method)
-    small = np.asarray(Image.fromarray(where).resize(found.mask.shape[::-1]))
+    small = np.asarray(Image.fromarray(true_mask).resize(found.mask.shape[::-1]))
     assert found.method == method
     assert overlap(found.mask, small) > 0.95
     assert (found.masked[~found.mask] == 255).all()
@@ -57,9 +57,9 @@ def test_segment_finds_garment(method, floor, cloth):
 
 @pytest.mark.parametrize("tilt", [-15, -8, 8, 15])
 def test_preprocess_deskews(tilt):
-    straight, turned = shirt()[0], shirt(turned=-tilt)[0]
+    straight, rotated = shirt()[0], shirt(angle=-tilt)[0]
     assert preprocess(straight).tilt == 0
-    found = preprocess(turned)
+    found = preprocess(rotated)
     assert found.tilt == pytest.approx(tilt, abs=3)
     expected = preprocess(straight).pixels.astype(int)
     assert np.abs(found.pixels - expected).mean() < 20
@@ -81,13 +81,16 @@ def test_preprocess_negates_unless_inverted():
     draw = ImageDraw.Draw(image)
     draw.rectangle((50, 40, 150, 160), fill="black")
     draw.rectangle((80, 60, 120, 100), fill="white")
-    pixels = {way: preprocess(picture_of(image), "histogram", way).pixels for way in (False, True)}
+    pixels = {
+        invert: preprocess(picture_of(image), "histogram", invert).pixels
+        for invert in (False, True)
+    }
     print_, cloth = (slice(9, 14), slice(12, 16)), (slice(20, 26), slice(8, 20))
     assert pixels[False][print_].mean() < pixels[False][cloth].mean()
     assert pixels[True][print_].mean() > pixels[True][cloth].mean()
 
 
-def test_preprocess_uses_transparency():
+def test_preprocess_uses_alpha_channel_as_mask():
     image = Image.new("RGB", (90, 120), "red")
     opaque = np.zeros((120, 90), bool)
     opaque[20:100, 30:60] = True
@@ -97,7 +100,7 @@ def test_preprocess_uses_transparency():
     assert found.toned.shape == (80, 30)
 
 
-def test_segment_none_takes_whole_picture():
+def test_segment_none_selects_whole_picture():
     picture, _ = shirt()
     found = preprocess(picture, "none")
     assert found.mask.all()
@@ -105,7 +108,7 @@ def test_segment_none_takes_whole_picture():
 
 
 @pytest.mark.parametrize("color", ["white", "black", "red"])
-def test_preprocess_refuses_blank_image(color):
+def test_preprocess_rejects_blank_image(color):
     with pytest.raises(DataError, match="all of one colour"):
         preprocess(picture_of(Image.new("RGB", (64, 64), color)))
 
@@ -117,7 +120,7 @@ def test_preprocess_reports_missing_garment(method, monkeypatch):
         preprocess(shirt()[0], method)
 
 
-def test_segment_refuses_unknown_method():
+def test_segment_rejects_unknown_method():
     with pytest.raises(
         ArgumentError, match="unknown segmentation 'magic': choose from auto, grabcut"
     ):
@@ -132,8 +135,8 @@ def test_segment_without_opencv_uses_histogram(monkeypatch):
         preprocess(picture, "grabcut")
 
 
-def testlabel_components_are_those_that_touch():
-    """Against filling by hand, on masks of every density."""
+def test_label_components_finds_4_connected_parts():
+    """Compared with flood fill on random masks of several densities."""
     stream = np.random.default_rng(1)
     for density in (0, 0.3, 0.5, 0.7, 1):
         mask = stream.random((23, 31)) < density
@@ -156,7 +159,7 @@ def testlabel_components_are_those_that_touch():
         assert count == len(sizes)
 
 
-def test_symmetry_of_masks():
+def test_symmetry_is_one_for_flip_invariant_mask():
     mask = np.zeros((20, 30), bool)
     mask[5:15, 3:14] = True
     assert symmetry(mask) == 1
@@ -167,9 +170,9 @@ def test_symmetry_of_masks():
 
 def test_edit_picture_rotates_and_crops():
     picture, _ = shirt()
-    turned = edit_picture(picture, 1)
-    assert np.array_equal(turned.rgb, np.rot90(picture.rgb))
-    assert turned.size == (400, 300)
+    rotated = edit_picture(picture, 1)
+    assert np.array_equal(rotated.rgb, np.rot90(picture.rgb))
+    assert rotated.size == (400, 300)
     cropped = edit_picture(picture, 0, (0.5, 0, 1, 0.25))
     assert np.array_equal(cropped.rgb, picture.rgb[:100, 150:])
     assert cropped.size == (150, 100)
@@ -179,7 +182,7 @@ def test_edit_picture_rotates_and_crops():
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_samples_are_deterministic_and_segmentable(name):
+def test_draw_sample_is_deterministic_and_segmentable(name):
     content = draw_sample(name)
     assert content == draw_sample(name)
     found = preprocess(read_picture(io.BytesIO(content)))
