@@ -101,7 +101,7 @@ def test_page_predicts_samples():
     assert predictions(page)[0].startswith("Ankle boot: ")
 
 
-def test_empty_page_offers_samples():
+def test_page_without_images_offers_samples():
     page = classify()
     page.button(key="try Boot on tiles").click().run()
     assert not page.exception
@@ -199,7 +199,7 @@ def test_page_names_missing_model_file(monkeypatch, tmp_path):
 
 
 def bomb() -> bytes:
-    """A PNG of a few bytes that claims 20,000 x 20,000 pixels."""
+    """Return a PNG of a few bytes whose header has 20,000 x 20,000 pixels."""
 
     def chunk(kind, data):
         return (
@@ -279,7 +279,7 @@ def test_predictions_csv_escapes_names_and_has_errors():
     assert dict(zip(head, second))["error"] == "not an image"
 
 
-def test_upload_stays_in_memory_and_session(monkeypatch, tmp_path):
+def test_page_upload_stays_in_memory_and_session(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     page = upload(classify(), ("shirt.png", shirt()))
     assert len(page.session_state["predictions"]) == 1
@@ -309,7 +309,7 @@ def memory() -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="memory is read from /proc")
-def test_uploads_do_not_leak_memory():
+def test_page_uploads_do_not_leak_memory():
     stream = np.random.default_rng(0)
     image = Image.open(io.BytesIO(shirt())).convert("RGB").resize((1200, 1500))
 

@@ -68,7 +68,7 @@ def test_page_ensemble_has_metrics_and_no_first_layer(app_data, model):
     assert "Each tile shows the weights of a unit" not in texts(app)
 
 
-def test_boxes_select_images_of_a_cell(app_data, model):
+def test_page_boxes_select_images_of_a_cell(app_data, model):
     app = choose_model(open_page("explore"), model)
     confusion_kk = evaluate(model.predict_proba(app_data.x_test), app_data.y_test).confusion_kk
     wrong_kk = confusion_kk - np.diag(confusion_kk.diagonal())
@@ -87,7 +87,7 @@ def test_boxes_select_images_of_a_cell(app_data, model):
     assert f"No {names[truth]} was classified as {names[label]}." in texts(app)
 
 
-def test_click_on_cell_sets_boxes(app_data, model, monkeypatch):
+def test_page_click_on_cell_sets_boxes(app_data, model, monkeypatch):
     names = app_data.class_names
     state = {"confusion": {"selection": {"cell": [{"truth": names[3], "prediction": names[7]}]}}}
     monkeypatch.setattr(explore.st, "session_state", state)
@@ -98,7 +98,7 @@ def test_click_on_cell_sets_boxes(app_data, model, monkeypatch):
     assert state[explore.TRUTH] == names[3]
 
 
-def test_page_model_without_mistakes(app_data, model, monkeypatch):
+def test_page_accepts_model_without_errors(app_data, model, monkeypatch):
     class Perfect(type(model)):
         def predict_proba(self, x):
             return np.eye(10, dtype=np.float32)[app_data.y_test]

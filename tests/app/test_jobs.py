@@ -1,4 +1,4 @@
-"""The queue: one job at a time, in order; abandoned jobs end."""
+"""Job queue: order, stopping, abandoned jobs, errors."""
 
 from threading import Event
 
@@ -72,7 +72,7 @@ def test_queue_restarts_after_it_was_empty(queue):
         assert job.result == 7
 
 
-def test_running_job_can_be_stopped(queue):
+def test_job_stop_ends_running_job(queue):
     work = Work()
     job = queue.submit(work)
     assert work.begun.wait(20)
@@ -81,7 +81,7 @@ def test_running_job_can_be_stopped(queue):
     assert job.result is None
 
 
-def test_stopped_waiting_job_never_begins(queue):
+def test_job_stop_prevents_waiting_job_from_running(queue):
     first, second = Work(), Work()
     running, waiting = queue.submit(first), queue.submit(second)
     assert first.begun.wait(20)
@@ -93,7 +93,7 @@ def test_stopped_waiting_job_never_begins(queue):
     assert not second.begun.is_set()
 
 
-def test_abandoned_jobs_end_and_others_run(queue, clock):
+def test_queue_stops_abandoned_jobs_and_runs_others(queue, clock):
     abandoned, waiting, wanted = Work(), Work(), Work()
     jobs = [queue.submit(work) for work in (abandoned, waiting, wanted)]
     assert abandoned.begun.wait(20)
@@ -108,7 +108,7 @@ def test_abandoned_jobs_end_and_others_run(queue, clock):
     assert wait_for(jobs[2]) is State.DONE
 
 
-def test_polled_job_is_not_abandoned(queue, clock):
+def test_queue_polled_job_is_not_abandoned(queue, clock):
     work = Work()
     job = queue.submit(work)
     assert work.begun.wait(20)
@@ -120,7 +120,7 @@ def test_polled_job_is_not_abandoned(queue, clock):
     assert wait_for(job) is State.DONE
 
 
-def test_job_of_connected_session_is_not_abandoned(queue, clock):
+def test_queue_job_of_connected_session_is_not_abandoned(queue, clock):
     connected = [True]
     work = Work()
     job = queue.submit(work, lambda: connected[0])
@@ -133,7 +133,7 @@ def test_job_of_connected_session_is_not_abandoned(queue, clock):
     assert wait_for(job) is State.STOPPED
 
 
-def test_user_error_is_one_line(queue):
+def test_job_user_error_is_one_line(queue):
     def work(should_stop):
         raise UserError("too\nwide")
 
@@ -143,7 +143,7 @@ def test_user_error_is_one_line(queue):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("secret"), MemoryError()])
-def test_internal_error_is_logged_not_shown(queue, error):
+def test_job_internal_error_is_not_shown(queue, error):
     def work(should_stop):
         raise error
 
@@ -154,7 +154,7 @@ def test_internal_error_is_logged_not_shown(queue, error):
     assert wait_for(queue.submit(lambda should_stop: 1)) is State.DONE
 
 
-def test_queue_is_bounded(queue):
+def test_queue_submit_rejects_more_than_max_waiting(queue):
     first = Work()
     queue.submit(first)
     assert first.begun.wait(20)

@@ -11,7 +11,7 @@ from fmnist_fast.app import main
 TITLES = {"train": "Train a network", "compare": "three backends", "explore": "What a model knows"}
 
 
-def test_each_page_has_its_address(app_data):
+def test_navigation_each_page_has_its_address(app_data):
     app = open_page("classify")
     shown = [texts(app)]
     for address, title in TITLES.items():
@@ -22,10 +22,10 @@ def test_each_page_has_its_address(app_data):
     assert len(set(shown)) == 4
 
 
-def test_default_page_is_classify(app_data):
+def test_navigation_default_page_is_classify(app_data):
     assert texts(open_page("")) == texts(open_page("classify"))
 
 
-def test_icon_is_part_of_the_package():
-    """An icon by name would be loaded from a font server."""
+def test_icon_is_inline_svg():
+    """Streamlit loads icons given by name from a font server."""
     assert main.ICON.startswith("<svg")

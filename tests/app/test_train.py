@@ -117,7 +117,7 @@ def test_page_of_second_session_shows_queue_position(app_data, held):
     run_until(second, finished)
 
 
-def test_model_is_offered_on_other_pages_at_once(app_data):
+def test_page_trained_model_is_offered_on_other_pages(app_data):
     app = open_page("train")
     choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=2, Threads=1)
     button(app, "Train").click().run()
@@ -128,7 +128,7 @@ def test_model_is_offered_on_other_pages_at_once(app_data):
     assert box.options == [explore.PRETRAINED, *app.session_state["trained_models"]]
 
 
-def test_other_pages_show_progress(app_data, held):
+def test_page_other_pages_show_progress(app_data, held):
     app = open_page("train")
     choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=9, Threads=1)
     button(app, "Train").click().run()
@@ -139,7 +139,7 @@ def test_other_pages_show_progress(app_data, held):
     assert list(app.session_state["trained_models"])
 
 
-def test_other_page_collects_model_that_ends_while_drawing(app_data, held, monkeypatch):
+def test_page_other_page_collects_finished_model(app_data, held, monkeypatch):
     app = open_page("train")
     choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=2, Threads=1)
     button(app, "Train").click().run()
@@ -170,7 +170,7 @@ def test_parse_hidden_sizes_limits_weights():
         assert parse_hidden_sizes(text, 784, 10) == sizes
 
 
-def test_page_diverged_training_advises(app_data, monkeypatch):
+def test_page_diverged_training_shows_remedy(app_data, monkeypatch):
     def diverging(dataset, **settings):
         return train(dataset, **{**settings, "lr": 1e20})
 
@@ -216,7 +216,7 @@ def test_page_names_synthetic_data_set(app_synthetic):
 
 def test_page_damaged_data_set_is_one_line(monkeypatch, tmp_path, app_queue):
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
-        (tmp_path / f"{name}-ubyte.gz").write_bytes(b"not what it says")
+        (tmp_path / f"{name}-ubyte.gz").write_bytes(b"not an IDX file")
     monkeypatch.setenv("FMNIST_FAST_DATA", str(tmp_path))
     session.load_local_dataset.clear()
     app = open_page("train")
