@@ -1,4 +1,4 @@
-"""`fmnist-fast app`: what it passes to Streamlit, and what it says when it cannot start."""
+"""The command `app`: options of Streamlit, and error messages."""
 
 import json
 import socket
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def started(monkeypatch):
-    """What the command would have Streamlit do."""
+    """Run the command without starting Streamlit; return the options passed to it."""
     cli = pytest.importorskip("streamlit.web.cli", reason="Streamlit is not installed")
     calls = []
     monkeypatch.setattr(cli, "main", lambda arguments, **_: calls.append(arguments))
@@ -43,17 +43,17 @@ def flat(table, prefix=""):
             yield f"{prefix}{name}", value
 
 
-def test_the_configuration_file_says_the_same():
+def test_options_equal_streamlit_configuration_file():
     with open(ROOT / ".streamlit" / "config.toml", "rb") as file:
         assert dict(flat(tomllib.load(file))) == OPTIONS
 
 
-def test_streamlit_knows_every_option():
+def test_options_are_known_to_streamlit():
     config = pytest.importorskip("streamlit.config")
     assert OPTIONS.keys() <= config.get_config_options().keys()
 
 
-def test_it_is_closed_to_others_by_default(started):
+def test_app_listens_on_loopback_by_default(started):
     flags = started()
     assert flags["--server.address"] == "127.0.0.1"
     assert flags["--server.maxUploadSize"] == "10"
@@ -65,7 +65,7 @@ def test_it_is_closed_to_others_by_default(started):
     assert "--server.headless" not in flags
 
 
-def test_its_options_are_passed_on(started):
+def test_app_passes_options_to_streamlit(started):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -75,20 +75,20 @@ def test_its_options_are_passed_on(started):
     assert flags["--server.headless"] == "true"
 
 
-def test_lists_and_truth_are_passed_as_json():
+def test_as_flags_formats_lists_and_booleans_as_json():
     assert as_flags({"a.b": [1, "x"], "c.d": True, "e.f": "g", "h.i": 3}) == [
         *("--a.b", '[1, "x"]', "--c.d", "true", "--e.f", "g", "--h.i", "3")
     ]
 
 
-def test_without_streamlit_it_says_what_to_install(monkeypatch, capsys):
+def test_app_without_streamlit_names_extra(monkeypatch, capsys):
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert main(["app"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["fmnist-fast: the app needs Streamlit: pip install 'fmnist-fast[app]'"]
 
 
-def test_a_port_in_use_or_an_address_of_others_is_one_line(capsys):
+def test_app_unusable_port_or_address_is_one_line(capsys):
     pytest.importorskip("streamlit")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -102,13 +102,13 @@ def test_a_port_in_use_or_an_address_of_others_is_one_line(capsys):
     assert err.count("\n") == 1
 
 
-def test_it_serves_the_app_from_any_folder(tmp_path):
+def test_app_serves_from_any_folder(tmp_path):
     pytest.importorskip("streamlit")
-    with served(tmp_path) as url, urlopen(url, timeout=5) as answer:
-        assert b"<html" in answer.read()
+    with served(tmp_path) as url, urlopen(url, timeout=5) as response:
+        assert b"<html" in response.read()
 
 
-def test_nothing_of_streamlit_is_loaded_for_help():
+def test_app_help_does_not_load_streamlit():
     code = (
         "import sys; from fmnist_fast.cli.main import main; main(['app', '--help']);"
         "import json; print(json.dumps(sorted(sys.modules)))"

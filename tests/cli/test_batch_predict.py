@@ -34,7 +34,7 @@ def command(*arguments):
     return [sys.executable, "-m", "fmnist_fast", "predict", "--workers", "2", *arguments]
 
 
-def test_killed_predict_resumes(images, tmp_path):
+def test_predict_resumes_after_kill(images, tmp_path):
     write("folder", tmp_path / "f", np.concatenate([images] * 6))
     (tmp_path / "list.txt").write_text("f\n\nf/0000.png\n")
     arguments = command("--inputs-from", "list.txt", "--out", "a.csv", "--backend", "cython")
@@ -57,7 +57,7 @@ def test_killed_predict_resumes(images, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "f", "list.txt"]
 
 
-def test_ctrl_c_keeps_predictions(images, tmp_path):
+def test_predict_ctrl_c_keeps_predictions(images, tmp_path):
     write("folder", tmp_path / "f", np.concatenate([images] * 6))
     process = subprocess.Popen(
         command("f", "--out", "a.csv"),
@@ -78,7 +78,7 @@ def test_ctrl_c_keeps_predictions(images, tmp_path):
     assert not (tmp_path / "a.csv").exists()
 
 
-def test_changed_files_are_not_mixed_with_predictions(images, tmp_path, monkeypatch, capsys):
+def test_predict_rejects_resume_with_changed_files(images, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write("folder", tmp_path / "f", images[:3])
     arguments = ["predict", "--workers", "1", "--out", "a.csv"]
@@ -112,7 +112,7 @@ def test_changed_files_are_not_mixed_with_predictions(images, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("way", ["a file", "standard input", "a pipe"])
-def test_inputs_from_file_stdin_or_pipe(way, images, tmp_path):
+def test_predict_reads_inputs_from_file_stdin_or_pipe(way, images, tmp_path):
     write("folder", tmp_path / "f", images[:2])
     names = b"\xef\xbb\xbff/0001.png\r\n\r\nf/0000.png"
     (tmp_path / "list.txt").write_bytes(names)
@@ -128,7 +128,7 @@ def test_inputs_from_file_stdin_or_pipe(way, images, tmp_path):
     assert [line.partition(",")[0] for line in lines[1:]] == ['"f/0001.png"', '"f/0000.png"']
 
 
-def test_ctrl_c_while_listing_stops_at_once(tmp_path, monkeypatch, capsys):
+def test_predict_ctrl_c_while_listing_stops_at_once(tmp_path, monkeypatch, capsys):
     """Listing millions of files takes a while."""
     monkeypatch.chdir(tmp_path)
     Path("list.txt").write_text("a.png\n" * 100)
@@ -168,7 +168,7 @@ def test_ctrl_c_while_listing_stops_at_once(tmp_path, monkeypatch, capsys):
         (["a.png", "--out", "a.csv", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler"),
     ],
 )
-def test_predict_mistake_is_one_line(arguments, part, tmp_path, monkeypatch, capsys):
+def test_predict_usage_error_is_one_line(arguments, part, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("there.csv").write_text("mine")
     Path("empty").mkdir()
@@ -186,7 +186,7 @@ def test_predict_mistake_is_one_line(arguments, part, tmp_path, monkeypatch, cap
     assert Path("there.csv").read_text() == "mine"
 
 
-def test_predict_without_extra_says_what_to_install(monkeypatch, capsys, tmp_path):
+def test_predict_without_pyarrow_names_extra(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert main(["predict", "a.png", "--out", str(tmp_path / "a.csv")]) == 2
     assert_one_line(capsys.readouterr().err, "pyarrow", "pip install 'fmnist-fast[sweep]'")

@@ -30,4 +30,4 @@ def test_info_of_ensemble_lists_its_members(run, ensemble):
     assert "architecture: sizes: 784 8 10" in lines[-2]
     assert "architecture: sizes: 784 12 6 10" in lines[-1]
     assert [line.count("class 3") for line in lines] == [0] * len(lines)  # a table has numbers
-    assert sum("dataset" in line for line in lines) == 1  # of all alike, and said once
+    assert sum("dataset" in line for line in lines) == 1  # all members have the same: one line

@@ -1,4 +1,4 @@
-"""Pictures of what a model gets wrong and of learning rates: they are made whatever there is."""
+"""Plots of misclassified images, and the learning-rate finder with its plot."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from fmnist_fast.training.presets import PRESETS
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 7, 40])
-def test_mistakes(tmp_path, wrong):
+def test_plot_misclassified_has_size_for_its_images(tmp_path, wrong):
     images = np.random.default_rng(0).integers(0, 256, (50, 28, 28), dtype=np.uint8)
     labels_n = np.zeros(50, int)
     probability_nk = np.full((50, 2), 0.5)
@@ -26,7 +26,7 @@ def test_mistakes(tmp_path, wrong):
         assert picture.size[1] == pytest.approx(130 * (2.15 * rows + 0.6), abs=2)
 
 
-def test_learning_rates_are_tried_until_they_do_harm(small_dataset, tmp_path):
+def test_find_learning_rate_stops_at_divergence(small_dataset, tmp_path):
     found = find_learning_rate(small_dataset, PRESETS["fast"], "auto", 1)
     assert len(found.lr_t) == len(found.loss_t) == len(found.smooth_t)
     assert found.lr_t[0] == pytest.approx(MIN_RATE)
@@ -40,8 +40,8 @@ def test_learning_rates_are_tried_until_they_do_harm(small_dataset, tmp_path):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_advice_trains(small_dataset, seed):
-    """Better than ten times less and than a hundred times more, whatever the seed."""
+def test_find_learning_rate_advice_beats_distant_rates(small_dataset, seed):
+    """Compared with a tenth and with a hundred times the advised rate, for several seeds."""
     config = replace(PRESETS["fast"], seed=seed)
     advised = find_learning_rate(small_dataset, config, "auto", 1).advised
     options = {"preset": "fast", "epochs": 8, "threads": 1, "seed": seed}
@@ -53,9 +53,9 @@ def test_the_advice_trains(small_dataset, seed):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_advice_trains_best_on_the_real_set(real_dataset, seed):
-    """Better than ten times less, ten times more and thirty times more, which 550 drawn images are
-    too few to tell apart.
+def test_find_learning_rate_advice_is_best_on_fashion_mnist(real_dataset, seed):
+    """Compared with a tenth, ten times and thirty times the advised rate; 550 synthetic images are
+    too few to distinguish them.
     """
     advised = find_learning_rate(
         real_dataset, replace(PRESETS["fast"], seed=seed), "auto", 1

@@ -31,7 +31,7 @@ PHOTOS = Path(os.environ.get("FMNIST_FAST_DATA", "/nowhere")).resolve().parent /
 
 @pytest.fixture
 def samples(tmp_path):
-    """Drawn photographs as files, in a folder of folders."""
+    """Synthetic photographs as files, in a folder of folders."""
     paths = {}
     for number, name in enumerate(SAMPLES):
         folder = tmp_path / "photos" / str(number)
@@ -67,12 +67,12 @@ def test_predict_chooses_model_by_kind_of_image(samples, tmp_path, capsys):
 
 def test_predict_folder_takes_all_images_in_it(samples, tmp_path, capsys):
     code, out, _ = predict(capsys, "--json", "--segmentation", "histogram", tmp_path / "photos")
-    answers = json.loads(out)
+    results = json.loads(out)
     assert code == 0
-    assert [answer["path"] for answer in answers] == sorted(map(str, samples.values()))
+    assert [entry["path"] for entry in results] == sorted(map(str, samples.values()))
     (tmp_path / "photos" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     code, out, _ = predict(capsys, "--json", "--segmentation", "histogram", tmp_path / "photos")
-    (error,) = (answer for answer in json.loads(out) if "error" in answer)
+    (error,) = (entry for entry in json.loads(out) if "error" in entry)
     assert (code, Path(error["path"]).name) == (1, "gone.png")
     (tmp_path / "empty").mkdir()
     code, _, err = predict(capsys, tmp_path / "empty")
@@ -80,7 +80,7 @@ def test_predict_folder_takes_all_images_in_it(samples, tmp_path, capsys):
     assert "is a folder without images" in err
 
 
-def test_predict_unreadable_file_fails_alone(samples, tmp_path, capsys):
+def test_predict_unreadable_file_affects_no_other(samples, tmp_path, capsys):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"\xff\xd8\xff nothing")
     shirt = samples["T-shirt on boards"]
@@ -99,7 +99,7 @@ def test_predict_unreadable_file_fails_alone(samples, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("brand", "kind"), [(b"heic", "HEIC"), (b"mif1", "HEIC"), (b"avif", "AVIF")]
 )
-def test_predict_names_unsupported_phone_formats(brand, kind, tmp_path, capsys):
+def test_predict_names_unsupported_image_formats(brand, kind, tmp_path, capsys):
     content = b"\0\0\0\x18ftyp" + brand + bytes(16)
     (tmp_path / "a.heic").write_bytes(content)
     code, out, _ = predict(capsys, "--json", tmp_path)
@@ -115,12 +115,12 @@ def test_predict_with_closed_stdout_is_refused(samples, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("model", "said"), [("", "is a folder: give"), ("/dev/null", "is not a file: give")]
+    ("model", "part"), [("", "is a folder: give"), ("/dev/null", "is not a file: give")]
 )
-def test_predict_rejects_path_without_model(model, said, samples, capsys):
+def test_predict_rejects_path_without_model(model, part, samples, capsys):
     code, _, err = predict(capsys, "--model", model, samples["T-shirt on boards"])
     assert code == 2
-    assert said in err
+    assert part in err
 
 
 @pytest.mark.parametrize("level", [0, 99, 255])
@@ -142,7 +142,7 @@ def test_predict_interrupted_json_is_valid(samples, monkeypatch, capsys):
     assert json.loads(out) == [{"path": "a", "label": 0}]
 
 
-def test_predict_impossible_file_name_fails_alone(samples, capsys):
+def test_predict_invalid_file_name_affects_no_other(samples, capsys):
     shirt = samples["T-shirt on boards"]
     code, out, _ = predict(capsys, "--json", "a" * 300 + ".jpg", "", shirt)
     first, second, third = json.loads(out)
@@ -163,7 +163,7 @@ def test_predict_without_opencv_warns_once(samples, capsys, monkeypatch):
     shirt = samples["T-shirt on boards"]
     code, out, err = predict(capsys, "--json", shirt, shirt)
     assert code == 0
-    assert {answer["segmentation"] for answer in json.loads(out)} == {"histogram"}
+    assert {entry["segmentation"] for entry in json.loads(out)} == {"histogram"}
     assert err.count("OpenCV is not installed") == 1
     _, _, err = predict(capsys, "--segmentation", "histogram", shirt)
     assert err == ""
@@ -173,9 +173,9 @@ def test_predict_own_model_takes_all_images(small_dataset, samples, tmp_path, ca
     path = tmp_path / "own.safetensors"
     train(small_dataset, epochs=1, hidden=(8,), threads=1).model.save(path)
     code, out, _ = predict(capsys, "--json", "--model", path, samples["T-shirt on boards"])
-    (answer,) = json.loads(out)
-    assert (code, answer["model"]) == (0, "own.safetensors")
-    assert answer["name"].startswith("class ")
+    (result,) = json.loads(out)
+    assert (code, result["model"]) == (0, "own.safetensors")
+    assert result["name"].startswith("class ")
 
 
 def test_predict_invert_undoes_the_negative(small_dataset, tmp_path, capsys):
@@ -187,7 +187,7 @@ def test_predict_invert_undoes_the_negative(small_dataset, tmp_path, capsys):
 
 
 def test_predict_files_reads_few_images_ahead(samples, monkeypatch):
-    """However many files there are: answers leave before the next files are read."""
+    """Results are yielded before the next files are read, for any number of files."""
     read = []
 
     def predict_file(recognizer, path, segmentation, invert):
@@ -209,7 +209,7 @@ def test_predict_ends_at_closed_pipe(samples, tmp_path):
 
 
 def test_recognizer_accuracy_on_saved_real_images(real_dataset, tmp_path):
-    """Ten thousand of them, by the path that photographs take too."""
+    """All 10,000 test images, by the same path as photographs."""
     recognizer = Recognizer(threads=1)
     labels = []
     for pixels in real_dataset.x_test:
@@ -253,7 +253,7 @@ def test_saliency_map_sums_to_the_logit(small_dataset):
         assert not found[pixels == 0].any()
 
 
-def test_photo_model_was_trained_by_its_preset(real_dataset):
+def test_photo_model_config_is_that_of_preset(real_dataset):
     assert PRETRAINED_PHOTOS.stat().st_size < 500_000
     training = dict(load_model(PRETRAINED_PHOTOS).training)
     assert training.pop("backend") == "cython"
@@ -265,7 +265,7 @@ def test_photo_model_was_trained_by_its_preset(real_dataset):
 @pytest.mark.slow
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="there are no photographs beside the data set")
 @pytest.mark.parametrize("segmentation", ["auto", "histogram"])
-def test_photo_accuracy_is_as_required(segmentation, monkeypatch):
+def test_photo_model_accuracy_is_above_minimum(segmentation, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     import photo_table
 

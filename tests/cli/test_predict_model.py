@@ -13,18 +13,18 @@ def test_predict_keeps_order_and_reports_errors(run, trained, small_dataset):
     bad = trained.parent / "bad.png"
     bad.write_text("not an image")
     code, out, _ = run("predict", "--model", trained, "--json", good, bad, "missing.png", good)
-    answers = json.loads(out)
+    results = json.loads(out)
     assert code == 1
-    assert [answer["path"] for answer in answers] == [str(good), str(bad), "missing.png", str(good)]
-    assert "error" in answers[1]
-    assert answers[2]["error"] == "No such file or directory"
-    assert answers[0] == answers[3]
+    assert [result["path"] for result in results] == [str(good), str(bad), "missing.png", str(good)]
+    assert "error" in results[1]
+    assert results[2]["error"] == "No such file or directory"
+    assert results[0] == results[3]
     p_k = load_model(trained).predict_proba(small_dataset.x_test[:1])[0]
-    assert answers[0]["label"] == p_k.argmax()
-    assert answers[0]["name"] == str(p_k.argmax())
-    assert answers[0]["probability"] == pytest.approx(float(p_k.max()))
-    assert answers[0]["confident"] is None
-    assert [entry["label"] for entry in answers[0]["top"]] == p_k.argsort()[::-1][:3].tolist()
+    assert results[0]["label"] == p_k.argmax()
+    assert results[0]["name"] == str(p_k.argmax())
+    assert results[0]["probability"] == pytest.approx(float(p_k.max()))
+    assert results[0]["confident"] is None
+    assert [entry["label"] for entry in results[0]["top"]] == p_k.argsort()[::-1][:3].tolist()
 
 
 def test_predict_prints_a_line_per_image(run, trained, small_dataset):
@@ -43,8 +43,8 @@ def test_predict_with_ensemble(run, trained, ensemble, small_dataset):
         run("predict", "--model", path, "--json", image) for path in (trained, ensemble)
     )
     assert (several[0], several[2]) == (0, "")
-    (answer,) = json.loads(several[1])
-    assert answer.keys() == json.loads(one[1])[0].keys()
+    (result,) = json.loads(several[1])
+    assert result.keys() == json.loads(one[1])[0].keys()
     p_k = load_model(ensemble).predict_proba(small_dataset.x_test[:1])[0]
-    assert (answer["label"], answer["probability"]) == (p_k.argmax(), p_k.max())
-    assert answer["model"] == "ensemble.safetensors"
+    assert (result["label"], result["probability"]) == (p_k.argmax(), p_k.max())
+    assert result["model"] == "ensemble.safetensors"

@@ -54,7 +54,7 @@ def numbers_and_values(study):
     return [(trial.number, trial.state.name, trial.params, trial.value) for trial in trials]
 
 
-def test_killed_sweep_resumes_to_same_bytes(small_npz, space_file, tmp_path, capsys):
+def test_sweep_resumes_after_kill_to_same_bytes(small_npz, space_file, tmp_path, capsys):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     arguments = command(small_npz, space_file, "--trials", "10", "--json")
     for folder in (whole, killed):
@@ -97,7 +97,7 @@ def test_killed_sweep_resumes_to_same_bytes(small_npz, space_file, tmp_path, cap
         assert (killed / plot).read_bytes().startswith(b"\x89PNG")
 
 
-def test_ctrl_c_keeps_trials(small_npz, space_file, tmp_path):
+def test_sweep_ctrl_c_keeps_trials(small_npz, space_file, tmp_path):
     program = [sys.executable, "-m", "fmnist_fast"]
     process = subprocess.Popen(
         [*program, *command(small_npz, space_file, "--trials", "1000")],
@@ -120,7 +120,7 @@ def test_ctrl_c_keeps_trials(small_npz, space_file, tmp_path):
     assert states.count("WAITING") >= 1
 
 
-def test_ctrl_c_while_workers_start_stops(small_npz, space_file, tmp_path):
+def test_sweep_ctrl_c_while_workers_start_stops(small_npz, space_file, tmp_path):
     arguments = command(small_npz, space_file, "--trials", "1000")
     process = subprocess.Popen(
         [sys.executable, "-m", "fmnist_fast", *arguments],
@@ -187,7 +187,7 @@ def test_sweep_prints_table_plots_and_command(small_npz, tmp_path, monkeypatch, 
         (["--time-budget", "soon"], "give a time like"),
     ],
 )
-def test_sweep_mistake_is_one_line(more, part, small_npz, tmp_path, monkeypatch, capsys):
+def test_sweep_usage_error_is_one_line(more, part, small_npz, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("drawn-history.png").write_text("my notes")
     Path("wide.toml").write_text("hidden = {choices = [[2000000000]]}")
@@ -214,7 +214,7 @@ def test_sweep_starts_no_more_workers_than_trials(small_npz, quick_space, tmp_pa
     assert started == [1, 2]
 
 
-def test_plots_are_named_after_study(small_npz, quick_space, tmp_path, monkeypatch):
+def test_sweep_plots_are_named_after_study(small_npz, quick_space, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for study in (["--study-name", "a/b"], [], []):
         assert main([*command(small_npz, quick_space, "--trials", "1", "--quiet"), *study]) == 0

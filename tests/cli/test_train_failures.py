@@ -33,7 +33,7 @@ def start_training(folder, npz, *arguments):
     return process
 
 
-def test_ctrl_c_saves_best_model_beside_the_target(folder, small_npz, trained):
+def test_train_ctrl_c_saves_best_model_beside_target(folder, small_npz, trained):
     before = trained.read_bytes()
     for name in ("model.unfinished.safetensors", "model.unfinished-2.safetensors"):
         process = start_training(folder, small_npz)
@@ -48,7 +48,7 @@ def test_ctrl_c_saves_best_model_beside_the_target(folder, small_npz, trained):
         assert trained.read_bytes() == before
 
 
-def test_repeated_ctrl_c_does_not_prevent_saving(folder, small_npz):
+def test_train_repeated_ctrl_c_does_not_prevent_saving(folder, small_npz):
     process = start_training(folder, small_npz)
     for _ in range(5):
         process.send_signal(signal.SIGINT)
@@ -59,7 +59,7 @@ def test_repeated_ctrl_c_does_not_prevent_saving(folder, small_npz):
     assert load_model(folder / "model.unfinished.safetensors").metrics["validation_accuracy"] > 0
 
 
-def test_ctrl_c_during_save_completes_it(folder, run, small_npz, monkeypatch):
+def test_train_ctrl_c_during_save_completes_it(folder, run, small_npz, monkeypatch):
     true_replace = os.replace
 
     def replace(*arguments):
@@ -72,7 +72,7 @@ def test_ctrl_c_during_save_completes_it(folder, run, small_npz, monkeypatch):
     assert out.startswith("saved model.safetensors")
 
 
-def test_divergence_saves_best_model_beside_the_target(folder, run, small_npz, monkeypatch):
+def test_train_divergence_saves_best_model_beside_target(folder, run, small_npz, monkeypatch):
     true_steps, calls = reference.train_steps, []
 
     def diverging(*arguments):
@@ -88,8 +88,8 @@ def test_divergence_saves_best_model_beside_the_target(folder, run, small_npz, m
     assert not Path("model.safetensors").exists()
 
 
-def test_full_disk_saves_model_elsewhere(folder, run, small_npz, monkeypatch):
-    """The limit on file sizes stands for the full disk; it falls after the checks have passed."""
+def test_train_full_disk_saves_model_elsewhere(folder, run, small_npz, monkeypatch):
+    """A limit on file sizes, lowered after the checks, simulates a full disk."""
     true_write = files.write_atomically
 
     def write(path, content):
@@ -106,7 +106,7 @@ def test_full_disk_saves_model_elsewhere(folder, run, small_npz, monkeypatch):
     assert load_model(folder / "refuge" / "model.safetensors").dataset_name == "small"
 
 
-def test_full_disk_for_metrics_keeps_the_model(folder, run, small_npz):
+def test_train_full_disk_for_metrics_keeps_model(folder, run, small_npz):
     target = Path("/dev/full")
     if not target.exists():
         pytest.skip("this system has no /dev/full")
@@ -119,7 +119,7 @@ def test_full_disk_for_metrics_keeps_the_model(folder, run, small_npz):
     assert_says(err, "No space left on device; the model is saved in model.safetensors")
 
 
-def test_closed_pipe_does_not_end_training(folder, small_npz):
+def test_train_closed_pipe_does_not_end_training(folder, small_npz):
     command = f"{sys.executable} -m fmnist_fast train --dataset {small_npz} --epochs 30 | head -1"
     ran = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert ran.stdout.startswith("784-128-64-10 on small")
@@ -127,7 +127,7 @@ def test_closed_pipe_does_not_end_training(folder, small_npz):
     assert load_model("model.safetensors").training["epochs"] == 30
 
 
-def test_full_disk_for_stdout_keeps_the_model(folder, small_npz):
+def test_train_full_disk_for_stdout_keeps_model(folder, small_npz):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", str(small_npz), *FAST]
@@ -142,7 +142,7 @@ def test_full_disk_for_stdout_keeps_the_model(folder, small_npz):
     assert load_model("model.safetensors").dataset_name == "small"
 
 
-def test_model_that_appears_during_training_is_kept(
+def test_train_keeps_model_created_during_training(
     folder, run, trained, small_npz, tmp_path, monkeypatch
 ):
     with np.load(small_npz) as arrays:

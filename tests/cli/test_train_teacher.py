@@ -62,26 +62,26 @@ def test_train_command_names_teacher(run, small_npz, capsys):
     assert capsys.readouterr().out.splitlines()[2] == f"teacher sha256:{digest}"
 
 
-def test_resume_finds_teacher_again(run, tmp_path, monkeypatch, capsys):
-    """From another folder; and where it was moved, once that is said."""
-    taught = ["--teacher", "teacher.safetensors"]
-    assert run(*taught, "--checkpoint", "run", "--out", "a.safetensors")[0] == 0
+def test_resume_loads_teacher_from_recorded_path(run, tmp_path, monkeypatch, capsys):
+    """From another folder, and from a new path that `--teacher` gives."""
+    teacher_options = ["--teacher", "teacher.safetensors"]
+    assert run(*teacher_options, "--checkpoint", "run", "--out", "a.safetensors")[0] == 0
     work, first = Path.cwd(), Path("a.safetensors").read_bytes()
 
-    def go_on(*arguments):
+    def resume(*arguments):
         code = main(["train", "--resume", str(work / "run"), "--quiet", *map(str, arguments)])
         return code, capsys.readouterr().err
 
     monkeypatch.chdir(tmp_path)
     (work / "a.safetensors").unlink()
-    assert go_on() == (0, "")
+    assert resume() == (0, "")
     assert (work / "a.safetensors").read_bytes() == first
     os.rename(work / "teacher.safetensors", "moved.safetensors")
-    code, err = go_on()
+    code, err = resume()
     assert code == 2
     assert_one_line(err, f"there is no teacher {work / 'teacher.safetensors'}", "--teacher")
-    assert go_on("--teacher", "moved.safetensors") == (0, "")
-    code, err = go_on("--teacher", work / "a.safetensors", "--out", "b.safetensors")
+    assert resume("--teacher", "moved.safetensors") == (0, "")
+    code, err = resume("--teacher", work / "a.safetensors", "--out", "b.safetensors")
     assert code == 2
     assert "has the teacher sha256:" in err
     assert "give the same one" in err
@@ -98,7 +98,7 @@ def test_resume_finds_teacher_again(run, tmp_path, monkeypatch, capsys):
         (["--teacher", "five.safetensors"], "the teacher has 5 inputs and 10 classes"),
     ],
 )
-def test_teacher_mistakes_are_one_line_and_exit_2(run, small_dataset, arguments, message):
+def test_teacher_errors_are_one_line_and_exit_2(run, small_dataset, arguments, message):
     Path("thesis").write_text("years of work")
     five = replace(
         small_dataset,
