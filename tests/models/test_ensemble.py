@@ -1,4 +1,4 @@
-"""Models that answer as one: what they answer, their file, and who takes it."""
+"""Ensembles: predictions, file format, recognition."""
 
 import json
 import struct
@@ -25,7 +25,7 @@ BACKENDS = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 
 @pytest.fixture(scope="module")
 def models(small_dataset) -> tuple[Model, ...]:
-    """Three networks that have little in common."""
+    """Three networks of different sizes and seeds."""
     options = {"epochs": 2, "backend": "numpy", "threads": 1}
     one = train(small_dataset, hidden=(9,), seed=1, **options).model
     two = train(small_dataset, hidden=(12, 7), seed=2, **options).model
@@ -65,8 +65,8 @@ def test_ensemble_predicts_mean_of_members(ensemble, models, small_dataset):
     x = small_dataset.x_test
     found_nk = ensemble.predict_proba(x)
     assert found_nk.dtype == np.float32
-    said = [model.predict_proba(x).astype(np.float64) for model in models]
-    expected_nk = ((said[0] + said[1] + said[2]) / 3).astype(np.float32)
+    probabilities = [model.predict_proba(x).astype(np.float64) for model in models]
+    expected_nk = ((probabilities[0] + probabilities[1] + probabilities[2]) / 3).astype(np.float32)
     assert np.array_equal(found_nk, expected_nk)
     np.testing.assert_allclose(found_nk, sum(by_hand(m, x) for m in models) / 3, atol=1e-5)
     assert np.array_equal(ensemble.predict(x), expected_nk.argmax(axis=1))
@@ -111,27 +111,27 @@ def test_ensemble_has_attributes_of_model(ensemble, models):
         ({"dataset_checksum": "1" * 64}, "member 2 of an ensemble has a data set other"),
     ],
 )
-def test_ensemble_refuses_mismatched_members(models, changes, message):
+def test_ensemble_rejects_mismatched_members(models, changes, message):
     with pytest.raises(ArgumentError, match=message):
         Ensemble((models[0], replace(models[1], **changes)))
 
 
-def test_ensemble_members_must_be_models(models, ensemble):
+def test_ensemble_rejects_members_that_are_no_models(models, ensemble):
     with pytest.raises(ArgumentError, match="has no members: give one model or more"):
         Ensemble(())
     with pytest.raises(ArgumentError, match="member 2 of an ensemble is Ensemble: give models"):
         Ensemble((models[0], ensemble))
 
 
-def test_with_threshold_fits_given_rows(models, small_dataset):
+def test_ensemble_with_threshold_fits_given_rows(models, small_dataset):
     x, y = small_dataset.x_test, small_dataset.y_test
     bare = Ensemble(models, metrics={"a": 1})
-    sure = bare.with_threshold(x, y, 0.5)
+    fitted = bare.with_threshold(x, y, 0.5)
     probability_nk = bare.predict_proba(x)
     hit_n = probability_nk.argmax(axis=1) == y
-    assert sure.threshold == confidence_threshold(probability_nk.max(axis=1), hit_n, 0.5)
-    assert sure.threshold is not None
-    assert (sure.members, sure.metrics) == (models, {"a": 1})
+    assert fitted.threshold == confidence_threshold(probability_nk.max(axis=1), hit_n, 0.5)
+    assert fitted.threshold is not None
+    assert (fitted.members, fitted.metrics) == (models, {"a": 1})
     assert bare.threshold is None
     with pytest.raises(ArgumentError, match="labels has shape"):
         bare.with_threshold(x, y[:5])
@@ -154,7 +154,7 @@ def test_ensemble_bytes_are_deterministic(ensemble, models, saved):
 
 
 def test_ensemble_file_metadata(ensemble, saved):
-    """The version, to say that it is newer; the data set, to leave it alone."""
+    """The file has the format version and the data set, which `load_model` and `save` check."""
     (length,) = struct.unpack("<Q", saved.read_bytes()[:8])
     header = json.loads(saved.read_bytes()[8 : 8 + length])
     text = header["__metadata__"]["fmnist_fast"]
@@ -200,7 +200,7 @@ def members_with(ensemble, **changes):
         ({"format_version": 2}, "is damaged"),
     ],
 )
-def test_load_refuses_invalid_metadata(ensemble, tmp_path, changes, message):
+def test_load_rejects_invalid_metadata(ensemble, tmp_path, changes, message):
     path = write_with(tmp_path / "bad.safetensors", ensemble, **changes)
     with pytest.raises(ModelFileError, match=message) as caught:
         load_model(path)
@@ -219,7 +219,7 @@ def test_load_refuses_invalid_metadata(ensemble, tmp_path, changes, message):
         ({"architecture": {}}, "it has no 'sizes'"),
     ],
 )
-def test_load_refuses_invalid_member(ensemble, tmp_path, changes, message):
+def test_load_rejects_invalid_member(ensemble, tmp_path, changes, message):
     members = members_with(ensemble, **changes)
     path = write_with(tmp_path / "bad.safetensors", ensemble, members=members)
     with pytest.raises(ModelFileError, match=message) as caught:
@@ -241,14 +241,14 @@ def test_load_refuses_invalid_member(ensemble, tmp_path, changes, message):
         ),
     ],
 )
-def test_load_refuses_invalid_tensors(ensemble, tmp_path, tensors, message):
+def test_load_rejects_invalid_tensors(ensemble, tmp_path, tensors, message):
     path = write_with(tmp_path / "bad.safetensors", ensemble, tensors)
     with pytest.raises(ModelFileError, match=message) as caught:
         load_model(path)
     assert "\n" not in str(caught.value)
 
 
-def test_load_refuses_truncated_file(saved):
+def test_load_rejects_truncated_file(saved):
     content = saved.read_bytes()
     for length in [*range(0, 4000, 197), *range(4000, len(content), 4999), len(content) - 1]:
         saved.write_bytes(content[:length])
@@ -262,7 +262,7 @@ def test_load_refuses_truncated_file(saved):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_load_survives_any_damage(saved, ensemble, data):
+def test_load_mutated_file_gives_model_or_error(saved, ensemble, data):
     content = bytearray(ensemble.to_bytes())
     (length,) = struct.unpack("<Q", content[:8])
     for _ in range(data.draw(st.integers(1, 4))):
@@ -278,7 +278,7 @@ def test_load_survives_any_damage(saved, ensemble, data):
     assert "\n" not in message
 
 
-def test_save_protects_ensemble_files(ensemble, models, saved):
+def test_save_keeps_ensemble_of_another_data_set(ensemble, models, saved):
     other = replace(models[0], dataset_name="other", dataset_checksum="1" * 64)
     before = saved.read_bytes()
     with pytest.raises(ModelFileError, match=r"holds a model trained on small, .*--force"):
@@ -297,7 +297,7 @@ def test_save_protects_ensemble_files(ensemble, models, saved):
         ensemble.save(thesis)
 
 
-def test_single_member_refuses_several(ensemble, models):
+def test_single_member_rejects_several(ensemble, models):
     with pytest.raises(UserError) as caught:
         single_member(ensemble, "e.safetensors", "export")
     assert str(caught.value) == (
@@ -311,10 +311,10 @@ def test_single_member_refuses_several(ensemble, models):
 def test_recognizer_predicts_with_ensemble(ensemble, small_dataset):
     pixels = small_dataset.x_test[0]
     picture = Picture(np.stack([pixels] * 3, axis=2), None, (28, 28), gray=True)
-    answer = Recognizer(ensemble).recognize(picture)
+    recognition = Recognizer(ensemble).recognize(picture)
     expected_k = ensemble.predict_proba(pixels[None])[0]
-    assert np.array_equal(answer.probability_k, expected_k)
-    assert answer.is_confident is bool(expected_k.max() >= 0.75)
+    assert np.array_equal(recognition.probability_k, expected_k)
+    assert recognition.is_confident is bool(expected_k.max() >= 0.75)
 
 
 def test_saliency_map_is_mean_of_calibrated_logits(ensemble, models, small_dataset):

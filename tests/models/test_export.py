@@ -1,4 +1,4 @@
-"""Networks in other forms: ONNX, arrays, Python and C give the probabilities of the reference.
+"""Export to ONNX, NPZ, Python and C: probabilities agree with the reference.
 
 The truth is the reference in float64 on the weights as they are. A form that computes with a given
 eps may be off by rounding alone, which `bound` carries from layer to layer; for ONNX Runtime, whose
@@ -52,7 +52,7 @@ def test_export_matches_reference(to, pixels, tmp_path):
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_bound_detects_wrong_file(to, tmp_path):
+def test_export_bound_detects_wrong_file(to, tmp_path):
     """Pixels, or logits, that are off by a thousandth."""
     params, x_ni, scale = drawn(SMALL, pixels=True)
     mistakes = {"scale": {"scale": scale * 1.001}, "cold": {"scale": scale, "temperature": 0.999}}
@@ -116,7 +116,7 @@ def test_export_is_deterministic(to, tmp_path):
     assert len(contents) == 1
 
 
-def test_onnx_describes_itself(tmp_path):
+def test_export_onnx_has_metadata(tmp_path):
     params, x_ni, scale = drawn(SMALL, pixels=True)
     path = write(tmp_path, "onnx", params, SMALL, scale=scale, class_names=NASTY)
     model = onnx.load(path)
@@ -136,7 +136,7 @@ def test_onnx_describes_itself(tmp_path):
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
 
 
-def test_npz_has_documented_arrays(tmp_path):
+def test_export_npz_has_documented_arrays(tmp_path):
     params, _, scale = drawn(SMALL, pixels=True)
     with np.load(write(tmp_path, "npz", params, SMALL, scale=scale, class_names=NASTY)) as arrays:
         assert np.array_equal(arrays["weights_1"], params.weights[1])
@@ -146,7 +146,7 @@ def test_npz_has_documented_arrays(tmp_path):
         assert tuple(arrays["class_names"]) == NASTY
 
 
-def test_python_is_exact_and_needs_stdlib_only(tmp_path):
+def test_export_python_is_exact_and_needs_stdlib_only(tmp_path):
     params, x_ni, scale = drawn(SMALL, pixels=True)
     path = write(tmp_path, "python", params, SMALL, scale=scale, class_names=NASTY)
     module = imported(path)
@@ -163,7 +163,7 @@ def test_python_is_exact_and_needs_stdlib_only(tmp_path):
     assert int(ran.stdout) == reference(params, SMALL, x_ni[1:2], scale).argmax()
 
 
-def test_python_sigmoid_predicts_each_output(tmp_path):
+def test_export_python_sigmoid_predicts_each_output(tmp_path):
     spec = NetworkSpec((4, 7, 3), loss="sigmoid")
     params, x_ni, _ = drawn(spec, pixels=False)
     module = imported(write(tmp_path, "python", params, spec))
@@ -187,7 +187,7 @@ def test_export_single_sigmoid_has_two_classes(tmp_path):
         assert path.suffix == ".npz" or b"that of the second class" in path.read_bytes()
 
 
-def test_c_escapes_class_names(tmp_path):
+def test_export_c_escapes_class_names(tmp_path):
     params, _, _ = drawn(SMALL, pixels=False)
     library = compiled(write(tmp_path, "c", params, SMALL, class_names=NASTY))
     names = (ctypes.c_char_p * 3).in_dll(library, "network_class_names")
@@ -204,11 +204,11 @@ def test_c_escapes_class_names(tmp_path):
         ("日本", "model"),
     ],
 )
-def test_identifier_for_python_and_c(stem, name):
+def test_identifier_is_valid_in_python_and_c(stem, name):
     assert identifier(stem) == name
 
 
-def test_export_refuses_mismatched_arguments(tmp_path):
+def test_export_rejects_mismatched_arguments(tmp_path):
     params, _, _ = drawn(SMALL, pixels=False)
     with pytest.raises(ArgumentError, match="to is 'pickle': choose from onnx, npz, python, c"):
         export(tmp_path / "net", "pickle", params, SMALL, class_names=NASTY)

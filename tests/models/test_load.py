@@ -1,4 +1,4 @@
-"""The model file: the same bytes for the same model, and one clear error for any other file."""
+"""Model files: deterministic bytes, and one-line errors for other files."""
 
 import json
 import pickle
@@ -77,12 +77,12 @@ def test_model_file_metadata(model, saved):
 
 def test_to_bytes_accepts_noncontiguous_weights(model, tmp_path):
     params = model.network.params
-    turned = params._replace(weights=tuple(np.asfortranarray(w) for w in params.weights))
-    other = replace(model, network=replace(model.network, params=turned))
+    transposed = params._replace(weights=tuple(np.asfortranarray(w) for w in params.weights))
+    other = replace(model, network=replace(model.network, params=transposed))
     assert other.to_bytes() == model.to_bytes()
 
 
-def test_load_refuses_newer_format(model, tmp_path):
+def test_load_rejects_newer_format(model, tmp_path):
     path = tmp_path / "new.safetensors"
     write_with(path, model, format_version=FORMAT_VERSION + 1)
     with pytest.raises(ModelFileError, match=r"format version 5, newer .*upgrade fmnist-fast"):
@@ -108,7 +108,7 @@ def architecture(model, **changes):
         ({"metrics": 3}, "is damaged"),
     ],
 )
-def test_load_refuses_invalid_metadata(model, tmp_path, changes, message):
+def test_load_rejects_invalid_metadata(model, tmp_path, changes, message):
     path = tmp_path / "bad.safetensors"
     write_with(path, model, **changes)
     with pytest.raises(ModelFileError, match=message) as caught:
@@ -120,7 +120,7 @@ def test_load_refuses_invalid_metadata(model, tmp_path, changes, message):
 @pytest.mark.parametrize(
     "sizes", [[784], [784, 6, 10], [784, -5, 10], [784, 5.0, 10], "x", 3, [[]]]
 )
-def test_load_refuses_invalid_layer_sizes(model, tmp_path, sizes):
+def test_load_rejects_invalid_layer_sizes(model, tmp_path, sizes):
     path = tmp_path / "bad.safetensors"
     write_with(path, model, architecture=architecture(model, sizes=sizes))
     with pytest.raises(ModelFileError, match="is damaged"):
@@ -135,7 +135,7 @@ def test_load_names_unsupported_activation(model, tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_load_refuses_nonfinite_weights(model, tmp_path, value):
+def test_load_rejects_nonfinite_weights(model, tmp_path, value):
     params = model.network.params
     spoiled = params.weights[0].copy()
     spoiled[3, 2] = value
@@ -151,7 +151,7 @@ def test_load_refuses_nonfinite_weights(model, tmp_path, value):
         load_model(path)
 
 
-def test_load_refuses_truncated_file(saved):
+def test_load_rejects_truncated_file(saved):
     content = saved.read_bytes()
     for length in [*range(0, 2000, 97), *range(2000, len(content), 4999), len(content) - 1]:
         saved.write_bytes(content[:length])
@@ -165,7 +165,7 @@ def test_load_refuses_truncated_file(saved):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_load_survives_any_damage(saved, model, data):
+def test_load_mutated_file_gives_model_or_error(saved, model, data):
     content = bytearray(model.to_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
         # Most of the file is weights, where a flipped bit is another weight: aim at the header.
@@ -181,7 +181,7 @@ def test_load_survives_any_damage(saved, model, data):
     assert "\n" not in message
 
 
-def test_load_refuses_other_files(tmp_path):
+def test_load_rejects_other_files(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(save({"a": np.zeros(3)}, {"made by": "someone else"}))
     with pytest.raises(ModelFileError, match="safetensors file, but not one of fmnist-fast"):

@@ -38,7 +38,7 @@ def old_file(version) -> Path:
     return path
 
 
-def test_old_file_predicts_recorded_probabilities(old_file, version):
+def test_load_old_file_predicts_recorded_probabilities(old_file, version):
     model = load_model(old_file, "numpy")
     assert isinstance(model, Ensemble) is (version == 3)
     found_nk = model.predict_proba(load_dataset(TINY).x_test)
@@ -48,7 +48,7 @@ def test_old_file_predicts_recorded_probabilities(old_file, version):
     np.testing.assert_allclose(found_nk, expected_nk, rtol=1e-5)
 
 
-def test_old_file_is_saved_in_current_version(old_file, tmp_path):
+def test_save_of_old_file_writes_current_version(old_file, tmp_path):
     model = load_model(old_file, "numpy")
     model.save(tmp_path / "new.safetensors")
     metadata, tensors = load_file(tmp_path / "new.safetensors")
@@ -62,7 +62,7 @@ def test_old_file_is_saved_in_current_version(old_file, tmp_path):
         assert array.tobytes() == old_tensors[name].tobytes()
 
 
-def test_old_training_keys_become_config_fields(old_file):
+def test_load_old_file_renames_training_keys(old_file):
     for member in members_of(load_model(old_file, "numpy")):
         entries = dict(member.training)
         assert entries.pop("backend") == "numpy"
@@ -72,7 +72,7 @@ def test_old_training_keys_become_config_fields(old_file):
         config.check(90, 3)
 
 
-def test_upgrade_renames_keys_of_teachers_too():
+def test_upgrade_metadata_renames_keys_of_teachers():
     training = load_model(OLD_FILES / "version2.safetensors", "numpy").training
     assert training["hflip"] is True
     assert (training["ema_epochs"], training["target_precision"]) == (2, 0.9)
@@ -82,35 +82,35 @@ def test_upgrade_renames_keys_of_teachers_too():
     assert distillation["teacher"]["ema_epochs"] == 1
 
 
-def test_upgrade_adds_calibration_to_version_1():
+def test_upgrade_metadata_adds_calibration_to_version_1():
     model = load_model(OLD_FILES / "version1.safetensors", "numpy")
     assert (model.temperature, model.threshold) == (1.0, None)
 
 
-def test_upgrade_keeps_current_and_newer_metadata():
+def test_upgrade_metadata_keeps_current_and_newer():
     for version in (4, 5, None):
         metadata = {"format_version": version, "dataset": {"name": "garments"}}
         assert upgrade_metadata(metadata) == metadata
 
 
 @pytest.mark.parametrize("part", ["dataset", "training", "members"])
-def test_upgrade_keeps_parts_of_wrong_type(part):
+def test_upgrade_metadata_keeps_parts_of_wrong_type(part):
     upgraded = upgrade_metadata({"format_version": 3, part: 3})
     assert upgraded == {"format_version": 4, part: 3}
 
 
-def test_upgrade_does_not_change_its_argument():
+def test_upgrade_metadata_does_not_change_its_argument():
     metadata = load_file(OLD_FILES / "version3.safetensors")[0]
     before = json.dumps(metadata)
     upgrade_metadata(metadata)
     assert json.dumps(metadata) == before
 
 
-def test_old_data_set_name_becomes_synthetic(old_file, version):
+def test_load_old_file_renames_data_set_to_synthetic(old_file, version):
     assert load_model(old_file).dataset_name == ("tiny" if version == 1 else "synthetic")
 
 
-def test_old_file_of_same_data_set_is_replaceable(old_file, tmp_path):
+def test_check_replaceable_accepts_old_file_of_same_data(old_file, tmp_path):
     dataset = replace(load_dataset(TINY), name="synthetic")
     check_replaceable(old_file, dataset.name, dataset.checksum)
     with pytest.raises(ModelFileError) as caught:
@@ -126,7 +126,7 @@ def test_old_file_of_same_data_set_is_replaceable(old_file, tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-def test_old_file_is_evaluated(old_file, capsys):
+def test_evaluate_accepts_old_file(old_file, capsys):
     options = ["--dataset", str(TINY), "--backend", "numpy", "--json"]
     assert main(["evaluate", str(old_file), *options]) == 0
     measured = json.loads(capsys.readouterr().out)
@@ -134,7 +134,7 @@ def test_old_file_is_evaluated(old_file, capsys):
     assert (measured["selective_accuracy"] is None) is (load_model(old_file).threshold is None)
 
 
-def test_old_file_is_evaluated_on_renamed_data_set(capsys, monkeypatch):
+def test_evaluate_old_file_loads_renamed_data_set(capsys, monkeypatch):
     names = []
 
     def load_named(name, data_dir):
@@ -148,14 +148,14 @@ def test_old_file_is_evaluated_on_renamed_data_set(capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)["dataset"] == "synthetic"
 
 
-def test_old_file_teaches(old_file, tmp_path):
+def test_train_accepts_old_file_as_teacher(old_file, tmp_path):
     out = tmp_path / "student.safetensors"
     options = ["--dataset", str(TINY), "--hidden", "4", "--epochs", "2", "--backend", "numpy"]
     assert main(["train", *options, "--teacher", str(old_file), "--out", str(out)]) == 0
     assert load_model(out).training["distillation"]["teacher"].startswith("sha256:")
 
 
-def test_old_file_is_exported(old_file, version, tmp_path, capsys):
+def test_export_accepts_old_file(old_file, version, tmp_path, capsys):
     out = tmp_path / "network.npz"
     code = main(["export", str(old_file), "--to", "npz", "--out", str(out)])
     if version == 3:  # an ensemble has no single network

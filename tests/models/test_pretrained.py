@@ -1,4 +1,4 @@
-"""The model in the box: it is what its card says, and as good as it should be."""
+"""Pretrained model: its size, configuration, accuracy and model card."""
 
 import importlib
 import json
@@ -28,7 +28,7 @@ def test_pretrained_is_small_and_complete(small_dataset):
     assert model.threshold is not None
 
 
-def test_pretrained_was_trained_by_preset(real_dataset):
+def test_pretrained_config_is_that_of_preset(real_dataset):
     training = dict(load_model().training)
     assert training.pop("backend") == "cython"
     training.pop("instruction_set")
@@ -55,7 +55,7 @@ def test_pretrained_accuracy_matches_model_card(real_folder, capsys, monkeypatch
     page = card.CARD.read_text(encoding="utf-8")
     digest = sha256(PRETRAINED.read_bytes()).hexdigest()
     assert digest in page
-    # Last bits differ between instruction sets, and with them an answer on the edge.
+    # Last bits differ between instruction sets, and so may the class of a borderline image.
     shown = [float(word) for word in page.split("accuracy ")[1].split()[:1]]
     assert shown[0] == pytest.approx(100 * measured_results["accuracy"], abs=0.03)
     if load_model().training["instruction_set"] == instruction_set():
@@ -76,15 +76,17 @@ def test_predict_reports_confidence_of_pretrained(real_dataset, tmp_path, capsys
         paths.append(tmp_path / f"{row}.png")
         Image.fromarray(real_dataset.x_test[row]).save(paths[-1])
     assert main(["predict", "--json", *map(str, paths)]) == 0
-    answers = json.loads(capsys.readouterr().out)
+    predictions = json.loads(capsys.readouterr().out)
     probability_nk = model.predict_proba(real_dataset.x_test[:30])
-    for answer, p_k in zip(answers, probability_nk):
-        assert answer["label"] == p_k.argmax()
-        assert answer["confident"] == (p_k.max() >= model.threshold)
-    assert {answer["confident"] for answer in answers} == {True, False}
+    for prediction, p_k in zip(predictions, probability_nk):
+        assert prediction["label"] == p_k.argmax()
+        assert prediction["confident"] == (p_k.max() >= model.threshold)
+    assert {p["confident"] for p in predictions} == {True, False}
     assert main(["predict", *map(str, paths)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [": not confident: " in line for line in lines] == [not a["confident"] for a in answers]
+    assert [": not confident: " in line for line in lines] == [
+        not p["confident"] for p in predictions
+    ]
 
 
 def test_pretrained_probabilities_use_temperature(small_dataset):
