@@ -1,7 +1,7 @@
-"""One step from each of 20 states along a real run: every backend against float64.
+"""One training step from each of 20 states of a run: every backend against float64.
 
-Over many steps rounding grows chaotically, so that a bound on whole runs would be tuned; over one
-step it is derived, and the states are those that training really visits.
+Rounding errors grow chaotically over many steps, so a bound on whole runs would have to be tuned.
+For one step the bound is derived; the states are those of a real training.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ def copy_of(state, dtype):
 
 @pytest.fixture(scope="module")
 def run():
-    """Data, order, steps and 20 states of a run of 3,000 steps, about three epochs."""
+    """Return data, order, steps and 20 states of a run of 3,000 steps, about three epochs."""
     from real_data import REAL_FOLDER
 
     from fmnist_fast.data.datasets import load_dataset
@@ -49,10 +49,10 @@ def run():
 
 
 def bounds_of_gradients(params, x_bi, targets_b):
-    """Gradients in float64, and how far those of a float32 backend may be from them.
+    """Return the gradients in float64, and bounds of the error of a float32 backend.
 
-    `off` is how far an array may be off, carried from operation to operation: a sum of n products
-    rounds each at most n + 2 times, and errors of the factors multiply into it.
+    `off` bounds the error of an array, propagated through the operations: a sum of n products
+    rounds each at most n + 2 times, plus the propagated errors of the factors.
     """
     weights, biases = params
     a, off_a = [x_bi], [np.zeros_like(x_bi)]
@@ -85,36 +85,38 @@ def bounds_of_gradients(params, x_bi, targets_b):
             w, (z, off_z) = weights[depth], gates[depth - 1]
             wide_delta = delta @ w.T
             off = off_delta @ np.abs(w).T + (w.shape[1] + 3) * EPS * (size @ np.abs(w).T)
-            open_, unsure = z > 0, np.abs(z) <= off_z  # a unit this near to 0 may fall on each side
+            open_, undecided = z > 0, np.abs(z) <= off_z  # z may round to either side of 0
             delta = wide_delta * open_
-            off_delta = np.where(unsure, np.abs(wide_delta) + off, off * open_)
+            off_delta = np.where(undecided, np.abs(wide_delta) + off, off * open_)
     return grads[::-1]
 
 
-def corners(m, off_m, v, off_v, numbers):
-    """How far a step may be off: it rises with m, and v only shrinks it, so corners tell."""
-    step = numbers.step_size * m / (np.sqrt(v) + numbers.epsilon)
+def step_and_bound(m, off_m, v, off_v, hyperparameters):
+    """Return the step, and a bound of its error: it is monotonic in m and in v, so the extremes are
+    at the corners of their intervals.
+    """
+    step = hyperparameters.step_size * m / (np.sqrt(v) + hyperparameters.epsilon)
     worst = np.zeros_like(step)
     for mean in (m - off_m, m + off_m):
         for square in (np.maximum(v - off_v, 0), v + off_v):
-            corner = numbers.step_size * mean / (np.sqrt(square) + numbers.epsilon)
+            corner = hyperparameters.step_size * mean / (np.sqrt(square) + hyperparameters.epsilon)
             worst = np.maximum(worst, np.abs(corner - step) + 8 * EPS * np.abs(corner))
-    flushed = TINY / (np.sqrt(np.maximum(v - off_v, 0)) + numbers.epsilon)  # step_size * m
+    flushed = TINY / (np.sqrt(np.maximum(v - off_v, 0)) + hyperparameters.epsilon)  # step_size * m
     return step, worst + flushed + TINY
 
 
 def check_step(kernels, run, number, trained_on=None):
-    """One step of these kernels, on the rows in `trained_on` if they are not those of the run."""
+    """Check one step of these kernels, on the rows in `trained_on` or those of the run."""
     spec, data, order_n, steps, states = run
     step = number * STRIDE
-    numbers = steps.at(step)
+    hyperparameters = steps.at(step)
     got = copy_of(states[number], np.float32)
     visited_n = order_n if trained_on is None else trained_on
     kernels.train_steps(got, data, visited_n, steps, spec, step, step + 1, 2)
 
     params, m, v = copy_of(states[number], np.float64)
     rows_b = order_n[step * BATCH : (step + 1) * BATCH]
-    # The pixels as float32 has them; their rounding is one more of the first layer's.
+    # Pixels rounded to float32: one more rounding of the first layer.
     x_bi = (data.x_ni[rows_b] * np.float32(PIXEL_SCALE)).astype(np.float64)
     for depth, (g_w, off_w, g_b, off_b) in enumerate(
         bounds_of_gradients(params, x_bi, data.targets_n[rows_b])
@@ -128,7 +130,7 @@ def check_step(kernels, run, number, trained_on=None):
             true_v = 0.999 * old_v + 0.001 * g**2
             off_v = 0.001 * (2 * np.abs(g) * off + off**2) + TINY
             off_v += 4 * EPS * (0.999 * old_v + 0.001 * (np.abs(g) + off) ** 2)
-            true_step, off_step = corners(true_m, off_m, true_v, off_v, numbers)
+            true_step, off_step = step_and_bound(true_m, off_m, true_v, off_v, hyperparameters)
             off_p = off_step + 4 * EPS * (np.abs(w) + np.abs(true_step))
             new_p, new_m, new_v = (part[kind][depth] for part in got)
             assert (np.abs(new_m - true_m) <= off_m).all()
@@ -137,12 +139,12 @@ def check_step(kernels, run, number, trained_on=None):
 
 
 @pytest.mark.parametrize("number", range(STATES))
-def test_one_step_from_a_state_of_a_real_run(backend, run, number):
+def test_train_steps_one_step_within_rounding_bounds(backend, run, number):
     check_step(backend, run, number)
 
 
 @pytest.mark.parametrize("number", [0, 1, 10, 19])
-def test_one_wrong_row_of_a_batch_is_caught(run, number):
+def test_check_step_catches_one_wrong_row_of_a_batch(run, number):
     order_n = run[2].copy()
     order_n[number * STRIDE * BATCH] = order_n[-1]
     with pytest.raises(AssertionError):
