@@ -131,7 +131,7 @@ def test_bench_prints_a_table(run):
     assert "forward" in out
 
 
-def test_onnxruntime_predicts_like_numpy(task):
+def test_bench_onnxruntime_predicts_like_numpy(task):
     found = OnnxRuntime(task, 1).probabilities(task.data.x_ni)
     expected = FmnistFast(task, 1, "numpy").probabilities(task.data.x_ni)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
@@ -165,7 +165,7 @@ def test_bench_invalid_option_is_one_line(run, arguments, message):
     assert_one_line(err, message)
 
 
-def test_bench_process_that_dies_is_an_error(run, monkeypatch, tmp_path):
+def test_bench_ended_process_is_an_error(run, monkeypatch, tmp_path):
     (tmp_path / "sklearn").mkdir()
     (tmp_path / "sklearn" / "__init__.py").write_text("import os\nos._exit(9)\n")
     monkeypatch.syspath_prepend(tmp_path)  # processes inherit it
@@ -193,13 +193,13 @@ def test_find_difference_detects_another_network():
     assert "trains another network" in weights(outlier)
 
 
-def test_multiply_adds_are_those_of_the_design():
+def test_multiply_adds_of_standard_network():
     """227,200 a sample make 27.3 GFLOP an epoch of 60,000."""
     assert multiply_adds(NetworkSpec((784, 128, 64, 10))) == 227_200
 
 
 @pytest.mark.parametrize("name", BUILT)
-def test_phases_of_epoch_trains_like_train_steps(task, name):
+def test_phases_of_epoch_train_like_train_steps(task, name):
     plain, timed = FmnistFast(task, 1, name), FmnistFast(task, 1, name)
     order_n = np.random.default_rng(0).permutation(600).astype(np.int32)
     plain.train(order_n)
@@ -212,7 +212,7 @@ def test_phases_of_epoch_trains_like_train_steps(task, name):
         assert tuple(phases) == (*PHASES, "packing")
 
 
-def test_report_is_printed_without_markup(report, capsys, tmp_path):
+def test_bench_report_is_printed_without_markup(report, capsys, tmp_path):
     print_report(report, make_console())
     out = capsys.readouterr().out
     assert "a $processor$ [bold], 2 usable cores, 2 threads" in out
@@ -226,7 +226,7 @@ def test_report_is_printed_without_markup(report, capsys, tmp_path):
     assert Report.from_json(json.loads(json.dumps(report.to_json()))) == report
 
 
-def test_report_prints_doubts(report, capsys):
+def test_bench_report_prints_warnings(report, capsys):
     report.entries[0].seconds[:] = [0.1, 0.07, 0.2]
     report.machine["load_before"] = 2.5
     report.threads = 5

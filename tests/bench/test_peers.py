@@ -103,14 +103,14 @@ def by_scikit_learn(data):
     return [*model.coefs_, *model.intercepts_]
 
 
-def test_first_steps_match_pytorch(data):
+def test_train_steps_first_steps_match_pytorch(data):
     theirs = by_pytorch(data)
     assert max_difference(ours(data), theirs) < TOLERANCE
     assert max_difference(ours(data, l2=1.01 * L2), theirs) > MISTAKE
     assert max_difference(ours(data, plain_epsilon=True), theirs) > MISTAKE
 
 
-def test_first_steps_match_scikit_learn_conventions(data):
+def test_train_steps_first_steps_match_scikit_learn(data):
     theirs = by_scikit_learn(data)
     assert max_difference(ours(data, plain_epsilon=True, l2_over_batch=True), theirs) < TOLERANCE
     assert max_difference(ours(data, l2_over_batch=True), theirs) > MISTAKE

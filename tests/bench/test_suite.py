@@ -1,4 +1,4 @@
-"""The asv suite: it covers all operations of a backend."""
+"""The asv suite: coverage of the operations of a backend."""
 
 import importlib
 import inspect
@@ -30,7 +30,7 @@ def operations():
     ]
 
 
-def test_suite_covers_operations_of_the_protocol(suite):
+def test_suite_covers_operations_of_protocol(suite):
     timed = {
         name.removeprefix("time_")
         for _, kind in inspect.getmembers(suite("operations"), inspect.isclass)
@@ -44,7 +44,7 @@ def test_suite_covers_operations_of_the_protocol(suite):
 @pytest.mark.parametrize(
     "backend", [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 )
-def test_batch_runs_every_operation(suite, backend):
+def test_suite_batch_runs_every_operation(suite, backend):
     batch = suite("cases").Batch(backend, 64)
     for operation in operations():
         getattr(batch, operation)()
@@ -53,7 +53,7 @@ def test_batch_runs_every_operation(suite, backend):
     assert not np.array_equal(batch.updated.params.weights[0], batch.params.weights[0])
 
 
-def test_batch_skips_missing_backend(suite, monkeypatch):
+def test_suite_batch_skips_missing_backend(suite, monkeypatch):
     cases = suite("cases")
     monkeypatch.setattr(cases, "unavailable_reason", lambda name: "was not built")
     with pytest.raises(NotImplementedError, match="cython was not built"):
