@@ -1,4 +1,4 @@
-"""Tasks: a result that is lost is computed again."""
+"""Tasks: resubmission after a lost result."""
 
 from concurrent.futures import CancelledError
 
@@ -47,7 +47,7 @@ class FakePool:
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), TimeoutError(), CancelledError()])
-def test_task_with_lost_result_is_resubmitted(error):
+def test_tasks_resubmit_task_with_lost_result(error):
     pool = FakePool(error, 42)
     tasks = Tasks(pool, "test")
     tasks.submit(7, print)
@@ -55,7 +55,7 @@ def test_task_with_lost_result_is_resubmitted(error):
     assert pool.results == []
 
 
-def test_task_is_given_up_after_five_lost_results():
+def test_tasks_fail_task_after_five_lost_results():
     tasks = Tasks(FakePool(*[OSError("gone")] * 5), "test")
     tasks.submit(7, print)
     (finished,) = tasks.poll(1)

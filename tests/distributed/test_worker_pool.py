@@ -1,4 +1,4 @@
-"""Worker pool: only Dask schedulers are connected to, and nothing is left behind."""
+"""Worker pool: addresses that are rejected, and restoration of the environment."""
 
 import os
 import socket
@@ -18,14 +18,14 @@ from fmnist_fast.distributed.worker_pool import open_pool
 from fmnist_fast.errors import ClusterError
 
 
-def check_is_refused(address):
-    """Opening a pool there is an error of one line."""
+def check_open_pool_fails(address):
+    """Check that opening a pool at the address is a one-line error."""
     with pytest.raises(ClusterError) as caught, open_pool(address, 1, {}, lambda *_: {}):
         pass
     assert_one_line(str(caught.value), f"no Dask scheduler answers at {address}")
 
 
-def test_local_pool_restores_environment(small_dataset, monkeypatch):
+def test_open_pool_local_restores_environment(small_dataset, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
     before = dict(os.environ)
@@ -35,20 +35,20 @@ def test_local_pool_restores_environment(small_dataset, monkeypatch):
     assert dict(os.environ) == before
 
 
-def test_worker_is_refused_as_scheduler(small_dataset):
+def test_open_pool_rejects_worker_as_scheduler(small_dataset):
     with pool_for(make_config(small_dataset)) as pool:
         pool.refresh(now=True)
-        check_is_refused(next(iter(pool.threads)))
+        check_open_pool_fails(next(iter(pool.threads)))
 
 
-def test_missing_scheduler_is_refused(monkeypatch):
+def test_open_pool_rejects_missing_scheduler(monkeypatch):
     monkeypatch.setattr("fmnist_fast.distributed.worker_pool.CONNECT_SECONDS", 0.5)
-    check_is_refused("tcp://127.0.0.1:9")
+    check_open_pool_fails("tcp://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2p1\r\n"])
-def test_program_that_is_no_scheduler_is_refused(greeting, monkeypatch):
-    """Dask's own client would wait for it for ever, or ask for 8 EB of memory."""
+def test_open_pool_rejects_server_that_is_no_scheduler(greeting, monkeypatch):
+    """Dask's client would wait without end, or allocate 8 EB."""
     monkeypatch.setattr("fmnist_fast.distributed.worker_pool.CONNECT_SECONDS", 1.0)
     connections = []
 
@@ -61,7 +61,7 @@ def test_program_that_is_no_scheduler_is_refused(greeting, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         Thread(target=greet, daemon=True).start()
         start = time.monotonic()
-        check_is_refused(f"tcp://127.0.0.1:{server.getsockname()[1]}")
+        check_open_pool_fails(f"tcp://127.0.0.1:{server.getsockname()[1]}")
         assert time.monotonic() - start < 10
     for connection in connections:
         connection.close()

@@ -10,7 +10,7 @@ from fmnist_fast.errors import DataError
 
 @pytest.mark.parametrize("kind", ["idx.gz", "compressed npz"])
 @pytest.mark.usefixtures("small_blocks")
-def test_damaged_archive_is_an_error(images, pool, tmp_path, kind):
+def test_array_inputs_damaged_archive_is_an_error(images, pool, tmp_path, kind):
     path = tmp_path / "input"
     write(kind, path, images)
     content = path.read_bytes()
@@ -23,7 +23,7 @@ def test_damaged_archive_is_an_error(images, pool, tmp_path, kind):
 @pytest.mark.parametrize(
     ("place", "value", "part"), [(6, 1, "encrypted"), (8, 97, "compression method")]
 )
-def test_unknown_archive_is_not_called_damaged(images, tmp_path, place, value, part):
+def test_array_inputs_unsupported_archive_is_an_error(images, tmp_path, place, value, part):
     path = tmp_path / "x.npz"
     np.savez_compressed(path, x=images)
     content = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Scheduling loop of batch prediction: nothing is lost, and the bytes do not depend on workers."""
+"""Scheduling loop of batch prediction: output is independent of workers, stops and failures."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from fmnist_fast.errors import DataError
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.usefixtures("small_blocks")
-def test_every_kind_of_file_equals_predict_proba(kind, images, model, pool, tmp_path):
+def test_predict_all_equals_predict_proba_for_every_input(kind, images, model, pool, tmp_path):
     write(kind, tmp_path / "input", images)
     found = predict_into(tmp_path, pool, [str(tmp_path / "input")])
     x = images / 255 if kind == "big-endian floats" else images
@@ -38,7 +38,7 @@ def test_every_kind_of_file_equals_predict_proba(kind, images, model, pool, tmp_
 
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("out", ["a.parquet", "a.csv"])
-def test_bytes_are_independent_of_stops_and_workers(images, pool, identity, tmp_path, out):
+def test_predict_all_bytes_independent_of_stops_and_workers(images, pool, identity, tmp_path, out):
     folder, packed = tmp_path / "folder", tmp_path / "x.gz"
     write("folder", folder, images[:100])
     write("idx.gz", packed, images)
@@ -63,8 +63,8 @@ def test_bytes_are_independent_of_stops_and_workers(images, pool, identity, tmp_
     assert whole == (tmp_path / out).read_bytes() == (tmp_path / f"one-{out}").read_bytes()
 
 
-def test_files_that_a_worker_lacks_are_sent(images, tmp_path, pool, identity):
-    """The worker reads no file, as on another machine."""
+def test_predict_all_sends_files_missing_on_worker(images, tmp_path, pool, identity):
+    """The worker cannot read files, as on another machine."""
     (tmp_path / "blind.py").write_text(
         "import fmnist_fast.distributed.batch_predict.worker as worker\n"
         "def read(*_):\n"
@@ -85,7 +85,7 @@ def test_files_that_a_worker_lacks_are_sent(images, tmp_path, pool, identity):
     assert (tmp_path / "seen.parquet").read_bytes() == (tmp_path / "sent.parquet").read_bytes()
 
 
-def test_killed_worker_loses_no_prediction(images, tmp_path, pool, identity):
+def test_predict_all_survives_killed_worker(images, tmp_path, pool, identity):
     write("folder", tmp_path / "f", images)
     inputs = [str(tmp_path / "f")]
     predict_into(tmp_path, pool, inputs, "whole.parquet")
@@ -108,7 +108,7 @@ def test_killed_worker_loses_no_prediction(images, tmp_path, pool, identity):
     assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "killed.parquet").read_bytes()
 
 
-def test_file_that_changes_is_an_error(images, pool, tmp_path):
+def test_predict_all_changed_file_is_an_error(images, pool, tmp_path):
     path = tmp_path / "x.idx"
     write("idx", path, images)
     blocks = blocks_of(path)
@@ -122,7 +122,7 @@ def test_file_that_changes_is_an_error(images, pool, tmp_path):
     assert_one_line(str(caught.value), "x.idx has changed meanwhile")
 
 
-def test_worker_that_cannot_load_model_is_rejected():
+def test_model_to_workers_rejects_worker_with_load_error():
     class FullDisk:
         def run(self, work, *arguments, workers, on_error):
             return {workers[0]: OSError(28, "No space left on device"), workers[1]: None}

@@ -8,7 +8,7 @@ from fmnist_fast.distributed.batch_predict.readers import LocalReader, read
 from fmnist_fast.errors import DataError
 
 
-def test_read_refuses_other_file_of_same_name(images, tmp_path):
+def test_read_rejects_changed_file_of_same_name(images, tmp_path):
     write("folder", tmp_path / "f", images[:2])
     _, block = blocks_of(tmp_path / "f")
     assert len(list(read(block, str(tmp_path), 784))) == 1

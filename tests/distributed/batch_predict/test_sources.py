@@ -1,4 +1,4 @@
-"""Inputs: what cannot be predicted is refused before anything is."""
+"""Inputs: invalid files are rejected before prediction."""
 
 import os
 import struct
@@ -11,7 +11,7 @@ from messages import assert_one_line
 from fmnist_fast.errors import DataError
 
 
-def test_unreadable_subfolder_is_an_error(images, tmp_path, monkeypatch):
+def test_sources_unreadable_subfolder_is_an_error(images, tmp_path, monkeypatch):
     write("folder", tmp_path / "f", images[:2])
     (tmp_path / "f" / "secret").mkdir()
     scandir = os.scandir
@@ -47,7 +47,7 @@ def test_unreadable_subfolder_is_an_error(images, tmp_path, monkeypatch):
         (lambda path, x: path.mkdir(), "is a folder without images"),
     ],
 )
-def test_invalid_file_is_refused_in_one_line(images, tmp_path, write_it, part):
+def test_sources_invalid_file_is_one_line_error(images, tmp_path, write_it, part):
     write_it(tmp_path / "input", images)
     with pytest.raises(DataError) as caught:
         blocks_of(tmp_path / "input")

@@ -11,7 +11,7 @@ from fmnist_fast.distributed.batch_predict import table_inputs
 @pytest.mark.parametrize(
     "flaw", ["no list", "short", "long", "gap", "ragged", "missing", "nothing else"]
 )
-def test_rows_that_lack_numbers_have_an_error(flaw, images, model, pool, tmp_path):
+def test_table_rows_with_missing_values_have_an_error(flaw, images, model, pool, tmp_path):
     x, path = images[:20], tmp_path / "x.parquet"
     flat, absent = x.reshape(20, 784).tolist(), [3, 7]
     match flaw:
@@ -43,7 +43,7 @@ def test_rows_that_lack_numbers_have_an_error(flaw, images, model, pool, tmp_pat
     assert found["label"].to_pylist() == labels
 
 
-def test_empty_row_groups_are_skipped(images, pool, tmp_path, monkeypatch):
+def test_table_empty_row_groups_are_skipped(images, pool, tmp_path, monkeypatch):
     rows = pa.table({"pixels": images[:9].reshape(9, -1).tolist()})
     with pq.ParquetWriter(tmp_path / "x.parquet", rows.schema) as writer:
         for part in (rows[:0], rows[:4], rows[:0], rows[4:], rows[:0]):

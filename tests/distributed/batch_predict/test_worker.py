@@ -11,7 +11,7 @@ from fmnist_fast.errors import ArgumentError, DataError
 from fmnist_fast.nn.backend import backend_name
 
 
-def test_invert_equals_inverted_rows(images, model, pool, tmp_path):
+def test_worker_invert_equals_inverted_rows(images, model, pool, tmp_path):
     np.save(tmp_path / "x.npy", images)
     np.save(tmp_path / "dark.npy", 255 - images)
     bright = predict_into(tmp_path, pool, [str(tmp_path / "x.npy")])
@@ -19,7 +19,7 @@ def test_invert_equals_inverted_rows(images, model, pool, tmp_path):
     assert bright.drop_columns("path") == dark.drop_columns("path")
 
 
-def test_invalid_floats_have_an_error(images, pool, tmp_path):
+def test_worker_invalid_floats_have_an_error(images, pool, tmp_path):
     x = (images[:20] / 255).astype(np.float32)
     x[3, 0, 0], x[7, 5, 5] = np.nan, 2
     np.save(tmp_path / "x.npy", x)
@@ -31,7 +31,7 @@ def test_invalid_floats_have_an_error(images, pool, tmp_path):
         assert [n for n, value in enumerate(found[column].to_pylist()) if value is None] == [3, 7]
 
 
-def test_invalid_integers_affect_no_other_row(images, pool, tmp_path):
+def test_worker_invalid_integers_affect_no_other_row(images, pool, tmp_path):
     flat = images[:20].reshape(20, 784).astype(np.int64)
     write("lists", tmp_path / "bytes.parquet", images[:20])
     table(tmp_path / "wide.parquet", image=pa.array(list(flat)))
@@ -52,7 +52,7 @@ def test_invalid_integers_affect_no_other_row(images, pool, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["int64", "u2", ">i4", "i1", "f2", ">f8"])
-def test_numbers_of_any_dtype_are_predicted(dtype, images, model, pool, tmp_path):
+def test_worker_accepts_numbers_of_any_dtype(dtype, images, model, pool, tmp_path):
     x = images[:20] // 2  # which int8 has, too
     expected = x if np.dtype(dtype).kind in "iu" else (x / 255).astype(dtype).astype(np.float32)
     np.save(tmp_path / "x.npy", (expected if expected is x else x / 255).astype(dtype))
@@ -61,7 +61,7 @@ def test_numbers_of_any_dtype_are_predicted(dtype, images, model, pool, tmp_path
     assert found["error"].null_count == 20
 
 
-def test_images_that_cannot_be_read_have_an_error(images, pool, tmp_path):
+def test_worker_unreadable_images_have_an_error(images, pool, tmp_path):
     write("folder", tmp_path / "f", images[:3])
     (tmp_path / "f" / "0001.png").write_bytes(b"no image")
     gone = str(tmp_path / "gone.png")
@@ -71,7 +71,7 @@ def test_images_that_cannot_be_read_have_an_error(images, pool, tmp_path):
     assert found["path"].to_pylist()[-1] == gone
 
 
-def test_model_name_depends_on_backend():
+def test_worker_model_name_depends_on_backend():
     names = [model_name(None, backend) for backend in ("numpy", "cython")]
     for name, backend in zip(names, ("numpy", "cython"), strict=True):
         worker.keep_model(name, None, backend)
@@ -87,7 +87,7 @@ def test_model_name_depends_on_backend():
         (MemoryError(), False),
     ],
 )
-def test_block_error_blames_file_only_for_data_errors(error, of_file, images, monkeypatch):
+def test_worker_block_error_names_file_of_data_errors_only(error, of_file, images, monkeypatch):
     class FailingModel:
         @property
         def size(self):

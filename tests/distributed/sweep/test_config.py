@@ -1,4 +1,4 @@
-"""Configuration of a sweep: what is refused before anything runs."""
+"""Configuration of a sweep: validation before it starts."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from fmnist_fast.errors import SweepError
 from fmnist_fast.training.config import TrainingConfig
 
 
-def test_config_without_validation_rows_is_refused(small_dataset):
+def test_config_rejects_missing_validation_rows(small_dataset):
     few = replace(
         small_dataset, x_train=small_dataset.x_train[:11], y_train=small_dataset.y_train[:11]
     )

@@ -7,7 +7,7 @@ from fmnist_fast.distributed.sweep.results import importances
 from fmnist_fast.distributed.sweep.space import Range, Space
 
 
-def test_importances_rank_field_that_matters_first(small_dataset, pool, tmp_path):
+def test_importances_rank_influential_field_first(small_dataset, pool, tmp_path):
     space = Space(
         {"lr": Range(1e-7, 1e-2, log=True), "l2": Range(0.0, 1e-9)}, {"epochs": 3, "hidden": (16,)}
     )

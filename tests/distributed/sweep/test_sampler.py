@@ -56,7 +56,7 @@ class Numbered:
 
 
 @pytest.mark.parametrize("name", ["random", "qmc"])
-def test_draws_are_a_function_of_seed_and_number(name):
+def test_sampler_draws_are_function_of_seed_and_number(name):
     def draws(seed, numbers):
         sampler = make_sampler(name, read_space(), seed, trials=0)
         space = sampler.infer_relative_search_space(None, None)
@@ -68,7 +68,7 @@ def test_draws_are_a_function_of_seed_and_number(name):
     assert len({str(draw) for draw in [*forwards, *draws(3, [1500]), *draws(4, range(6))]}) == 13
 
 
-def test_qmc_points_are_evenly_spread():
+def test_sampler_qmc_points_are_evenly_spread():
     """Of 2^n Sobol points, each half of every range has exactly half."""
     sampler = make_sampler("qmc", read_space(), 0, trials=0)
     space = {"dropout": distributions(read_space())["dropout"]}

@@ -19,19 +19,19 @@ from fmnist_fast.errors import SweepError
 from fmnist_fast.training.config import TrainingConfig
 
 
-def test_trial_equals_train(small_dataset, full_run):
+def test_sweep_trial_equals_train(small_dataset, full_run):
     _, settings, values = full_run[3]
     result = train(small_dataset, seed=0, **eval(settings))
     assert values == (result.model.metrics["validation_accuracy"],)
 
 
-def test_result_is_independent_of_worker_count(small_dataset, full_run, tmp_path):
+def test_sweep_result_is_independent_of_worker_count(small_dataset, full_run, tmp_path):
     config = make_config(small_dataset)
     with pool_for(config) as one:
         assert sweep(config, one, tmp_path / "one.journal") == (full_run, StopReason.DONE)
 
 
-def test_stopped_sweep_resumes(small_dataset, pool, full_run, tmp_path):
+def test_sweep_resumes_after_stop(small_dataset, pool, full_run, tmp_path):
     class StopsAfter(SweepObserver):
         ended = 0
 
@@ -48,14 +48,14 @@ def test_stopped_sweep_resumes(small_dataset, pool, full_run, tmp_path):
     assert sweep(config, pool, study) == (full_run, StopReason.DONE)  # nothing is left to do
 
 
-def test_sqlite_study_resumes_with_more_trials(small_dataset, pool, full_run, tmp_path):
+def test_sweep_sqlite_study_resumes_with_more_trials(small_dataset, pool, full_run, tmp_path):
     study = f"sqlite:///{tmp_path}/sweep.db"
     few = replace(make_config(small_dataset), trials=3)
     assert sweep(few, pool, study) == (full_run[:3], StopReason.DONE)
     assert sweep(make_config(small_dataset), pool, study) == (full_run, StopReason.DONE)
 
 
-def test_locked_database_is_an_error_and_resumes(small_dataset, pool, full_run, tmp_path):
+def test_sweep_locked_database_is_an_error_and_resumes(small_dataset, pool, full_run, tmp_path):
     path = tmp_path / "sweep.db"
     study, config = f"sqlite:///{path}?timeout=0.1", make_config(small_dataset)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -73,7 +73,7 @@ def test_locked_database_is_an_error_and_resumes(small_dataset, pool, full_run, 
     assert sweep(config, pool, study) == (full_run, StopReason.DONE)
 
 
-def test_deadline_stops_sweep(small_dataset, pool, tmp_path):
+def test_sweep_stops_at_deadline(small_dataset, pool, tmp_path):
     config = make_config(small_dataset, trials=10**6)
     start = time.monotonic()
     trials, reason = sweep(config, pool, tmp_path / "s.journal", deadline=start + 2)
@@ -83,7 +83,7 @@ def test_deadline_stops_sweep(small_dataset, pool, tmp_path):
 
 
 @pytest.mark.parametrize("pruner", ["hyperband", "median"])
-def test_pruner_stops_unpromising_trials(small_dataset, pool, tmp_path, pruner):
+def test_sweep_pruner_stops_unpromising_trials(small_dataset, pool, tmp_path, pruner):
     """Half of the learning rates are far too small. Trials take a second or two, so that their
     reports arrive before they end.
     """
@@ -100,7 +100,7 @@ def test_pruner_stops_unpromising_trials(small_dataset, pool, tmp_path, pruner):
         assert all(max(t.intermediate_values) < RUNGS for t in pruned)
 
 
-def test_only_diverged_trials_fail(small_dataset, pool, tmp_path):
+def test_sweep_only_diverged_trials_fail(small_dataset, pool, tmp_path):
     space = Space({"lr": Choices((5e-3, 1e30))}, {"epochs": 1, "hidden": (8,)})
     config = replace(
         make_config(small_dataset, trials=12), space=space, base=TrainingConfig(weight_decay=0)
@@ -114,7 +114,7 @@ def test_only_diverged_trials_fail(small_dataset, pool, tmp_path):
         assert {ranked.settings["lr"] for ranked in best_trials(store, config, 12)} == {5e-3}
 
 
-def test_consecutive_failures_stop_sweep(small_dataset, pool, tmp_path):
+def test_sweep_stops_after_consecutive_failures(small_dataset, pool, tmp_path):
     config = replace(make_config(small_dataset), backend="fortran")
     with open_study(str(tmp_path / "s"), "x", {}, maximize=True) as store:
         with pytest.raises(SweepError) as caught:
@@ -131,7 +131,7 @@ def test_consecutive_failures_stop_sweep(small_dataset, pool, tmp_path):
 fails = eval("lambda: (_ for _ in ()).throw(MemoryError('none left'))", {})
 
 
-def test_single_failure_is_a_failed_trial(small_dataset, pool, tmp_path, monkeypatch):
+def test_sweep_single_failure_is_a_failed_trial(small_dataset, pool, tmp_path, monkeypatch):
     config, submitted = make_config(small_dataset, trials=6), []
     submit = pool.submit
 
@@ -148,7 +148,7 @@ def test_single_failure_is_a_failed_trial(small_dataset, pool, tmp_path, monkeyp
         assert store.failures() == ["MemoryError: none left"]
 
 
-def test_tpe_resumes_without_repeating_trials(small_dataset, pool, tmp_path):
+def test_sweep_tpe_resumes_without_repeating_trials(small_dataset, pool, tmp_path):
     """Stopped before any trial ended, when two had been sampled."""
     config = make_config(small_dataset, SLOW, trials=6, sampler="tpe")
     updates = []
@@ -168,7 +168,7 @@ def test_tpe_resumes_without_repeating_trials(small_dataset, pool, tmp_path):
     assert len(set(sampled(study))) == 6
 
 
-def test_seeds_and_folds_are_networks_of_a_trial(small_dataset, pool, tmp_path):
+def test_sweep_seeds_and_folds_are_networks_of_a_trial(small_dataset, pool, tmp_path):
     config = make_config(small_dataset, trials=2, seeds=2, seed=5, folds=3)
     with open_store(config, tmp_path / "s") as store:
         run(config, store, pool)
@@ -183,7 +183,7 @@ def test_seeds_and_folds_are_networks_of_a_trial(small_dataset, pool, tmp_path):
     assert trials[0][2] == tuple(r.model.metrics["validation_accuracy"] for r in alone)
 
 
-def test_validation_loss_is_minimized(small_dataset, pool, tmp_path):
+def test_sweep_validation_loss_is_minimized(small_dataset, pool, tmp_path):
     config = make_config(small_dataset, metric="validation_loss", trials=6)
     with open_store(config, tmp_path / "s") as store:
         run(config, store, pool)

@@ -18,7 +18,7 @@ def space_of(text, tmp_path):
     return read_space(path)
 
 
-def test_built_in_space_fits_every_preset():
+def test_built_in_space_is_valid_for_every_preset():
     space = read_space()
     assert space.searched.keys() >= {
         "lr",
@@ -94,7 +94,7 @@ def test_read_space_ranges_choices_and_fixed_values(tmp_path):
         ("lr = ", "is not TOML"),
     ],
 )
-def test_read_space_names_file_field_and_mistake(text, part, tmp_path):
+def test_read_space_error_names_file_and_field(text, part, tmp_path):
     with pytest.raises(UserError) as caught:
         space_of(text, tmp_path)
     assert_one_line(str(caught.value), part, str(tmp_path / "space.toml"))
@@ -111,14 +111,14 @@ def test_read_space_names_file_field_and_mistake(text, part, tmp_path):
         ("lr = {low = 1, high = 2}\nweight_decay = {low = 0.0, high = 0.9}", "their product"),
     ],
 )
-def test_check_refuses_values_that_no_config_can_have(text, part, tmp_path):
+def test_check_rejects_values_invalid_in_every_config(text, part, tmp_path):
     space = space_of(text, tmp_path)
     with pytest.raises(ArgumentError) as caught:
         space.check(TrainingConfig(), 600, 10)
     assert_one_line(str(caught.value), part)
 
 
-def test_read_space_of_a_missing_file(tmp_path):
+def test_read_space_rejects_missing_file(tmp_path):
     with pytest.raises(UserError) as caught:
         read_space(tmp_path / "missing.toml")
     assert_one_line(str(caught.value), "missing.toml cannot be read: No such file")
@@ -131,12 +131,12 @@ def test_example_space_is_valid():
     assert space.fixed["hidden"] == (128, 64)
 
 
-def test_built_in_file_documents_format():
+def test_built_in_space_file_documents_format():
     text = BUILT_IN.read_text()
     assert "choices" in text
     assert "log = true" in text
 
 
-def test_built_in_file_lists_every_field():
+def test_built_in_space_file_lists_every_field():
     listed = BUILT_IN.read_text().partition("# Fields: ")[2].partition(".")[0]
     assert set(re.findall(r"[a-z_0-9]+", listed)) >= set(FIELDS)

@@ -1,4 +1,4 @@
-"""Study store: what belongs to another sweep, is damaged or in use is never written to."""
+"""Study store: studies of other sweeps, damaged or in use are rejected unchanged."""
 
 import json
 import time
@@ -23,8 +23,8 @@ from fmnist_fast.errors import SweepError
 from fmnist_fast.training.config import TrainingConfig
 
 
-def check_is_refused(*parts, address, identity, name="fmnist-fast", maximize=True):
-    """Opening the study is an error of one line."""
+def check_open_fails(*parts, address, identity, name="fmnist-fast", maximize=True):
+    """Check that opening the study is a one-line error."""
     with (
         pytest.raises(SweepError) as caught,
         open_study(str(address), name, identity, maximize=maximize),
@@ -33,13 +33,13 @@ def check_is_refused(*parts, address, identity, name="fmnist-fast", maximize=Tru
     assert_one_line(str(caught.value), *parts)
 
 
-def test_study_in_use_is_refused(small_dataset, tmp_path):
+def test_open_study_rejects_study_in_use(small_dataset, tmp_path):
     study, config = tmp_path / "s.journal", make_config(small_dataset)
     with open_store(config, study):
-        check_is_refused("another sweep is writing to", address=study, identity=config.identity())
+        check_open_fails("another sweep is writing to", address=study, identity=config.identity())
 
 
-def test_study_refuses_another_config(small_dataset, pool, tmp_path):
+def test_open_study_rejects_another_config(small_dataset, pool, tmp_path):
     study, config = tmp_path / "s.journal", make_config(small_dataset)
     sweep(replace(config, trials=1), pool, study)
     wider = Space({**SPACE.searched, "l2": Choices((0.0,))}, SPACE.fixed)
@@ -54,22 +54,22 @@ def test_study_refuses_another_config(small_dataset, pool, tmp_path):
             "another dataset (small, now b)",
         ),
     ):
-        check_is_refused(*parts, address=study, identity=changed.identity())
+        check_open_fails(*parts, address=study, identity=changed.identity())
     with open_store(replace(config, trials=3), study):
         pass
 
 
-def test_study_of_an_older_version_is_refused(small_dataset, pool, tmp_path):
+def test_open_study_rejects_study_of_older_version(small_dataset, pool, tmp_path):
     study, config = tmp_path / "s.journal", make_config(small_dataset, trials=1)
     older = {name: v for name, v in config.identity().items() if name != "format_version"}
     with open_study(str(study), "fmnist-fast", older, maximize=True) as store:
         run(config, store, pool)
-    check_is_refused(
+    check_open_fails(
         "has another format version (none, now 2)", address=study, identity=config.identity()
     )
 
 
-def test_study_without_trials_takes_another_config(small_dataset, tmp_path):
+def test_open_study_without_trials_accepts_another_config(small_dataset, tmp_path):
     study, config = tmp_path / "s.journal", make_config(small_dataset)
     for changed in (
         config,
@@ -80,10 +80,10 @@ def test_study_without_trials_takes_another_config(small_dataset, tmp_path):
         with open_store(changed, study):
             pass
     identity = replace(changed, metric="validation_loss").identity()
-    check_is_refused("has another metric", address=study, identity=identity, maximize=False)
+    check_open_fails("has another metric", address=study, identity=identity, maximize=False)
 
 
-def test_journal_with_unfinished_line_resumes(small_dataset, pool, full_run, tmp_path):
+def test_journal_with_unfinished_line_is_resumed(small_dataset, pool, full_run, tmp_path):
     config, study = make_config(small_dataset), tmp_path / "s.journal"
     sweep(replace(config, trials=4), pool, study)
     with open(study, "ab") as file:
@@ -94,7 +94,7 @@ def test_journal_with_unfinished_line_resumes(small_dataset, pool, full_run, tmp
     assert time.monotonic() - start < 20
 
 
-def test_damaged_journal_is_refused_unchanged(small_dataset, pool, tmp_path):
+def test_journal_with_damaged_line_is_rejected_unchanged(small_dataset, pool, tmp_path):
     config, study = make_config(small_dataset, trials=2), tmp_path / "s.journal"
     trials, _ = sweep(config, pool, study)
     whole = study.read_bytes()
@@ -109,7 +109,7 @@ def test_damaged_journal_is_refused_unchanged(small_dataset, pool, tmp_path):
     assert sweep(config, pool, study)[0] == trials
 
 
-def test_journal_without_a_line_resumes_right_or_not(small_dataset, pool, tmp_path):
+def test_journal_with_missing_line_resumes_exactly_or_fails(small_dataset, pool, tmp_path):
     config, study = make_config(small_dataset, trials=2), tmp_path / "s.journal"
     trials, _ = sweep(config, pool, study)
     lines = study.read_bytes().splitlines(keepends=True)
@@ -120,7 +120,7 @@ def test_journal_without_a_line_resumes_right_or_not(small_dataset, pool, tmp_pa
             found, _ = sweep(config, pool, study)
         except SweepError:
             return False
-        assert found == trials  # what was lost is not needed, or was run again
+        assert found == trials  # the lost line is not needed, or its trial was run again
         return True
 
     resumed = defaultdict(set)
@@ -137,7 +137,7 @@ def test_journal_without_a_line_resumes_right_or_not(small_dataset, pool, tmp_pa
 def test_sqlite_lock_is_independent_of_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with open_study("sqlite:///s.db", "x", {}, maximize=True):
-        check_is_refused(
+        check_open_fails(
             "another sweep is writing to", address=f"sqlite:///{tmp_path}/s.db", identity={}
         )
 
@@ -146,7 +146,7 @@ def journal(path):
     return JournalStorage(JournalFileBackend(str(path)))
 
 
-def test_trial_ended_by_another_machine_is_an_error(small_dataset, tmp_path):
+def test_study_store_trial_ended_elsewhere_is_an_error(small_dataset, tmp_path):
     study, config = tmp_path / "s.journal", make_config(small_dataset)
 
     def fail_after_other_machine(store):
@@ -172,13 +172,13 @@ def test_trial_ended_by_another_machine_is_an_error(small_dataset, tmp_path):
         ("foreign.journal", "is no sweep of fmnist-fast"),
     ],
 )
-def test_foreign_files_are_refused_unchanged(name, part, tmp_path):
+def test_open_study_rejects_other_files_unchanged(name, part, tmp_path):
     (tmp_path / "text").write_text("my notes")
     (tmp_path / "folder").mkdir()
     foreign = tmp_path / "foreign.journal"
     optuna.create_study(storage=journal(foreign), study_name="x").ask()
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    check_is_refused(part, address=tmp_path / name, identity={}, name="x")
+    check_open_fails(part, address=tmp_path / name, identity={}, name="x")
     for path, content in before.items():
         if path != foreign:  # Optuna appends that it was opened
             assert path.read_bytes() == content

@@ -15,7 +15,7 @@ def first_task(config):
 
 
 @pytest.mark.parametrize(("seeds", "last"), [(1, RUNGS - 1), (2, RUNGS)])
-def test_finished_trial_does_not_report_last_rung(small_dataset, seeds, last):
+def test_run_trial_does_not_report_last_rung(small_dataset, seeds, last):
     space = replace(SPACE, fixed={"epochs": 2 * RUNGS})
     reported = []
     task = first_task(make_config(small_dataset, space, seeds=seeds))
@@ -23,15 +23,15 @@ def test_finished_trial_does_not_report_last_rung(small_dataset, seeds, last):
     assert reported == list(range(1, last + 1))
 
 
-def test_folds_validate_every_row_once(small_dataset, monkeypatch):
+def test_run_trial_folds_validate_every_row_once(small_dataset, monkeypatch):
     validated = []
 
-    class WatchedRun(trial.TrainingRun):
+    class RecordingRun(trial.TrainingRun):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
             validated.append(self.train_set.validation_rows_n)
 
-    monkeypatch.setattr(trial, "TrainingRun", WatchedRun)
+    monkeypatch.setattr(trial, "TrainingRun", RecordingRun)
     config = make_config(small_dataset, folds=4)
     result = run_trial(first_task(config), small_dataset, lambda: False, lambda *_: None)
     assert len(result.values) == 4

@@ -1,4 +1,4 @@
-"""Sweeps on the workers of a scheduler that are killed, replaced, or differ."""
+"""Sweeps with killed, replaced and mismatched workers, and with a lost scheduler."""
 
 import logging
 import socket
@@ -16,7 +16,7 @@ from fmnist_fast.distributed.worker_pool import open_pool
 from fmnist_fast.errors import ClusterError
 
 
-def test_killed_worker_loses_no_trial(small_dataset, pool, tmp_path):
+def test_sweep_survives_killed_worker(small_dataset, pool, tmp_path):
     config = make_config(small_dataset, SLOW, trials=16)
     whole, _ = sweep(config, pool, tmp_path / "whole.journal")
     with (
@@ -27,7 +27,7 @@ def test_killed_worker_loses_no_trial(small_dataset, pool, tmp_path):
     ):
         wait_for_workers(remote, 2)
 
-        class KillsOne(SweepObserver):
+        class KillOneWorker(SweepObserver):
             killed = False
 
             def update(self, status):
@@ -36,7 +36,7 @@ def test_killed_worker_loses_no_trial(small_dataset, pool, tmp_path):
                     victim.kill()
                     self.killed = True
 
-        observer = KillsOne()
+        observer = KillOneWorker()
         assert sweep(config, remote, tmp_path / "killed.journal", observer) == (
             whole,
             StopReason.DONE,
@@ -46,12 +46,12 @@ def test_killed_worker_loses_no_trial(small_dataset, pool, tmp_path):
 
 
 def resources(pool):
-    """Of each worker that the scheduler knows."""
+    """Return the resources of each worker known to the scheduler."""
     workers = pool.client.sync(pool.client.scheduler.identity)["workers"]
     return [known["resources"] for known in workers.values()]
 
 
-def test_worker_restarted_at_same_address_is_used(small_dataset, pool, tmp_path, monkeypatch):
+def test_sweep_uses_worker_restarted_at_same_address(small_dataset, pool, tmp_path, monkeypatch):
     config = make_config(small_dataset, SLOW, trials=5)
     whole, _ = sweep(config, pool, tmp_path / "whole.journal")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -64,7 +64,7 @@ def test_worker_restarted_at_same_address_is_used(small_dataset, pool, tmp_path,
         first = workers.enter_context(dask_worker(address, "--worker-port", port))
         wait_for_workers(remote, 1)
 
-        class Replaces(SweepObserver):
+        class ReplaceWorker(SweepObserver):
             replaced = False
 
             def update(self, status):
@@ -79,10 +79,13 @@ def test_worker_restarted_at_same_address_is_used(small_dataset, pool, tmp_path,
                         time.sleep(0.05)
                     monkeypatch.setattr(worker_pool, "REFRESH_SECONDS", 0)
 
-        assert sweep(config, remote, tmp_path / "s.journal", Replaces()) == (whole, StopReason.DONE)
+        assert sweep(config, remote, tmp_path / "s.journal", ReplaceWorker()) == (
+            whole,
+            StopReason.DONE,
+        )
 
 
-def test_dataset_is_sent_once_a_machine(small_dataset, tmp_path):
+def test_sweep_sends_dataset_once_a_machine(small_dataset, tmp_path):
     config = make_config(small_dataset, trials=4)
     store = tmp_path / "other"
     sent = []
@@ -114,7 +117,7 @@ def test_dataset_is_sent_once_a_machine(small_dataset, tmp_path):
     assert len(list(store.rglob("x_train.npy"))) == 1  # and no flips
 
 
-def test_worker_with_other_instruction_set_is_rejected(small_dataset, full_run, tmp_path):
+def test_sweep_rejects_worker_of_other_instruction_set(small_dataset, full_run, tmp_path):
     config = make_config(small_dataset)
 
     class Notes(SweepObserver):
@@ -143,7 +146,7 @@ def test_worker_with_other_instruction_set_is_rejected(small_dataset, full_run, 
         assert_says(message, "worker tcp://", "is not used: its instruction set is")
 
 
-def test_lost_scheduler_is_an_error_and_study_resumes(
+def test_sweep_lost_scheduler_is_an_error_and_resumes(
     small_dataset, pool, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(worker_pool, "CONNECT_SECONDS", 2)
@@ -156,13 +159,13 @@ def test_lost_scheduler_is_an_error_and_study_resumes(
     ):
         wait_for_workers(remote, 1)
 
-        class KillsIt(SweepObserver):
+        class KillScheduler(SweepObserver):
             def update(self, status):
                 if status.counts.ended >= 2:
                     scheduler.kill()
 
         with pytest.raises(ClusterError) as caught:
-            sweep(config, remote, study, KillsIt())
+            sweep(config, remote, study, KillScheduler())
         assert_says(str(caught.value), f"scheduler {address} does not answer any more")
     assert not caplog.messages  # Dask logs nothing beside our one line
     whole = sweep(config, pool, tmp_path / "whole.journal")
