@@ -28,11 +28,11 @@ class ManualClock(Clock):
 def test_time_budget_ends_in_time_at_annealed_rate(slower):
     """Also on a machine whose speed changes half-way."""
     clock = ManualClock()
-    pace, done, rates = TimeBudget("onecycle", 1.0, 0.0, 10.0, clock), 0, []
-    while len(found := pace.rates(done, 40)):
+    budget, done, rates = TimeBudget("onecycle", 1.0, 0.0, 10.0, clock), 0, []
+    while len(found := budget.rates(done, 40)):
         seconds = 0.001 * len(found) * (slower if clock.now > 5 else 1)
         clock.now += seconds
-        pace.observe(len(found), seconds)
+        budget.observe(len(found), seconds)
         done += len(found)
         rates.extend(found)
     assert 9.9 < clock.now <= 10.0 + 0.1

@@ -1,4 +1,4 @@
-"""Checkpoints: what is written, kept, and refused."""
+"""Checkpoints: writing, retention, resuming, and rejected folders."""
 
 import json
 from dataclasses import replace
@@ -14,24 +14,24 @@ from fmnist_fast.training.progress import Progress
 FAST = {"epochs": 4, "hidden": (16,), "threads": 1}
 
 
-def test_resume_refuses_other_teacher(small_dataset, tmp_path):
+def test_resume_rejects_other_teacher(small_dataset, tmp_path):
     one, other = (train(small_dataset, seed=seed, **FAST).model for seed in (1, 2))
-    taught, alone = tmp_path / "taught", tmp_path / "alone"
-    first = train(small_dataset, checkpoint=taught, teacher=one, **FAST)
+    distilled, alone = tmp_path / "distilled", tmp_path / "alone"
+    first = train(small_dataset, checkpoint=distilled, teacher=one, **FAST)
     train(small_dataset, checkpoint=alone, **FAST)
 
-    def go_on(folder, **options):
+    def resume(folder, **options):
         return train(small_dataset, checkpoint=folder, resume=True, **options)
 
     with pytest.raises(CheckpointError, match=r"has the teacher sha256:.*, not sha256:"):
-        go_on(taught, teacher=other)
+        resume(distilled, teacher=other)
     with pytest.raises(CheckpointError, match=r"has the teacher .*: give it again"):
-        go_on(taught)
+        resume(distilled)
     with pytest.raises(CheckpointError, match="has no external teacher: resume it without"):
-        go_on(alone, teacher=one)
+        resume(alone, teacher=one)
     with pytest.raises(CheckpointError, match=r"has hidden \[16\]"):
-        go_on(taught, teacher=one, hidden=(17,))
-    assert go_on(taught, teacher=one, **FAST).model.to_bytes() == first.model.to_bytes()
+        resume(distilled, teacher=one, hidden=(17,))
+    assert resume(distilled, teacher=one, **FAST).model.to_bytes() == first.model.to_bytes()
 
 
 def test_resume_after_end_gives_same_model(small_dataset, tmp_path):
@@ -40,7 +40,7 @@ def test_resume_after_end_gives_same_model(small_dataset, tmp_path):
     assert again.model.to_bytes() == first.model.to_bytes()
 
 
-def test_last_two_are_kept_and_damaged_one_skipped(small_dataset, tmp_path):
+def test_checkpoints_keep_last_two_and_skip_damaged_one(small_dataset, tmp_path):
     folder = tmp_path / "run"
     first = train(small_dataset, checkpoint=folder, checkpoint_every=1, **FAST)
     kept = sorted(folder.glob("step-*"))
@@ -53,7 +53,7 @@ def test_last_two_are_kept_and_damaged_one_skipped(small_dataset, tmp_path):
     assert again.model.to_bytes() == first.model.to_bytes()
 
 
-def test_resume_without_snapshot_starts_again(small_dataset, tmp_path):
+def test_resume_without_snapshot_restarts(small_dataset, tmp_path):
     folder = tmp_path / "run"
     first = train(small_dataset, checkpoint=folder, **FAST)
     for path in folder.glob("step-*"):
@@ -63,26 +63,26 @@ def test_resume_without_snapshot_starts_again(small_dataset, tmp_path):
     )
 
 
-def test_resume_refuses_differences(small_dataset, tmp_path):
+def test_resume_rejects_changed_config(small_dataset, tmp_path):
     folder = tmp_path / "run"
     weight = np.ones(600)
     weight[:300] = 2
     train(small_dataset, checkpoint=folder, backend="numpy", sample_weight=weight, **FAST)
 
-    def go_on(dataset=small_dataset, **options):
+    def resume(dataset=small_dataset, **options):
         return train(dataset, checkpoint=folder, resume=True, **options)
 
     with pytest.raises(CheckpointError, match=r"has hidden \[16\]: resume it without another"):
-        go_on(hidden=(17,))
+        resume(hidden=(17,))
     with pytest.raises(CheckpointError, match="has hidden"):
-        go_on(preset="wide")
+        resume(preset="wide")
     with pytest.raises(CheckpointError, match="is of the data set small, not of this one"):
-        go_on(replace(small_dataset, checksum="1" * 64))
+        resume(replace(small_dataset, checksum="1" * 64))
     with pytest.raises(CheckpointError, match="made with other labels or weights"):
-        go_on()
+        resume()
     with pytest.raises(CheckpointError, match="already has checkpoints: resume from them"):
         train(small_dataset, checkpoint=folder, **FAST)
-    go_on(hidden=(16,), epochs=4, sample_weight=weight)
+    resume(hidden=(16,), epochs=4, sample_weight=weight)
 
 
 def test_resume_on_other_backend_needs_its_name(small_dataset, tmp_path, monkeypatch):
@@ -105,14 +105,14 @@ def test_resume_on_other_backend_needs_its_name(small_dataset, tmp_path, monkeyp
         ('{"format_version": 99}', "has checkpoints of format 99"),
     ],
 )
-def test_resume_refuses_folder_without_checkpoints(small_dataset, tmp_path, content, message):
+def test_resume_rejects_folder_without_checkpoints(small_dataset, tmp_path, content, message):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(CheckpointError, match=message):
         train(small_dataset, checkpoint=tmp_path, resume=True)
 
 
-def test_checkpoint_refuses_folder_of_other_files(small_dataset, tmp_path):
+def test_checkpoint_rejects_folder_of_other_files(small_dataset, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(CheckpointError, match=r"thesis.tex is not a folder"):
         train(small_dataset, checkpoint=tmp_path / "thesis.tex", **FAST)
@@ -130,7 +130,7 @@ def test_checkpoint_folder_is_locked(small_dataset, tmp_path):
     train(small_dataset, checkpoint=tmp_path / "run", resume=True)  # it let go
 
 
-def test_full_disk_does_not_stop_training(small_dataset, tmp_path, monkeypatch):
+def test_checkpoint_full_disk_does_not_stop_training(small_dataset, tmp_path, monkeypatch):
     import fmnist_fast.training.checkpoint as checkpoint
 
     true_write, folder = checkpoint.write_atomically, tmp_path / "run"
@@ -164,7 +164,7 @@ def test_snapshot_round_trip(tmp_path):
     folder.close()
 
 
-def test_due_by_time_and_by_epochs(tmp_path, monkeypatch):
+def test_checkpoint_is_due_by_time_and_by_epochs(tmp_path, monkeypatch):
     import fmnist_fast.training.checkpoint as checkpoint
 
     now = [100.0]

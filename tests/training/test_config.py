@@ -50,7 +50,7 @@ def test_n_validation_is_a_twelfth_of_small_sets():
         ({"hflip": 1}, "hflip is 1: give True, False or None"),
     ],
 )
-def test_invalid_argument_is_named(small_dataset, options, message):
+def test_config_check_names_invalid_argument(small_dataset, options, message):
     with pytest.raises(ArgumentError, match=message):
         train(small_dataset, **options)
 
@@ -74,12 +74,12 @@ def test_invalid_argument_is_named(small_dataset, options, message):
         ({"checkpoint": "x", "checkpoint_every": 0}, "checkpoint_every is 0"),
     ],
 )
-def test_invalid_field_is_named(small_dataset, options, message):
+def test_config_check_names_invalid_field(small_dataset, options, message):
     with pytest.raises(ArgumentError, match=message):
         train(small_dataset, **options)
 
 
-def test_presets_survive_json():
+def test_config_of_presets_round_trips_through_json():
     for config in PRESETS.values():
         changed = replace(config, class_weight={3: 2.0, 1: 0.5}, time_budget=1, patience=2)
         for one in (config, changed):

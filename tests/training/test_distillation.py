@@ -28,7 +28,7 @@ BACKENDS = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_student_targets_are_teachers_predictions(small_dataset, name):
-    """Two teachers by hand, blended by hand, give the bytes that distillation gives."""
+    """Targets mixed explicitly from two teachers give the bytes of distillation."""
     how = Distillation(
         TrainingConfig(hidden=(24,), epochs=3), n_teachers=2, temperature=3.0, alpha=0.6
     )
@@ -81,7 +81,7 @@ def teacher(small_dataset) -> Ensemble:
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_student_targets_are_given_teachers_predictions(small_dataset, teacher, name):
-    """Blended by hand, the bytes are the same."""
+    """Targets mixed explicitly give the same bytes."""
     options = {"hidden": (16,), "epochs": 2, "hflip": True, "seed": 5}
     student = train(small_dataset, teacher=teacher, backend=name, threads=1, **options)
     x = hflip(small_dataset.x_train)
@@ -106,7 +106,7 @@ def test_predict_soft_at_temperature_1_is_predict_proba(small_dataset, teacher):
         np.testing.assert_allclose(probs_nk, one.predict_proba(small_dataset.x_test), atol=1e-6)
 
 
-def test_saved_teachers_teach_like_trained_ones(small_dataset):
+def test_train_saved_teachers_equal_trained_ones(small_dataset):
     """So few rows are held back that they are not calibrated."""
     how = Distillation(
         TrainingConfig(hidden=(24,), epochs=2), n_teachers=2, temperature=3.0, alpha=0.6
@@ -133,7 +133,7 @@ def test_given_teacher_bits_do_not_depend_on_threads(small_dataset, teacher, bac
     assert one.model.to_bytes() == three.model.to_bytes()
 
 
-def test_model_stores_its_teacher(small_dataset, teacher, tmp_path):
+def test_model_stores_teacher_in_training_metadata(small_dataset, teacher, tmp_path):
     student = train(small_dataset, teacher=teacher, **FAST).model
     teacher.save(tmp_path / "t.safetensors")
     digest = sha256((tmp_path / "t.safetensors").read_bytes()).hexdigest()
@@ -209,12 +209,14 @@ def test_check_teacher_warns_of_seen_validation_rows(small_dataset, teacher):
     assert warned(teacher) == []
     strange = replace(member, dataset_name="mine", dataset_checksum="1" * 64)
     assert warned(strange) == ["the teacher was trained on another data set (mine)"]
-    said = "the teacher was trained on {} of the {} validation rows: validation accuracy and"
-    assert warned(with_training(member, validation=0))[0].startswith(said.format(50, 50))
-    assert warned(Ensemble((member, with_training(member, validation=20))))[0].startswith(
-        said.format(30, 50)
+    warning_text = (
+        "the teacher was trained on {} of the {} validation rows: validation accuracy and"
     )
-    assert warned(member, validation=80)[0].startswith(said.format(30, 80))
+    assert warned(with_training(member, validation=0))[0].startswith(warning_text.format(50, 50))
+    assert warned(Ensemble((member, with_training(member, validation=20))))[0].startswith(
+        warning_text.format(30, 50)
+    )
+    assert warned(member, validation=80)[0].startswith(warning_text.format(30, 80))
     assert warned(member, validation=0) == warned(member, validation=30) == []
     assert warned(replace(member, training={})) == []
     assert warned(with_training(member, augment="photos"))[0].startswith(
@@ -223,15 +225,15 @@ def test_check_teacher_warns_of_seen_validation_rows(small_dataset, teacher):
 
 
 def test_validation_rows_of_teacher_and_student_nest():
-    """What the warning relies on."""
+    """`check_teacher` relies on this."""
 
-    learned, _ = split(600, 50)
+    train_rows_n, _ = split(600, 50)
     for validation in (20, 50):
-        assert not set(split(600, validation)[1]) & set(learned)
-    assert len(set(split(600, 80)[1]) & set(learned)) == 30
+        assert not set(split(600, validation)[1]) & set(train_rows_n)
+    assert len(set(split(600, 80)[1]) & set(train_rows_n)) == 30
 
 
-def test_unfit_teacher_is_refused(small_dataset, teacher):
+def test_check_teacher_rejects_incompatible_teacher(small_dataset, teacher):
     flat = replace(
         small_dataset,
         x_train=small_dataset.x_train[:, :20],

@@ -10,7 +10,7 @@ from fmnist_fast.training.trainer import TrainingDiverged, TrainingInterrupted
 FAST = {"epochs": 2, "hidden": (16,), "backend": "numpy", "threads": 1}
 
 
-def test_ctrl_c_with_nan_weights_carries_no_model(small_dataset, monkeypatch):
+def test_train_ctrl_c_with_nan_weights_carries_no_model(small_dataset, monkeypatch):
     import fmnist_fast.kernels.reference as reference
 
     def spoil(state, *_):
@@ -39,7 +39,7 @@ class InterruptAt(Progress):
 
 
 @pytest.mark.parametrize("middle", [True, False])
-def test_ctrl_c_carries_best_model_so_far(small_dataset, middle):
+def test_train_ctrl_c_carries_best_model_so_far(small_dataset, middle):
     options = {**FAST, "epochs": 6, "validation": 100}
     full = train(small_dataset, **options)
     with pytest.raises(TrainingInterrupted) as caught:
@@ -52,14 +52,14 @@ def test_ctrl_c_carries_best_model_so_far(small_dataset, middle):
     assert accuracies[result.best_epoch - 1] == max(accuracies)
 
 
-def test_ctrl_c_in_first_epoch_carries_model(small_dataset):
+def test_train_ctrl_c_in_first_epoch_carries_model(small_dataset):
     with pytest.raises(TrainingInterrupted) as caught:
         train(small_dataset, progress=InterruptAt(1, middle=True), **FAST)
     assert caught.value.result.history == ()
     assert caught.value.result.model.predict(small_dataset.x_test).shape == (200,)
 
 
-def test_ctrl_c_is_keyboard_interrupt(small_dataset):
+def test_train_ctrl_c_error_is_keyboard_interrupt(small_dataset):
     with pytest.raises(KeyboardInterrupt):
         train(small_dataset, progress=InterruptAt(1, middle=False), **FAST)
 
@@ -134,10 +134,10 @@ def test_callbacks_see_every_epoch_and_can_stop(small_dataset):
 
 
 def test_divergence_of_finite_loss_is_detected(small_dataset):
-    """Finite all the way, and useless."""
+    """The loss stays finite, but the model is useless."""
     with pytest.raises(TrainingDiverged, match=r"the loss has exploded; use a lower learning rate"):
         train(small_dataset, lr=30.0, schedule="constant", weight_decay=0.0, **FAST)
 
 
-def test_large_penalty_is_no_divergence(small_dataset):
+def test_divergence_is_not_reported_for_large_penalty(small_dataset):
     assert len(train(small_dataset, l2=1.0, **FAST).history) == 2

@@ -29,14 +29,14 @@ def test_presets_have_expected_networks():
 
 def test_measured_results_are_of_current_presets(small_dataset):
     clothes = replace(small_dataset, hflip_invariant=True)
-    # How good photos is, photographs say: benchmarks/photo_table.py.
+    # The preset photos is measured on photographs: benchmarks/photo_table.py.
     assert measured_results().keys() == PRESETS.keys() - {"photos"}
     for name, result in measured_results().items():
         then, now = TrainingConfig.from_dict(result.config), resolve_config(PRESETS[name], clothes)
         then = replace(then, validation=now.validation)
         if then.distillation:
-            taught = replace(then.distillation.teacher, validation=now.validation)
-            then = replace(then, distillation=replace(then.distillation, teacher=taught))
+            teacher = replace(then.distillation.teacher, validation=now.validation)
+            then = replace(then, distillation=replace(then.distillation, teacher=teacher))
         assert then.difference(now) is None
         assert len(result.test_accuracy) == len(result.seconds) >= 5
 

@@ -19,8 +19,8 @@ from fmnist_fast.training.trainer import TrainingInterrupted
 
 FAST = {"epochs": 4, "hidden": (16,), "threads": 1}
 COMMAND = [sys.executable, "-m", "fmnist_fast", "train"]
-TAUGHT = Distillation(TrainingConfig(hidden=(24,), epochs=2), n_teachers=2)
-PHOTOS = replace(TAUGHT.teacher, augment="photos")
+DISTILLED = Distillation(TrainingConfig(hidden=(24,), epochs=2), n_teachers=2)
+PHOTOS = replace(DISTILLED.teacher, augment="photos")
 
 
 class StopAfter:
@@ -35,7 +35,7 @@ class StopAfter:
 
 
 def train_in_pieces(dataset, folder, ranges, **options):
-    """Interrupted after every few ranges, and gone on with, until it is done."""
+    """Train; interrupt after every few ranges and resume, until it is done."""
     resume, pieces = False, 0
     while True:
         pieces += 1
@@ -60,8 +60,8 @@ def train_in_pieces(dataset, folder, ranges, **options):
     [
         {"dropout": 0.3},
         {"hflip": True, "patience": 2},
-        {"distillation": TAUGHT},
-        {"distillation": replace(TAUGHT, teacher=PHOTOS), "augment": "photos"},
+        {"distillation": DISTILLED},
+        {"distillation": replace(DISTILLED, teacher=PHOTOS), "augment": "photos"},
     ],
 )
 def test_resume_between_any_steps_is_byte_identical(
@@ -73,7 +73,7 @@ def test_resume_between_any_steps_is_byte_identical(
         sys.modules["fmnist_fast.training.run"], "RANGE_SECONDS", 0.0
     )  # ranges of one step
     options = {**FAST, "backend": name, **extra}
-    clothes = replace(small_dataset, class_names=CLASS_NAMES)  # which imitations must know
+    clothes = replace(small_dataset, class_names=CLASS_NAMES)  # required by augment="photos"
     whole = train(clothes, **options)
     result, pieces = train_in_pieces(clothes, tmp_path / "run", 7, **options)
     assert pieces > 4
@@ -164,7 +164,7 @@ def test_resume_after_kills_is_byte_identical(small_dataset, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_save_a_resumable_checkpoint(small_npz, tmp_path, number):
+def test_train_command_signals_save_resumable_checkpoint(small_npz, tmp_path, number):
     """Also without --checkpoint."""
     out = tmp_path / "model.safetensors"
     arguments = ["--dataset", str(small_npz), "--epochs", "400", "--hidden", "8", "--threads", "1"]

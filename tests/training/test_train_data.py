@@ -32,7 +32,7 @@ def test_sample_weights_weigh_rows(small_dataset):
     assert (result.model.predict(small_dataset.x_test) == 0).mean() > 0.9
 
 
-def test_equal_sample_weights_change_nothing(small_dataset):
+def test_sample_weights_of_equal_value_change_nothing(small_dataset):
     plain = train(small_dataset, **FAST)
     equal = train(small_dataset, sample_weight=np.ones(600), **FAST)
     assert plain.model.to_bytes() == equal.model.to_bytes()
@@ -43,13 +43,14 @@ def test_label_smoothing_lowers_confidence(small_dataset):
     np.testing.assert_allclose(
         soft_nk, [[0.025, 0.025, 0.925, 0.025], [0.925, 0.025, 0.025, 0.025]]
     )
-    sure, unsure = (
+    unsmoothed, smoothed = (
         train(small_dataset, label_smoothing=s, **{**FAST, "epochs": 8}) for s in (0.0, 0.3)
     )
-    most_sure, least_sure = (
-        r.model.predict_proba(small_dataset.x_test).max(axis=1).mean() for r in (sure, unsure)
+    plain_confidence, smoothed_confidence = (
+        r.model.predict_proba(small_dataset.x_test).max(axis=1).mean()
+        for r in (unsmoothed, smoothed)
     )
-    assert least_sure < most_sure - 0.1
+    assert smoothed_confidence < plain_confidence - 0.1
 
 
 def test_flip_rows_flips_half_of_rows():
@@ -88,7 +89,7 @@ def test_split_folds_cover_rows_once():
         assert (np.diff(rows) > 0).all()
 
 
-def test_given_flipped_images_are_used(small_dataset):
+def test_train_uses_given_flipped_images(small_dataset):
     config = resolve_config(TrainingConfig(epochs=1, hidden=(8,), hflip=True), small_dataset)
     ready = replace(small_dataset, x_train_with_flips=hflip(small_dataset.x_train))
     losses = []
@@ -116,7 +117,7 @@ def test_class_weights_weigh_rows_by_class(small_dataset):
         assert all(np.array_equal(a, b) for a, b in zip(ours, theirs))
 
 
-def test_balanced_weights_are_equal_per_class(small_dataset):
+def test_class_weights_balanced_are_equal_per_class(small_dataset):
     keep = (small_dataset.y_train > 2) | (np.arange(600) % 5 == 0)
     uneven = replace(
         small_dataset, x_train=small_dataset.x_train[keep], y_train=small_dataset.y_train[keep]
