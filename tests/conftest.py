@@ -1,4 +1,4 @@
-"""What tests share: all kernels, a cache of their own, small data sets and the real one."""
+"""Shared fixtures: kernels, an empty cache, small data sets and Fashion-MNIST."""
 
 import os
 from dataclasses import replace
@@ -15,7 +15,7 @@ from fmnist_fast.nn.backend import BACKEND_NAMES, get_backend, unavailable_reaso
 
 
 def pytest_sessionstart():
-    """Tests of a missing backend are skipped, but not where all were asked for, as in CI."""
+    """Skip tests of a missing backend, unless all backends are required, as in CI."""
     for name in BACKEND_NAMES if "FMNIST_FAST_REQUIRE_COMPILED" in os.environ else ():
         if unavailable_reason(name):
             pytest.exit(
@@ -61,7 +61,7 @@ def real_dataset(real_folder) -> Dataset:
 
 @pytest.fixture(scope="session")
 def small_dataset() -> Dataset:
-    """600 + 200 drawn garments: trains in a moment, and not to chance level."""
+    """Synthetic data set of 600 + 200 images: trains in a moment, above chance level."""
     arrays = draw_synthetic(train=600, test=200)
     names = tuple(f"class {k}" for k in range(10))
     for array in arrays:
@@ -115,7 +115,7 @@ def app_synthetic(app_queue, small_dataset, monkeypatch):
     def forbidden(*_, **__):
         raise AssertionError("a page tried to download")
 
-    garments = replace(small_dataset, name="synthetic")
+    synthetic = replace(small_dataset, name="synthetic")
     monkeypatch.setattr(fashion_mnist, "fetch", forbidden)
-    monkeypatch.setattr(data, "_synthetic", lambda: garments)
-    return garments
+    monkeypatch.setattr(data, "_synthetic", lambda: synthetic)
+    return synthetic

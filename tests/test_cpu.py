@@ -1,4 +1,4 @@
-"""The cores that a process may really use."""
+"""Number of usable cores: affinity, container quotas, OMP_NUM_THREADS."""
 
 import os
 
@@ -17,7 +17,7 @@ def machine(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_affinity(machine):
+def test_usable_cores_follows_affinity(machine):
     assert cores.usable_cores() == 8
 
 
@@ -25,13 +25,13 @@ def test_affinity(machine):
     ("text", "expected"),
     [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("10000 100000", 1), ("?", 8)],
 )
-def test_quota_of_a_container(machine, text, expected):
+def test_usable_cores_follows_cgroup_v2_quota(machine, text, expected):
     (machine / "cpu.max").write_text(text)
     assert cores.usable_cores() == expected
 
 
 @pytest.mark.parametrize(("quota", "expected"), [("-1", 8), ("300000", 3)])
-def test_quota_of_an_old_container(machine, quota, expected):
+def test_usable_cores_follows_cgroup_v1_quota(machine, quota, expected):
     (machine / "v1").mkdir()
     (machine / "v1" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
     (machine / "v1" / "cpu.cfs_period_us").write_text("100000\n")
@@ -41,6 +41,6 @@ def test_quota_of_an_old_container(machine, quota, expected):
 @pytest.mark.parametrize(
     ("value", "expected"), [("3", 3), ("4,2", 4), ("100", 8), ("0", 8), ("many", 8), ("", 8)]
 )
-def test_omp_num_threads(machine, monkeypatch, value, expected):
+def test_usable_cores_follows_omp_num_threads(machine, monkeypatch, value, expected):
     monkeypatch.setenv("OMP_NUM_THREADS", value)
     assert cores.usable_cores() == expected

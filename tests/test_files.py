@@ -1,4 +1,4 @@
-"""A file is the old one or the new one, whatever happens while it is written."""
+"""Atomic writing of files, and checks before it."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from fmnist_fast._files import check_disk_space, free_name, write_atomically, wr
 from fmnist_fast.errors import UserError
 
 
-def test_writes_and_replaces(tmp_path):
+def test_write_atomically_creates_and_replaces(tmp_path):
     path = tmp_path / "model"
     for content in (b"one", b"two"):
         write_atomically(path, content)
@@ -23,13 +23,13 @@ def test_writes_and_replaces(tmp_path):
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_file_mode_is_that_of_an_ordinary_file(tmp_path):
+def test_write_atomically_new_file_has_default_mode(tmp_path):
     (tmp_path / "plain").write_bytes(b"")
     write_atomically(tmp_path / "model", b"")
     assert (tmp_path / "model").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_a_symbolic_link_keeps_pointing(tmp_path):
+def test_write_atomically_keeps_symbolic_link(tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_bytes(b"old")
     link.symlink_to(target)
@@ -39,7 +39,7 @@ def test_a_symbolic_link_keeps_pointing(tmp_path):
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, failing):
+def test_write_atomically_failure_keeps_old_file_only(tmp_path, monkeypatch, failing):
     path = tmp_path / "model"
     path.write_bytes(b"old")
 
@@ -53,7 +53,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, f
     assert os.listdir(tmp_path) == ["model"]
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
+def test_write_atomically_kill_leaves_complete_file(tmp_path):
     path = tmp_path / "model"
     code = (
         "import sys; from pathlib import Path; from fmnist_fast._files import write_atomically\n"
@@ -73,25 +73,25 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
         assert content == content[:1] * 300_000
 
 
-def test_another_place_is_found_when_the_first_cannot_be_written(tmp_path, monkeypatch):
-    refuge = tmp_path / "refuge"
-    refuge.mkdir()
-    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(refuge))
-    (refuge / "model").write_bytes(b"someone else's")
+def test_write_somewhere_falls_back_to_temporary_folder(tmp_path, monkeypatch):
+    fallback = tmp_path / "fallback"
+    fallback.mkdir()
+    monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(fallback))
+    (fallback / "model").write_bytes(b"someone else's")
     place = write_somewhere(tmp_path / "no such folder" / "model", b"new")
-    assert place == refuge / "model-2"
+    assert place == fallback / "model-2"
     assert place.read_bytes() == b"new"
-    assert (refuge / "model").read_bytes() == b"someone else's"
+    assert (fallback / "model").read_bytes() == b"someone else's"
 
 
-def test_the_mode_of_a_replaced_file_stays(tmp_path):
+def test_write_atomically_keeps_mode_of_replaced_file(tmp_path):
     path = tmp_path / "model"
     path.touch(mode=0o600)
     write_atomically(path, b"new")
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_longest_name_that_is_let_through_can_be_written(tmp_path):
+def test_check_disk_space_limits_length_of_name(tmp_path):
     path = tmp_path / ("m" * files.MAX_NAME)
     check_disk_space(path, 1, "model")
     write_atomically(path, b"new")
@@ -117,20 +117,20 @@ def test_free_name_counts_up(tmp_path):
         ("plain/file", "does not exist: create it"),
     ],
 )
-def test_no_room_is_found_out_early(tmp_path, name, message):
+def test_check_disk_space_rejects_folder_and_missing_parent(tmp_path, name, message):
     (tmp_path / "plain").touch()
     with pytest.raises(UserError, match=message):
         check_disk_space(tmp_path / name, 1, "model")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
-def test_a_folder_that_takes_no_files_is_found_out_early():
+def test_check_disk_space_rejects_unwritable_folder():
     with pytest.raises(UserError, match=r"model /proc/self/x cannot be written: .*another folder"):
         check_disk_space(Path("/proc/self/x"), 1, "model")
 
 
-def test_a_full_disk_is_found_out_early(tmp_path):
-    """The limit on file sizes stands for a disk with little room left."""
+def test_check_disk_space_rejects_full_disk(tmp_path):
+    """A limit on file sizes simulates a disk with little free space."""
     code = (
         "import resource, sys; from pathlib import Path\n"
         "from fmnist_fast.errors import UserError\n"

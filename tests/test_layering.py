@@ -1,4 +1,4 @@
-"""Imports run one way, and importing the package loads next to nothing."""
+"""Layering contract of the packages, and modules loaded by an import."""
 
 import shutil
 import subprocess
@@ -62,20 +62,20 @@ def test_layering_contract_fails_on_planted_import(tree, module, planted):
         path.write_text(before)
 
 
-def test_tree_has_ten_packages_beside_kernels():
+def test_source_tree_has_ten_packages_beside_kernels():
     folders = {path.parent.name for path in (ROOT / "fmnist_fast").glob("*/__init__.py")}
     assert folders | {"kernels"} == PACKAGES
     assert len(list((ROOT / "fmnist_fast").glob("*.py"))) <= 6
 
 
-def test_every_package_says_what_it_may_import():
+def test_package_docstrings_list_allowed_imports():
     inits = [*(ROOT / "fmnist_fast").rglob("__init__.py"), *(ROOT / "kernels").rglob("__init__.py")]
     for path in inits:
         if path.parent.name not in ("fmnist_fast", "cython_backend"):
             assert "May import" in path.read_text(), path
 
 
-def test_only_nn_backend_names_a_backend_module():
+def test_backend_modules_are_named_in_nn_backend_only():
     for path in (ROOT / "fmnist_fast").rglob("*.py"):
         if path.name != "backend.py":
             text = path.read_text().replace("kernels/reference", "")
@@ -89,21 +89,21 @@ def loaded_by(statement: str) -> set[str]:
     return set(ran.stdout.split())
 
 
-def test_importing_the_package_loads_nothing_else():
+def test_import_of_package_loads_no_dependency():
     heavy = {"numpy", "click", "rich", "PIL", "matplotlib", "pooch", "safetensors", "streamlit"}
     assert loaded_by("import fmnist_fast").isdisjoint(heavy)
 
 
-def test_training_loads_nothing_that_it_does_not_use():
+def test_import_of_train_loads_no_unused_dependency():
     unused = {"matplotlib", "streamlit", "pooch", "requests", "PIL", "sklearn", "numba", "rich"}
     assert loaded_by("from fmnist_fast import train, load_model").isdisjoint(unused)
 
 
-def test_exporting_loads_what_its_format_needs():
+def test_import_of_export_does_not_load_onnx():
     assert "onnx" not in loaded_by("import fmnist_fast.models.export.formats")
 
 
-def test_help_does_not_wait_for_numpy():
+def test_train_help_does_not_load_numpy():
     statement = (
         "from fmnist_fast.cli.main import main; import io;"
         "out = sys.stdout; sys.stdout = io.StringIO();"
@@ -112,7 +112,7 @@ def test_help_does_not_wait_for_numpy():
     assert loaded_by(statement).isdisjoint({"numpy", "rich", "matplotlib"})
 
 
-def test_every_public_name_is_there():
+def test_public_names_exist():
     for name in fmnist_fast.__all__:
         assert name in dir(fmnist_fast)
         assert callable(getattr(fmnist_fast, name))

@@ -1,4 +1,4 @@
-"""What is installed works, from any folder, with nothing of the checkout at hand."""
+"""Installed packages: they work from any folder, without the checkout."""
 
 import json
 import os
@@ -23,13 +23,13 @@ def run(*command, cwd, **changes):
 
 
 def make_environment(folder: Path) -> Path:
-    """An empty environment; returns the folder of its commands."""
+    """Create an empty environment; return the folder of its commands."""
     run(sys.executable, "-m", "venv", folder, cwd=ROOT)
     return folder / "bin"
 
 
-def check_it_works(commands: Path, where: Path) -> None:
-    """Trains and predicts in a folder that has nothing to do with the checkout."""
+def check_installation(commands: Path, where: Path) -> None:
+    """Train and load a model in a folder outside the checkout."""
     closed = "http://127.0.0.1:9"  # nothing may be downloaded here
     out = run(
         commands / "fmnist-fast",
@@ -57,15 +57,15 @@ def check_it_works(commands: Path, where: Path) -> None:
         assert info["backends"]["cython"] == "available"
 
 
-def test_a_wheel_installs_and_runs_in_an_empty_environment(tmp_path):
+def test_wheel_installs_and_runs_in_empty_environment(tmp_path):
     run(sys.executable, "-m", "build", "--outdir", tmp_path / "dist", ROOT, cwd=tmp_path)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     (source,) = (tmp_path / "dist").glob("*.tar.gz")
     commands = make_environment(tmp_path / "env")
     run(commands / "pip", "install", "--quiet", wheel, cwd=tmp_path)
-    check_it_works(commands, tmp_path)
-    asked = subprocess.run([commands / "fmnist-fast", "app"], capture_output=True, text=True)
-    assert (asked.returncode, asked.stderr) == (
+    check_installation(commands, tmp_path)
+    ran = subprocess.run([commands / "fmnist-fast", "app"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (
         2,
         "fmnist-fast: the app needs Streamlit: pip install 'fmnist-fast[app]'\n",
     )
@@ -89,7 +89,7 @@ def test_a_wheel_installs_and_runs_in_an_empty_environment(tmp_path):
     assert str(ROOT) in run(commands / "python", "-c", code, cwd=ROOT)
 
 
-def test_an_editable_installation_works_from_another_folder(tmp_path):
+def test_editable_installation_works_from_another_folder(tmp_path):
     commands = make_environment(tmp_path / "env")
     run(commands / "pip", "install", "--quiet", "--editable", ROOT, cwd=tmp_path)
-    check_it_works(commands, tmp_path)
+    check_installation(commands, tmp_path)

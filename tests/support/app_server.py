@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @contextmanager
 def served(folder: Path, changes: Mapping[str, str] = {}) -> Iterator[str]:
-    """Its address, which it says too; started in the folder, ended by Ctrl-C without a traceback.
+    """Start the app in the folder, yield its address, and end it by Ctrl-C without a traceback.
 
     changes : of the environment; a variable that is empty is not set.
     """
@@ -47,8 +47,8 @@ def _wait_for_health(server: subprocess.Popen, url: str) -> None:
     end = time.monotonic() + 60
     while True:
         try:
-            with urlopen(f"{url}/_stcore/health", timeout=5) as answer:
-                assert answer.read() == b"ok"
+            with urlopen(f"{url}/_stcore/health", timeout=5) as response:
+                assert response.read() == b"ok"
             return
         except OSError:
             assert server.poll() is None

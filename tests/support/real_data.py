@@ -1,4 +1,4 @@
-"""Where the real data set is, as FMNIST_FAST_DATA says."""
+"""Folder of the real data set, from FMNIST_FAST_DATA."""
 
 import os
 from pathlib import Path
