@@ -48,7 +48,7 @@ def run(code, tmp_path, **environment):
     return ran.stdout, ran.stderr
 
 
-def test_cache_spares_second_process_compilation(tmp_path):
+def test_cache_prevents_compilation_in_second_process(tmp_path):
     assert run(UPDATE, tmp_path) == ("0 1\n", "compiling kernels, once\n")
     assert run(UPDATE, tmp_path) == ("1 0\n", "")
 
@@ -83,14 +83,14 @@ def test_cache_damaged_is_warning(tmp_path):
     assert stderr.count("UserWarning") == 1
 
 
-def test_cache_dir_not_a_folder_is_warning(tmp_path):
+def test_cache_dir_that_is_a_file_is_warning(tmp_path):
     (tmp_path / "file").touch()
     _, stderr = run(UPDATE, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "file"))
     assert stderr.count("UserWarning") == 1
     assert "NUMBA_CACHE_DIR cannot be written to" in stderr
 
 
-def test_ctrl_c_during_compilation_is_deferred(tmp_path):
+def test_compilation_defers_ctrl_c(tmp_path):
     code = (
         "import logging, os, signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in background jobs
@@ -103,7 +103,7 @@ def test_ctrl_c_during_compilation_is_deferred(tmp_path):
     assert run(code, tmp_path) == ("1\n", "")
 
 
-def test_disabled_jit_makes_backend_unavailable(tmp_path):
+def test_backend_is_unavailable_with_disabled_jit(tmp_path):
     code = (
         "from fmnist_fast.nn.backend import unavailable_reason; print(unavailable_reason('numba'))"
     )
@@ -111,7 +111,7 @@ def test_disabled_jit_makes_backend_unavailable(tmp_path):
     assert "NUMBA_DISABLE_JIT" in printed
 
 
-def test_missing_numba_error_says_how_to_install(tmp_path):
+def test_missing_numba_error_names_extra(tmp_path):
     code = (
         "import sys\nsys.modules['numba'] = None\n"
         "from fmnist_fast.nn.backend import unavailable_reason\n"
@@ -148,7 +148,7 @@ def test_train_steps_restores_floating_point_mode(small_dataset):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_one_compilation_serves_all_options_of_a_dtype(dtype):
+def test_compilation_serves_all_options_of_a_dtype(dtype):
     from fmnist_fast.kernels import numba_backend
 
     kernels = (

@@ -108,7 +108,7 @@ def test_forward_of_activation(backend, sizes, rows, activation, dtype):
 
 
 @pytest.mark.parametrize(("activation", "dtype"), [("relu", "float32"), *ACTIVATIONS])
-def test_activation_is_accurate_everywhere(backend, activation, dtype):
+def test_forward_activation_is_accurate_over_full_range(backend, activation, dtype):
     """From the smallest normal numbers to where tanh is 1 and e^z is infinite; and NaN."""
     size = np.concatenate([np.logspace(-37, 3.5, 3000), np.linspace(0, 100, 3000), [np.inf]])
     z_b = np.concatenate([size, -size, [np.nan]])

@@ -58,7 +58,7 @@ def test_backward_csr(backend, sizes, rows, dropout, dtype):
 
 
 @pytest.mark.parametrize("wrong", ["forward", "backward"])
-def test_checks_catch_one_missing_entry(backend, wrong):
+def test_check_of_csr_operations_catches_missing_entry(backend, wrong):
     class MissingEntry:
         forward, backward = backend.forward, backend.backward
 
