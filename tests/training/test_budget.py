@@ -16,7 +16,7 @@ from fmnist_fast.training.progress import Progress
 
 
 class ManualClock(Clock):
-    """A clock that is set by hand."""
+    """Clock that the test sets."""
 
     now = 0.0
 
@@ -72,7 +72,7 @@ def test_time_budget_covers_teachers_and_student(small_dataset):
     assert len(result.history) > 4
 
 
-def test_spent_time_budget_still_trains_a_step(small_dataset):
+def test_time_budget_already_spent_still_trains_a_step(small_dataset):
     result = train(small_dataset, time_budget=1e-3, threads=1)
     assert len(result.history) == 1
     assert result.model.predict(small_dataset.x_test).shape == (200,)
@@ -98,7 +98,7 @@ def test_time_budget_of_command_ends_in_time(small_npz, tmp_path, seconds):
 
 @pytest.fixture(scope="module")
 def teacher(small_dataset) -> Ensemble:
-    """Two models of unlike calibration."""
+    """Two models with different temperatures."""
     options = {"epochs": 3, "hidden": (24,), "threads": 1, "backend": "numpy"}
     one, two = (train(small_dataset, seed=seed, **options).model for seed in (10, 11))
     return Ensemble((replace(one, temperature=1.4), replace(two, temperature=0.7)))

@@ -73,14 +73,14 @@ def same(ours, theirs):
 
 @pytest.fixture(scope="module")
 def teacher(small_dataset) -> Ensemble:
-    """Two models of unlike calibration."""
+    """Two models with different temperatures."""
     options = {"epochs": 3, "hidden": (24,), "threads": 1, "backend": "numpy"}
     one, two = (train(small_dataset, seed=seed, **options).model for seed in (10, 11))
     return Ensemble((replace(one, temperature=1.4), replace(two, temperature=0.7)))
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_student_targets_are_given_teachers_predictions(small_dataset, teacher, name):
+def test_student_targets_are_predictions_of_given_teacher(small_dataset, teacher, name):
     """Targets mixed explicitly give the same bytes."""
     options = {"hidden": (16,), "epochs": 2, "hflip": True, "seed": 5}
     student = train(small_dataset, teacher=teacher, backend=name, threads=1, **options)
@@ -107,7 +107,7 @@ def test_predict_soft_at_temperature_1_is_predict_proba(small_dataset, teacher):
 
 
 def test_train_saved_teachers_equal_trained_ones(small_dataset):
-    """So few rows are held back that they are not calibrated."""
+    """Too few validation rows for calibration."""
     how = Distillation(
         TrainingConfig(hidden=(24,), epochs=2), n_teachers=2, temperature=3.0, alpha=0.6
     )
@@ -125,7 +125,7 @@ def test_train_saved_teachers_equal_trained_ones(small_dataset):
 
 
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "numpy"])
-def test_given_teacher_bits_do_not_depend_on_threads(small_dataset, teacher, backend):
+def test_distillation_given_teacher_bits_independent_of_threads(small_dataset, teacher, backend):
     options = {"hidden": (130, 20), "epochs": 2, "hflip": True, "backend": backend}
     one, three = (
         train(small_dataset, teacher=teacher, threads=threads, **options) for threads in (1, 3)
@@ -147,7 +147,7 @@ def test_model_stores_teacher_in_training_metadata(small_dataset, teacher, tmp_p
     assert load_model(tmp_path / "s.safetensors").training == student.training
 
 
-def test_given_teacher_replaces_preset_teachers(small_dataset, teacher):
+def test_train_given_teacher_replaces_preset_teachers(small_dataset, teacher):
     name = teacher_id(teacher)
     for key, how in (("best", (2.0, 0.7)), ("wide", (1.0, 0.8)), ("fast", (2.0, 0.7))):
         config = preset(key).with_teacher(name)
@@ -224,7 +224,7 @@ def test_check_teacher_warns_of_seen_validation_rows(small_dataset, teacher):
     )
 
 
-def test_validation_rows_of_teacher_and_student_nest():
+def test_split_validation_rows_of_smaller_sets_are_nested():
     """`check_teacher` relies on this."""
 
     train_rows_n, _ = split(600, 50)

@@ -24,7 +24,7 @@ def test_train_ctrl_c_with_nan_weights_carries_no_model(small_dataset, monkeypat
 
 
 class InterruptAt(Progress):
-    """Presses Ctrl-C: in the middle of an epoch, or at its end."""
+    """Raise KeyboardInterrupt in the middle of an epoch or at its end."""
 
     def __init__(self, epoch: int, *, middle: bool) -> None:
         self.number, self.middle = epoch, middle
@@ -115,7 +115,7 @@ def test_patience_stops_without_improvement(small_dataset):
     assert result.model.metrics["validation_accuracy"] == max(accuracies)
 
 
-def test_callbacks_see_every_epoch_and_can_stop(small_dataset):
+def test_callbacks_receive_every_epoch_and_can_stop(small_dataset):
     seen = []
 
     def watch(state):

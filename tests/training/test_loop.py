@@ -16,7 +16,7 @@ from fmnist_fast.training.loop import EpochInputs, StopRequested, TrainingLoop
 FAST = {"epochs": 2, "hidden": (16,), "backend": "numpy", "threads": 1}
 
 
-def test_ranges_do_not_change_bits(small_dataset, monkeypatch):
+def test_loop_ranges_do_not_change_bits(small_dataset, monkeypatch):
     whole = train(small_dataset, **FAST).model.to_bytes()
     # The clock decides the ranges; without any time to spend, every range is one step.
     monkeypatch.setattr(sys.modules["fmnist_fast.training.run"], "RANGE_SECONDS", 0.0)
@@ -50,7 +50,7 @@ def make_loop(rows=70, batch_size=8, **options):
     return loop, begun
 
 
-def test_several_epochs_in_one_range_equal_single_epochs():
+def test_loop_epochs_in_one_range_equal_single_epochs():
     one, _ = make_loop()
     several, begun = make_loop()
     losses = []
@@ -78,7 +78,7 @@ def test_loop_ends_within_an_epoch_when_budget_is_spent():
     assert (loop.epoch, loop.step_in_epoch, loop.steps_done) == (2, 4, 13)
 
 
-def test_should_stop_is_called_between_ranges():
+def test_loop_calls_should_stop_between_ranges():
     ranges = []
     loop, begun = make_loop(max_range_seconds=0.0)
     with pytest.raises(StopRequested):
@@ -92,7 +92,7 @@ def test_should_stop_is_called_between_ranges():
     assert loop.step_in_epoch == 9
 
 
-def test_keep_best_copies_params():
+def test_loop_keep_best_copies_params():
     loop, _ = make_loop()
     loop.keep_best(1, 0.5, loop.state.params)
     before = loop.state.params.weights[0].copy()

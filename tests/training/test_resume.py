@@ -24,7 +24,7 @@ PHOTOS = replace(DISTILLED.teacher, augment="photos")
 
 
 class StopAfter:
-    """Stops a training after so many of its ranges of steps."""
+    """Stop a training after this number of ranges of steps."""
 
     def __init__(self, ranges: int) -> None:
         self.left = ranges
@@ -91,7 +91,7 @@ def test_resume_between_any_steps_is_byte_identical(
 def test_resume_with_given_teacher_is_byte_identical(
     small_dataset, tmp_path, monkeypatch, name, extra
 ):
-    """Whatever backend the teacher was loaded with, it computes with the run's."""
+    """The teacher computes with the backend of the run, not with the one it was loaded with."""
     monkeypatch.setattr(sys.modules["fmnist_fast.training.run"], "RANGE_SECONDS", 0.0)
     clothes = replace(small_dataset, class_names=CLASS_NAMES)
     how = {"epochs": 2, "hidden": (24,), "threads": 1, "augment": extra.get("augment")}
@@ -106,7 +106,7 @@ def test_resume_with_given_teacher_is_byte_identical(
 
 
 @pytest.mark.parametrize(
-    ("preset", "least"),
+    ("preset", "min_kills"),
     [
         (["--epochs", "60"], 20),
         pytest.param(["--preset", "best", "--epochs", "60"], 8, marks=pytest.mark.slow),
@@ -115,7 +115,9 @@ def test_resume_with_given_teacher_is_byte_identical(
         ),
     ],
 )
-def test_resume_after_kills_is_byte_identical(small_dataset, tmp_path, monkeypatch, preset, least):
+def test_resume_after_kills_is_byte_identical(
+    small_dataset, tmp_path, monkeypatch, preset, min_kills
+):
     """SIGKILL, from before the first step to after the last."""
     monkeypatch.chdir(tmp_path)
     rows = 2000 if preset[0] == "--epochs" else 300
@@ -137,7 +139,7 @@ def test_resume_after_kills_is_byte_identical(small_dataset, tmp_path, monkeypat
     duration, expected = time.perf_counter() - start, out.read_bytes()
 
     draws, kills, runs = random.Random(0), 0, 0
-    while kills < least:
+    while kills < min_kills:
         runs += 1
         folder, out = tmp_path / f"run-{runs}", tmp_path / f"{runs}.safetensors"
         while not out.exists():

@@ -30,7 +30,7 @@ def test_train_other_seed_gives_other_weights(small_dataset):
 
 
 def test_train_does_not_use_validation_rows(small_dataset):
-    """Garbage in the held-back rows' pixels must not move a weight."""
+    """Random pixels in the validation rows must not change a weight."""
     _, held_back = split(600, 50)
     spoiled = small_dataset.x_train.copy()
     spoiled[held_back] = 255
@@ -70,25 +70,25 @@ def test_train_without_validation_returns_last_epoch(small_dataset):
     assert [record.validation_accuracy for record in result.history] == [None, None]
 
 
-def test_result_metrics_are_those_of_model(small_dataset):
+def test_train_result_metrics_are_those_of_model(small_dataset):
     result = train(small_dataset, **FAST)
     guesses = result.model.predict(small_dataset.x_test)
     assert result.test_accuracy == (guesses == small_dataset.y_test).mean()
     assert result.model.metrics["test_accuracy"] == result.test_accuracy
 
 
-def test_train_learns(small_dataset):
+def test_train_reaches_accuracy_above_chance(small_dataset):
     assert train(small_dataset, epochs=10, threads=1).test_accuracy > 0.6
 
 
-def test_train_on_two_rows(small_dataset):
+def test_train_accepts_two_rows(small_dataset):
     tiny = replace(
         small_dataset, x_train=small_dataset.x_train[:2], y_train=small_dataset.y_train[:2]
     )
     assert len(train(tiny, **FAST).history) == 2
 
 
-def test_train_on_table_of_floats(small_dataset):
+def test_train_accepts_table_of_floats(small_dataset):
     def table(x):
         return x.reshape(len(x), -1).astype(np.float64) / 255
 
@@ -101,7 +101,7 @@ def test_train_on_table_of_floats(small_dataset):
     assert result.model.predict_proba(floats.x_test).dtype == np.float64
 
 
-def test_model_of_float_images_predicts_byte_images(small_dataset):
+def test_predict_float_trained_model_accepts_uint8_images(small_dataset):
     floats = replace(
         small_dataset,
         x_train=(small_dataset.x_train / 255).astype(np.float32),
@@ -113,7 +113,7 @@ def test_model_of_float_images_predicts_byte_images(small_dataset):
     )
 
 
-def test_progress_receives_every_event_once(small_dataset):
+def test_train_progress_receives_every_event_once(small_dataset):
     class Listener(Progress):
         def __init__(self):
             self.seen, self.done, self.epochs = [], {}, []
@@ -183,7 +183,7 @@ def test_train_options_work_in_every_backend(small_dataset, backend):
         )
 
 
-def test_dropout_does_not_change_predictions(small_dataset, tmp_path):
+def test_predict_proba_does_not_apply_dropout(small_dataset, tmp_path):
     model = train(small_dataset, dropout=0.5, **FAST).model
     model.save(tmp_path / "model.safetensors")
     loaded = load_model(tmp_path / "model.safetensors", backend="numpy", threads=1)
@@ -194,7 +194,7 @@ def test_dropout_does_not_change_predictions(small_dataset, tmp_path):
 
 
 @pytest.mark.slow
-def test_backends_reach_same_accuracy(real_dataset, capsys):
+def test_train_backends_reach_same_accuracy(real_dataset, capsys):
     built = [name for name in BACKEND_NAMES if unavailable_reason(name) is None]
     means = {}
     for name in built:
