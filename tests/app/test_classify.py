@@ -19,7 +19,7 @@ pytest.importorskip(
 )
 
 from app_pages import open_page
-from messages import assert_one_line, assert_says
+from messages import assert_contains, assert_one_line
 
 from fmnist_fast.app.classify import MAX_IMAGES, OWN_FILE, predictions_csv
 from fmnist_fast.app.samples import SAMPLES, draw_sample
@@ -68,7 +68,7 @@ def test_page_photograph_is_predicted_by_photo_model():
     assert len(predictions(page)) == 3
     assert predictions(page)[0].startswith("T-shirt/top: ")
     assert page.subheader[0].value == "T-shirt/top"
-    assert_says(captions(page), "photos.safetensors, trained on fashion-mnist")
+    assert_contains(captions(page), "photos.safetensors, trained on fashion-mnist")
 
 
 def test_page_28x28_image_is_not_preprocessed(small_dataset):
@@ -78,7 +78,7 @@ def test_page_28x28_image_is_not_preprocessed(small_dataset):
     assert predictions(page) == [
         f"{CLASS_NAMES[k]}: {100 * p_k[k]:.1f} %" for k in p_k.argsort()[::-1][:3]
     ]
-    assert_says(captions(page), "Model: fashion-mnist.safetensors")
+    assert_contains(captions(page), "Model: fashion-mnist.safetensors")
 
 
 def test_page_shows_low_confidence(small_dataset):
@@ -184,7 +184,7 @@ def test_page_explains_prediction_of_ensemble(small_dataset):
     upload(page, ("x.png", encoded(Image.fromarray(small_dataset.x_test[0]))))
     p_k = both.predict_proba(small_dataset.x_test[:1])[0]
     assert predictions(page)[0] == f"class {p_k.argmax()}: {100 * p_k.max():.1f} %"
-    assert_says(captions(page), f"blue pixels support class {p_k.argmax()}")
+    assert_contains(captions(page), f"blue pixels support class {p_k.argmax()}")
     page.file_uploader(key="model_file").set_value(
         ("e.safetensors", both.to_bytes()[:-4], "")
     ).run()
@@ -252,7 +252,7 @@ def test_page_unusual_image_has_a_note(kind, note):
     }[kind]()
     page = upload(classify(), ("odd.png", content))
     assert len(predictions(page)) == 3
-    assert_says(captions(page), note)
+    assert_contains(captions(page), note)
 
 
 def test_page_escapes_markup_in_names():

@@ -18,7 +18,7 @@ pytest.importorskip("distributed", reason="Dask is not installed")
 pytest.importorskip("pyarrow", reason="Arrow is not installed")
 
 from batch_inputs import ROWS, png, write
-from messages import assert_one_line, assert_says
+from messages import assert_contains, assert_one_line
 
 from fmnist_fast.cli.main import main
 from fmnist_fast.data.synthetic import draw_synthetic
@@ -49,7 +49,7 @@ def test_predict_resumes_after_kill(images, tmp_path):
     assert not (tmp_path / "a.csv").exists()
     ran = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    assert_says(ran.stderr, "predictions are there already")
+    assert_contains(ran.stderr, "predictions are there already")
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert lines[0] == '"path","row","label","name","probability","confident","error"'
     assert len(lines) == 6 * ROWS + 2
@@ -73,7 +73,7 @@ def test_predict_ctrl_c_keeps_predictions(images, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
     _, message = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert_says(message, "predictions are kept in a.csv.partial: the same command resumes it")
+    assert_contains(message, "predictions are kept in a.csv.partial: the same command resumes it")
     assert (tmp_path / "a.csv.partial").exists()
     assert not (tmp_path / "a.csv").exists()
 
@@ -142,7 +142,7 @@ def test_predict_ctrl_c_while_listing_stops_at_once(tmp_path, monkeypatch, capsy
     monkeypatch.setattr("fmnist_fast.distributed.batch_predict.result_store.row_count", interrupted)
     assert main(["predict", "--inputs-from", "list.txt", "--out", "a.csv"]) == 130
     assert len(listed) == 1
-    assert_says(capsys.readouterr().err, "stopped")
+    assert_contains(capsys.readouterr().err, "stopped")
     assert [p.name for p in tmp_path.iterdir()] == ["list.txt"]
 
 

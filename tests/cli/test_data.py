@@ -1,6 +1,6 @@
 """The commands `data fetch`, `data verify` and `data path`."""
 
-from messages import assert_says
+from messages import assert_contains
 
 
 def test_data_commands_print_the_folder(run, real_folder):
@@ -14,4 +14,4 @@ def test_data_commands_print_the_folder(run, real_folder):
 def test_data_path_without_data_names_the_remedy(run):
     code, out, err = run("data", "path")
     assert (code, out) == (2, "")
-    assert_says(err, "'fmnist-fast data fetch'")
+    assert_contains(err, "'fmnist-fast data fetch'")

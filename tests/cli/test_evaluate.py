@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runs import FAST
-from messages import assert_one_line, assert_says
+from messages import assert_contains, assert_one_line
 
 from fmnist_fast import load_model
 
@@ -49,7 +49,7 @@ def test_evaluate_ensemble_like_a_model(run, trained, ensemble, small_npz, small
     assert figures["selective_accuracy"]["threshold"] == 0.2
     code, out, err = run("evaluate", ensemble, "--dataset", small_npz)
     assert (code, err) == (0, "")
-    assert_says(out, "confident in ", " of them are correct")
+    assert_contains(out, "confident in ", " of them are correct")
 
 
 def test_evaluate_rejects_data_that_do_not_fit(run, trained, tmp_path):
@@ -61,10 +61,10 @@ def test_evaluate_rejects_data_that_do_not_fit(run, trained, tmp_path):
     np.savez(tmp_path / "five.npz", **arrays)
     code, _, err = run("evaluate", trained, "--dataset", tmp_path / "five.npz")
     assert code == 2
-    assert_says(err, "784 inputs and 10 classes", "five has 5 and 1")
+    assert_contains(err, "784 inputs and 10 classes", "five has 5 and 1")
     code, _, err = run("evaluate", trained)
     assert code == 2
-    assert_says(err, "was trained on small, which is not a data set that this installation has")
+    assert_contains(err, "was trained on small, which is not a data set that this installation has")
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])

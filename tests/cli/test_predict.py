@@ -237,7 +237,7 @@ def test_recognizer_rejects_model_of_tables(small_dataset):
 
 
 def test_saliency_map_sums_to_the_logit(small_dataset):
-    """ReLU is linear where it is not 0: without biases the sum is the logit itself."""
+    """ReLU is piecewise linear: without biases the contributions sum to the logit."""
     model = load_model()
     weights, biases = model.network.params
     no_bias = Params(weights, tuple(np.zeros_like(b) for b in biases))

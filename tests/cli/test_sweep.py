@@ -17,7 +17,7 @@ pytest.importorskip("optuna", reason="Optuna is not installed")
 pytest.importorskip("distributed", reason="Dask is not installed")
 
 import optuna
-from messages import assert_one_line, assert_says
+from messages import assert_contains, assert_one_line
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -146,7 +146,7 @@ def test_sweep_prints_table_plots_and_command(small_npz, tmp_path, monkeypatch, 
     arguments = command(small_npz, space, "--trials", "12", "--seeds", "2")
     assert main(arguments) == 0
     out, err = capsys.readouterr()
-    assert_says(
+    assert_contains(
         out,
         "all trials are done: 12 complete, 0 pruned, 0 failed; kept in s.journal",
         "importance: ",
@@ -246,7 +246,7 @@ def test_ensemble_of_best_trials_is_saved(small_npz, tmp_path, monkeypatch, caps
     command += ["--space", "space.toml", "--sampler", "random", "--pruner", "none"]
     assert main([*command, "--ensemble", "5"]) == 0
     printed = capsys.readouterr()
-    assert_says(printed.err, "the ensemble has 3 networks, not 5")
+    assert_contains(printed.err, "the ensemble has 3 networks, not 5")
     document = json.loads(printed.out)
     best, ensemble = load_model("model.safetensors"), load_model("model.ensemble.safetensors")
     assert document["ensemble"]["model"] == "model.ensemble.safetensors"
@@ -263,4 +263,4 @@ def test_ensemble_of_best_trials_is_saved(small_npz, tmp_path, monkeypatch, caps
 
     Path("other.ensemble.safetensors").write_text("not a model")
     assert main([*command, "--ensemble", "2", "--out", "other.safetensors"]) == 2
-    assert_says(capsys.readouterr().err, "other.ensemble.safetensors exists and is not a model")
+    assert_contains(capsys.readouterr().err, "other.ensemble.safetensors exists and is not a model")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runs import FAST
-from messages import assert_one_line, assert_says
+from messages import assert_contains, assert_one_line
 
 from fmnist_fast import load_model
 
@@ -114,7 +114,7 @@ def test_train_keeps_model_of_another_set_unless_forced(run, trained, small_npz,
     command = ["train", "--dataset", tmp_path / "other.npz", "--quiet", *FAST]
     code, out, err = run(*command)
     assert (code, out) == (2, "")
-    assert_says(err, "model.safetensors holds a model trained on small")
+    assert_contains(err, "model.safetensors holds a model trained on small")
     assert trained.read_bytes() == before
     assert run(*command, "--force")[0] == 0
     assert load_model(trained).dataset_name == "other"
@@ -151,7 +151,7 @@ def test_train_metrics_do_not_overwrite_another_file(run, trained, small_npz):
     before = trained.read_bytes()
     code, _, err = run("train", "--dataset", small_npz, *FAST, "--out", "x", "--metrics", trained)
     assert code == 2
-    assert_says(err, "is no file of JSON lines: name another")
+    assert_contains(err, "is no file of JSON lines: name another")
     assert trained.read_bytes() == before
 
 
@@ -160,7 +160,9 @@ def test_train_file_named_like_a_built_in_set(folder, run, small_npz):
     assert run("train", "--dataset", "synthetic.npz", "--quiet", *FAST)[0] == 0
     code, out, err = run("evaluate", "model.safetensors")
     assert (code, out) == (2, "")
-    assert_says(err, "was trained on synthetic, which is not a data set that this installation has")
+    assert_contains(
+        err, "was trained on synthetic, which is not a data set that this installation has"
+    )
 
 
 def test_train_prints_unencodable_names(folder, small_npz):

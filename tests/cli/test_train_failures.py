@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runs import FAST
-from messages import assert_one_line, assert_says
+from messages import assert_contains, assert_one_line
 
 from fmnist_fast import _files as files
 from fmnist_fast import load_model
@@ -19,7 +19,7 @@ from fmnist_fast.kernels import reference
 
 
 def start_training(folder, npz, *arguments):
-    """A long training in a process of its own, and the first of its epochs has been printed."""
+    """Start a long training in a process, and wait until its first epoch is printed."""
     command = [sys.executable, "-u", "-m", "fmnist_fast", "train", "--dataset", str(npz)]
     process = subprocess.Popen(
         [*command, "--epochs", "100000", "--hidden", "8", "--threads", "1", *arguments],
@@ -42,7 +42,7 @@ def test_train_ctrl_c_saves_best_model_beside_target(folder, small_npz, trained)
         out, err = process.communicate(timeout=20)
         assert process.returncode == 130
         assert "Traceback" not in out + err
-        assert_says(err, f"is saved in {name}")
+        assert_contains(err, f"is saved in {name}")
         assert err.count("\n") == 1
         assert load_model(folder / name).metrics["validation_accuracy"] > 0
         assert trained.read_bytes() == before
@@ -55,7 +55,7 @@ def test_train_repeated_ctrl_c_does_not_prevent_saving(folder, small_npz):
         time.sleep(0.01)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert_says(err, "is saved in model.unfinished.safetensors")
+    assert_contains(err, "is saved in model.unfinished.safetensors")
     assert load_model(folder / "model.unfinished.safetensors").metrics["validation_accuracy"] > 0
 
 
@@ -83,8 +83,8 @@ def test_train_divergence_saves_best_model_beside_target(folder, run, small_npz,
     monkeypatch.setattr(reference, "train_steps", diverging)
     code, _, err = run("train", "--dataset", small_npz, *FAST, "--epochs", "9", "--quiet")
     assert code == 2
-    assert_says(err, "training diverged at step")
-    assert_says(err, "is saved in model.unfinished.safetensors")
+    assert_contains(err, "training diverged at step")
+    assert_contains(err, "is saved in model.unfinished.safetensors")
     assert not Path("model.safetensors").exists()
 
 
@@ -102,7 +102,7 @@ def test_train_full_disk_saves_model_elsewhere(folder, run, small_npz, monkeypat
     monkeypatch.setattr(files.tempfile, "gettempdir", lambda: str(folder / "refuge"))
     code, _, err = run("train", "--dataset", small_npz, *FAST, "--quiet")
     assert code == 2
-    assert_says(err, "model.safetensors could not be written; the trained model is saved in")
+    assert_contains(err, "model.safetensors could not be written; the trained model is saved in")
     assert load_model(folder / "refuge" / "model.safetensors").dataset_name == "small"
 
 
@@ -116,7 +116,7 @@ def test_train_full_disk_for_metrics_keeps_model(folder, run, small_npz):
     Path("m.jsonl").symlink_to(target)
     code, _, err = run("train", "--dataset", small_npz, *FAST, "--quiet", "--metrics", "m.jsonl")
     assert code == 2
-    assert_says(err, "No space left on device; the model is saved in model.safetensors")
+    assert_contains(err, "No space left on device; the model is saved in model.safetensors")
 
 
 def test_train_closed_pipe_does_not_end_training(folder, small_npz):
@@ -152,7 +152,7 @@ def test_train_keeps_model_created_during_training(
     monkeypatch.setattr(command, "check_replaceable", lambda *_: None)
     code, _, err = run("train", "--dataset", tmp_path / "other.npz", "--quiet", *FAST)
     assert code == 2
-    assert_says(err, "holds a model trained on small")
-    assert_says(err, "is saved in model.unfinished.safetensors")
+    assert_contains(err, "holds a model trained on small")
+    assert_contains(err, "is saved in model.unfinished.safetensors")
     assert trained.read_bytes() == before
     assert load_model("model.unfinished.safetensors").dataset_name == "other"

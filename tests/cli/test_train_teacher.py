@@ -17,7 +17,7 @@ COMMAND = ["--epochs", "2", "--hidden", "8", "--threads", "1", "--quiet"]
 
 @pytest.fixture(scope="module")
 def teacher(small_dataset) -> Ensemble:
-    """Two models of unlike calibration."""
+    """Two models with different temperatures."""
     options = {"epochs": 3, "hidden": (24,), "threads": 1, "backend": "numpy"}
     one, two = (train(small_dataset, seed=seed, **options).model for seed in (10, 11))
     return Ensemble((replace(one, temperature=1.4), replace(two, temperature=0.7)))

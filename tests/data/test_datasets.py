@@ -4,7 +4,15 @@ import time
 
 import numpy as np
 import pytest
-from idx_sets import FILE_NAMES, arrays_of, load_quietly, random_arrays, refusal, same, write_folder
+from idx_sets import (
+    FILE_NAMES,
+    arrays_of,
+    error_message,
+    load_quietly,
+    random_arrays,
+    same,
+    write_folder,
+)
 
 from fmnist_fast.data import fashion_mnist, synthetic
 from fmnist_fast.data.cache import (
@@ -16,7 +24,7 @@ from fmnist_fast.data.datasets import load_dataset
 
 @pytest.mark.parametrize("name", ["mnist", "Fashion-MNIST", "no/such/folder", "x" * 5000, "a\0b"])
 def test_load_dataset_rejects_unknown_name(name):
-    message = refusal(name)
+    message = error_message(name)
     assert repr(name) in message
     for choice in ("auto", "fashion-mnist", "synthetic", "folder", ".npz"):
         assert choice in message
@@ -94,7 +102,7 @@ def test_load_folder_recognizes_fashion_mnist_content(tmp_path, stand_in):
 def test_load_folder_names_missing_file(tmp_path, name):
     folder = write_folder(tmp_path / "mine", random_arrays())
     (folder / name).unlink()
-    message = refusal(folder)
+    message = error_message(folder)
     assert f"{folder} has no {name}, nor {name.removesuffix('.gz')}" in message
 
 
@@ -103,7 +111,7 @@ def test_load_folder_names_damaged_file(tmp_path, name):
     folder = write_folder(tmp_path / "mine", random_arrays())
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-9])
-    assert str(folder / name) in refusal(folder)
+    assert str(folder / name) in error_message(folder)
 
 
 @pytest.mark.parametrize(("wrong", "name"), [("y_train", FILE_NAMES[1]), ("y_test", FILE_NAMES[3])])
@@ -112,12 +120,12 @@ def test_load_folder_rejects_wrong_label_count(tmp_path, wrong, name):
     arrays = arrays._replace(**{wrong: getattr(arrays, wrong)[1:]})
     folder = write_folder(tmp_path / "mine", arrays)
     counts = {"y_train": "19 labels for 20 images", "y_test": "7 labels for 8 images"}
-    assert f"{folder / name} has {counts[wrong]}" in refusal(folder)
+    assert f"{folder / name} has {counts[wrong]}" in error_message(folder)
 
 
 def test_load_folder_rejects_images_of_two_sizes(tmp_path):
     arrays = random_arrays()._replace(x_test=random_arrays(size=(7, 7)).x_test)
-    message = refusal(write_folder(tmp_path / "mine", arrays))
+    message = error_message(write_folder(tmp_path / "mine", arrays))
     assert "(6, 5)" in message
     assert "(7, 7)" in message
 

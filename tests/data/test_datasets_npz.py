@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from idx_sets import (
     arrays_of,
+    error_message,
     idx_bytes,
     load_quietly,
     random_arrays,
-    refusal,
     same,
 )
 
@@ -89,7 +89,7 @@ X_NAN[3, 2, 1] = np.nan
 )
 def test_load_npz_rejects_unusable_arrays(tmp_path, changes, words):
     path = write_npz(tmp_path / "mine.npz", **changes)
-    message = refusal(path)
+    message = error_message(path)
     assert message.startswith(f"{path}: ")
     assert words in message
 
@@ -98,7 +98,9 @@ def test_load_npz_rejects_unusable_arrays(tmp_path, changes, words):
 def test_load_npz_names_missing_array(tmp_path, absent):
     path = tmp_path / "mine.npz"
     np.savez(path, **{k: v for k, v in random_arrays()._asdict().items() if k != absent})
-    assert refusal(path).startswith(f"{path} has no array {absent}: it needs x_train, y_train")
+    assert error_message(path).startswith(
+        f"{path} has no array {absent}: it needs x_train, y_train"
+    )
 
 
 class Touch:
@@ -114,9 +116,9 @@ class Touch:
 def test_load_npz_rejects_pickle_unopened(tmp_path):
     trap = np.array([Touch(tmp_path / "trapped")], object)
     path = write_npz(tmp_path / "mine.npz", y_test=trap)
-    assert str(path) in refusal(path)
+    assert str(path) in error_message(path)
     path.write_bytes(pickle.dumps(trap))
-    assert "not an .npz file" in refusal(path)
+    assert "not an .npz file" in error_message(path)
     assert not (tmp_path / "trapped").exists()
 
 
@@ -124,14 +126,14 @@ def test_load_npz_rejects_pickle_unopened(tmp_path):
 def test_load_npz_rejects_other_archives(tmp_path, content):
     path = tmp_path / "mine.npz"
     path.write_bytes(content)
-    message = refusal(path)
+    message = error_message(path)
     assert message.startswith(f"{path} is not an .npz file")
     assert "y_test" in message
 
 
 def test_load_npz_rejects_npy_file(tmp_path):
     np.save(tmp_path / "x.npy", random_arrays().x_train)
-    assert "is not an .npz file" in refusal(tmp_path / "x.npy")
+    assert "is not an .npz file" in error_message(tmp_path / "x.npy")
 
 
 # As zip members, each of these once led to another kind of exception than the ones above.
@@ -152,7 +154,7 @@ def test_load_npz_rejects_hostile_header(tmp_path, header):
     with zipfile.ZipFile(path, "w") as file:
         for name in Arrays._fields:
             file.writestr(f"{name}.npy", content)
-    assert str(path) in refusal(path)
+    assert str(path) in error_message(path)
 
 
 def test_load_npz_rejects_members_that_are_no_arrays(tmp_path):
@@ -160,7 +162,7 @@ def test_load_npz_rejects_members_that_are_no_arrays(tmp_path):
     with zipfile.ZipFile(path, "w") as file:
         for name in Arrays._fields:
             file.writestr(name, b"hello")
-    assert str(path) in refusal(path)
+    assert str(path) in error_message(path)
 
 
 @pytest.mark.parametrize(("place", "value"), [(8, 1), (10, 99)], ids=["encrypted", "unknown"])
@@ -169,7 +171,7 @@ def test_load_npz_rejects_unknown_compression(tmp_path, place, value):
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + place] = value
     path.write_bytes(content)
-    assert str(path) in refusal(path)
+    assert str(path) in error_message(path)
 
 
 def packed(save) -> bytes:
@@ -193,4 +195,4 @@ def test_load_npz_mutated_files_give_arrays_or_error(tmp_path_factory, content, 
     try:
         load_dataset(path)
     except DataError:
-        assert str(path) in refusal(path)
+        assert str(path) in error_message(path)

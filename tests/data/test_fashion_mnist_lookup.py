@@ -3,7 +3,15 @@
 import warnings
 
 import pytest
-from idx_sets import FILE_NAMES, arrays_of, load_quietly, random_arrays, refusal, same, write_folder
+from idx_sets import (
+    FILE_NAMES,
+    arrays_of,
+    error_message,
+    load_quietly,
+    random_arrays,
+    same,
+    write_folder,
+)
 
 from fmnist_fast.data import fashion_mnist
 from fmnist_fast.data.cache import (
@@ -59,7 +67,7 @@ def test_lookup_finds_decoded_copy(tmp_path, stand_in):
 def test_lookup_error_names_remedy(tmp_path, data_dir):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        message = refusal("fashion-mnist", tmp_path / data_dir)
+        message = error_message("fashion-mnist", tmp_path / data_dir)
     assert f"{data_dir} has no {FILE_NAMES[0]}" in message
     assert "127.0.0.1: no connection" in message
     assert "--data-dir" in message
@@ -114,7 +122,7 @@ def test_verify_names_file_with_wrong_checksum(tmp_path, stand_in, name, decoded
         load_dataset("fashion-mnist", stand_in)
     other = write_folder(tmp_path / "mnist", random_arrays(seed=1, size=(28, 28)))
     (stand_in / name).write_bytes((other / name).read_bytes())
-    message = refusal(dataset, stand_in)
+    message = error_message(dataset, stand_in)
     assert message.startswith(f"{stand_in / name} is not Fashion-MNIST's")
     assert f"--dataset {stand_in}" in message
 

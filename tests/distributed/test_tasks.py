@@ -12,7 +12,7 @@ from fmnist_fast.distributed.tasks import Finished, Tasks
 
 
 class FakeFuture(Future):
-    """Has finished, with a result or an error of fetching it."""
+    """Finished future with a result, or an error when the result is fetched."""
 
     status = "finished"
 
@@ -32,7 +32,7 @@ class FakeFuture(Future):
 
 
 class FakePool:
-    """Returns the given futures, one after the other."""
+    """Pool that returns finished futures with the given results, in order."""
 
     epoch = 0
 

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_callbacks_see_every_epoch_and_stop_fit(solver, digits):
+def test_callbacks_receive_every_epoch_and_stop_fit(solver, digits):
     pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9 has no callbacks")
     scores, events = [], []
 

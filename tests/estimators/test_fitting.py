@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from messages import raises_saying
+from messages import raises_containing
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn import neural_network
@@ -20,7 +20,7 @@ from fmnist_fast.nn.network import Network
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-def test_uint8_rows_are_not_copied_to_floats(digits, monkeypatch):
+def test_fit_does_not_copy_uint8_rows_to_floats(digits, monkeypatch):
     dtypes = []
 
     def spy(self, network):
@@ -40,7 +40,7 @@ def test_uint8_rows_are_not_copied_to_floats(digits, monkeypatch):
     assert np.shares_memory(trained[0], x_ni)
 
 
-def test_sparse_rows_never_become_dense(digits, monkeypatch):
+def test_fit_and_predict_keep_sparse_rows_sparse(digits, monkeypatch):
     for kind in (sparse.csr_array, sparse.csr_matrix):
         for method in ("toarray", "todense"):
             monkeypatch.setattr(kind, method, lambda *a, **k: pytest.fail("it became dense"))
@@ -53,7 +53,7 @@ def test_sparse_rows_never_become_dense(digits, monkeypatch):
     MLPClassifier((8,), max_iter=5, solver="lbfgs").fit(x_ni, digits[1])
 
 
-def test_validation_rows_given_to_fit(digits):
+def test_fit_uses_given_validation_rows(digits):
     x_ni, y_n = digits
     model = MLPClassifier((30,), max_iter=30, random_state=0, learning_rate_init=0.01)
     model.fit(x_ni[:400], y_n[:400], X_val=x_ni[400:], y_val=y_n[400:])
@@ -66,9 +66,9 @@ def test_validation_rows_given_to_fit(digits):
     model.fit(x_ni[:400], y_n[:400], X_val=x_ni[400:], y_val=y_n[400:])
     assert model.n_iter_ < 200
     assert model.score(x_ni[400:], y_n[400:]) == model.best_validation_score_
-    with raises_saying(ValueError, "X_val and y_val belong together"):
+    with raises_containing(ValueError, "X_val and y_val belong together"):
         model.fit(x_ni, y_n, X_val=x_ni)
-    with raises_saying(ValueError, "y_val", "classes", "[99]"):
+    with raises_containing(ValueError, "y_val", "classes", "[99]"):
         model.fit(x_ni, y_n, X_val=x_ni[:2], y_val=[1, 99])
 
 
@@ -82,7 +82,7 @@ def test_validation_rows_given_to_fit(digits):
         {"n_iter_no_change": np.inf, "max_iter": 30, "batch_size": 77},
     ],
 )
-def test_epochs_in_one_call_equal_single_epochs(backend, parameters, digits, monkeypatch):
+def test_fit_epochs_in_one_call_equal_single_epochs(backend, parameters, digits, monkeypatch):
     """Validation rows limit a call to one epoch; without them a call trains several."""
     calls, train_steps = [], Network.train_steps
 
@@ -105,7 +105,7 @@ def test_epochs_in_one_call_equal_single_epochs(backend, parameters, digits, mon
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine"])
-def test_schedule_runs_to_its_end(schedule, digits):
+def test_fit_with_schedule_does_not_stop_early(schedule, digits):
     model = MLPClassifier(
         (16,), max_iter=25, random_state=0, schedule=schedule, tol=10.0, n_iter_no_change=1
     )
@@ -116,7 +116,7 @@ def test_schedule_runs_to_its_end(schedule, digits):
 
 
 @pytest.mark.alone
-def test_time_budget_is_kept(digits):
+def test_fit_ends_within_time_budget(digits):
     model = MLPClassifier((16,), random_state=0, time_budget=0.5, schedule="onecycle")
     start = time.perf_counter()
     model.fit(*digits)
@@ -124,7 +124,7 @@ def test_time_budget_is_kept(digits):
     assert model.score(*digits) > 0.9
 
 
-def test_dropout_and_smoothing_are_reproducible(digits):
+def test_fit_dropout_and_smoothing_are_reproducible(digits):
     def fitted(**parameters):
         return MLPClassifier((64,), max_iter=30, random_state=0, **parameters).fit(*digits)
 
@@ -154,7 +154,7 @@ def test_dropout_and_smoothing_are_reproducible(digits):
         ),
     ],
 )
-def test_verbose_prints_what_scikit_learn_prints(parameters, last, digits, capsys):
+def test_fit_verbose_output_equals_scikit_learn(parameters, last, digits, capsys):
     printed = []
     for model in (neural_network.MLPClassifier, MLPClassifier):
         model((4,), random_state=0, verbose=True, **parameters).fit(*digits)

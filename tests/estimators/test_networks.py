@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from messages import raises_saying
+from messages import raises_containing
 from numpy.testing import assert_allclose
 from scipy import sparse
 
@@ -13,7 +13,7 @@ from fmnist_fast.nn.backend import BACKEND_NAMES, unavailable_reason
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-def test_uint8_rows_are_not_rescaled(digits):
+def test_fit_does_not_rescale_uint8_rows(digits):
     x_ni = (digits[0] * 16).astype(np.uint8)
     models = [
         MLPClassifier((8,), max_iter=5, random_state=0, dtype="float32").fit(rows, digits[1])
@@ -46,16 +46,16 @@ def test_build_network_rejects_inconsistent_shapes(how, backend, digits):
         model = MLPClassifier((8,), max_iter=1, backend=backend).fit(*digits)
         model.predict_proba(digits[0][:1])
         arguments = digits if call == "partial_fit" else digits[:1]
-        with raises_saying(ValueError, "coefs_"):
+        with raises_containing(ValueError, "coefs_"):
             getattr(with_changed_weights(model, how), call)(*arguments)
 
 
-def test_replaced_weights_predict_but_need_new_fit(digits):
+def test_predict_uses_replaced_weights_partial_fit_rejects(digits):
     model = MLPClassifier((8,), max_iter=1).fit(*digits)
     model.coefs_ = [np.ones((64, 60)), np.ones((60, 10))]
     model.intercepts_ = [np.zeros(60), np.zeros(10)]
     assert_allclose(model.predict_proba(digits[0]), 0.1)
-    with raises_saying(ValueError, "coefs_", "other shapes", "use fit"):
+    with raises_containing(ValueError, "coefs_", "other shapes", "use fit"):
         model.partial_fit(*digits)
     assert model.fit(*digits).coefs_[0].shape == (64, 8)
 
@@ -68,7 +68,7 @@ def test_partial_fit_converts_weights_to_new_dtype(digits):
     assert_allclose(model.coefs_[0], before, atol=0.1)
 
 
-def test_read_only_weights_are_trained_as_copy(digits):
+def test_partial_fit_copies_read_only_weights(digits):
     model = MLPClassifier((8,), random_state=0).partial_fit(*digits, classes=np.arange(10))
     for array in (*model.coefs_, *model.intercepts_):
         array.setflags(write=False)
@@ -76,9 +76,9 @@ def test_read_only_weights_are_trained_as_copy(digits):
     assert not np.array_equal(model.partial_fit(*digits).coefs_[0], before)
 
 
-def test_backend_attribute_names_backend(digits):
+def test_fit_sets_backend_attribute(digits):
     assert MLPClassifier((4,), max_iter=1, backend="numpy").fit(*digits).backend_ == "numpy"
     if unavailable_reason("numba") is None:
         rows = sparse.csr_array(digits[0])
-        with raises_saying(BackendUnavailable, "no input_format 'csr'", "'auto'"):
+        with raises_containing(BackendUnavailable, "no input_format 'csr'", "'auto'"):
             MLPClassifier((4,), backend="numba").fit(rows, digits[1])

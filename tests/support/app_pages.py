@@ -10,7 +10,7 @@ APP = str(Path(__file__).parents[2] / "app.py")
 
 
 def open_page(url_path: str) -> AppTest:
-    """The page at that address, through the frame, run once."""
+    """Return the page at this address, with the navigation, run once."""
     app = AppTest.from_file(APP, default_timeout=60)
     return go_to(app, url_path)
 
@@ -33,7 +33,7 @@ def labels(app: AppTest) -> set[str]:
 
 
 def texts(app: AppTest) -> str:
-    """All that a person reads on the page."""
+    """Return all visible text of the page."""
     kinds = (app.title, app.subheader, app.markdown, app.caption, app.info, app.warning, app.error)
     return "\n".join(str(element.value) for kind in kinds for element in kind)
 

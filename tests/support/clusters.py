@@ -32,7 +32,7 @@ def dask_worker(address, *options, **environment):
 
 @contextmanager
 def dask_scheduler(tmp_path):
-    """Its process and its address."""
+    """Yield the process and the address of a scheduler."""
     place = tmp_path / "scheduler.json"
     arguments = "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"
     with dask_process(*arguments, "--scheduler-file", str(place)) as process:

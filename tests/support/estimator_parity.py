@@ -29,7 +29,10 @@ def fit_both(kind, digits, weights=None, backend="numpy", **parameters):
 
 
 def assert_agrees(theirs, ours, x_ni, bound=1e-6, loss_bound=1e-6):
-    """Both have the same attributes and predictions. loss_bound : relative error of losses."""
+    """Check that attributes and predictions agree.
+
+    loss_bound : relative error of losses.
+    """
     for name in ("coefs_", "intercepts_"):
         for a, b in zip(getattr(theirs, name), getattr(ours, name), strict=True):
             assert a.dtype == b.dtype

@@ -43,7 +43,7 @@ def write_folder(folder: Path, arrays: Arrays, plain=()) -> Path:
 
 
 def constants_for(folder: Path, arrays: Arrays) -> dict:
-    """What fashion_mnist's constants would be if this were Fashion-MNIST."""
+    """Return the constants of `fashion_mnist` for the data set in the folder."""
     checksum = compute_checksum(arrays)
     return {
         "FILES": {name: sha256((folder / name).read_bytes()).hexdigest() for name in FILE_NAMES},
@@ -60,8 +60,8 @@ def arrays_of(dataset: Dataset) -> Arrays:
     return Arrays(dataset.x_train, dataset.y_train, dataset.x_test, dataset.y_test)
 
 
-def refusal(*arguments) -> str:
-    """The message, once it is sure to be one line."""
+def error_message(*arguments) -> str:
+    """Return the error message of `load_dataset`; check that it is one line."""
     with pytest.raises(DataError) as caught:
         load_dataset(*arguments)
     message = str(caught.value)

@@ -1,4 +1,4 @@
-"""Images, the pretrained model, and a pool of two processes that have it."""
+"""Fixtures: images, the pretrained model, and a pool of two processes with the model."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A data set with its true checksum, a pool of two processes, and a sweep that ran undisturbed."""
+"""Fixtures: a data set with its checksum, a pool of two processes, an uninterrupted sweep."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def pool(small_dataset, user_cache):
 
 @pytest.fixture(scope="module")
 def full_run(small_dataset, pool, tmp_path_factory):
-    """Trials of SPACE, by two workers, without an interruption."""
+    """Trials of SPACE by two workers, uninterrupted."""
     study = tmp_path_factory.mktemp("study") / "whole.journal"
     trials, reason = sweep(make_config(small_dataset), pool, study)
     assert reason is StopReason.DONE

@@ -49,7 +49,7 @@ def test_value_at_reaches_every_value_and_no_other(tmp_path):
 
 
 class Numbered:
-    """Trial, as far as a sampler uses it."""
+    """Trial with the attributes that a sampler uses."""
 
     def __init__(self, number):
         self.number = number

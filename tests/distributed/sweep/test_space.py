@@ -1,4 +1,4 @@
-"""Search space: every mistake in its file is found before anything runs."""
+"""Search space: reading and validation of its file."""
 
 import re
 from pathlib import Path

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 from clusters import dask_scheduler, dask_worker, wait_for_workers
-from messages import assert_says
+from messages import assert_contains
 from sweeps import SLOW, make_config, pool_for, sweep
 
 from fmnist_fast.distributed import worker_pool
@@ -136,14 +136,14 @@ def test_sweep_rejects_worker_of_other_instruction_set(small_dataset, full_run, 
         wait_for_workers(remote, 1, key=lambda pool: len(pool.rejected))
         with pytest.raises(ClusterError) as caught:
             sweep(config, remote, tmp_path / "s.journal")
-        assert_says(str(caught.value), f"set is baseline, and here it is {ours}")
+        assert_contains(str(caught.value), f"set is baseline, and here it is {ours}")
         notes = Notes()
         with dask_worker(address):
             wait_for_workers(remote, 1)
             found = sweep(config, remote, tmp_path / "s.journal", notes)
             assert found == (full_run, StopReason.DONE)
         (message,) = notes.messages
-        assert_says(message, "worker tcp://", "is not used: its instruction set is")
+        assert_contains(message, "worker tcp://", "is not used: its instruction set is")
 
 
 def test_sweep_lost_scheduler_is_an_error_and_resumes(
@@ -166,7 +166,7 @@ def test_sweep_lost_scheduler_is_an_error_and_resumes(
 
         with pytest.raises(ClusterError) as caught:
             sweep(config, remote, study, KillScheduler())
-        assert_says(str(caught.value), f"scheduler {address} does not answer any more")
+        assert_contains(str(caught.value), f"scheduler {address} does not answer any more")
     assert not caplog.messages  # Dask logs nothing beside our one line
     whole = sweep(config, pool, tmp_path / "whole.journal")
     assert sweep(config, pool, study) == whole
