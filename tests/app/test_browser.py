@@ -46,7 +46,7 @@ LOCAL = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """The app, served from an empty folder."""
+    """Address of the app, served from an empty folder."""
     changes = {
         "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
         "FMNIST_FAST_DATA": str(REAL_FOLDER or ""),
@@ -57,7 +57,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    """Chromium with a camera that shows a drawn dress."""
+    """Chromium with a simulated camera that shows a synthetic dress."""
     film = tmp_path_factory.mktemp("camera") / "dress.y4m"
     film.write_bytes(one_frame(draw_sample("Dress on a wall")))
     camera = (
@@ -187,7 +187,7 @@ def fill_in(page, label, text):
 
 
 def a_photograph() -> tuple[str, bytes]:
-    """A real photograph where there are some, else a drawn one."""
+    """Return a real photograph if there are any, else a synthetic one."""
     folder = REAL_FOLDER.parent / "photos" if REAL_FOLDER else None
     found = sorted(folder.rglob("*.jpg")) if folder else []
     return ("photograph.jpg", found[0].read_bytes() if found else draw_sample("Dress on a wall"))
@@ -280,7 +280,7 @@ def test_explore_cell_shows_its_images(opened, photograph):
 
 
 @pytest.mark.alone
-def test_twenty_sessions_get_their_own_predictions(opened, address):
+def test_classify_twenty_sessions_get_own_predictions(opened, address):
     recognizer, names = Recognizer(threads=1), list(SAMPLES)
     expected = []
     for name in names:

@@ -31,7 +31,7 @@ def data(small_dataset) -> TrainData:
 
 
 def batches(data):
-    """Rows of every step."""
+    """Return the rows of every step."""
     rows = np.arange(len(data.x_ni), dtype=np.int32)
     epoch = [rows[first : first + BATCH] for first in range(0, len(rows), BATCH)]
     return [epoch[step % len(epoch)] for step in range(STEPS)]

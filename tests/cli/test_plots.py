@@ -13,7 +13,7 @@ from fmnist_fast.training.presets import PRESETS
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 7, 40])
-def test_plot_misclassified_has_size_for_its_images(tmp_path, wrong):
+def test_plot_misclassified_size_fits_number_of_images(tmp_path, wrong):
     images = np.random.default_rng(0).integers(0, 256, (50, 28, 28), dtype=np.uint8)
     labels_n = np.zeros(50, int)
     probability_nk = np.full((50, 2), 0.5)

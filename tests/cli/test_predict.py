@@ -109,7 +109,7 @@ def test_predict_names_unsupported_image_formats(brand, kind, tmp_path, capsys):
         picture(content)
 
 
-def test_predict_with_closed_stdout_is_refused(samples, monkeypatch, capsys):
+def test_predict_rejects_closed_stdout(samples, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", None)
     assert main(["predict", str(samples["T-shirt on boards"])]) == 2
 

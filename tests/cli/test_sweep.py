@@ -231,7 +231,7 @@ def test_show_space_prints_built_in_space(capsys):
     assert capsys.readouterr().out == BUILT_IN.read_text()
 
 
-def test_sweep_without_extra_says_what_to_install(monkeypatch, capsys):
+def test_sweep_without_optuna_names_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(["sweep"]) == 2
     assert_one_line(capsys.readouterr().err, "optuna", "pip install 'fmnist-fast[sweep]'")

@@ -179,7 +179,7 @@ def test_train_prints_unencodable_names(folder, small_npz):
 
 
 def test_train_reaches_accuracy_on_fashion_mnist(folder, run, real_folder):
-    """Five epochs, one seed: a floor, not the figure; that is the mean of longer runs."""
+    """Lower bound for five epochs and one seed; the documented accuracy is of longer runs."""
     code, out, _ = run(
         "train", "--data-dir", real_folder, "--epochs", "5", "--threads", "1", "--json", "--quiet"
     )

@@ -62,7 +62,7 @@ def test_train_command_names_teacher(run, small_npz, capsys):
     assert capsys.readouterr().out.splitlines()[2] == f"teacher sha256:{digest}"
 
 
-def test_resume_loads_teacher_from_recorded_path(run, tmp_path, monkeypatch, capsys):
+def test_train_command_resume_finds_teacher(run, tmp_path, monkeypatch, capsys):
     """From another folder, and from a new path that `--teacher` gives."""
     teacher_options = ["--teacher", "teacher.safetensors"]
     assert run(*teacher_options, "--checkpoint", "run", "--out", "a.safetensors")[0] == 0
@@ -98,7 +98,7 @@ def test_resume_loads_teacher_from_recorded_path(run, tmp_path, monkeypatch, cap
         (["--teacher", "five.safetensors"], "the teacher has 5 inputs and 10 classes"),
     ],
 )
-def test_teacher_errors_are_one_line_and_exit_2(run, small_dataset, arguments, message):
+def test_train_command_teacher_errors_are_one_line(run, small_dataset, arguments, message):
     Path("thesis").write_text("years of work")
     five = replace(
         small_dataset,
@@ -116,7 +116,7 @@ def test_teacher_errors_are_one_line_and_exit_2(run, small_dataset, arguments, m
     assert not Path("model.safetensors").exists()
 
 
-def test_teacher_of_other_data_set_is_a_warning(run, teacher):
+def test_train_command_warns_of_teacher_of_other_data_set(run, teacher):
     teacher.save("other.safetensors")
     code, _, err = run("--teacher", "other.safetensors")
     assert code == 0

@@ -157,7 +157,7 @@ def test_load_npz_rejects_hostile_header(tmp_path, header):
     assert str(path) in error_message(path)
 
 
-def test_load_npz_rejects_members_that_are_no_arrays(tmp_path):
+def test_load_npz_rejects_members_other_than_arrays(tmp_path):
     path = tmp_path / "mine.npz"
     with zipfile.ZipFile(path, "w") as file:
         for name in Arrays._fields:

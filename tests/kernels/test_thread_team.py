@@ -1,4 +1,4 @@
-"""Thread teams: no team hangs, and all train the same model."""
+"""Thread teams: no deadlock, and the same model for every number of threads."""
 
 import os
 import signal
@@ -100,7 +100,7 @@ def test_team_works_after_fork(backend, small_npz, tmp_path):
 
 
 def test_team_stops_on_ctrl_c_during_epoch(backend, small_npz, tmp_path):
-    """An epoch that would take minutes ends soon, and the unfinished model is saved."""
+    """Ctrl-C ends an epoch of several minutes at once, and the unfinished model is saved."""
     command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", str(small_npz)]
     process = subprocess.Popen(
         [*command, *f"--backend {backend} --threads 3 --batch-size 1 --hidden 2000,2000".split()],

@@ -116,7 +116,7 @@ def test_ensemble_rejects_mismatched_members(models, changes, message):
         Ensemble((models[0], replace(models[1], **changes)))
 
 
-def test_ensemble_rejects_members_that_are_no_models(models, ensemble):
+def test_ensemble_rejects_members_other_than_models(models, ensemble):
     with pytest.raises(ArgumentError, match="has no members: give one model or more"):
         Ensemble(())
     with pytest.raises(ArgumentError, match="member 2 of an ensemble is Ensemble: give models"):

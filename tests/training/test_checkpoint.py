@@ -85,7 +85,7 @@ def test_resume_rejects_changed_config(small_dataset, tmp_path):
     resume(hidden=(16,), epochs=4, sample_weight=weight)
 
 
-def test_resume_on_other_backend_needs_its_name(small_dataset, tmp_path, monkeypatch):
+def test_resume_on_other_backend_requires_its_name(small_dataset, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     train(small_dataset, checkpoint=folder, backend="numpy", **FAST)
     identity = json.loads((folder / "run.json").read_text())

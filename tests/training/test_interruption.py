@@ -107,7 +107,7 @@ def test_divergence_in_last_step_is_detected(small_dataset, monkeypatch):
     assert caught.value.result is None
 
 
-def test_patience_stops_without_improvement(small_dataset):
+def test_train_patience_stops_without_improvement(small_dataset):
     result = train(small_dataset, epochs=200, hidden=(16,), validation=100, patience=3, threads=1)
     assert result.best_epoch + 3 == len(result.history) < 200
     accuracies = [record.validation_accuracy for record in result.history]

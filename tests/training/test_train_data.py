@@ -70,7 +70,7 @@ def test_flip_rows_flips_half_of_rows():
     assert set(flip_rows(order_n, 1000, 1, 1)) != set(flipped)
 
 
-def test_hflip_needs_images(small_dataset):
+def test_hflip_rejects_tables(small_dataset):
     rows = replace(
         small_dataset,
         x_train=small_dataset.x_train.reshape(600, -1),
