@@ -151,7 +151,7 @@ def test_read_idx_rejects_file_larger_than_memory(tmp_path):
 import resource, sys
 from pathlib import Path
 from fmnist_fast.errors import DataError
-from fmnist_fast.idx import read_idx
+from fmnist_fast.data.idx import read_idx
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20),) * 2)
 try:
