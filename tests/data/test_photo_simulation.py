@@ -212,7 +212,7 @@ def test_photo_teacher_targets_follow_epoch_images(clothes):
 
 
 def test_photo_augmentation_rejects_other_data(small_dataset, clothes):
-    with pytest.raises(ArgumentError, match="knows only the classes of Fashion-MNIST"):
+    with pytest.raises(ArgumentError, match="must have the classes of Fashion-MNIST"):
         train(small_dataset, augment="photos")
     flat = replace(clothes, x_train=clothes.x_train.reshape(-1, 784))
     with pytest.raises(ArgumentError, match="uint8 images of 28x28 pixels"):
