@@ -238,7 +238,7 @@ def test_train_makes_a_model_for_classify(opened, photograph):
     fill_in(page, "Hidden layers", "16")
     fill_in(page, "Epochs", "2")
     page.get_by_role("button", name="Train", exact=True).click()
-    page.get_by_role("button", name="Download the model").wait_for()
+    page.get_by_role("button", name="Download the model").wait_for(timeout=120_000)
     expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(2)
     photograph(page, "train-done")
     page.get_by_role("link", name="Classify").click()
@@ -259,7 +259,7 @@ def test_compare_races_backends(opened, photograph):
     fill_in(page, "Epochs each", "1")
     fill_in(page, "Threads each", "1")
     page.get_by_role("button", name="Start the race").click()
-    expect(page.get_by_test_id("stTable")).to_be_visible(timeout=90_000)
+    expect(page.get_by_test_id("stTable")).to_be_visible(timeout=240_000)
     expect(page.get_by_test_id("stVegaLiteChart")).to_be_visible()
     photograph(page, "compare-done")
 
