@@ -141,7 +141,7 @@ def test_evaluate_old_file_loads_renamed_data_set(capsys, monkeypatch):
         names.append(name)
         return replace(load_dataset(TINY), name=name)
 
-    monkeypatch.setattr("fmnist_fast.data.datasets.load_dataset", load_named)
+    monkeypatch.setattr("fmnist_fast.cli.evaluate.load_dataset", load_named)
     path = OLD_FILES / "version2.safetensors"
     assert main(["evaluate", str(path), "--backend", "numpy", "--json"]) == 0
     assert names == ["synthetic"]
