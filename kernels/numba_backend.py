@@ -12,7 +12,7 @@ the same bits.
 
 Compilation: all data of a call is in one array of floats and one of masks, and a table holds their
 offsets. Options of the spec are integer codes that kernels read at run time. So one compilation per
-dtype serves networks of any depth, sizes and options, and read-only and writable inputs alike.
+dtype serves networks of any depth, sizes and options, and both read-only and writable inputs.
 
 This file is above 600 lines because Numba's disk cache compares the time stamp of the one file that
 defines a kernel: functions inlined from another file could change without a recompilation. The

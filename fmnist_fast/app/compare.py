@@ -27,8 +27,8 @@ def show() -> None:
     st.title("One network, three backends")
     st.write(
         "Each backend trains 784-128-64-10 from the same weights, on the same images, in the same "
-        "order. They alternate, an epoch each, so that any other load on this machine slows all of "
-        "them alike."
+        "order. They alternate, an epoch each, so that other load on this machine slows all of "
+        "them equally."
     )
     dataset = session.local_dataset()
     if dataset is None:

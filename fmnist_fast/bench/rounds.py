@@ -1,7 +1,7 @@
 """Interleaved rounds: what is compared is measured in turn, once a round.
 
 Machines are shared and noisy, and the same code varies by a half and more. Interleaved, other load
-slows all contenders alike; ratios are taken within a round, and their median counts.
+slows all contenders equally; ratios are taken within a round, and their median counts.
 """
 
 from collections.abc import Callable, Mapping, Sequence

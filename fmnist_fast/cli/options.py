@@ -74,7 +74,7 @@ class Seconds(click.ParamType):
 
 
 class Address(click.ParamType):
-    """Text that is not empty, as a variable of the shell is that nobody has set."""
+    """Text that is not empty, as an unset variable of the shell would be."""
 
     name = "ADDRESS"
 

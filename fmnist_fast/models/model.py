@@ -1,4 +1,4 @@
-"""A trained network with its metadata, and what it has in common with an ensemble."""
+"""A trained network with its metadata, and the base class of models and ensembles."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

@@ -37,7 +37,7 @@ class Budget(Protocol):
 
     @property
     def max_range_seconds(self) -> float:
-        """Seconds after which it has to be asked again."""
+        """Longest range of steps, in seconds, between two calls of `rates`."""
 
     def rates(self, done: int, at_most: int) -> NDArray[np.float64]:
         """Return the learning rates of the next steps, after `done` of them; none at the end."""

@@ -94,7 +94,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     result : TrainingResult
         The best model so far.
     folder : Path or None
-        Folder of the checkpoints to resume from, if they were asked for.
+        Folder of the checkpoints to resume from; None without `checkpoint`.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ def stand_in(tmp_path, monkeypatch):
 
 @pytest.fixture
 def unwritable_cache(tmp_path, monkeypatch):
-    """Below a regular file nobody can make a folder, not even root."""
+    """Set a cache folder below a regular file, where not even root can create a folder."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
 

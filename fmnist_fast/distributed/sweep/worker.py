@@ -37,7 +37,7 @@ def work(task: Task, key: DataKey, topic: str | None) -> Result | Failure:
         dataset = find_dataset(key, x_train_with_flips=hflip and not task.config.augment)
         return run_trial(task, dataset, _is_cancelled(), report)
     except StopRequested:
-        return Failure("it was stopped")  # nobody waits for the result
+        return Failure("it was stopped")  # the scheduler discards the result
     except Diverged as error:
         return Failure(str(error), diverged=True)
     except (UserError, MemoryError) as error:
