@@ -76,7 +76,7 @@ def _describe_installation() -> dict[str, Any]:
 
 
 def _one_line_per_member(facts: dict[str, Any]) -> dict[str, Any]:
-    """Replace an ensemble's members by an entry for each, without the values that all members have."""
+    """Replace an ensemble's members by an entry for each, without the values common to all."""
     members = facts.get("members", [])
     lines = {name: value for name, value in facts.items() if name != "members"}
     for number, member in enumerate(members, start=1):
