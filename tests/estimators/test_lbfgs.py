@@ -39,7 +39,7 @@ def test_lbfgs_loss_and_gradient_of_blocks_equals_whole(digits, monkeypatch):
     network = build_network(model)
     data = network.data(x_ni, y_n.astype(np.int32), np.random.default_rng(0).random(600))
     whole = loss_and_gradient(network, data, 0.1)
-    monkeypatch.setattr("fmnist_fast.estimators.lbfgs.BLOCK", 77)
+    monkeypatch.setattr("fmnist_fast.estimators.lbfgs.BLOCK_ROWS", 77)
     parts = loss_and_gradient(network, data, 0.1)
     # Sums of 600 products of numbers below 1, in another order.
     bound = 600 * np.finfo(np.float64).eps
