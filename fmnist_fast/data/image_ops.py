@@ -3,28 +3,10 @@
 Images are (b, 28, 28); one value per image is (b, 1, 1). Distances are in pixels.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-__all__ = [
-    "FOREGROUND",
-    "CENTER",
-    "PIXELS",
-    "SIDE",
-    "Floats",
-    "Images",
-    "bounding_boxes",
-    "bernoulli",
-    "per_image",
-    "crop_and_resize",
-    "row_samplers",
-    "fabric_texture",
-    "sample_bilinear",
-    "random_sign",
-    "smooth_noise",
-]
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -33,32 +15,11 @@ SIDE = 28
 CENTER = (SIDE - 1) / 2
 PIXELS = np.arange(SIDE, dtype=np.float32)
 
+# Positions of the pixels relative to the center: of rows, (28, 1), and of columns, (28,).
+DOWN, RIGHT = (PIXELS - CENTER)[:, None], PIXELS - CENTER
+
 # Pixels above this level belong to the garment, others to the background.
 FOREGROUND = 8
-
-
-def row_samplers(
-    rows: int, stream: np.random.Generator
-) -> tuple[Callable[[float], Floats], Callable[[float, float], Floats]]:
-    """Return functions that draw one number per image, (b, 1, 1): normal(std), uniform(a, b)."""
-
-    def normal(deviation: float) -> Floats:
-        return per_image(np.float32(deviation) * stream.standard_normal(rows, np.float32))
-
-    def uniform(low: float, high: float) -> Floats:
-        return per_image(np.float32(low) + np.float32(high - low) * stream.random(rows, np.float32))
-
-    return normal, uniform
-
-
-def bernoulli(p: float, rows: int, stream: np.random.Generator) -> NDArray[np.bool_]:
-    """Return True with probability p for each image, (b, 1, 1)."""
-    return per_image(stream.random(rows) < p)
-
-
-def random_sign(rows: int, stream: np.random.Generator) -> Floats:
-    """Return -1 or 1 for each image, (b, 1, 1)."""
-    return per_image(np.where(stream.random(rows) < 0.5, np.float32(-1), np.float32(1)))
 
 
 def per_image(values_b: NDArray) -> NDArray:
@@ -66,26 +27,49 @@ def per_image(values_b: NDArray) -> NDArray:
     return values_b[:, None, None]
 
 
-def smooth_noise(rows: int, points: int, stream: np.random.Generator) -> Floats:
-    """Return smooth noise (rows, 28, 28) of variance about 1/2.
+@dataclass(frozen=True)
+class ImageRng:
+    """Random numbers for a batch of images: one value per image, (rows, 1, 1)."""
 
-    Standard normal values on a grid of points x points, interpolated by smoothstep.
-    """
-    position = np.linspace(0, points - 1.001, SIDE)
-    first = position.astype(int)
-    weight = (position - first).astype(np.float32)
-    weight = weight * weight * (3 - 2 * weight)
-    spline = np.zeros((SIDE, points), np.float32)
-    spline[np.arange(SIDE), first] = 1 - weight
-    spline[np.arange(SIDE), first + 1] += weight
-    noise: Floats = spline @ stream.standard_normal((rows, points, points), np.float32) @ spline.T
-    return noise
+    stream: np.random.Generator
+    rows: int
+
+    def normal(self, deviation: float) -> Floats:
+        return per_image(np.float32(deviation) * self.stream.standard_normal(self.rows, np.float32))
+
+    def uniform(self, low: float, high: float) -> Floats:
+        uniform_b = self.stream.random(self.rows, np.float32)
+        return per_image(np.float32(low) + np.float32(high - low) * uniform_b)
+
+    def bernoulli(self, p: float) -> NDArray[np.bool_]:
+        return per_image(self.stream.random(self.rows) < p)
+
+    def sign(self, p_negative: float = 0.5) -> Floats:
+        """Return -1 with probability p_negative, else 1."""
+        return np.where(self.bernoulli(p_negative), np.float32(-1), np.float32(1))
+
+    def smooth_noise(self, points: int) -> Floats:
+        """Return smooth noise (rows, 28, 28) of variance about 1/2.
+
+        Standard normal values on a grid of points x points, interpolated by smoothstep.
+        """
+        position = np.linspace(0, points - 1.001, SIDE)
+        first = position.astype(int)
+        weight = (position - first).astype(np.float32)
+        weight = weight * weight * (3 - 2 * weight)
+        spline = np.zeros((SIDE, points), np.float32)
+        spline[np.arange(SIDE), first] = 1 - weight
+        spline[np.arange(SIDE), first + 1] += weight
+        grid = self.stream.standard_normal((self.rows, points, points), np.float32)
+        noise: Floats = spline @ grid @ spline.T
+        return noise
 
 
 def sample_bilinear(layers: NDArray, y: NDArray, x: NDArray) -> NDArray:
     """Interpolate images (b, 28, 28) bilinearly at rows y and columns x; 0 outside.
 
-    Complex values carry two layers, so that both are gathered by one look-up.
+    y, x : broadcast to (b, 28, 28). Complex values carry two layers, so that both are gathered by
+    one look-up.
     """
     side = SIDE + 3
     padded = np.pad(layers, ((0, 0), (1, 2), (1, 2))).ravel()
@@ -117,27 +101,22 @@ def crop_and_resize(
     wider = per_image(widening)
     height, width = bottom - top, (right - left) * wider
     zoom = np.maximum(height, width) / SIDE
-    down, aside = (PIXELS - CENTER)[None, :, None] * zoom, (PIXELS - CENTER)[None, None, :] * zoom
-    shape = images.shape
-    y = np.broadcast_to((top + bottom - 1) / 2 + down, shape)
-    x = np.broadcast_to((left + right - 1) / 2 + aside / wider, shape)
+    down, aside = DOWN * zoom, RIGHT * zoom
+    y, x = (top + bottom - 1) / 2 + down, (left + right - 1) / 2 + aside / wider
     inside = (np.abs(down) <= height / 2) & (np.abs(aside) <= width / 2)
     return np.where(inside, sample_bilinear(images, y, x), 0)
 
 
-def bounding_boxes(images: Floats) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+def bounding_boxes(mask: NDArray[np.bool_]) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Return first row, end of rows, first column and end of columns of the garments, (b,) each."""
-    filled = (np.any(images > FOREGROUND, axis=axis) for axis in (2, 1))
-    (top, bottom), (left, end) = (
+    filled = (np.any(mask, axis=axis) for axis in (2, 1))
+    (top, bottom), (left, right) = (
         (any_bn.argmax(axis=1), SIDE - any_bn[:, ::-1].argmax(axis=1)) for any_bn in filled
     )
-    return top, bottom, left, end
+    return top, bottom, left, right
 
 
 def fabric_texture(images: Floats) -> Floats:
     """Return the central third, enlarged to the whole image and brighter than the background."""
-    position = (CENTER + 0.35 * (PIXELS - CENTER)).astype(np.float32)
-    shape = images.shape
-    y, x = np.broadcast_to(position[:, None], shape), np.broadcast_to(position[None, :], shape)
-    enlarged: Floats = np.clip(sample_bilinear(images, y, x) + 20, 20, 255)
-    return enlarged
+    enlarged = sample_bilinear(images, CENTER + 0.35 * DOWN, CENTER + 0.35 * RIGHT)
+    return np.clip(enlarged + 20, 20, 255)

@@ -11,7 +11,6 @@ The strength of each change was chosen on photographs that were never trained on
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +19,17 @@ from .._cpu import usable_cores
 from ..nn.random_streams import OOD, PHOTO_SIMULATION, random_stream
 from .image_ops import (
     CENTER,
+    DOWN,
     FOREGROUND,
     PIXELS,
+    RIGHT,
     SIDE,
     Floats,
+    ImageRng,
     Images,
-    bernoulli,
+    bounding_boxes,
     per_image,
-    random_sign,
-    row_samplers,
     sample_bilinear,
-    smooth_noise,
 )
 from .synthetic_shapes import fragments, hats, shoe_pairs_from_above, shorts, skirts
 
@@ -42,6 +41,10 @@ TOPS, TROUSERS, DRESS, SHOES = (0, 2, 3, 4, 6), 1, 3, (5, 7, 9)
 # Probability that shoes are drawn as a pair seen from above; otherwise, that they stand beside
 # their horizontal flip; otherwise, that a second shoe partly covers them.
 P_FROM_ABOVE, P_SYMMETRIC_PAIR, P_OVERLAPPING_PAIR = 0.4, 0.2, 0.4
+
+# From positions relative to the center, down and right, to rows and columns of the images, each
+# broadcast to (b, 28, 28).
+Warp = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
 # Rows per chunk: their arrays fit into a core's second-level cache.
 CHUNK_ROWS = 128
@@ -77,14 +80,12 @@ def simulate_ood_images(
 
     def make(first: int, stream: np.random.Generator) -> Images:
         rows = min(CHUNK_ROWS, count - first)
-        drawn = np.empty((rows, SIDE, SIDE), np.float32)
+        drawn = np.zeros((rows, SIDE, SIDE), np.float32)
         for kind, (draw, sources) in enumerate(kinds):
             part = slice(kind, None, len(kinds))
             if len(sources):
                 chosen = images[stream.choice(sources, len(drawn[part]))]
                 drawn[part] = draw(chosen.astype(np.float32), stream)
-            else:
-                drawn[part] = 0
         return _simulate(drawn, np.full(rows, -1), stream)
 
     return _in_chunks(make, count, seed, OOD, epoch)
@@ -105,8 +106,7 @@ def _in_chunks(
         out[first : first + CHUNK_ROWS] = make(first, stream)
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        for _ in pool.map(fill, range(0, rows, CHUNK_ROWS)):
-            pass
+        list(pool.map(fill, range(0, rows, CHUNK_ROWS)))  # list: waits, and raises errors of chunks
     return out
 
 
@@ -114,122 +114,81 @@ def _simulate(
     images: NDArray, labels_b: NDArray[np.integer], stream: np.random.Generator
 ) -> Images:
     """Return simulated photographs of a chunk; label -1 marks images of no class."""
-    images = images.astype(np.float32)
+    images, rng = images.astype(np.float32), ImageRng(stream, len(images))
     shoes_b = np.isin(labels_b, SHOES)
     from_above_b = shoes_b & (stream.random(len(images)) < P_FROM_ABOVE)
     images[from_above_b] = shoe_pairs_from_above(
         images[from_above_b], labels_b[from_above_b], stream
     )
     pairs_b = shoes_b & ~from_above_b & (stream.random(len(images)) < P_SYMMETRIC_PAIR)
-    warp = _Warp.random(labels_b, pairs_b, stream)
+    warp = _random_warp(labels_b, pairs_b, rng)
     layers = images + 1j * (images > FOREGROUND).astype(np.float32)
-    y, x = warp.source(*_fit_to_frame(warp, layers.imag > 0.5, stream))
+    y, x = warp(*_fit_to_frame(warp, layers.imag > 0.5, rng))
     warped = sample_bilinear(layers.astype(np.complex64), y, x)
     fabric, cover = np.ascontiguousarray(warped.real), np.ascontiguousarray(warped.imag)
     _symmetric_pairs(fabric, cover, pairs_b)
     single_b = shoes_b & ~pairs_b & ~from_above_b
     _overlap_pairs(fabric, cover, np.flatnonzero(single_b), stream)
-    fabric = _vary_tones(fabric, cover, stream)
-    _add_segmentation_errors(fabric, cover, stream)
+    fabric = _vary_tones(fabric, cover, rng)
+    _add_segmentation_errors(fabric, cover, rng)
     # Segmentation masks have hard edges; downscaling blurs them over one pixel.
     soft = np.clip(1.4 * cover - 0.2, 0, 1)
     return np.rint(np.clip(fabric, 50, 255) * soft).astype(np.uint8)
 
 
-@dataclass(frozen=True)
-class _Warp:
-    """Random warp of each image; arrays are (b, 1, 1), except `bend`.
+def _random_warp(labels_b: NDArray[np.integer], pairs_b: NDArray[np.bool_], rng: ImageRng) -> Warp:
+    """Draw a warp for each image. Shoes of a pair point up or down."""
+    tops, legs, shoes = (per_image(np.isin(labels_b, kind)) for kind in (TOPS, TROUSERS, SHOES))
+    angle = rng.normal(np.deg2rad(7))  # of the camera
+    any_angle = shoes & rng.bernoulli(0.3)
+    angle = np.where(any_angle, rng.uniform(-np.pi, np.pi), angle)
+    upright = np.pi / 2 * rng.sign() + rng.normal(np.deg2rad(12))
+    angle = np.where(per_image(pairs_b), upright, angle)
+    # Outward shift of sleeves and legs per pixel down, beyond `trunk` pixels from the center.
+    spread = np.abs(rng.normal(0.25))
+    spread = np.where(tops, spread, np.where(legs, spread / 2, 0))
+    flip = rng.sign()
+    aspect = np.exp(rng.normal(0.12) + np.where(tops, 0.08 + rng.normal(0.08), 0))
+    flare = np.where(shoes, 0, 0.12 + rng.normal(0.15))  # relative widening of the hem
+    shear = rng.normal(0.06)  # horizontal shift per pixel down
+    trunk = np.where(tops, rng.uniform(6, 9), 0)
+    bend_y, bend_x = 0.6 * rng.smooth_noise(5), 0.6 * rng.smooth_noise(5)
 
-    angle : rotation of the camera. flip : 1 or -1. aspect : factor of the width. flare : relative
-    widening of the hem. shear : horizontal shift per pixel down. spread : outward shift of limbs
-    per pixel down, beyond `trunk` pixels from the center. bend : smooth displacements,
-    (2, b, 28, 28).
-    """
-
-    angle: Floats
-    flip: Floats
-    aspect: Floats
-    flare: Floats
-    shear: Floats
-    spread: Floats
-    trunk: Floats
-    is_top: NDArray[np.bool_]
-    bend: Floats
-
-    @classmethod
-    def random(
-        cls,
-        labels_b: NDArray[np.integer],
-        pairs_b: NDArray[np.bool_],
-        stream: np.random.Generator,
-    ) -> "_Warp":
-        """Draw a warp for each image. Shoes of a pair point up or down."""
-        rows = len(labels_b)
-        normal, uniform = row_samplers(rows, stream)
-        tops, legs = (per_image(np.isin(labels_b, kind)) for kind in (TOPS, TROUSERS))
-        shoes, pairs = per_image(np.isin(labels_b, SHOES)), per_image(pairs_b)
-        angle = normal(np.deg2rad(7))
-        any_angle = shoes & bernoulli(0.3, rows, stream)
-        angle = np.where(any_angle, uniform(-np.pi, np.pi), angle)
-        upright = np.pi / 2 * random_sign(rows, stream) + normal(np.deg2rad(12))
-        spread = np.abs(normal(0.25))
-        return cls(
-            angle=np.where(pairs, upright, angle),
-            flip=random_sign(rows, stream),
-            aspect=np.exp(normal(0.12) + np.where(tops, 0.08 + normal(0.08), 0)),
-            flare=np.where(shoes, 0, 0.12 + normal(0.15)),
-            shear=normal(0.06),
-            spread=np.where(tops, spread, np.where(legs, spread / 2, 0)),
-            trunk=np.where(tops, uniform(6, 9), 0),
-            is_top=tops,
-            bend=0.6 * np.stack([smooth_noise(rows, 5, stream) for _ in range(2)]),
-        )
-
-    def source(self, down: Floats, right: Floats) -> tuple[Floats, Floats]:
-        """Return source rows and columns, (b, 28, 28) each, of positions relative to the center."""
-        cos, sin = np.cos(self.angle), np.sin(self.angle)
+    def warp(down: Floats, right: Floats) -> tuple[Floats, Floats]:
+        cos, sin = np.cos(angle), np.sin(angle)
         y = cos * down - sin * right
-        x = (sin * down + cos * right - self.shear * y) / self.aspect
+        x = (sin * down + cos * right - shear * y) / aspect
         depth = (y + SIDE / 2) / SIDE
-        x = x / np.maximum(0.4, 1 + self.flare * depth)
-        limb = np.abs(x) > self.trunk
-        moved = self.spread * SIDE * np.clip(depth, 0, 1.3)
-        x = np.where(limb, np.sign(x) * np.maximum(self.trunk, np.abs(x) - moved), x)
+        x = x / np.maximum(0.4, 1 + flare * depth)
+        limb = np.abs(x) > trunk
+        moved = spread * SIDE * np.clip(depth, 0, 1.3)
+        x = np.where(limb, np.sign(x) * np.maximum(trunk, np.abs(x) - moved), x)
         # A sleeve that is rotated outwards reaches less far down.
-        lift = np.sqrt(1 + self.spread**2)
-        y = np.where(limb & self.is_top, (y + SIDE / 2) * lift - SIDE / 2, y)
-        return y + CENTER + self.bend[0], x * self.flip + CENTER + self.bend[1]
+        lift = np.sqrt(1 + spread**2)
+        y = np.where(limb & tops, (y + SIDE / 2) * lift - SIDE / 2, y)
+        return y + CENTER + bend_y, x * flip + CENTER + bend_x
+
+    return warp
 
 
-def _fit_to_frame(
-    warp: _Warp, mask: NDArray[np.bool_], stream: np.random.Generator
-) -> tuple[Floats, Floats]:
+def _fit_to_frame(warp: Warp, mask: NDArray[np.bool_], rng: ImageRng) -> tuple[Floats, Floats]:
     """Return positions relative to the center, (b, 28, 1) and (b, 1, 28), that fill the frame.
 
     The warped garment is cropped to its bounding box as in `vision.preprocessing`, with the errors
     of a bad segmentation mask.
     """
-    wide = 2 * (PIXELS - CENTER)  # at half the size, garments that leave the frame are inside
-    y, x = warp.source(wide[None, :, None], wide[None, None, :])
+    y, x = warp(2 * DOWN, 2 * RIGHT)  # at half the size, garments that leave the frame are inside
     index = [np.clip(np.rint(position), -1, SIDE).astype(np.int32) + 1 for position in (y, x)]
     padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
     warped = padded[np.arange(len(mask))[:, None, None], *index]
-    (top, bottom), (left, right) = (_extent(np.any(warped, axis=axis)) for axis in (2, 1))
-    _, uniform = row_samplers(len(mask), stream)
+    top, bottom, left, right = (
+        per_image((2 * edge_b - SIDE).astype(np.float32)) for edge_b in bounding_boxes(warped)
+    )
     longest = np.maximum(bottom - top, right - left) / SIDE
-    zoom = longest / uniform(0.92, 1.027)
-    down = (top + bottom) / 2 + uniform(-1, 1)
-    aside = (left + right) / 2 + uniform(-1, 1)
-    position = PIXELS - CENTER
-    return position[None, :, None] * zoom + down, position[None, None, :] * zoom + aside
-
-
-def _extent(any_bn: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return the ends of the filled part of the half-size view, in pixels from the center."""
-    first = any_bn.argmax(axis=1)
-    last = SIDE - 1 - any_bn[:, ::-1].argmax(axis=1)
-    positions = 2 * (PIXELS - CENTER)
-    return per_image(positions[first] - 1), per_image(positions[last] + 1)
+    zoom = longest / rng.uniform(0.92, 1.027)
+    down = (top + bottom) / 2 + rng.uniform(-1, 1)
+    aside = (left + right) / 2 + rng.uniform(-1, 1)
+    return DOWN * zoom + down, RIGHT * zoom + aside
 
 
 def _symmetric_pairs(fabric: Floats, cover: Floats, pairs_b: NDArray[np.bool_]) -> None:
@@ -254,50 +213,45 @@ def _overlap_pairs(
         np.maximum(cover[row, y:, target], shoe_cover, out=cover[row, y:, target])
 
 
-def _vary_tones(fabric: Floats, cover: Floats, stream: np.random.Generator) -> Floats:
+def _vary_tones(fabric: Floats, cover: Floats, rng: ImageRng) -> Floats:
     """Change colors and light: mean, contrast, a gradient, noise, and sometimes a pattern."""
-    rows = len(fabric)
-    normal, uniform = row_samplers(rows, stream)
     inside = cover > 0.5
     count = np.maximum(inside.sum((1, 2), keepdims=True, dtype=np.float32), 1)
     mean = np.where(inside, fabric, 0).sum((1, 2), keepdims=True) / count
     spread = np.sqrt(np.where(inside, (fabric - mean) ** 2, 0).sum((1, 2), keepdims=True) / count)
     detail = (fabric / np.maximum(cover, 0.3) - mean) / np.maximum(spread, 15)
-    negative = np.where(bernoulli(0.1, rows, stream), np.float32(-1), np.float32(1))
-    toned: Floats = uniform(130, 200) + negative * 35 * np.exp(normal(0.4)) * detail
-    toned += 12 * uniform(0, 1) * smooth_noise(rows, 3, stream)
-    toned += 8 * uniform(0, 1) * stream.standard_normal(toned.shape, np.float32)
-    patterned = np.flatnonzero(stream.random(rows) < 0.15)
-    toned[patterned] += _pattern(len(patterned), stream)
+    negative = rng.sign(0.1)
+    toned: Floats = rng.uniform(130, 200) + negative * 35 * np.exp(rng.normal(0.4)) * detail
+    toned += 12 * rng.uniform(0, 1) * rng.smooth_noise(3)
+    toned += 8 * rng.uniform(0, 1) * rng.stream.standard_normal(toned.shape, np.float32)
+    patterned = np.flatnonzero(rng.stream.random(rng.rows) < 0.15)
+    toned[patterned] += _pattern(ImageRng(rng.stream, len(patterned)))
     return toned
 
 
-def _pattern(rows: int, stream: np.random.Generator) -> Floats:
+def _pattern(rng: ImageRng) -> Floats:
     """Draw stripes in any direction, or checks."""
-    _, uniform = row_samplers(rows, stream)
-    angle, wave, phase = uniform(0, np.pi), uniform(0.4, 3), uniform(0, 2 * np.pi)
-    down, right = PIXELS[None, :, None], PIXELS[None, None, :]
+    angle, wave, phase = rng.uniform(0, np.pi), rng.uniform(0.4, 3), rng.uniform(0, 2 * np.pi)
+    down, right = PIXELS[:, None], PIXELS
     stripes = np.sin((np.cos(angle) * down + np.sin(angle) * right) * wave + phase)
     checks = np.sin(down * wave + phase) + np.sin(right * wave + phase)
-    drawn = np.where(bernoulli(0.5, rows, stream), stripes, checks) * uniform(10, 60)
+    drawn = np.where(rng.bernoulli(0.5), stripes, checks) * rng.uniform(10, 60)
     return drawn.astype(np.float32)
 
 
-def _add_segmentation_errors(fabric: Floats, cover: Floats, stream: np.random.Generator) -> None:
+def _add_segmentation_errors(fabric: Floats, cover: Floats, rng: ImageRng) -> None:
     """Add typical segmentation errors: background between legs and sleeves, holes, and rims."""
-    rows = len(fabric)
-    _, uniform = row_samplers(rows, stream)
     inside = cover > 0.5
     to_the_right = np.maximum.accumulate(inside, axis=2)
     to_the_left = np.maximum.accumulate(inside[:, :, ::-1], axis=2)[:, :, ::-1]
-    low = PIXELS[None, :, None] >= SIDE / 2
-    kept = to_the_right & to_the_left & ~inside & low & bernoulli(0.15, rows, stream)
-    hole = (smooth_noise(rows, 7, stream) > uniform(1.6, 3.5)) & bernoulli(0.3, rows, stream)
+    low = DOWN > 0
+    kept = to_the_right & to_the_left & ~inside & low & rng.bernoulli(0.15)
+    hole = (rng.smooth_noise(7) > rng.uniform(1.6, 3.5)) & rng.bernoulli(0.3)
     near = _dilate(_dilate(inside)) & ~inside
-    rim = near & (smooth_noise(rows, 6, stream) > uniform(0.3, 2.5)) & bernoulli(0.3, rows, stream)
+    rim = near & (rng.smooth_noise(6) > rng.uniform(0.3, 2.5)) & rng.bernoulli(0.3)
     cover[hole] = 0
     for added in (kept, rim):
-        np.copyto(fabric, uniform(60, 220).astype(np.float32), where=added)
+        np.copyto(fabric, rng.uniform(60, 220).astype(np.float32), where=added)
         cover[added] = 1
 
 
