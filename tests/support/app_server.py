@@ -13,6 +13,9 @@ from urllib.request import urlopen
 
 ROOT = Path(__file__).parents[2]
 
+# Limit of every wait, in seconds: machines may be slow.
+TIMEOUT = 300
+
 
 @contextmanager
 def served(folder: Path, changes: Mapping[str, str] = {}) -> Iterator[str]:
@@ -38,16 +41,16 @@ def served(folder: Path, changes: Mapping[str, str] = {}) -> Iterator[str]:
         yield url
     finally:
         server.send_signal(signal.SIGINT)
-        out, _ = server.communicate(timeout=30)
+        out, _ = server.communicate(timeout=TIMEOUT)
     assert url in out
     assert "Traceback" not in out
 
 
 def _wait_for_health(server: subprocess.Popen, url: str) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + TIMEOUT
     while True:
         try:
-            with urlopen(f"{url}/_stcore/health", timeout=5) as response:
+            with urlopen(f"{url}/_stcore/health", timeout=TIMEOUT) as response:
                 assert response.read() == b"ok"
             return
         except OSError:
