@@ -68,7 +68,7 @@ COMMANDS = ("train", "sweep", "evaluate", "predict", "export", "info", "bench", 
     name=PROGRAM,
     cls=LazyGroup,
     lazy_commands=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(__version__, prog_name=PROGRAM)
 def _command() -> None:

@@ -146,7 +146,6 @@ DATA_DIR = click.option(
 BACKEND = click.option(
     "--backend",
     default="auto",
-    show_default=True,
     help="Backend: auto (the fastest available), cython, numba or numpy.",
 )
 THREADS = click.option(
@@ -158,7 +157,6 @@ BATCH_SIZE = click.option(
     "--batch-size",
     type=click.IntRange(1),
     default=64,
-    show_default=True,
     help="Number of rows in a batch.",
 )
 DATASETS = "auto, fashion-mnist, synthetic, a folder of four IDX files, or an .npz file"

@@ -21,7 +21,6 @@ __all__ = ["bench"]
     "--rounds",
     type=click.IntRange(1),
     default=5,
-    show_default=True,
     help="Number of interleaved rounds.",
 )
 @click.option(
@@ -38,7 +37,6 @@ __all__ = ["bench"]
 @click.option(
     "--dataset",
     default="auto",
-    show_default=True,
     help=f"Data set: {DATASETS}, of uint8 pixels.",
 )
 @DATA_DIR

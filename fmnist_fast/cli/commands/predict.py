@@ -27,7 +27,6 @@ __all__ = ["predict"]
     "--segmentation",
     type=click.Choice(["auto", "grabcut", "histogram", "none"]),
     default="auto",
-    show_default=True,
     help="Method that segments the garment of a photograph; auto is grabcut where OpenCV is "
     "installed, else histogram.",
 )

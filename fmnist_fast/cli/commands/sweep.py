@@ -35,7 +35,6 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
     "--trials",
     type=click.IntRange(1),
     default=200,
-    show_default=True,
     help="Number of trials in all, those of earlier commands included.",
 )
 @click.option(
@@ -56,14 +55,12 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
     "--preset",
     type=click.Choice(["fast", "standard", "photos"]),
     default="standard",
-    show_default=True,
     help="Configuration for all that the search space does not name.",
 )
 @click.option(
     "--sampler",
     type=click.Choice(["tpe", "random", "qmc"]),
     default="tpe",
-    show_default=True,
     help="Search algorithm: tpe (model-based), random, qmc (Sobol). The last two give the "
     "same trials for any number of workers.",
 )
@@ -71,14 +68,12 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
     "--pruner",
     type=click.Choice(["hyperband", "median", "none"]),
     default="hyperband",
-    show_default=True,
     help="Pruner that stops unpromising trials early.",
 )
 @click.option(
     "--workers",
     type=Workers(),
     default="auto",
-    show_default=True,
     help="Number of worker processes on this machine; auto: one a usable core.",
 )
 @click.option(
@@ -91,14 +86,12 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
     "--seeds",
     type=click.IntRange(1, 1000),
     default=1,
-    show_default=True,
     help="Number of networks a trial trains from different seeds; its value is their mean.",
 )
 @click.option(
     "--folds",
     type=click.IntRange(0, 1000),
     default=0,
-    show_default=True,
     help="Number of cross-validation folds; 0 evaluates on the validation rows of "
     "'fmnist-fast train'.",
 )
@@ -106,14 +99,12 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
     "--metric",
     type=click.Choice(["validation_accuracy", "validation_loss"]),
     default="validation_accuracy",
-    show_default=True,
     help="Metric to optimize.",
 )
 @click.option(
     "--study",
     type=Address(),
     default="sweep.journal",
-    show_default=True,
     metavar="FILE|URL",
     help="Storage of the study, from which the same command resumes: an Optuna journal file, "
     "or a database URL like sqlite:///sweep.db.",
@@ -122,7 +113,6 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
     "--study-name",
     type=Address(),
     default=STUDY_NAME,
-    show_default=True,
     metavar="NAME",
     help="Name of the study, where a database holds several.",
 )
@@ -132,21 +122,16 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
     help="Stop the trials after this time, like 10m or 2h; unfinished ones restart when the "
     "sweep resumes.",
 )
-@click.option(
-    "--dataset", default="auto", show_default=True, help=f"Data set to train on: {DATASETS}."
-)
+@click.option("--dataset", default="auto", help=f"Data set to train on: {DATASETS}.")
 @DATA_DIR
 @BACKEND
 @click.option(
     "--seed",
     type=click.IntRange(0),
     default=0,
-    show_default=True,
     help="Random seed of the sampler and the initial weights.",
 )
-@click.option(
-    "--out", type=FILE, default="model.safetensors", show_default=True, help="Model file to write."
-)
+@click.option("--out", type=FILE, default="model.safetensors", help="Model file to write.")
 @click.option(
     "--ensemble",
     type=click.IntRange(2, 100),

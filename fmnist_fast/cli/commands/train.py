@@ -38,9 +38,7 @@ def config_option(name: str, **settings: Any) -> Callable[[FC], FC]:
     "[default: standard]",
 )
 @BACKEND
-@click.option(
-    "--dataset", default="auto", show_default=True, help=f"Data set to train on: {DATASETS}."
-)
+@click.option("--dataset", default="auto", help=f"Data set to train on: {DATASETS}.")
 @DATA_DIR
 @config_option("--hidden", type=Widths(), help="Sizes of the hidden layers, or none.")
 @config_option("--epochs", type=click.IntRange(1), help="Number of passes over the training rows.")
@@ -129,9 +127,7 @@ def config_option(name: str, **settings: Any) -> Callable[[FC], FC]:
     help="Random seed of the initial weights and the order of the rows.",
 )
 @THREADS
-@click.option(
-    "--out", type=FILE, default="model.safetensors", show_default=True, help="Model file to write."
-)
+@click.option("--out", type=FILE, default="model.safetensors", help="Model file to write.")
 @click.option(
     "--force", is_flag=True, help="Replace --out even if it holds a model of another data set."
 )
