@@ -131,6 +131,8 @@ class EpochTrainer:
         The losses are weighted by the rows of a batch, as in scikit-learn.
         """
         loop = self.loop
+        if loop.ended:  # maybe within an epoch, whose losses were returned
+            return []
         loop.train(self._epochs_at_once(max_epochs))
         losses_t = loop.losses_t[: loop.step_in_epoch]
         loop.end_epoch()

@@ -16,6 +16,7 @@ from fmnist_fast.estimators.solvers import Solver
 from fmnist_fast.kernels import reference
 from fmnist_fast.nn.backend import BACKEND_NAMES
 from fmnist_fast.nn.network import Network
+from fmnist_fast.training.budget import TimeBudget
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -122,6 +123,13 @@ def test_fit_ends_within_time_budget(digits):
     model.fit(*digits)
     assert 0.25 < time.perf_counter() - start < 0.7
     assert model.score(*digits) > 0.9
+
+
+def test_fit_ends_when_budget_is_spent_within_epoch(digits, monkeypatch):
+    steps = iter([1, 1, 1, 1])
+    monkeypatch.setattr(TimeBudget, "rates", lambda *_: np.ones(next(steps, 0)))
+    model = MLPClassifier((8,), batch_size=200, schedule="cosine", time_budget=9.0).fit(*digits)
+    assert model.n_iter_ == len(model.loss_curve_) == 2  # of three batches and of one
 
 
 def test_fit_dropout_and_smoothing_are_reproducible(digits):
