@@ -150,17 +150,12 @@ def _open(source: Path | BinaryIO) -> "Iterator[Image.Image]":
             raise
         except Image.DecompressionBombError as error:  # raised by Pillow before the check above
             raise DataError("the image is huge: make it smaller, at most 25 megapixels") from error
-        except UnidentifiedImageError as error:
-            phone_format = _phone_format(source)
-            if phone_format:
-                raise DataError(
-                    f"{phone_format} images cannot be read: save it as JPEG or PNG"
-                ) from error
-            raise DataError("not an image, or a damaged one") from error
-        except OSError as error:
-            raise DataError(error.strerror or "not an image, or a damaged one") from error
         except Exception as error:  # Pillow's decoders raise a dozen types for damaged files
-            raise DataError("not an image, or a damaged one") from error
+            reason = getattr(error, "strerror", None) or "not an image, or a damaged one"
+            kind = _phone_format(source) if isinstance(error, UnidentifiedImageError) else None
+            if kind:
+                reason = f"{kind} images cannot be read: save it as JPEG or PNG"
+            raise DataError(reason) from error
 
 
 def _phone_format(source: Path | BinaryIO) -> str | None:

@@ -53,9 +53,7 @@ class PreprocessedImage:
 
 
 def edit_picture(
-    picture: Picture,
-    quarter_turns: int = 0,
-    crop: tuple[float, float, float, float] = (0, 0, 1, 1),
+    picture: Picture, quarter_turns: int = 0, crop: tuple[float, float, float, float] = (0, 0, 1, 1)
 ) -> Picture:
     """Rotate counterclockwise by multiples of 90 degrees, then crop.
 
@@ -78,14 +76,12 @@ def edit_picture(
 
 def passthrough(picture: Picture, invert: bool = False) -> PreprocessedImage:
     """Return a grayscale picture that needs no preprocessing; DataError if it is blank."""
-    pixels = picture.rgb[..., 0]
-    pixels = 255 - pixels if invert else pixels
-    whole = np.ones(pixels.shape, bool)
+    pixels = 255 - picture.rgb[..., 0] if invert else picture.rgb[..., 0]
     if pixels.min() == pixels.max():
         raise DataError(BLANK_IMAGE)
     return PreprocessedImage(
         rgb=picture.rgb,
-        mask=whole,
+        mask=np.ones(pixels.shape, bool),
         method="as it is",
         masked=picture.rgb,
         tilt=0.0,
@@ -162,10 +158,7 @@ def _rotate_and_crop(
     """Rotate and crop to the bounding box; return gray levels and coverage 0..255 of each pixel."""
     from PIL import Image
 
-    layers: list[Image.Image] = [
-        Image.fromarray(toned),
-        Image.fromarray(mask).convert("L"),
-    ]
+    layers: list[Image.Image] = [Image.fromarray(toned), Image.fromarray(mask).convert("L")]
     if tilt:
         layers = [layer.rotate(tilt, Image.Resampling.BILINEAR, expand=True) for layer in layers]
     box = layers[1].point(lambda level: 255 * (level > 127)).getbbox()

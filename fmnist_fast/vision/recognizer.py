@@ -1,8 +1,7 @@
 """Recognition of garments on pictures: preprocessing, choice of the model, and prediction."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +65,7 @@ class Recognizer:
         backend: str = "auto",
         threads: int | None = None,
     ) -> None:
-        self._load: Callable[[Path], Model | Ensemble] = lambda path: load_model(
-            path, backend, threads
-        )
+        self._load = partial(load_model, backend=backend, threads=threads)
         self._given: tuple[Model | Ensemble, str] | None = None
         if model is not None:
             loaded = model if isinstance(model, Model | Ensemble) else self._load(model)

@@ -221,38 +221,24 @@ def _clean(mask: Mask) -> Mask:
 def label_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Label the 4-connected components of a mask.
 
-    Returns: labels from 1, 0 outside, in the shape of the mask; sizes of the components. Runs of a
-    row are joined to those that they touch in the row above, by union-find.
+    Returns: labels from 1, 0 outside, in the shape of the mask; sizes of the components. Each pixel
+    takes the least label of its run in a row, then in a column, until no label changes.
     """
-    height, width = mask.shape
-    padded = np.zeros((height, width + 2), np.int8)
-    padded[:, 1:-1] = mask
-    steps = np.diff(padded, axis=1)
-    row, first = np.nonzero(steps == 1)
-    last = np.nonzero(steps == -1)[1]  # one past the end
-    parent = list(range(len(row)))
+    runs = _number_runs(mask)[mask], _number_runs(mask.T).T[mask]
+    label_p = np.arange(mask.sum())
+    before_p = np.full_like(label_p, -1)
+    while not np.array_equal(label_p, before_p):
+        before_p = label_p
+        for run_p in runs:
+            least = np.full(mask.size + 1, mask.size)
+            np.minimum.at(least, run_p, label_p)
+            label_p = least[run_p]
+    _, number_p = np.unique(label_p, return_inverse=True)
+    labels = np.zeros(mask.shape, np.int32)
+    labels[mask] = number_p + 1
+    return labels, np.bincount(number_p)
 
-    def root(run: int) -> int:
-        while parent[run] != run:
-            parent[run] = parent[parent[run]]
-            run = parent[run]
-        return run
 
-    row_start: list[int] = np.searchsorted(row, np.arange(height + 1)).tolist()
-    for y in range(1, height):
-        above, here = row_start[y - 1], row_start[y]
-        while above < row_start[y] and here < row_start[y + 1]:
-            if first[above] < last[here] and first[here] < last[above]:
-                one, other = root(above), root(here)
-                parent[max(one, other)] = min(one, other)
-            if last[above] < last[here]:
-                above += 1
-            else:
-                here += 1
-    roots = np.array([root(run) for run in range(len(row))], np.int64)
-    _, number = np.unique(roots, return_inverse=True)
-    labels = np.zeros((height, width), np.int32)
-    for run, n in enumerate(number):
-        labels[row[run], first[run] : last[run]] = n + 1
-    sizes = np.bincount(labels.ravel(), minlength=number.max(initial=-1) + 2)[1:]
-    return labels, sizes
+def _number_runs(mask: Mask) -> NDArray[np.int64]:
+    """Return a number for each pixel of the mask: the same within a run of a row, else unequal."""
+    return np.diff(mask, axis=1, prepend=False).cumsum().reshape(mask.shape)
