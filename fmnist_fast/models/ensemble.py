@@ -96,10 +96,10 @@ class Ensemble(BaseModel):
         BackendUnavailable
             If the backend cannot run a network.
         """
-        entries, threshold = metadata["members"], metadata["calibration"]["threshold"]
+        entries = metadata["members"]
         if not isinstance(entries, list):
             raise TypeError
-        threshold = check_threshold(threshold)
+        threshold = check_threshold(metadata["calibration"]["threshold"])
         arrays = [_member_tensors(tensors, number) for number in range(len(entries))]
         if sum(map(len, arrays)) != len(tensors):
             raise ValueError(f"it holds tensors of other members than its {len(entries)}")
@@ -208,7 +208,7 @@ class Ensemble(BaseModel):
             The tensors of each member, their names behind ``members.0.``, ``members.1.``, ...
         """
         return {
-            f"{_prefix(number)}{name}": array
+            f"members.{number}.{name}": array
             for number, member in enumerate(self.members)
             for name, array in member.tensors().items()
         }
@@ -252,13 +252,9 @@ def single_member(model: Model | Ensemble, name: str | Path, purpose: str) -> Mo
     return members[0]
 
 
-def _prefix(number: int) -> str:
-    return f"members.{number}."
-
-
 def _member_tensors(tensors: Mapping[str, NDArray], number: int) -> dict[str, NDArray]:
     """Return the tensors of one member by their names in its own file."""
-    prefix = _prefix(number)
+    prefix = f"members.{number}."
     return {
         name.removeprefix(prefix): array
         for name, array in tensors.items()

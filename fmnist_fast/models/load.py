@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import BackendUnavailable, ModelFileError
+from ..errors import ModelFileError
 from .ensemble import Ensemble
 from .metadata import FORMAT_VERSION, upgrade_metadata
 from .model import Model
@@ -59,7 +59,5 @@ def load_model(
         metadata = upgrade_metadata(metadata)
         kind = Ensemble if "members" in metadata else Model
         return kind.from_state(metadata, tensors, backend, threads)
-    except BackendUnavailable:
-        raise
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelFileError(f"{path} is damaged: {error_text(error)}") from error

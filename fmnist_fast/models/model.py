@@ -11,16 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._files import write_atomically
 from ..kernels.interface import Floats, NetworkSpec, Params
 from ..nn.calibration import scale_logits
 from ..nn.network import Network
 from .metadata import FORMAT_VERSION
-from .safetensors_io import replace_model, serialize
+from .safetensors_io import check_replaceable, serialize
 
 __all__ = ["BaseModel", "Model", "check_threshold"]
 
 # Far more than any network this package trains well; a file that claims more is damaged.
 _MAX_WIDTH = 1 << 24
+
+# Fields of NetworkSpec that a model file holds, besides the sizes; the others matter in training.
+_ARCHITECTURE = ("activation", "loss", "dtype")
 
 
 class BaseModel(ABC):
@@ -82,8 +86,10 @@ class BaseModel(ABC):
         OSError
             If the file cannot be written.
         """
-        content = self.to_bytes()
-        replace_model(Path(path), content, self.dataset_name, self.dataset_checksum, force=force)
+        path = Path(path)
+        if not force:
+            check_replaceable(path, self.dataset_name, self.dataset_checksum)
+        write_atomically(path, self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """Return the content of the model file.
@@ -168,24 +174,17 @@ class Model(BaseModel):
         sizes = tuple(architecture["sizes"])
         if len(sizes) < 2 or not all(type(s) is int and 0 < s <= _MAX_WIDTH for s in sizes):
             raise ValueError(f"layer sizes {sizes}")
-        spec = NetworkSpec(
-            sizes,
-            activation=architecture["activation"],
-            loss=architecture["loss"],
-            dtype=architecture["dtype"],
-        )
+        spec = NetworkSpec(sizes, **{name: architecture[name] for name in _ARCHITECTURE})
         class_names, shape = tuple(metadata["class_names"]), tuple(row["shape"])
-        scale = float(row["scale"])
+        calibration = metadata["calibration"]
+        scale, temperature = float(row["scale"]), float(calibration["temperature"])
         if len(class_names) != sizes[-1] or not all(isinstance(name, str) for name in class_names):
             raise ValueError(f"{len(class_names)} class names for {sizes[-1]} classes")
         if not all(type(s) is int and s > 0 for s in shape) or prod(shape) != sizes[0]:
             raise ValueError(f"input shape {shape} for {sizes[0]} inputs")
-        if not (np.isfinite(scale) and scale > 0):
-            raise ValueError(f"input scale {scale}")
-        calibration = metadata["calibration"]
-        temperature = float(calibration["temperature"])
-        if not (np.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"temperature {temperature}")
+        for name, value in (("input scale", scale), ("temperature", temperature)):
+            if not (np.isfinite(value) and value > 0):
+                raise ValueError(f"{name} {value}")
         return cls(
             network=Network.from_params(spec, _params(spec, tensors), scale, backend, threads),
             class_names=class_names,
@@ -231,11 +230,9 @@ class Model(BaseModel):
         dict of str to ndarray
             ``layers.0.weight`` of shape (i, o), ``layers.0.bias`` of shape (o,), and so on.
         """
-        params = self.network.params
         named: dict[str, Floats] = {}
-        for depth, (weight_io, bias_o) in enumerate(zip(params.weights, params.biases)):
-            named[f"layers.{depth}.weight"] = weight_io
-            named[f"layers.{depth}.bias"] = bias_o
+        for depth, (weight_io, bias_o) in enumerate(zip(*self.network.params)):
+            named |= {f"layers.{depth}.weight": weight_io, f"layers.{depth}.bias": bias_o}
         return named
 
     def metadata(self) -> dict[str, Any]:
@@ -252,9 +249,7 @@ class Model(BaseModel):
             "format_version": FORMAT_VERSION,
             "architecture": {
                 "sizes": list(spec.sizes),
-                "activation": spec.activation,
-                "loss": spec.loss,
-                "dtype": spec.dtype,
+                **{name: getattr(spec, name) for name in _ARCHITECTURE},
             },
             "input": {"shape": list(self.input_shape), "scale": self.network.scale},
             "class_names": list(self.class_names),
@@ -289,8 +284,5 @@ def _params(spec: NetworkSpec, tensors: Mapping[str, NDArray]) -> Params:
             )
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinite values")
-    depths = range(len(spec.shapes))
-    return Params(
-        tuple(tensors[f"layers.{depth}.weight"] for depth in depths),
-        tuple(tensors[f"layers.{depth}.bias"] for depth in depths),
-    )
+    arrays = [tensors[name] for name in shapes]  # weights and biases alternate
+    return Params(tuple(arrays[::2]), tuple(arrays[1::2]))

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._files import write_atomically
 from ..errors import ModelFileError
 from .metadata import upgrade_metadata
 
-__all__ = ["check_replaceable", "error_text", "load_file", "replace_model", "serialize"]
+__all__ = ["check_replaceable", "error_text", "load_file", "serialize"]
 
 # safetensors writes its metadata keys in random order, so all of it is one key with sorted JSON.
 _KEY = "fmnist_fast"
@@ -25,18 +24,6 @@ def serialize(metadata: Mapping[str, Any], tensors: Mapping[str, NDArray]) -> by
     # safetensors stores other than contiguous arrays wrongly, without an error.
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     return save(contiguous, {_KEY: json.dumps(metadata, sort_keys=True, allow_nan=False)})
-
-
-def replace_model(
-    path: Path, content: bytes, dataset_name: str, dataset_checksum: str, *, force: bool
-) -> None:
-    """Write a model file atomically; unless `force`, only where `check_replaceable` permits it.
-
-    Raises: ModelFileError; OSError if it cannot be written.
-    """
-    if not force:
-        check_replaceable(path, dataset_name, dataset_checksum)
-    write_atomically(path, content)
 
 
 def check_replaceable(path: Path, dataset_name: str, dataset_checksum: str) -> None:
@@ -73,14 +60,11 @@ def load_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
         raise ModelFileError(f"there is no model file {path}: train one with 'fmnist-fast train'")
     try:
         with safe_open(path, framework="numpy") as file:
-            entries = file.metadata() or {}
-            if _KEY not in entries:
-                raise ModelFileError(f"{path} is a safetensors file, but not one of fmnist-fast")
-            metadata = json.loads(entries[_KEY])
+            metadata = json.loads((file.metadata() or {})[_KEY])
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except KeyError as error:
+        raise ModelFileError(f"{path} is a safetensors file, but not one of fmnist-fast") from error
     except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, ModelFileError):
-            raise
         if _is_pickle(path):
             raise ModelFileError(
                 f"{path} is a pickle, which is never opened here: load it in Python; an "
