@@ -4,7 +4,7 @@ import os
 from math import ceil
 from pathlib import Path
 
-__all__ = ["usable_cores"]
+__all__ = ["affinity", "usable_cores"]
 
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
@@ -12,10 +12,11 @@ _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 
 def usable_cores() -> int:
     """Return the minimum of CPU affinity, container quota and OMP_NUM_THREADS, at least 1."""
-    return max(1, min(n for n in (_affinity(), _quota(), _omp_num_threads()) if n is not None))
+    return max(1, min(n for n in (affinity(), _quota(), _omp_num_threads()) if n is not None))
 
 
-def _affinity() -> int:
+def affinity() -> int:
+    """Return the number of cores that the system lets this process use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

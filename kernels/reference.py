@@ -382,7 +382,7 @@ def train_steps(
     """
     losses_t = np.empty(last - first)
     starts = schedule.starts(len(order_n))
-    buffers = workspace(spec, min(schedule.batch_size, len(order_n)))
+    buffers = workspace(spec, 0)
     with limit_blas(threads):
         for step in range(first, last):
             start, stop = starts[step : step + 2]
@@ -391,7 +391,9 @@ def train_steps(
             targets_b = data.targets_n[rows_b]
             dropout_state = DropoutState(rows_b, schedule.dropout_key)
             hyperparams = schedule.at(step)
-            buffer_bi, activations, loss_b, grad_logits_bk, grads = buffers.first_rows(len(rows_b))
+            if len(rows_b) != len(buffers.loss_b):  # the last batch of an epoch is smaller
+                buffers = workspace(spec, len(rows_b))
+            buffer_bi, activations, loss_b, grad_logits_bk, grads = buffers
 
             x_bi = batch_rows(data.x_ni, order_n, start, stop, data.scale, spec, buffer_bi)
             forward(state.params, x_bi, spec, activations, dropout_state)
@@ -419,16 +421,6 @@ class Workspace(NamedTuple):
     loss_b: Floats
     grad_logits_bk: Floats
     grads: Params
-
-    def first_rows(self, rows: int) -> "Workspace":
-        """Return views of the first rows, for the smaller last batch of an epoch."""
-        return Workspace(
-            x_bi=self.x_bi[:rows],
-            activations=tuple(a_bo[:rows] for a_bo in self.activations),
-            loss_b=self.loss_b[:rows],
-            grad_logits_bk=self.grad_logits_bk[:rows],
-            grads=self.grads,
-        )
 
 
 def workspace(spec: NetworkSpec, rows: int) -> Workspace:

@@ -1,15 +1,14 @@
 """Team of threads for one call of a kernel. Concurrent calls have separate teams."""
 
-import os
 import threading
 from collections.abc import Callable
+
+from .._cpu import affinity
 
 
 def have_cores(threads: int) -> bool:
     """Return whether so many threads can run at once; if not, waiting threads must not spin."""
-    if hasattr(os, "sched_getaffinity"):
-        return threads <= len(os.sched_getaffinity(0))
-    return threads <= (os.cpu_count() or 1)
+    return threads <= affinity()
 
 
 def run_team(job: Callable[[int], object], threads: int) -> None:
