@@ -14,24 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .data.datasets import Dataset, load_dataset
-    from .estimators.classifier import MLPClassifier
-    from .models.ensemble import Ensemble
-    from .models.load import load_model
-    from .models.model import Model
-    from .training.trainer import TrainingResult, train
+    from .data.datasets import Dataset as Dataset
+    from .data.datasets import load_dataset as load_dataset
+    from .estimators.classifier import MLPClassifier as MLPClassifier
+    from .models.ensemble import Ensemble as Ensemble
+    from .models.load import load_model as load_model
+    from .models.model import Model as Model
+    from .training.trainer import TrainingResult as TrainingResult
+    from .training.trainer import train as train
 
 __version__ = "0.1.0"
-__all__ = [
-    "Dataset",
-    "Ensemble",
-    "MLPClassifier",
-    "Model",
-    "TrainingResult",
-    "load_dataset",
-    "load_model",
-    "train",
-]
 
 _MODULES = {
     "Dataset": "data.datasets",
@@ -43,6 +35,8 @@ _MODULES = {
     "load_model": "models.load",
     "train": "training.trainer",
 }
+
+__all__ = sorted(_MODULES)
 
 # In a checkout kernels/ lies beside this folder, not in it. Looking there too lets the checkout run
 # without being installed, and also when another copy is installed.

@@ -1,17 +1,5 @@
 """Errors that a user can correct. Every message is one line that ends with what to do."""
 
-__all__ = [
-    "ArgumentError",
-    "BackendUnavailable",
-    "CheckpointError",
-    "ClusterError",
-    "DataError",
-    "MissingExtra",
-    "ModelFileError",
-    "SweepError",
-    "UserError",
-]
-
 
 class UserError(Exception):
     """Base of all errors that the command line prints without a traceback, with exit code 2."""
