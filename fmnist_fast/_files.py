@@ -14,6 +14,7 @@ __all__ = [
     "check_disk_space",
     "free_name",
     "replaced",
+    "sync_file",
     "sync_folder",
     "write_atomically",
     "write_somewhere",
@@ -49,8 +50,7 @@ def replaced(path: Path) -> Iterator[Path]:
         if mode is not None:
             os.chmod(temporary, mode | 0o200)
         yield temporary
-        with open(temporary, "r+b") as file:
-            os.fsync(file.fileno())
+        sync_file(temporary)
         if mode is not None:
             os.chmod(temporary, mode)
         os.replace(temporary, target)
@@ -58,6 +58,12 @@ def replaced(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Sync a file, so that its content survives a power failure."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Cache of decoded data sets in the user's cache folder: memory-mapped, written atomically."""
 
-import os
 import shutil
 import tempfile
 import warnings
@@ -10,12 +9,12 @@ from errno import ENOENT
 from hashlib import sha256
 from pathlib import Path
 from time import time
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._files import sync_folder
+from .._files import sync_file, sync_folder
 
 __all__ = [
     "Arrays",
@@ -129,12 +128,10 @@ def _write(key: str, arrays: Arrays, checksum: str) -> None:
     partial = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=final.parent))
     try:
         for name, array in arrays._asdict().items():
-            with open(partial / f"{name}.npy", "wb") as file:
-                np.save(file, array)
-                _sync(file)
-        with open(partial / "checksum", "wb") as file:
-            file.write(checksum.encode())
-            _sync(file)
+            np.save(partial / f"{name}.npy", array)
+        (partial / "checksum").write_text(checksum)
+        for path in partial.iterdir():
+            sync_file(path)
         sync_folder(partial)
         if final.is_dir() and find_cached(key) is None:  # damaged
             shutil.rmtree(final, ignore_errors=True)
@@ -156,8 +153,3 @@ def _remove_partial_copies(folder: Path) -> None:
         with suppress(OSError):  # another process may remove it, too
             if time() - partial.stat().st_mtime > PARTIAL_COPY_SECONDS:
                 shutil.rmtree(partial, ignore_errors=True)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())

@@ -4,17 +4,13 @@ The kinds are those of Hendrycks & Dietterich (2019) and Mu & Gilmer (2019) that
 images, at levels from barely visible to hard for people.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..nn.random_streams import CORRUPTION, random_stream
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = ["CORRUPTIONS", "Corruption", "corrupt_images"]
 
@@ -56,12 +52,11 @@ def _rotate(images: Images, level: float, stream: np.random.Generator) -> Images
     from PIL import Image
 
     side_n = stream.choice((-1, 1), len(images))
-    bilinear = Image.Resampling.BILINEAR
-    rotated = (
-        Image.fromarray(image).rotate(float(side * level), bilinear)
-        for image, side in zip(images, side_n)
-    )
-    return _stack(rotated, images)
+    rotated = np.empty_like(images)
+    for image, side, out in zip(images, side_n, rotated):
+        picture = Image.fromarray(image).rotate(float(side * level), Image.Resampling.BILINEAR)
+        out[:] = np.asarray(picture)
+    return rotated
 
 
 def _add_noise(images: Images, level: float, stream: np.random.Generator) -> Images:
@@ -74,8 +69,10 @@ def _blur(images: Images, level: float, _: np.random.Generator) -> Images:
     """Blur by a Gaussian of radius `level`."""
     from PIL import Image, ImageFilter
 
-    blur = ImageFilter.GaussianBlur(level)
-    return _stack((Image.fromarray(image).filter(blur) for image in images), images)
+    blurred = np.empty_like(images)
+    for image, out in zip(images, blurred):
+        out[:] = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(level)))
+    return blurred
 
 
 def _darken(images: Images, level: float, _: np.random.Generator) -> Images:
@@ -86,13 +83,6 @@ def _darken(images: Images, level: float, _: np.random.Generator) -> Images:
 def _invert(images: Images, _: float, __: np.random.Generator) -> Images:
     inverted: Images = 255 - images
     return inverted
-
-
-def _stack(pictures: "Iterable[Image.Image]", like: Images) -> Images:
-    out = np.empty_like(like)
-    for target, picture in zip(out, pictures):
-        target[:] = np.asarray(picture)
-    return out
 
 
 CORRUPTIONS = (

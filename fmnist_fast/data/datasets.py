@@ -88,7 +88,15 @@ def load_dataset(
         case "synthetic":
             return _synthetic()
         case "auto":
-            return _auto(folder, download)
+            try:
+                return _fashion_mnist(folder, download)
+            except fashion_mnist.DatasetUnavailable as error:
+                warnings.warn(
+                    f"{error}. Falling back to synthetic, a data set drawn by this package, whose "
+                    "accuracies say nothing about Fashion-MNIST",
+                    stacklevel=2,
+                )
+                return _synthetic()
     path = Path(name)
     if os.path.isdir(path):  # False, and no exception, for names that are too long
         return _custom(path.resolve().name, str(path), fashion_mnist.read_folder(path))
@@ -98,18 +106,6 @@ def load_dataset(
         f"there is no data set {str(name)!r}: give {', '.join(DATASET_NAMES)}, a folder of IDX "
         "files or an .npz file"
     )
-
-
-def _auto(data_dir: Path | None, download: bool) -> Dataset:
-    try:
-        return _fashion_mnist(data_dir, download)
-    except fashion_mnist.DatasetUnavailable as error:
-        warnings.warn(
-            f"{error}. Falling back to synthetic, a data set drawn by this package, whose "
-            "accuracies say nothing about Fashion-MNIST",
-            stacklevel=3,
-        )
-        return _synthetic()
 
 
 def _fashion_mnist(data_dir: Path | None, download: bool) -> Dataset:

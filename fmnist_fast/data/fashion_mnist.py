@@ -7,10 +7,8 @@ machine learning algorithms"; MIT licence, Zalando SE.
 import logging
 import os
 import warnings
-from collections.abc import Iterator
 from hashlib import file_digest
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,7 +17,7 @@ from .cache import Arrays, cache_folder, cache_path, find_cached, load_or_create
 from .idx import read_idx
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import Progress
 
 __all__ = [
     "CACHE_KEY",
@@ -198,6 +196,9 @@ def fetch(folder: Path | None = None, *, progress: bool | None = None) -> Path:
     progress : show a progress bar on standard error (None: if that is a terminal).
     Raises: DatasetUnavailable, with the failure of every source.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
     sources = list(SOURCES)
     failures: list[str] = []
     try:
@@ -206,9 +207,11 @@ def fetch(folder: Path | None = None, *, progress: bool | None = None) -> Path:
     except OSError as error:
         where = folder or "the folder for the download"
         raise DatasetUnavailable(f"{where} cannot be made: {error.strerror}") from error
-    with _ProgressBar(progress) as bar:
+    console = Console(stderr=True)
+    shown = console.is_terminal if progress is None else progress
+    with Progress(console=console, disable=not shown) as bars:
         for name, checksum in FILES.items():
-            while not _retrieve(f"{sources[0]}{name}", checksum, folder, bar, failures):
+            while not _retrieve(f"{sources[0]}{name}", checksum, folder, bars, failures):
                 sources.pop(0)  # a source that failed is not tried again
                 if not sources:
                     raise DatasetUnavailable(
@@ -218,18 +221,15 @@ def fetch(folder: Path | None = None, *, progress: bool | None = None) -> Path:
     return folder
 
 
-def _retrieve(
-    url: str, checksum: str, folder: Path, bar: "_ProgressBar", failures: list[str]
-) -> bool:
+def _retrieve(url: str, checksum: str, folder: Path, bars: "Progress", failures: list[str]) -> bool:
     """Download a file, unless it exists with this checksum; on failure append to `failures`."""
     import pooch
     import requests
 
     pooch.get_logger().setLevel(logging.WARNING)
     name = url.rpartition("/")[2]
-    bar.name = name
     download = pooch.HTTPDownloader(
-        progressbar=bar,
+        progressbar=_ProgressBar(bars, name),
         chunk_size=1 << 16,
         timeout=TIMEOUT,
         headers={"Accept-Encoding": "identity"},  # keep the gzip files as they are
@@ -262,12 +262,10 @@ def _describe(error: Exception) -> str:
     return type(error).__name__
 
 
-def _named_folders(data_dir: Path | None) -> Iterator[Path]:
-    """Yield the folders that the user named: the argument and the environment variable."""
-    if data_dir is not None:
-        yield data_dir
-    if os.environ.get("FMNIST_FAST_DATA"):
-        yield Path(os.environ["FMNIST_FAST_DATA"])
+def _named_folders(data_dir: Path | None) -> list[Path]:
+    """Return the folders that the user named: the argument and the environment variable."""
+    named = data_dir, os.environ.get("FMNIST_FAST_DATA")
+    return [Path(folder) for folder in named if folder]
 
 
 def _gzip_or_plain(folder: Path, name: str) -> Path:
@@ -278,41 +276,19 @@ def _gzip_or_plain(folder: Path, name: str) -> Path:
 
 
 class _ProgressBar:
-    """Progress bar with the interface that pooch expects: total, update, reset, close."""
+    """Progress bar of one file, with the interface that pooch expects."""
 
-    def __init__(self, show: bool | None) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
+    total = 0  # set by pooch
 
-        console = Console(stderr=True)
-        self._progress = Progress(
-            console=console, disable=not (console.is_terminal if show is None else show)
-        )
-        self.name = ""
-        self.total = 0
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> "_ProgressBar":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
+    def __init__(self, bars: "Progress", name: str) -> None:
+        self._bars, self._task = bars, bars.add_task(name, visible=False)
 
     def update(self, size: int) -> None:
-        if self._task is None:
-            self._task = self._progress.add_task(self.name, total=self.total)
-        self._progress.advance(self._task, size)
+        self._bars.update(self._task, total=self.total, advance=size, visible=True)
 
     def reset(self) -> None:
         """Start again; pooch calls this and then update(total) when a download is complete."""
-        if self._task is not None:
-            self._progress.reset(self._task)
+        self._bars.reset(self._task)
 
     def close(self) -> None:
-        self._task = None
+        """Do nothing: `Progress` is closed when all files are there."""

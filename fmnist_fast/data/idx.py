@@ -56,13 +56,8 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 def open_idx(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading; gzip is recognized by its first bytes and decompressed."""
     with open(path, "rb") as file:
-        compressed = file.read(2) == GZIP_MAGIC
-        file.seek(0)
-        if compressed:
-            with gzip.GzipFile(fileobj=file) as content:
-                yield cast(BinaryIO, content)
-        else:
-            yield file
+        compressed = file.peek(2)[:2] == GZIP_MAGIC
+        yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if compressed else file
 
 
 def read_header(

@@ -37,9 +37,7 @@ def shoe_pairs_from_above(
     outline = _outline(along, rng)
     across = across + rng.uniform(-0.1, 0.2) * (1 - along**2)  # straighter inner side
     details = np.where(
-        sandals,
-        _straps(across, along, rng),
-        _opening_and_laces(across, along, boots, rng),
+        sandals, _straps(across, along, rng), _opening_and_laces(across, along, boots, rng)
     )
     sole = np.abs(across) > outline - rng.uniform(0, 0.3)
     details ^= sole & rng.bernoulli(0.4)

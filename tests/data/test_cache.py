@@ -77,8 +77,8 @@ def test_cache_unwritable_folder_gives_one_warning(stand_in, unwritable_cache):
 
 
 def test_cache_full_disk_warns_and_leaves_nothing(monkeypatch):
-    def fail(file, array):
-        file.write(bytes(10))
+    def fail(path, array):
+        Path(path).write_bytes(bytes(10))
         raise OSError("100 requested and 10 written")  # NumPy's message, without an errno
 
     monkeypatch.setattr(np, "save", fail)
