@@ -81,7 +81,7 @@ class FmnistFast:
 
     def train(self, order_n: NDArray[np.int32]) -> None:
         count = -(-len(order_n) // self.task.batch_size)
-        steps = Adam(BETA1, BETA2, EPSILON).steps(
+        steps = Adam((BETA1, BETA2), EPSILON).steps(
             np.full(count, LR), self.t, self.task.batch_size, L2
         )
         if self.plain_epsilon:

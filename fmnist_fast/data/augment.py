@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from ..nn.random_streams import FLIPS, random_stream
+from ..nn.random_streams import Purpose, random_stream
 
 __all__ = ["EpochPrefetcher", "hflip", "flip_rows"]
 
@@ -27,7 +27,7 @@ def flip_rows(order_n: NDArray[np.int32], rows: int, seed: int, epoch: int) -> N
     rows : number of original images; flips are stored from there on. The choice is a pure function
     of (seed, epoch, row), whatever the position in the order.
     """
-    flipped_n = random_stream(seed, FLIPS, epoch).integers(0, 2, rows, dtype=np.int32)
+    flipped_n = random_stream(seed, Purpose.FLIPS, epoch).integers(0, 2, rows, dtype=np.int32)
     return order_n + rows * flipped_n[order_n]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..nn.random_streams import CORRUPTION, random_stream
+from ..nn.random_streams import Purpose, random_stream
 
 __all__ = ["CORRUPTIONS", "Corruption", "corrupt_images"]
 
@@ -97,5 +97,5 @@ CORRUPTIONS = (
 
 def corrupt_images(images: Images, kind: Corruption, level: float, seed: int = 0) -> Images:
     """Return corrupted images (n, height, width), uint8: a pure function of the arguments."""
-    stream = random_stream(seed, CORRUPTION, CORRUPTIONS.index(kind))
+    stream = random_stream(seed, Purpose.CORRUPTION, CORRUPTIONS.index(kind))
     return kind.apply(np.ascontiguousarray(images), level, stream)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._cpu import usable_cores
-from ..nn.random_streams import OOD, PHOTO_SIMULATION, random_stream
+from ..nn.random_streams import Purpose, random_stream
 from .image_ops import (
     CENTER,
     DOWN,
@@ -60,7 +60,7 @@ def simulate_photos(images: Images, labels_n: NDArray[np.integer], seed: int, ep
         part = slice(first, first + CHUNK_ROWS)
         return _simulate(images[part], labels_n[part], stream)
 
-    return _in_chunks(make, len(images), seed, PHOTO_SIMULATION, epoch)
+    return _in_chunks(make, len(images), seed, Purpose.PHOTO_SIMULATION, epoch)
 
 
 def simulate_ood_images(
@@ -88,7 +88,7 @@ def simulate_ood_images(
                 drawn[part] = draw(chosen.astype(np.float32), stream)
         return _simulate(drawn, np.full(rows, -1), stream)
 
-    return _in_chunks(make, count, seed, OOD, epoch)
+    return _in_chunks(make, count, seed, Purpose.OOD, epoch)
 
 
 def _in_chunks(

@@ -23,33 +23,23 @@ from ..models.export.formats import export, format_from_suffix
 from ..nn.backend import BACKEND_NAMES
 from ..nn.schedules import SCHEDULES
 from .callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
-from .fitting import FitState, LabeledRows, StochasticFit, draw_params, fit_lbfgs
-from .networks import build_network, predict_outputs, with_both_classes
+from .fitting import StochasticFit
+from .lbfgs import fit_lbfgs
+from .networks import build_network, draw_params, with_both_classes
 from .predict_cache import PredictCache
-from .targets import TargetEncoder
+from .solvers import Solver
+from .targets import LabeledRows, TargetEncoder
 from .validation import (
     check_classes,
     check_hidden_sizes,
     check_lbfgs_options,
     check_rows,
     check_rows_and_labels,
-    check_sample_weight,
     check_validation_labels,
     check_weights,
 )
 
 __all__ = ["MLPClassifier"]
-
-_STOCHASTIC = ("adam", "sgd")
-
-
-def _is_stochastic(estimator: "MLPClassifier") -> bool:
-    if estimator.solver not in _STOCHASTIC:
-        raise AttributeError(
-            "partial_fit is only available for stochastic optimizers. "
-            f"{estimator.solver} is not stochastic."
-        )
-    return True
 
 
 class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -290,7 +280,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         callbacks.end()
         return self
 
-    @available_if(_is_stochastic)  # type: ignore[untyped-decorator]
+    @available_if(neural_network.MLPClassifier._check_solver)  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(
         self,
@@ -365,8 +355,6 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         else:
             StochasticFit(
                 estimator=self,
-                state=self._fit_state,
-                encoder=self._encoder,
                 validation=validation_rows,
                 callbacks=callbacks,
                 random_state=random_state,
@@ -386,11 +374,12 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         if dtype == "auto":
             dtype = "float64" if x_dtype == np.float64 else "float32"
         self._predict_cache = PredictCache()
-        self._fit_state = FitState()
+        self._solver: Solver | None = None
+        self._no_improvement_count = 0
         self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(sizes)
         self.out_activation_ = self._encoder.out_activation
         self.coefs_, self.intercepts_ = draw_params(sizes, self.activation, random_state, dtype)
-        if self.solver in _STOCHASTIC:
+        if self.solver != "lbfgs":
             self.loss_curve_: list[float] = []
             self.best_loss_: Any = None if self.early_stopping else np.inf
             self.best_validation_score_: Any = -np.inf if self.early_stopping else None
@@ -403,7 +392,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     def _check_validation(self, X: Any, y: Any, sample_weight: Any) -> LabeledRows:
         x_ni, y = check_rows_and_labels(self, X, y, reset=False)
         check_validation_labels(y, self.classes_)
-        return LabeledRows(x_ni, y, self._encode(y), check_sample_weight(sample_weight, x_ni))
+        weights_n = check_weights(sample_weight, None, x_ni, y)
+        return LabeledRows(x_ni, y, self._encode(y), weights_n)
 
     def predict(self, X: ArrayLike) -> NDArray:
         """Predict the most probable label of every row, or all of its labels.
@@ -478,17 +468,15 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     def _outputs(self, X: Any) -> Floats:
         """Return the outputs of the network for unchecked rows, (n, n_outputs), probabilities."""
         if hasattr(self, "coefs_"):
-            settings = (self.activation, self.backend)
-            arrays = (*self.coefs_, *self.intercepts_)
-            probability_nk = self._predict_cache.predict(X, arrays, settings)
+            probability_nk = self._predict_cache.predict(self, X)
             if probability_nk is not None:
                 return probability_nk
         check_is_fitted(self)
         x_ni = check_rows(self, X)
         network = build_network(self, x_ni)
         if type(X) is np.ndarray and not hasattr(self, "feature_names_in_"):
-            self._predict_cache.store(network, (self.activation, self.backend))
-        return predict_outputs(network, x_ni)
+            self._predict_cache.store(self, network)
+        return network.outputs(x_ni)
 
     def export(self, path: str | Path, to: str | None = None, *, force: bool = False) -> None:
         """Write the fitted network in a format of other programs.

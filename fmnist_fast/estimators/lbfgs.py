@@ -1,15 +1,20 @@
 """L-BFGS, by SciPy, on the loss and gradient of the kernels."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.optimize import _check_optimize_result
 
-from ..kernels.interface import Floats, NetworkSpec, Params, TrainData
-from ..nn.network import Network
+from ..kernels.interface import Floats, Params, TrainData
+from ..nn.backend import backend_name
+from ..nn.network import Network, zeros
+from ..training.budget import Clock
+from .callbacks import FitCallbacks
+from .networks import build_network
+from .targets import LabeledRows
 
-__all__ = ["loss_and_gradient", "minimize_lbfgs"]
+__all__ = ["fit_lbfgs", "loss_and_gradient"]
 
 # Rows of a block of the gradient over the whole data set.
 BLOCK_ROWS = 4096
@@ -23,14 +28,13 @@ def loss_and_gradient(network: Network, data: TrainData, alpha: float) -> tuple[
     """
     backend, spec = network.backend, network.spec
     total, rows = float(data.weights_n.sum()) or 1.0, data.x_ni.shape[0]
-    loss, gradient = 0.0, _zeros(spec)
-    order_n = np.arange(rows, dtype=np.int32)
+    loss, gradient = 0.0, zeros(spec)
     for first in range(0, rows, BLOCK_ROWS):
         last = min(first + BLOCK_ROWS, rows)
-        x_bi, weights_b = _rows(network, data, order_n, first, last), data.weights_n[first:last]
+        x_bi, weights_b = _rows(network, data, first, last), data.weights_n[first:last]
         layers = tuple(np.empty((last - first, o), spec.dtype) for _, o in spec.shapes)
         loss_b, grad_logits_bk = np.empty(last - first, spec.dtype), np.empty_like(layers[-1])
-        part = _zeros(spec)
+        part = zeros(spec)
         backend.forward(network.params, x_bi, spec, layers)
         weights = weights_b.astype(spec.dtype)
         backend.loss_and_grad(
@@ -49,59 +53,67 @@ def loss_and_gradient(network: Network, data: TrainData, alpha: float) -> tuple[
     return loss, gradient
 
 
-def _rows(network: Network, data: TrainData, order_n: NDArray, first: int, last: int) -> Floats:
+def _rows(network: Network, data: TrainData, first: int, last: int) -> Floats:
     """Return rows first..last-1, scaled, in the network's dtype."""
     if network.spec.input_format == "csr":
         sparse: Floats = (data.x_ni[first:last] * data.scale).astype(network.spec.dtype)
         return sparse
+    order_b = np.arange(first, last, dtype=np.int32)
     x_bi = np.empty((last - first, network.spec.sizes[0]), network.spec.dtype)
-    network.backend.gather_batch(data.x_ni, order_n, first, last, data.scale, x_bi)
+    network.backend.gather_batch(data.x_ni, order_b, 0, last - first, data.scale, x_bi)
     return x_bi
 
 
-def _zeros(spec: NetworkSpec) -> Params:
-    return Params(
-        tuple(np.zeros((i, o), spec.dtype) for i, o in spec.shapes),
-        tuple(np.zeros(o, spec.dtype) for _, o in spec.shapes),
-    )
+def fit_lbfgs(estimator: Any, rows: LabeledRows, callbacks: FitCallbacks) -> None:
+    """Minimize the loss over all rows by L-BFGS.
 
-
-def minimize_lbfgs(
-    network: Network,
-    data: TrainData,
-    alpha: float,
-    tol: float,
-    max_iter: int,
-    max_fun: int,
-    on_iteration: Callable[[float], bool],
-) -> Any:
-    """Minimize over all parameters, in place; return SciPy's OptimizeResult.
-
-    on_iteration : called with the loss after every iteration; true stops.
+    In float64, as in scikit-learn for any dtype of the rows: the line search needs it.
     Source: Liu & Nocedal (1989), by SciPy.
     """
     from scipy.optimize import minimize
 
+    dtype = estimator.coefs_[0].dtype
+    network = build_network(estimator, rows.x_ni, dtype=np.float64)
+    targets_n = rows.targets_n
+    if targets_n.ndim == 2:
+        targets_n = targets_n.astype(np.float64)
+    data = TrainData(rows.x_ni, 1.0, targets_n, rows.weights())
+    estimator.backend_ = backend_name(network.backend)
+    estimator.coefs_, estimator.intercepts_ = map(list, network.params)
     arrays = [*network.params.weights, *network.params.biases]
+    ends = np.cumsum([array.size for array in arrays])
+    clock = Clock()
 
     def unpack(flat: NDArray[np.float64]) -> None:
-        first = 0
-        for array in arrays:
-            array[...] = flat[first : first + array.size].reshape(array.shape)
-            first += array.size
+        for array, values in zip(arrays, np.split(flat, ends[:-1])):
+            array.flat = values
 
     def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         unpack(flat)
-        loss, gradient = loss_and_gradient(network, data, alpha)
-        pieces = [g.ravel() for g in (*gradient.weights, *gradient.biases)]
-        return loss, np.concatenate(pieces).astype(np.float64)
+        loss, gradient = loss_and_gradient(network, data, estimator.alpha)
+        return loss, _flatten(gradient)
 
     def stop(intermediate_result: Any) -> None:
-        if on_iteration(float(intermediate_result.fun)):
+        if estimator.verbose:
+            print(f"loss = {intermediate_result.fun:.8f}")
+        out_of_time = estimator.time_budget is not None and clock() > estimator.time_budget
+        if out_of_time or callbacks.end_epoch():
             raise StopIteration
 
-    start = np.concatenate([array.ravel() for array in arrays]).astype(np.float64)
-    options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
-    result = minimize(objective, start, method="L-BFGS-B", jac=True, options=options, callback=stop)
+    result = minimize(
+        objective,
+        _flatten(network.params),
+        method="L-BFGS-B",
+        jac=True,
+        options={"maxfun": estimator.max_fun, "maxiter": estimator.max_iter, "gtol": estimator.tol},
+        callback=stop,
+    )
     unpack(result.x)
-    return result
+    estimator.n_iter_ = _check_optimize_result("lbfgs", result, estimator.max_iter)
+    estimator.loss_ = float(result.fun)
+    estimator.coefs_ = [w_io.astype(dtype, copy=False) for w_io in network.params.weights]
+    estimator.intercepts_ = [b_o.astype(dtype, copy=False) for b_o in network.params.biases]
+
+
+def _flatten(params: Params) -> NDArray[np.float64]:
+    return np.concatenate([array.ravel() for arrays in params for array in arrays])

@@ -1,16 +1,34 @@
 """The networks of kernels that compute for an estimator."""
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
-from ..kernels.interface import Floats, NetworkSpec, Params
+from ..kernels.interface import NetworkSpec, Params
 from ..nn.network import Network
 
-__all__ = ["build_network", "predict_outputs", "with_both_classes"]
+__all__ = ["build_network", "draw_params", "with_both_classes"]
+
+
+def draw_params(
+    sizes: tuple[int, ...], activation: str, random_state: np.random.RandomState, dtype: str
+) -> tuple[list[NDArray], list[NDArray]]:
+    """Draw initial weights and biases as scikit-learn does.
+
+    References
+    ----------
+    Glorot & Bengio (2010), equation 16; for the logistic function a third of its variance.
+    """
+    coefs, intercepts = [], []
+    for i, o in pairwise(sizes):
+        bound = np.sqrt((2.0 if activation == "logistic" else 6.0) / (i + o))
+        coefs.append(random_state.uniform(-bound, bound, (i, o)).astype(dtype, copy=False))
+        intercepts.append(random_state.uniform(-bound, bound, o).astype(dtype, copy=False))
+    return coefs, intercepts
 
 
 def build_network(
@@ -55,13 +73,15 @@ def build_network(
     requirements: Any = "CW" if optimizer else "C"
     coefs = [np.require(w_io, dtype, requirements) for w_io in coefs]
     intercepts = [np.require(b_o, dtype, requirements) for b_o in intercepts]
-    sizes = _layer_sizes(coefs, intercepts)
+    sizes = (*(len(w_io) for w_io in coefs), estimator.n_outputs_)
+    shapes = [array.shape for array in (*coefs, *intercepts)]
+    if shapes != [*pairwise(sizes), *((o,) for o in sizes[1:])]:
+        raise ValueError(
+            f"coefs_ and intercepts_ have the shapes {shapes}: they do not fit together, or not "
+            f"{estimator.n_outputs_} outputs."
+        )
     if x_ni is not None and x_ni.shape[1] != sizes[0]:
         raise ValueError(f"coefs_[0] has {sizes[0]} rows, and X has {x_ni.shape[1]} columns.")
-    if sizes[-1] != estimator.n_outputs_:
-        raise ValueError(
-            f"coefs_[-1] has {sizes[-1]} columns, and there are {estimator.n_outputs_} outputs."
-        )
     spec = NetworkSpec(
         sizes,
         estimator.activation,
@@ -82,33 +102,6 @@ def build_network(
         batch_size=batch_size or rows,
         rows=rows * epochs,
     )
-
-
-def _layer_sizes(coefs: list, intercepts: list) -> tuple[int, ...]:
-    """Return the widths of all layers. Raises ValueError if shapes do not fit together."""
-    if not coefs or len(coefs) != len(intercepts) or any(w_io.ndim != 2 for w_io in coefs):
-        raise ValueError("coefs_ and intercepts_ need a matrix and a vector for every layer.")
-    for layer, (w_io, b_o) in enumerate(zip(coefs, intercepts)):
-        if b_o.shape != (w_io.shape[1],):
-            raise ValueError(
-                f"intercepts_[{layer}] has the shape {b_o.shape}, and coefs_[{layer}] "
-                f"{w_io.shape}: they do not fit."
-            )
-        if layer and coefs[layer - 1].shape[1] != len(w_io):
-            raise ValueError(
-                f"coefs_[{layer}] has the shape {w_io.shape}, and coefs_[{layer - 1}] "
-                f"{coefs[layer - 1].shape}: they do not fit."
-            )
-    return (*(len(w_io) for w_io in coefs), coefs[-1].shape[1])
-
-
-def predict_outputs(network: Network, x_ni: Any) -> Floats:
-    """Return the outputs of the network for checked rows, (n, n_outputs), probabilities."""
-    out_nk = np.empty((x_ni.shape[0], network.spec.sizes[-1]), network.spec.dtype)
-    network.backend.predict(
-        network.params, x_ni, network.scale, network.spec, network.threads, out_nk
-    )
-    return out_nk
 
 
 def with_both_classes(params: Params, spec: NetworkSpec) -> tuple[Params, NetworkSpec]:

@@ -4,30 +4,19 @@ For single rows scikit-learn's validation takes far longer than the prediction: 
 scikit-learn with this, half as fast without.
 """
 
-from collections.abc import Callable, Sequence
-from operator import is_
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from ..kernels.interface import Floats, NetworkSpec, Params
+from ..kernels.interface import Floats
 from ..nn.network import Network
 
 __all__ = ["PredictCache"]
 
 # More rows take long enough for validation not to matter, and for threads to pay off.
 MAX_ROWS = 64
-
-
-class _Entry(NamedTuple):
-    """A validated network. settings : the parameters it was built with, apart from arrays."""
-
-    settings: tuple
-    arrays: tuple[Floats, ...]
-    params: Params
-    spec: NetworkSpec
-    dtype: np.dtype
-    predict: Callable[..., None]
 
 
 class PredictCache:
@@ -37,47 +26,39 @@ class PredictCache:
     """
 
     def __init__(self) -> None:
-        self._entry: _Entry | None = None
+        self._entry: tuple[Network, list] | None = None
 
     def __reduce__(self) -> tuple:
         return PredictCache, ()
 
-    def store(self, network: Network, settings: tuple) -> None:
-        """Keep a validated network for the next calls."""
-        params = network.params
-        arrays = (*params.weights, *params.biases)
-        self._entry = _Entry(
-            settings, arrays, params, network.spec, arrays[0].dtype, network.backend.predict
-        )
+    def store(self, estimator: Any, network: Network) -> None:
+        """Keep a validated network of the estimator for the next calls."""
+        self._entry = replace(network, threads=1), _key(estimator, *network.params)
 
-    def predict(self, x: Any, arrays: Sequence[Floats], settings: tuple) -> Floats | None:
-        """Return the network's outputs, (n, n_outputs), or None if x must be validated.
+    def predict(self, estimator: Any, x: Any) -> Floats | None:
+        """Return the outputs of the estimator's network, (n, n_outputs), or None.
 
-        Parameters
-        ----------
-        x : object
-            Taken if it is a finite C-contiguous array (n, features) of the network's dtype, with
-            1 to MAX_ROWS rows.
-        arrays : sequence of ndarray
-            The estimator's current weights and biases; they must be those of the network.
-        settings : tuple
-            Likewise, the estimator's parameters.
+        None: its weights or parameters have changed, or x must be validated, since it is not a
+        finite C-contiguous array (n, features) of the network's dtype with 1 to MAX_ROWS rows.
         """
         entry = self._entry  # read once: another thread may replace it
+        if entry is None:
+            return None
+        network, key = entry
         if (
-            entry is None
-            or type(x) is not np.ndarray
-            or x.dtype is not entry.dtype
+            type(x) is not np.ndarray
+            or x.dtype is not network.params.weights[0].dtype
             or x.ndim != 2
-            or x.shape[1] != entry.spec.sizes[0]
+            or x.shape[1] != network.spec.sizes[0]
             or not 0 < x.shape[0] <= MAX_ROWS
             or not x.flags.c_contiguous
-            or settings != entry.settings
-            or len(arrays) != len(entry.arrays)
-            or not all(map(is_, arrays, entry.arrays))
+            or key != _key(estimator, estimator.coefs_, estimator.intercepts_)
             or not np.isfinite(x).all()
         ):
             return None
-        out_nk: Floats = np.empty((x.shape[0], entry.spec.sizes[-1]), entry.dtype)
-        entry.predict(entry.params, x, 1.0, entry.spec, 1, out_nk)
-        return out_nk
+        return network.outputs(x)
+
+
+def _key(estimator: Any, weights: Iterable, biases: Iterable) -> list:
+    """Return the identities of the arrays, and the parameters that a network is built with."""
+    return [*map(id, weights), *map(id, biases), estimator.activation, estimator.backend]

@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
 from ..kernels.interface import Params, TrainData, TrainState
 from ..nn.network import Network, estimate_work
 from ..nn.optimizers import SGD, Adam, Optimizer
-from ..training.budget import Budget, UnlimitedBudget
+from ..training.budget import Budget, Clock, StepBudget, TimeBudget
 from ..training.loop import EpochInputs, TrainingLoop
 
 __all__ = ["EpochTrainer", "Solver"]
-
-# An adaptive learning rate is not divided further below this.
-MIN_RATE = 1e-6
 
 # Work of the epochs that are trained in one range, at most, and their steps: a third of an epoch of
 # Fashion-MNIST with 784-128-64-10. A range cannot be interrupted.
@@ -30,31 +28,21 @@ MAX_STEPS = 1000
 class Solver:
     """What a stochastic solver keeps between calls: learning rate, steps done, moments.
 
-    schedule : constant, invscaling or adaptive, as in scikit-learn.
+    rate : scikit-learn's solver, without parameters to update, for its learning rate.
     """
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        learning_rate: float,
-        schedule: str = "constant",
-        power_t: float = 0.5,
-    ) -> None:
-        self.optimizer = optimizer
-        self.initial_rate = self.learning_rate = float(learning_rate)
-        self.schedule, self.power_t = schedule, power_t
+    def __init__(self, estimator: Any) -> None:
+        p = estimator
+        self.optimizer: Optimizer
+        if p.solver == "sgd":
+            self.optimizer = SGD(float(p.momentum), p.nesterovs_momentum)
+            self.rate = SGDOptimizer([], p.learning_rate_init, p.learning_rate, power_t=p.power_t)
+        else:
+            betas = float(p.beta_1), float(p.beta_2)
+            self.optimizer = Adam(betas, float(p.epsilon), corrected_epsilon=False)
+            self.rate = AdamOptimizer([], p.learning_rate_init)
         self.t = 0
         self.moments: tuple[Params, Params] | None = None
-
-    @classmethod
-    def from_estimator(cls, estimator: Any) -> "Solver":
-        """Return a new solver, as the parameters of an estimator describe it."""
-        p = estimator
-        if p.solver == "sgd":
-            optimizer = SGD(float(p.momentum), p.nesterovs_momentum)
-            return cls(optimizer, p.learning_rate_init, p.learning_rate, p.power_t)
-        adam = Adam(float(p.beta_1), float(p.beta_2), float(p.epsilon), corrected_epsilon=False)
-        return cls(adam, p.learning_rate_init)
 
     def state(self, network: Network) -> TrainState:
         """Return the network's parameters, to be trained, and the moments so far."""
@@ -63,65 +51,46 @@ class Solver:
         dtype, shapes = network.spec.dtype, [w_io.shape for w_io in network.params.weights]
         if [m_io.shape for m_io in self.moments[0].weights] != shapes:
             raise ValueError("coefs_ have other shapes than in the last call: use fit.")
-        if self.moments[0].weights[0].dtype != dtype:
-            m, v = (
-                Params(*(tuple(a.astype(dtype) for a in arrays) for arrays in moment))
-                for moment in self.moments
-            )
-            self.moments = (m, v)
-        return TrainState(network.params, *self.moments)
-
-    def end_epoch(self, samples: int) -> None:
-        """Set the learning rate of the next epoch, after so many samples in all epochs."""
-        if self.schedule == "invscaling":
-            self.learning_rate = self.initial_rate / (samples + 1) ** self.power_t
-
-    def reduce_rate(self) -> bool:
-        """Divide an adaptive learning rate; False if training should stop instead."""
-        if self.schedule != "adaptive" or self.learning_rate <= MIN_RATE:
-            return False
-        self.learning_rate /= 5
-        return True
+        m, v = (
+            Params(*(tuple(a.astype(dtype, copy=False) for a in arrays) for arrays in moment))
+            for moment in self.moments
+        )
+        self.moments = (m, v)
+        return TrainState(network.params, m, v)
 
 
 class EpochTrainer:
     """Trains a network as scikit-learn does: order of the rows, penalty, loss of each epoch.
 
-    random_state : shuffles the rows before every epoch; None: they keep their order.
-    samples_seen : rows of all earlier epochs. budget : None: a constant learning rate, and no end.
-    dropout_seed : of the dropout masks.
+    random_state : seeds dropout, and shuffles the rows before every epoch.
     """
 
     def __init__(
         self,
-        network: Network,
+        estimator: Any,
         solver: Solver,
+        network: Network,
         data: TrainData,
-        *,
         batch_size: int,
-        alpha: float,
-        random_state: np.random.RandomState | None,
-        samples_seen: int = 0,
-        budget: Budget | None = None,
-        dropout_seed: int = 0,
+        random_state: np.random.RandomState,
     ) -> None:
-        self.solver, self.data, self.alpha = solver, data, alpha
-        self.random_state, self.dropout_seed = random_state, dropout_seed
-        self.samples_seen = samples_seen
+        self.solver, self.data, self.alpha = solver, data, estimator.alpha
+        self.random_state = random_state if estimator.shuffle else None
+        self.dropout_seed = random_state.randint(2**31 - 1) if estimator.dropout else 0
+        self.samples_seen = estimator.t_
         self.rows: int = data.x_ni.shape[0]
         self.order_n = np.arange(self.rows, dtype=np.int32)
+        self.rows_t = np.diff([*range(0, self.rows, batch_size), self.rows]).astype(np.float64)
         self.loop = TrainingLoop(
             network,
             solver.state(network),
             solver.optimizer,
-            budget or UnlimitedBudget(),
+            _budget(estimator, len(self.rows_t)),
             self._start_epoch,
             rows=self.rows,
             batch_size=batch_size,
             steps_before=solver.t,
         )
-        self.rows_t = np.full(self.loop.steps_per_epoch, float(batch_size))
-        self.rows_t[-1] = self.rows - batch_size * (self.loop.steps_per_epoch - 1)
         # Where all rows have weight 1, the penalty does not depend on their order.
         self.l2_t = self._l2(self.rows_t) if (data.weights_n == 1).all() else None
 
@@ -148,7 +117,7 @@ class EpochTrainer:
     def _epochs_at_once(self, max_epochs: int) -> int:
         """Return how many epochs one range may train."""
         loop = self.loop
-        if loop.network.spec.dropout or not isinstance(loop.budget, UnlimitedBudget):
+        if loop.network.spec.dropout or isinstance(loop.budget, StepBudget | TimeBudget):
             return 1  # dropout has another key in every epoch
         work = estimate_work(loop.network.spec, self.rows)
         return max(1, min(max_epochs, MAX_WORK // work, MAX_STEPS // loop.steps_per_epoch))
@@ -167,11 +136,21 @@ class EpochTrainer:
             step = self.loop.steps_before + (epoch - 1) * self.loop.steps_per_epoch
             seeds = np.random.SeedSequence([self.dropout_seed, step])
             key = int(seeds.generate_state(1, np.uint64)[0])
-        inputs = EpochInputs(self.data, self.order_n, l2_t, self.solver.learning_rate, key)
+        inputs = EpochInputs(self.data, self.order_n, l2_t, self.solver.rate.learning_rate, key)
         self.samples_seen += self.rows
-        self.solver.end_epoch(self.samples_seen)
+        self.solver.rate.iteration_ends(self.samples_seen)
         return inputs
 
     def _l2(self, weights_t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the penalty of every batch, from the sum of its weights."""
         return np.divide(self.alpha, weights_t, out=np.zeros_like(weights_t), where=weights_t > 0)
+
+
+def _budget(estimator: Any, steps_per_epoch: int) -> Budget:
+    """Return the budget of learning rates relative to the solver's own."""
+    schedule, seconds = estimator.schedule, estimator.time_budget
+    if seconds is not None:
+        return TimeBudget(schedule, 1.0, 0.0, seconds, Clock())
+    if schedule != "constant":
+        return StepBudget(schedule, 1.0, estimator.max_iter * steps_per_epoch)
+    return Budget()

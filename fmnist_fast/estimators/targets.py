@@ -1,7 +1,7 @@
 """Labels of any kind as targets of the network, and its probabilities as labels."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,36 @@ from sklearn.preprocessing import LabelBinarizer
 from ..kernels.interface import Floats
 from ..nn.labels import encode_labels, smooth_labels, unique_labels
 
-__all__ = ["TargetEncoder"]
+__all__ = ["LabeledRows", "TargetEncoder"]
+
+
+class LabeledRows(NamedTuple):
+    """Checked rows to train on or to validate with.
+
+    Parameters
+    ----------
+    x_ni : ndarray or CSR array of shape (n, features)
+    y : ndarray of shape (n,) or (n, k)
+        Labels, as the user names them.
+    targets_n : ndarray of shape (n,) or (n, n_outputs)
+        The same as targets of the network.
+    weights_n : ndarray of float64, shape (n,), or None
+        Sample weights; None: all are 1.
+    """
+
+    x_ni: Any
+    y: Any
+    targets_n: NDArray
+    weights_n: NDArray[np.float64] | None
+
+    def take(self, rows: NDArray) -> "LabeledRows":
+        """Return the rows with these indices."""
+        weights_n = None if self.weights_n is None else self.weights_n[rows]
+        return LabeledRows(self.x_ni[rows], self.y[rows], self.targets_n[rows], weights_n)
+
+    def weights(self) -> NDArray[np.float64]:
+        """Return the sample weights as an array."""
+        return np.ones(self.x_ni.shape[0]) if self.weights_n is None else self.weights_n
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ __all__ = [
     "check_lbfgs_options",
     "check_rows",
     "check_rows_and_labels",
-    "check_sample_weight",
     "check_validation_labels",
     "check_weights",
 ]
@@ -37,13 +36,9 @@ def check_hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
 
 def check_lbfgs_options(dropout: float, schedule: str, has_validation_rows: bool) -> None:
     """Raise ValueError for options that only stochastic solvers have."""
-    used = {
-        "dropout": dropout != 0,
-        "schedule": schedule != "constant",
-        "X_val": has_validation_rows,
-    }
-    for name, is_used in used.items():
-        if is_used:
+    used = {"dropout": dropout, "schedule": schedule != "constant", "X_val": has_validation_rows}
+    for name, value in used.items():
+        if value:
             raise ValueError(f"{name} needs a stochastic solver: set solver to 'adam' or 'sgd'.")
 
 
@@ -113,24 +108,16 @@ def check_validation_labels(y: Any, classes: NDArray) -> None:
         raise ValueError(f"`y_val` has classes that `y` has not: {unknown}.")
 
 
-def check_sample_weight(sample_weight: Any, x_ni: Any) -> NDArray[np.float64] | None:
-    """Return the weights as float64 (n,), or None where all rows have the same."""
-    if sample_weight is None:
-        return None
-    weights_n: NDArray[np.float64] = _check_sample_weight(sample_weight, x_ni, dtype=np.float64)
-    return weights_n
-
-
 def check_weights(
     sample_weight: Any, class_weight: Any, x_ni: Any, y: Any
 ) -> NDArray[np.float64] | None:
     """Return the product of sample and class weights, float64 (n,), or None without either."""
-    weights_n = check_sample_weight(sample_weight, x_ni)
+    weights_n: NDArray[np.float64] | None = None
+    if sample_weight is not None:
+        weights_n = _check_sample_weight(sample_weight, x_ni, dtype=np.float64)
     if class_weight is None:
         return weights_n
-    class_weights_n = compute_sample_weight(class_weight, y)
+    class_weights_n: NDArray[np.float64] = compute_sample_weight(class_weight, y)
     if not (class_weights_n >= 0).all():
         raise ValueError(f"class_weight is {class_weight!r}: no weight may be negative or NaN.")
-    if weights_n is None:
-        weights_n = np.ones(x_ni.shape[0])
-    return np.ascontiguousarray(weights_n * class_weights_n, np.float64)
+    return class_weights_n if weights_n is None else weights_n * class_weights_n

@@ -9,8 +9,7 @@ __all__ = ["copy_params", "update_average"]
 
 def copy_params(params: Params) -> Params:
     """Return a deep copy."""
-    weights, biases = params
-    return Params(tuple(w.copy() for w in weights), tuple(b.copy() for b in biases))
+    return Params(*(tuple(array.copy() for array in arrays) for arrays in params))
 
 
 def update_average(mean: Params, params: Params, epoch: int, over: int) -> None:

@@ -45,11 +45,8 @@ def evaluate(probability_nk: Floats, labels_n: NDArray[np.integer]) -> Evaluatio
     predicted_n = probability_nk.argmax(axis=1)
     pairs_n = labels_n.astype(np.int64) * classes + predicted_n
     confusion_kk = np.bincount(pairs_n, minlength=classes**2).reshape(classes, classes)
-    hits_k, truth_k, predictions_k = (
-        confusion_kk.diagonal(),
-        confusion_kk.sum(1),
-        confusion_kk.sum(0),
-    )
+    hits_k = confusion_kk.diagonal()
+    truth_k, predictions_k = confusion_kk.sum(1), confusion_kk.sum(0)
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN
         return Evaluation(
             accuracy=float(hits_k.sum() / len(labels_n)),

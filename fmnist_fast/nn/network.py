@@ -14,9 +14,9 @@ from .._cpu import usable_cores
 from ..errors import ArgumentError
 from ..kernels.interface import Floats, NetworkSpec, Params, StepSchedule, TrainData, TrainState
 from .backend import Backend, get_backend
-from .random_streams import INITIAL_WEIGHTS, random_stream
+from .random_streams import Purpose, random_stream
 
-__all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "estimate_work"]
+__all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "estimate_work", "zeros"]
 
 # uint8 pixels 0..255 become floats 0..1.
 PIXEL_SCALE = 1 / 255
@@ -90,7 +90,7 @@ class Network:
 
         Source: He, Zhang, Ren, Sun (2015), equation 10.
         """
-        stream = random_stream(seed, INITIAL_WEIGHTS)
+        stream = random_stream(seed, Purpose.INITIAL_WEIGHTS)
         weights = tuple(
             (stream.standard_normal((i, o)) * np.sqrt(2 / i)).astype(spec.dtype)
             for i, o in spec.shapes
@@ -117,10 +117,8 @@ class Network:
 
         Raises: BackendUnavailable; ArgumentError if threads is below 1.
         """
-        if threads is not None and not isinstance(threads, Integral):
-            raise ArgumentError(f"threads is {threads!r}: give an integer")
-        if threads is not None and threads < 1:
-            raise ArgumentError(f"threads is {threads}: give at least 1")
+        if threads is not None and not (isinstance(threads, Integral) and threads >= 1):
+            raise ArgumentError(f"threads is {threads!r}: give an integer, at least 1")
         cores = usable_cores()
         threads = int(threads or worthwhile_threads(spec, batch_size, rows, cores))
         threads = min(threads, THREADS_PER_CORE * cores)
@@ -134,8 +132,11 @@ class Network:
         Returns: (n, k) in the network's dtype; rows sum to 1.
         Raises: ArgumentError if x has another shape or dtype, or floats out of range or NaN.
         """
-        x_ni = check_rows(x, self.spec.sizes[0], unit_range=self.scale != 1)
-        out_nk = np.empty((len(x_ni), self.spec.sizes[-1]), self.spec.dtype)
+        return self.outputs(check_rows(x, self.spec.sizes[0], unit_range=self.scale != 1))
+
+    def outputs(self, x_ni: NDArray) -> Floats:
+        """Return the probabilities of checked rows, dense or CSR."""
+        out_nk = np.empty((x_ni.shape[0], self.spec.sizes[-1]), self.spec.dtype)
         self.backend.predict(
             self.params, x_ni, self.scale_of(x_ni), self.spec, self.threads, out_nk
         )
@@ -157,14 +158,7 @@ class Network:
 
     def fresh_state(self) -> TrainState:
         """Return the state to train: these parameters, not copied, and zero moments."""
-
-        def zeros() -> Params:
-            weights, biases = self.params
-            return Params(
-                tuple(np.zeros_like(w) for w in weights), tuple(np.zeros_like(b) for b in biases)
-            )
-
-        return TrainState(self.params, zeros(), zeros())
+        return TrainState(self.params, zeros(self.spec), zeros(self.spec))
 
     def data(self, x_ni: NDArray, targets_n: NDArray, weights_n: NDArray[np.float64]) -> TrainData:
         """Return checked rows, targets and weights as the kernels take them."""
@@ -179,6 +173,14 @@ class Network:
         return self.scale if x_ni.dtype == np.uint8 else 1.0
 
 
+def zeros(spec: NetworkSpec) -> Params:
+    """Return parameters of a network that are all zero."""
+    return Params(
+        tuple(np.zeros(shape, spec.dtype) for shape in spec.shapes),
+        tuple(np.zeros(o, spec.dtype) for _, o in spec.shapes),
+    )
+
+
 def check_rows(x: ArrayLike, inputs: int, *, unit_range: bool, name: str = "x") -> NDArray:
     """x as a C-contiguous (n, inputs) array of uint8, float32 or float64; a copy only if needed.
 
@@ -188,13 +190,11 @@ def check_rows(x: ArrayLike, inputs: int, *, unit_range: bool, name: str = "x") 
     array = np.asarray(x)
     if array.ndim < 2 or prod(array.shape[1:]) != inputs:
         raise ArgumentError(
-            f"{name} has shape {array.shape}: give (n, {inputs}), or images (n, height, width) "
-            f"of {inputs} pixels; x[None] makes a batch of one"
+            f"{name} has shape {array.shape}: give (n, {inputs}), or images of {inputs} pixels; "
+            "x[None] makes a batch of one"
         )
     if array.dtype not in (np.uint8, np.float32, np.float64):
-        raise ArgumentError(
-            f"{name} has dtype {array.dtype}: give uint8 pixels (0..255), float32 or float64"
-        )
+        raise ArgumentError(f"{name} has dtype {array.dtype}: give uint8, float32 or float64")
     rows_ni = np.ascontiguousarray(array).reshape(len(array), inputs)
     if rows_ni.dtype != np.uint8 and rows_ni.size:
         low, high = rows_ni.min(), rows_ni.max()  # NaN if there is any
@@ -202,8 +202,7 @@ def check_rows(x: ArrayLike, inputs: int, *, unit_range: bool, name: str = "x") 
             raise ArgumentError(f"{name} holds NaN or infinite values: remove or replace them")
         if unit_range and (low < 0 or high > 1):
             raise ArgumentError(
-                f"{name} holds floats from {low:g} to {high:g}: this network takes pixels as "
-                "uint8 0..255, or as floats 0..1"
+                f"{name} holds floats from {low:g} to {high:g}: give uint8 pixels, or floats 0..1"
             )
     return rows_ni
 
@@ -219,8 +218,6 @@ def check_labels(y: ArrayLike, rows: int, classes: int, name: str = "y") -> NDAr
     if not np.issubdtype(array.dtype, np.integer):
         raise ArgumentError(f"{name} has dtype {array.dtype}: labels must be integers")
     if rows and not (array.min() >= 0 and array.max() < classes):
-        raise ArgumentError(
-            f"{name} holds labels from {array.min()} to {array.max()}: "
-            f"they must lie in 0..{classes - 1}"
-        )
+        low, high = array.min(), array.max()
+        raise ArgumentError(f"{name} holds labels from {low} to {high}: give 0..{classes - 1}")
     return array.astype(np.int32)

@@ -3,8 +3,8 @@
 The kernels make the step, `reference.update`; learning rates are in `schedules`.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,106 +13,80 @@ from ..kernels.interface import StepSchedule
 
 __all__ = ["SGD", "Adam", "Optimizer"]
 
-# One value for all steps, or one for each.
-PerStep = float | NDArray[np.float64]
+# A value for each step, or one for all.
+Steps = NDArray[np.float64]
+PerStep = float | Steps
 
 
-class Optimizer(Protocol):
-    """What turns learning rates into the steps that the kernels make."""
+class Optimizer(ABC):
+    """What turns learning rates into the steps that the kernels make.
 
-    @property
-    def name(self) -> str:
-        """As in `NetworkSpec.optimizer`."""
+    name : as in `NetworkSpec.optimizer`. betas : `beta1` and `beta2` of `StepSchedule`.
+    """
+
+    name: str
+    betas: tuple[float, float]
+
+    @abstractmethod
+    def step_sizes(self, lr_t: Steps, first: int) -> tuple[Steps, PerStep]:
+        """Return step size and epsilon of these learning rates, after `first` earlier steps."""
 
     def steps(
-        self,
-        lr_t: NDArray[np.float64],
-        first: int,
-        batch_size: int,
-        l2: PerStep,
-        decay: PerStep = 0.0,
+        self, lr_t: Steps, first: int, batch_size: int, l2: PerStep, decay: PerStep = 0.0
     ) -> StepSchedule:
         """Return the steps of these learning rates, after `first` earlier ones.
 
         l2 : factor of the penalty. decay : fraction of the weights that a step subtracts.
         """
+        step_size_t, epsilon = self.step_sizes(lr_t, first)
+        epsilon_t, l2_t, decay_t = (
+            np.broadcast_to(value, len(lr_t)).astype(np.float64) for value in (epsilon, l2, decay)
+        )
+        return StepSchedule(
+            batch_size,
+            step_size_t=step_size_t,
+            epsilon_t=epsilon_t,
+            l2_t=l2_t,
+            decay_t=decay_t,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+        )
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Optimizer):
     """Adam: Kingma & Ba (2015), Algorithm 1, with the bias corrected in the step size.
 
     corrected_epsilon : whether epsilon is added to the corrected root of the second moment, as in
     Algorithm 1, or to the root as it is, as in scikit-learn.
     """
 
-    beta1: float = 0.9
-    beta2: float = 0.999
+    betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     corrected_epsilon: bool = True
 
     name = "adam"
 
-    def steps(
-        self,
-        lr_t: NDArray[np.float64],
-        first: int,
-        batch_size: int,
-        l2: PerStep,
-        decay: PerStep = 0.0,
-    ) -> StepSchedule:
+    def step_sizes(self, lr_t: Steps, first: int) -> tuple[Steps, PerStep]:
+        beta1, beta2 = self.betas
         t = np.arange(first + 1, first + 1 + len(lr_t), dtype=np.float64)
-        root_t = np.sqrt(1 - self.beta2**t)
+        root_t = np.sqrt(1 - beta2**t)
         with np.errstate(divide="ignore", invalid="ignore"):  # a beta of 1 is allowed
             if self.corrected_epsilon:
-                step_size_t = lr_t * root_t / (1 - self.beta1**t)
-            else:  # in scikit-learn's order of operations, whose last bits these are
-                step_size_t = lr_t * (root_t / (1 - self.beta1**t))
-        return StepSchedule(
-            batch_size,
-            step_size_t=step_size_t,
-            epsilon_t=self.epsilon * root_t
-            if self.corrected_epsilon
-            else _per_step(self.epsilon, lr_t),
-            l2_t=_per_step(l2, lr_t),
-            decay_t=_per_step(decay, lr_t),
-            beta1=self.beta1,
-            beta2=self.beta2,
-        )
+                return lr_t * root_t / (1 - beta1**t), self.epsilon * root_t
+            # In scikit-learn's order of operations, whose last bits these are.
+            return lr_t * (root_t / (1 - beta1**t)), self.epsilon
 
 
-@dataclass(frozen=True)
-class SGD:
+class SGD(Optimizer):
     """Stochastic gradient descent with momentum. nesterov : with Nesterov's.
 
     Source: Sutskever et al. (2013), equations 1 to 4.
     """
 
-    momentum: float
-    nesterov: bool = False
+    def __init__(self, momentum: float, nesterov: bool = False) -> None:
+        self.name = "nesterov" if nesterov else "sgd"
+        self.betas = (momentum, 0.0)
 
-    @property
-    def name(self) -> str:
-        return "nesterov" if self.nesterov else "sgd"
-
-    def steps(
-        self,
-        lr_t: NDArray[np.float64],
-        first: int,
-        batch_size: int,
-        l2: PerStep,
-        decay: PerStep = 0.0,
-    ) -> StepSchedule:
-        return StepSchedule(
-            batch_size,
-            step_size_t=lr_t,
-            epsilon_t=np.zeros(len(lr_t)),
-            l2_t=_per_step(l2, lr_t),
-            decay_t=_per_step(decay, lr_t),
-            beta1=self.momentum,
-            beta2=0.0,
-        )
-
-
-def _per_step(value: PerStep, lr_t: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.broadcast_to(value, len(lr_t)).astype(np.float64)
+    def step_sizes(self, lr_t: Steps, first: int) -> tuple[Steps, PerStep]:
+        return lr_t, 0.0

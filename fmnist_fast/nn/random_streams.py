@@ -1,35 +1,25 @@
-"""Random streams: each is a pure function of a seed, a purpose and an epoch.
+"""Random streams: each is a pure function of a seed, a purpose and an epoch."""
 
-The integers that name the purposes never change: they decide the weights of a seed.
-"""
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "CORRUPTION",
-    "DROPOUT",
-    "EPOCH_ORDER",
-    "FLIPS",
-    "INITIAL_WEIGHTS",
-    "OOD",
-    "PHOTO_SIMULATION",
-    "SWEEP",
-    "VALIDATION_SPLIT",
-    "dropout_key",
-    "epoch_order",
-    "random_stream",
-]
+__all__ = ["Purpose", "dropout_key", "epoch_order", "random_stream"]
 
-INITIAL_WEIGHTS = 0
-EPOCH_ORDER = 1
-VALIDATION_SPLIT = 2
-FLIPS = 3
-CORRUPTION = 4
-PHOTO_SIMULATION = 5
-OOD = 6
-DROPOUT = 7
-SWEEP = 8
+
+class Purpose(IntEnum):
+    """Purposes of random streams. They never change: they decide the weights of a seed."""
+
+    INITIAL_WEIGHTS = 0
+    EPOCH_ORDER = 1
+    VALIDATION_SPLIT = 2
+    FLIPS = 3
+    CORRUPTION = 4
+    PHOTO_SIMULATION = 5
+    OOD = 6
+    DROPOUT = 7
+    SWEEP = 8
 
 
 def random_stream(seed: int, purpose: int, epoch: int = 0, *part: int) -> np.random.Generator:
@@ -40,9 +30,9 @@ def random_stream(seed: int, purpose: int, epoch: int = 0, *part: int) -> np.ran
 
 def epoch_order(rows_n: NDArray[np.int32], seed: int, epoch: int) -> NDArray[np.int32]:
     """Return the rows in the order in which this epoch trains on them."""
-    return random_stream(seed, EPOCH_ORDER, epoch).permutation(rows_n)
+    return random_stream(seed, Purpose.EPOCH_ORDER, epoch).permutation(rows_n)
 
 
 def dropout_key(seed: int, epoch: int) -> int:
     """Return the key of this epoch's dropout masks, in 0..2^64-1."""
-    return int(random_stream(seed, DROPOUT, epoch).integers(2**64, dtype=np.uint64))
+    return int(random_stream(seed, Purpose.DROPOUT, epoch).integers(2**64, dtype=np.uint64))

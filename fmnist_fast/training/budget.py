@@ -2,14 +2,13 @@
 
 from math import inf
 from time import perf_counter
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..nn.schedules import learning_rates, lr_at
 
-__all__ = ["Budget", "Clock", "StepBudget", "TimeBudget", "UnlimitedBudget"]
+__all__ = ["Budget", "Clock", "StepBudget", "TimeBudget"]
 
 # Weight of a new measurement in the moving average of the speed.
 SPEED_EMA_WEIGHT = 0.5
@@ -32,36 +31,24 @@ class Clock:
         self._start -= max(0.0, spent - self())
 
 
-class Budget(Protocol):
-    """Decides how many steps are trained, and at which learning rates."""
+class Budget:
+    """Decides how many steps are trained, and at which learning rates: here 1, without end.
 
-    @property
-    def max_range_seconds(self) -> float:
-        """Longest range of steps, in seconds, between two calls of `rates`."""
+    max_range_seconds : longest range of steps, in seconds, between two calls of `rates`.
+    """
+
+    max_range_seconds = inf
 
     def rates(self, done: int, at_most: int) -> NDArray[np.float64]:
         """Return the learning rates of the next steps, after `done` of them; none at the end."""
+        return np.ones(at_most)
 
     def observe(self, steps: int, seconds: float) -> None:
         """So many steps were trained in so many seconds."""
 
 
-class UnlimitedBudget:
-    """A constant learning rate of 1, and no end."""
-
-    max_range_seconds = inf
-
-    def rates(self, done: int, at_most: int) -> NDArray[np.float64]:
-        return np.ones(at_most)
-
-    def observe(self, steps: int, seconds: float) -> None:
-        """Time does not matter."""
-
-
-class StepBudget:
+class StepBudget(Budget):
     """A number of steps that is known beforehand."""
-
-    max_range_seconds = inf
 
     def __init__(self, schedule: str, peak: float, steps: int) -> None:
         self._lr_t = learning_rates(schedule, peak, steps)
@@ -69,11 +56,8 @@ class StepBudget:
     def rates(self, done: int, at_most: int) -> NDArray[np.float64]:
         return self._lr_t[done : done + at_most]
 
-    def observe(self, steps: int, seconds: float) -> None:
-        """Time does not matter."""
 
-
-class TimeBudget:
+class TimeBudget(Budget):
     """A training from one reading of the clock to another.
 
     The learning rate follows the clock, so that a machine that slows down makes fewer steps but not

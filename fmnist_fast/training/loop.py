@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil, inf
 from time import perf_counter
 from typing import NamedTuple
@@ -47,6 +48,7 @@ class Best(NamedTuple):
     params: Params
 
 
+@dataclass
 class TrainingLoop:
     """Trains a network epoch by epoch, in ranges of steps.
 
@@ -59,26 +61,19 @@ class TrainingLoop:
     steps_before : of the optimizer, before this loop.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        state: TrainState,
-        optimizer: Optimizer,
-        budget: Budget,
-        start_epoch: Callable[[int], EpochInputs],
-        *,
-        rows: int,
-        batch_size: int,
-        weight_decay: float = 0.0,
-        max_range_seconds: float = inf,
-        steps_before: int = 0,
-    ) -> None:
-        self.network, self.state = network, state
-        self.optimizer, self.budget, self.start_epoch = optimizer, budget, start_epoch
-        self.rows, self.batch_size, self.weight_decay = rows, batch_size, weight_decay
-        self.max_range_seconds, self.steps_before = max_range_seconds, steps_before
-        self.steps_per_epoch = ceil(rows / batch_size)
+    network: Network
+    state: TrainState
+    optimizer: Optimizer
+    budget: Budget
+    start_epoch: Callable[[int], EpochInputs]
+    rows: int
+    batch_size: int
+    weight_decay: float = 0.0
+    max_range_seconds: float = inf
+    steps_before: int = 0
 
+    def __post_init__(self) -> None:
+        self.steps_per_epoch = ceil(self.rows / self.batch_size)
         # Of the epoch that is under way, or the first of several that are trained in one range.
         self.epoch, self.step_in_epoch, self.seconds = 1, 0, 0.0
         self.losses_t = np.zeros(self.steps_per_epoch)
@@ -133,17 +128,13 @@ class TrainingLoop:
 
     def _schedule(self, inputs: list[EpochInputs], rates_t: NDArray[np.float64]) -> StepSchedule:
         """Return the steps of these epochs; those of the next range have learning rates."""
-        lr_et = np.zeros((len(inputs), self.steps_per_epoch))
-        l2_et = np.empty_like(lr_et)
-        lr_et.ravel()[self.step_in_epoch : self.step_in_epoch + len(rates_t)] = rates_t
-        for row, each in enumerate(inputs):
-            lr_et[row] *= each.lr
-            l2_et[row] = each.l2
+        lr_t = np.zeros(len(inputs) * self.steps_per_epoch)
+        lr_t[self.step_in_epoch : self.step_in_epoch + len(rates_t)] = rates_t
+        lr_t *= np.repeat([each.lr for each in inputs], self.steps_per_epoch)
+        l2_t = np.concatenate([np.broadcast_to(each.l2, self.steps_per_epoch) for each in inputs])
         before = self.steps_before + (self.epoch - 1) * self.steps_per_epoch
-        decay_t = self.weight_decay * lr_et.ravel()
-        schedule = self.optimizer.steps(
-            lr_et.ravel(), before, self.batch_size, l2_et.ravel(), decay_t
-        )
+        decay_t = self.weight_decay * lr_t
+        schedule = self.optimizer.steps(lr_t, before, self.batch_size, l2_t, decay_t)
         return schedule._replace(dropout_key=inputs[0].dropout_key, epoch_rows=self.rows)
 
     def end_epoch(self) -> None:

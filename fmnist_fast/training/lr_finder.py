@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..data.datasets import Dataset
 from ..nn.optimizers import Adam
-from ..nn.random_streams import EPOCH_ORDER, random_stream
+from ..nn.random_streams import Purpose, random_stream
 from .config import TrainingConfig
 from .run import TrainingRun
 from .train_data import resolve_config
@@ -62,23 +62,22 @@ def find_learning_rate(
     run = TrainingRun(dataset, config, backend, threads)
     lr_t = np.geomspace(MIN_RATE, MAX_RATE, STEPS)
     rows = STEPS * config.batch_size
-    stream = random_stream(config.seed, EPOCH_ORDER)
+    stream = random_stream(config.seed, Purpose.EPOCH_ORDER)
     order_n = np.resize(stream.permutation(run.train_set.rows_n), rows).astype(np.int32)
     steps = Adam().steps(lr_t, 0, config.batch_size, config.l2)
     state, data = run.loop.state, run.train_set.data
-    loss_t, smooth_t = np.empty(STEPS), np.empty(STEPS)
-    mean, tried = 0.0, STEPS
+    losses: list[float] = []
+    smoothed: list[float] = []
+    mean = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(STEPS):
             loss = run.network.train_steps(state, data, order_n, steps, step, step + 1)[0]
             if not np.isfinite(loss):
-                tried = step
                 break
             mean += (loss - mean) / EMA_STEPS
-            loss_t[step] = loss
-            smooth_t[step] = mean / (1 - (1 - 1 / EMA_STEPS) ** (step + 1))
-            if smooth_t[step] > DIVERGENCE_FACTOR * smooth_t[: step + 1].min():
-                tried = step + 1
+            losses.append(loss)
+            smoothed.append(mean / (1 - (1 - 1 / EMA_STEPS) ** (step + 1)))
+            if smoothed[-1] > DIVERGENCE_FACTOR * min(smoothed):
                 break
-    lr_t, loss_t, smooth_t = lr_t[:tried], loss_t[:tried], smooth_t[:tried]
+    lr_t, loss_t, smooth_t = lr_t[: len(losses)], np.array(losses), np.array(smoothed)
     return LRFinderResult(lr_t, loss_t, smooth_t, float(lr_t[smooth_t.argmin()] / 3))

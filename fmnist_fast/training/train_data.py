@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from hashlib import sha256
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,15 @@ from ..data.augment import EpochPrefetcher, flip_rows, hflip
 from ..data.datasets import Dataset
 from ..data.photo_augment import PhotoAugmentation, check_photo_augmentation
 from ..errors import ArgumentError
-from ..kernels.interface import TrainData
+from ..kernels.interface import NetworkSpec
 from ..nn.labels import smooth_labels
 from ..nn.network import PIXEL_SCALE, Network, check_labels, check_rows
-from ..nn.random_streams import VALIDATION_SPLIT, dropout_key, epoch_order, random_stream
+from ..nn.random_streams import Purpose, dropout_key, epoch_order, random_stream
 from .config import TrainingConfig
 from .distillation import Teachers
 from .loop import EpochInputs
 
-__all__ = ["TrainingSet", "pixel_scale", "resolve_config", "split"]
+__all__ = ["TrainingSet", "network_spec", "pixel_scale", "resolve_config", "split"]
 
 
 def resolve_config(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
@@ -52,7 +53,7 @@ def split(
     A function of the arguments only, not of the seed: models of different seeds are validated on
     the same rows, and a teacher has not seen the validation rows of its student.
     """
-    shuffled = random_stream(0, VALIDATION_SPLIT).permutation(rows).astype(np.int32)
+    shuffled = random_stream(0, Purpose.VALIDATION_SPLIT).permutation(rows).astype(np.int32)
     first, last = 0, validation
     if fold:
         index, folds = fold
@@ -91,7 +92,15 @@ class TrainingSet:
         self.x_ood = x_ni[:0]
         weight_k = _class_weights(config, y_n[self.rows_n], classes)
         weights_n = _check_weights(sample_weight, rows) * weight_k[y_n]
-        self.data = _make_train_data(dataset, config, network, x_ni, y_n, weights_n)
+        targets_n: NDArray = y_n
+        if config.label_smoothing or config.distillation:
+            targets_n = smooth_labels(y_n, classes, config.label_smoothing, network.spec.dtype)
+        if config.hflip:
+            both = dataset.x_train_with_flips
+            x_ni = (hflip(dataset.x_train) if both is None else both).reshape(-1, inputs)
+            targets_n = np.concatenate([targets_n, targets_n])
+            weights_n = np.concatenate([weights_n, weights_n])
+        self.data = network.data(x_ni, targets_n, weights_n)
         self.images: EpochPrefetcher | None = None
         if config.augment:
             self._augment(dataset.x_train, y_n, classes, network.spec.dtype)
@@ -139,31 +148,7 @@ class TrainingSet:
             self.images.close()
 
 
-def _make_train_data(
-    dataset: Dataset,
-    config: TrainingConfig,
-    network: Network,
-    x_ni: NDArray,
-    y_n: NDArray[np.int32],
-    weights_n: NDArray[np.float64],
-) -> TrainData:
-    spec = network.spec
-    targets_n: NDArray = y_n
-    if config.label_smoothing or config.distillation:
-        targets_n = smooth_labels(y_n, spec.sizes[-1], config.label_smoothing, spec.dtype)
-    if config.hflip:
-        both = dataset.x_train_with_flips
-        if both is None:
-            both = hflip(dataset.x_train)
-        x_ni = both.reshape(-1, spec.sizes[0])
-        targets_n = np.concatenate([targets_n, targets_n])
-        weights_n = np.concatenate([weights_n, weights_n])
-    return network.data(x_ni, targets_n, weights_n)
-
-
-def _class_weights(
-    config: TrainingConfig, y_n: NDArray[np.int32], classes: int
-) -> NDArray[np.float64]:
+def _class_weights(config: TrainingConfig, y_n: NDArray, classes: int) -> NDArray[np.float64]:
     weight_k = np.ones(classes)
     if config.class_weight == "balanced":
         count_k = np.bincount(y_n, minlength=classes)
@@ -179,12 +164,16 @@ def _check_weights(sample_weight: Any, rows: int) -> NDArray[np.float64]:
         return np.ones(rows)
     weights_n = np.ascontiguousarray(sample_weight, dtype=np.float64)
     if weights_n.shape != (rows,):
-        raise ArgumentError(
-            f"sample_weight has shape {weights_n.shape}: give one weight a row, ({rows},)"
-        )
+        raise ArgumentError(f"sample_weight has shape {weights_n.shape}: give one a row, ({rows},)")
     if not (np.isfinite(weights_n).all() and weights_n.min() >= 0):
         raise ArgumentError("sample_weight must be finite and not negative")
     return weights_n
+
+
+def network_spec(config: TrainingConfig, dataset: Dataset) -> NetworkSpec:
+    """Return the structure of the network that a configuration trains."""
+    sizes = (prod(dataset.x_train.shape[1:]), *config.hidden, len(dataset.class_names))
+    return NetworkSpec(sizes, dtype=config.dtype, dropout=config.dropout)
 
 
 def pixel_scale(dataset: Dataset) -> float:

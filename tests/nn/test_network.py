@@ -53,11 +53,11 @@ def test_predict_proba_of_no_rows_is_empty(network):
     [
         (np.zeros(12, np.uint8), r"shape \(12,\): give \(n, 12\).*x\[None\] makes a batch of one"),
         (np.zeros((2, 11), np.uint8), r"shape \(2, 11\): give \(n, 12\)"),
-        (np.zeros((2, 12), np.int64), "dtype int64: give uint8 pixels"),
-        (np.zeros((2, 12), bool), "dtype bool: give uint8 pixels"),
+        (np.zeros((2, 12), np.int64), "dtype int64: give uint8, float32"),
+        (np.zeros((2, 12), bool), "dtype bool: give uint8, float32"),
         (np.full((2, 12), np.nan), "holds NaN or infinite values"),
         (np.full((2, 12), np.inf), "holds NaN or infinite values"),
-        (np.full((2, 12), 200.0), "floats from 200 to 200: this network takes pixels as uint8"),
+        (np.full((2, 12), 200.0), "floats from 200 to 200: give uint8 pixels"),
         (np.full((2, 12), -0.1), "floats from -0.1 to -0.1"),
     ],
 )
@@ -81,7 +81,7 @@ def test_check_rows_does_not_copy():
     [
         (np.zeros(4, np.uint8), r"shape \(4,\): give one label a row, \(3,\)"),
         (np.zeros(3), "labels must be integers"),
-        (np.array([0, 1, 10]), r"from 0 to 10: they must lie in 0\.\.9"),
+        (np.array([0, 1, 10]), r"from 0 to 10: give 0\.\.9"),
         (np.array([0, -1, 5]), r"from -1 to 5"),
     ],
 )

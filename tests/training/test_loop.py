@@ -10,7 +10,7 @@ from fmnist_fast.kernels.interface import NetworkSpec
 from fmnist_fast.nn.network import Network
 from fmnist_fast.nn.optimizers import Adam
 from fmnist_fast.nn.random_streams import epoch_order
-from fmnist_fast.training.budget import StepBudget, UnlimitedBudget
+from fmnist_fast.training.budget import Budget, StepBudget
 from fmnist_fast.training.loop import EpochInputs, StopRequested, TrainingLoop
 
 FAST = {"epochs": 2, "hidden": (16,), "backend": "numpy", "threads": 1}
@@ -36,7 +36,7 @@ def make_loop(rows=70, batch_size=8, **options):
         order_n = epoch_order(np.arange(rows, dtype=np.int32), 0, epoch)
         return EpochInputs(data, order_n, l2=1e-3 * epoch, lr=0.01 / epoch)
 
-    options.setdefault("budget", UnlimitedBudget())
+    options.setdefault("budget", Budget())
     loop = TrainingLoop(
         network,
         network.fresh_state(),

@@ -22,7 +22,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from ...errors import ArgumentError
-from ...nn.random_streams import SWEEP, random_stream
+from ...nn.random_streams import Purpose, random_stream
 from .space import Choices, Part, Space
 from .trial import RUNGS
 
@@ -59,7 +59,7 @@ def make_sampler(name: str, space: Space, seed: int, trials: int) -> BaseSampler
         return _PointSampler(space, _sobol_points(seed, len(space.searched)))
     if name == "tpe":
         # Another stream after a restart: TPE's first trials are random, and must not be repeated.
-        stream = random_stream(seed, SWEEP, trials)
+        stream = random_stream(seed, Purpose.SWEEP, trials)
         return TPESampler(seed=int(stream.integers(2**32)), multivariate=True, constant_liar=True)
     raise ArgumentError(f"unknown sampler {name!r}: choose from {', '.join(SAMPLERS)}")
 
@@ -77,7 +77,7 @@ def make_pruner(name: str) -> BasePruner:
 
 def _random_points(seed: int, dimensions: int) -> Callable[[int], NDArray[np.float64]]:
     """Independent points of the unit cube, by number."""
-    return lambda number: random_stream(seed, SWEEP, number).random(dimensions)
+    return lambda number: random_stream(seed, Purpose.SWEEP, number).random(dimensions)
 
 
 def _sobol_points(seed: int, dimensions: int) -> Callable[[int], NDArray[np.float64]]:
@@ -86,7 +86,7 @@ def _sobol_points(seed: int, dimensions: int) -> Callable[[int], NDArray[np.floa
 
     @cache
     def block(index: int) -> NDArray[np.float64]:
-        engine = Sobol(dimensions, rng=random_stream(seed, SWEEP))
+        engine = Sobol(dimensions, rng=random_stream(seed, Purpose.SWEEP))
         if index:
             engine.fast_forward(index * SOBOL_BLOCK)
         points: NDArray[np.float64] = engine.random(SOBOL_BLOCK)
