@@ -58,10 +58,7 @@ class CheckpointFolder:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise CheckpointError(
-                f"another process is writing to {folder}: wait for it, stop it, or name another "
-                "folder"
-            ) from None
+            raise CheckpointError(f"another process is writing to {folder}: wait for it") from None
         for leftover in folder.rglob(".*.tmp"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
 
@@ -78,8 +75,7 @@ class CheckpointFolder:
         try:
             if (folder / IDENTITY).exists():
                 raise CheckpointError(
-                    f"{folder} already has checkpoints: resume from them (--resume {folder}), or "
-                    "name another folder"
+                    f"{folder} already has checkpoints: resume from them, or name another folder"
                 )
             others = [path.name for path in folder.iterdir() if path.name != LOCK]
             if others:
@@ -93,12 +89,6 @@ class CheckpointFolder:
             made.close()
             raise
         return made
-
-    @classmethod
-    def open(cls, folder: Path, every: int | None) -> "CheckpointFolder":
-        """Open the folder of a training to resume. Raises: CheckpointError."""
-        read_identity(folder)
-        return cls(folder, every)
 
     def checkpoints(self, name: str = "") -> "Checkpoints":
         """Return the checkpoints of one network of the training."""
@@ -127,8 +117,7 @@ def read_identity(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{folder} has checkpoints of format {version}, and this fmnist-fast reads "
-            f"{FORMAT_VERSION}: use the version that wrote them"
+            f"{folder} has checkpoints of format {version}: use the version that wrote them"
         )
     return dict(identity)
 
@@ -162,15 +151,12 @@ class Checkpoints:
             digest = sha256(content).hexdigest()[:16]
             name = f"step-{snapshot.step:09d}-{digest}.safetensors"
             write_atomically(self.folder / name, content)
-            for path in self._states()[:-CHECKPOINTS_KEPT]:
+            for _, _, path in self._files()[:-CHECKPOINTS_KEPT]:
                 path.unlink(missing_ok=True)
         except OSError as error:
             if not self._warned:
-                warnings.warn(
-                    f"no checkpoint was written to {self.folder}: {error.strerror or error}; "
-                    "training continues, and earlier checkpoints are kept",
-                    stacklevel=2,
-                )
+                reason = f"{error.strerror or error}; training continues"
+                warnings.warn(f"no checkpoint was written to {self.folder}: {reason}", stacklevel=2)
             self._warned = True
             return False
         finally:
@@ -180,19 +166,17 @@ class Checkpoints:
 
     def latest(self) -> Snapshot | None:
         """Return the newest intact snapshot, None if there is none; warn of damaged ones."""
-        for path in reversed(self._states()):
+        for step, digest, path in reversed(self._files()):
             content = path.read_bytes()
-            match = _NAME.fullmatch(path.name)
-            assert match
-            if sha256(content).hexdigest()[:16] == match[2]:
-                return _from_bytes(int(match[1]), content)
+            if sha256(content).hexdigest()[:16] == digest:
+                return _from_bytes(step, content)
             warnings.warn(f"{path} is damaged: resuming from the one before", stacklevel=2)
         return None
 
-    def _states(self) -> list[Path]:
-        """Return the files, oldest first."""
-        found = (path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
-        return sorted(found, key=lambda path: (int(path.name.split("-")[1]), path.name))
+    def _files(self) -> list[tuple[int, str, Path]]:
+        """Return step, checksum and path of every snapshot, oldest first."""
+        matches = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
+        return sorted((int(m[1]), m[2], self.folder / m[0]) for m in matches if m)
 
 
 def _to_bytes(snapshot: Snapshot) -> bytes:

@@ -1,10 +1,12 @@
 """Training configurations: all that determines the weights, apart from the data."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from math import isfinite
-from typing import Any
+from math import inf
+from numbers import Real
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,13 +19,47 @@ __all__ = ["AUGMENTATIONS", "Distillation", "TrainingConfig"]
 # photos: simulated photographs, new ones in every epoch.
 AUGMENTATIONS = ("photos",)
 
+
+class _Range(NamedTuple):
+    """Valid values of a number: at least `low`, or, if `open_low`, above it; and below `high`."""
+
+    kind: type
+    low: float
+    high: float = inf
+    open_low: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise ArgumentError if a value is invalid. name : of the field."""
+        if not isinstance(value, self.kind):
+            kind = "an integer" if self.kind is int else "a number"
+            raise ArgumentError(f"{name} is {value!r}: give {kind}")
+        if self.low < value < self.high or (value == self.low and not self.open_low):
+            return
+        low = "more than" if self.open_low else "at least"
+        high = f" and less than {self.high:,}" if self.high < inf else ""
+        raise ArgumentError(f"{name} is {value}: give {low} {self.low}{high}")
+
+
 # The kernels count with 32 bits.
-MAX_INT32 = 2**31 - 1
+_COUNT = _Range(int, 1, 2**31)
 
-# Integer fields, and their minimum.
-_INTEGERS = {"epochs": 1, "batch_size": 1, "ema_epochs": 1, "seed": 0}
-_NUMBERS = ("lr", "l2", "weight_decay", "label_smoothing", "dropout", "target_precision")
-
+_RANGES = {
+    "hidden": _COUNT,
+    "epochs": _COUNT,
+    "batch_size": _COUNT,
+    "lr": _Range(Real, 0, open_low=True),
+    "l2": _Range(Real, 0),
+    "weight_decay": _Range(Real, 0),
+    "label_smoothing": _Range(Real, 0, 1),
+    "dropout": _Range(Real, 0, 1),
+    "validation": _Range(int, 0, 2**31),
+    "patience": _COUNT,
+    "ema_epochs": _COUNT,
+    "target_precision": _Range(Real, 0, 1),
+    "time_budget": _Range(Real, 0, open_low=True),
+    "seed": _Range(int, 0),
+}
+_OPTIONAL = ("validation", "patience", "time_budget")
 
 # The name of an external teacher.
 _TEACHER_ID = re.compile("sha256:[0-9a-f]{64}")
@@ -73,10 +109,8 @@ class Distillation:
                 )
         elif self.teacher.distillation:
             raise ArgumentError("distillation: a teacher with teachers of its own is not supported")
-        if not (isinstance(self.n_teachers, int) and self.n_teachers >= 1):
-            raise ArgumentError(f"n_teachers is {self.n_teachers!r}: give an integer, at least 1")
-        if not 0 < self.temperature < float("inf"):
-            raise ArgumentError(f"temperature is {self.temperature!r}: give a number above 0")
+        _Range(int, 1).check("n_teachers", self.n_teachers)
+        _Range(Real, 0, open_low=True).check("temperature", self.temperature)
         if not 0 <= self.alpha <= 1:
             raise ArgumentError(f"alpha is {self.alpha!r}: give a number from 0 to 1")
         if not isinstance(self.teacher, str):
@@ -156,8 +190,8 @@ class TrainingConfig:
         """Convert NumPy scalars, which JSON cannot hold; check() validates the fields."""
         for name, value in vars(self).items():
             object.__setattr__(self, name, _plain(value))
-        for name in (*_NUMBERS, "time_budget"):
-            if isinstance(getattr(self, name), int):
+        for name, valid in _RANGES.items():
+            if valid.kind is Real and isinstance(getattr(self, name), int):
                 object.__setattr__(self, name, float(getattr(self, name)))
         if not isinstance(self.hidden, (int, str)):
             object.__setattr__(self, "hidden", tuple(map(_plain, self.hidden)))
@@ -180,12 +214,7 @@ class TrainingConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain JSON."""
-        entries = asdict(self)
-        entries["hidden"] = list(self.hidden)
-        if self.distillation and isinstance(self.distillation.teacher, TrainingConfig):
-            entries["distillation"]["teacher"] = self.distillation.teacher.to_dict()
-        if isinstance(self.class_weight, tuple):
-            entries["class_weight"] = [list(pair) for pair in self.class_weight]
+        entries: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples become lists
         return entries
 
     def difference(self, other: "TrainingConfig") -> str | None:
@@ -210,62 +239,28 @@ class TrainingConfig:
 
     def check(self, rows: int, classes: int) -> None:
         """Raise ArgumentError, naming the field, if a value is invalid for such a training set."""
-        self._check_integers(rows)
         self._check_numbers()
         self._check_choices(classes)
         if self.n_validation(rows) >= rows:
-            raise ArgumentError(
-                f"validation is {self.validation}, but the training set has only {rows} rows: "
-                "leave some to train on"
-            )
+            raise ArgumentError(f"validation is {self.validation}: give less than all {rows} rows")
         if self.patience is not None and not self.n_validation(rows):
             raise ArgumentError("patience needs validation rows: leave validation out, or patience")
         if self.distillation:
             self.distillation.check(rows, classes)
 
-    def _check_integers(self, rows: int) -> None:
+    def _check_numbers(self) -> None:
         if isinstance(self.hidden, (int, str)):
             raise ArgumentError(f"hidden is {self.hidden!r}: give the widths, like (128, 64)")
-        fields: tuple[tuple[str, Any, int], ...] = (
-            *((name, getattr(self, name), minimum) for name, minimum in _INTEGERS.items()),
-            ("validation", self.n_validation(rows), 0),
-            ("patience", 1 if self.patience is None else self.patience, 1),
-            *(("hidden", width, 1) for width in self.hidden),
-        )
-        for name, value, minimum in fields:
-            if not isinstance(value, int):
-                raise ArgumentError(f"{name} is {value!r}: give an integer")
-            if value < minimum:
-                raise ArgumentError(f"{name} is {value}: give at least {minimum}")
-            if value > MAX_INT32 and name != "seed":
-                raise ArgumentError(f"{name} is {value}: give at most {MAX_INT32:,}")
-
-    def _check_numbers(self) -> None:
-        for name in _NUMBERS:
-            number: Any = getattr(self, name)
-            if not isinstance(number, int | float):
-                raise ArgumentError(f"{name} is {number!r}: give a number")
-            if name == "lr" and not (isfinite(number) and number > 0):
-                raise ArgumentError(f"lr is {number}: give a number above 0")
-            if not (isfinite(number) and number >= 0):
-                raise ArgumentError(f"{name} is {number}: give 0 or more")
+        for name, valid in _RANGES.items():
+            value = getattr(self, name)
+            for number in value if name == "hidden" else (value,):
+                if not (number is None and name in _OPTIONAL):
+                    valid.check(name, number)
         if self.weight_decay * self.lr >= 1:
             raise ArgumentError(
                 f"lr is {self.lr:g} and weight_decay is {self.weight_decay:g}: their product, the "
                 "fraction of the weights that a step subtracts, must be less than 1"
             )
-        if self.target_precision >= 1:
-            raise ArgumentError(
-                f"target_precision is {self.target_precision:g}: give a fraction below 1, like 0.97"
-            )
-        for name in ("label_smoothing", "dropout"):
-            if getattr(self, name) >= 1:
-                raise ArgumentError(f"{name} is {getattr(self, name)}: give less than 1")
-        seconds: Any = self.time_budget
-        if seconds is not None and not (
-            isinstance(seconds, int | float) and 0 < seconds < float("inf")
-        ):
-            raise ArgumentError(f"time_budget is {seconds!r}: give seconds, more than 0")
 
     def _check_choices(self, classes: int) -> None:
         if not isinstance(self.hflip, bool | None):
@@ -276,8 +271,7 @@ class TrainingConfig:
         teacher = self.distillation.teacher if self.distillation else None
         if isinstance(teacher, TrainingConfig) and self.augment != teacher.augment:
             raise ArgumentError(
-                f"augment is {self.augment!r}, and {teacher.augment!r} for the teachers: use the "
-                "same for both"
+                f"augment is {self.augment!r}, and {teacher.augment!r} for the teachers: give one"
             )
         if self.schedule not in SCHEDULES:
             choices = ", ".join(SCHEDULES)
@@ -288,8 +282,6 @@ class TrainingConfig:
             )
         for label, weight in self.class_weight if isinstance(self.class_weight, tuple) else ():
             if not (isinstance(label, int) and 0 <= label < classes):
-                raise ArgumentError(
-                    f"class_weight: unknown label {label!r}: labels are 0..{classes - 1}"
-                )
-            if not (isinstance(weight, int | float) and 0 <= weight < float("inf")):
+                raise ArgumentError(f"class_weight: label {label!r} is not in 0..{classes - 1}")
+            if not (isinstance(weight, int | float) and 0 <= weight < inf):
                 raise ArgumentError(f"class_weight of label {label} is {weight!r}: give 0 or more")

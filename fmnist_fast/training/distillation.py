@@ -65,12 +65,12 @@ def check_teacher(teacher: Model | Ensemble, config: TrainingConfig, dataset: Da
     """Raise ArgumentError if the teacher does not fit the data set; warn if it was trained on
     other data, or on validation rows of the student. config : of the student, resolved.
     """
-    inputs, classes = prod(teacher.input_shape), len(teacher.class_names)
-    if (prod(dataset.x_train.shape[1:]), len(dataset.class_names)) != (inputs, classes):
+    has = prod(teacher.input_shape), len(teacher.class_names)
+    needs = prod(dataset.x_train.shape[1:]), len(dataset.class_names)
+    if has != needs:
         raise ArgumentError(
-            f"the teacher has {inputs} inputs and {classes} classes; {dataset.name} has "
-            f"{prod(dataset.x_train.shape[1:])} and {len(dataset.class_names)}: give one that was "
-            "trained on such data"
+            f"the teacher has {has[0]} inputs and {has[1]} classes; {dataset.name} has {needs[0]} "
+            f"and {needs[1]}: give one that was trained on such data"
         )
     if teacher.dataset_checksum != dataset.checksum:
         _warn(f"the teacher was trained on another data set ({teacher.dataset_name})")

@@ -4,7 +4,7 @@ presets.json, beside this file, is written by benchmarks/preset_table.py.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -108,7 +108,7 @@ class PresetResult:
     ----------
     config : mapping
         `TrainingConfig.to_dict()` of what was measured.
-    test_accuracy, seconds : tuple of float
+    test_accuracy, seconds : sequence of float
         One entry a seed; seconds of training, teachers included.
     date : str
     where : str
@@ -116,8 +116,8 @@ class PresetResult:
     """
 
     config: Mapping[str, Any]
-    test_accuracy: tuple[float, ...]
-    seconds: tuple[float, ...]
+    test_accuracy: Sequence[float]
+    seconds: Sequence[float]
     date: str
     where: str
 
@@ -135,13 +135,4 @@ class PresetResult:
 def measured_results() -> dict[str, PresetResult]:
     """Return the results of each preset on Fashion-MNIST, by name."""
     entries = json.loads(RESULTS_FILE.read_text(encoding="utf-8"))
-    return {
-        name: PresetResult(
-            entry["config"],
-            tuple(entry["test_accuracy"]),
-            tuple(entry["seconds"]),
-            entry["date"],
-            entry["where"],
-        )
-        for name, entry in entries.items()
-    }
+    return {name: PresetResult(**entry) for name, entry in entries.items()}

@@ -2,27 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.datasets import Dataset
-from ..errors import CheckpointError
-from ..kernels.interface import NetworkSpec, Params
+from ..errors import CheckpointError, UserError
+from ..kernels.interface import Params
 from ..nn.ema import copy_params, update_average
 from ..nn.metrics import evaluate
 from ..nn.network import Network
 from ..nn.optimizers import Adam
-from .budget import Clock, StepBudget, TimeBudget
+from .budget import Clock, StepBudget
 from .checkpoint import Checkpoints, Snapshot
 from .config import TrainingConfig
 from .distillation import Teachers
-from .loop import Best, TrainingLoop
+from .loop import TrainingLoop
 from .progress import Epoch, EpochState, Progress
-from .train_data import TrainingSet, pixel_scale
+from .train_data import TrainingSet, network_spec, pixel_scale
 
-__all__ = ["Diverged", "TrainingRun"]
+__all__ = ["TrainingDiverged", "TrainingRun"]
 
 # Seconds between two chances to interrupt a training, or to show its progress.
 RANGE_SECONDS = 0.1
@@ -31,8 +31,16 @@ RANGE_SECONDS = 0.1
 DIVERGENCE_FACTOR = 20
 
 
-class Diverged(Exception):
-    """The loss or the weights exploded; the message names the step and says what to do."""
+class TrainingDiverged(UserError):
+    """The loss or the weights exploded.
+
+    Attributes
+    ----------
+    result : TrainingResult or None
+        The best model before, if an epoch had ended.
+    """
+
+    result: Any = None
 
 
 class TrainingRun:
@@ -55,16 +63,10 @@ class TrainingRun:
         fold: tuple[int, int] | None = None,
     ) -> None:
         self.config, self.clock = config, clock or Clock()
-        sizes = (prod(dataset.x_train.shape[1:]), *config.hidden, len(dataset.class_names))
-        spec = NetworkSpec(sizes, dtype=config.dtype, dropout=config.dropout)
+        spec = network_spec(config, dataset)
         self.network = Network.random(spec, config.seed, pixel_scale(dataset), backend, threads)
         self.train_set = TrainingSet(
-            dataset,
-            config,
-            self.network,
-            sample_weight=sample_weight,
-            teachers=teachers,
-            fold=fold,
+            dataset, config, self.network, sample_weight=sample_weight, teachers=teachers, fold=fold
         )
         steps_per_epoch = -(-len(self.train_set.rows_n) // config.batch_size)
         self.loop = TrainingLoop(
@@ -84,10 +86,6 @@ class TrainingRun:
         self.history: list[Epoch] = []
         self.ended = False
 
-    def limit_time(self, begin: float, end: float) -> None:
-        """Train from one reading of the clock to another, in place of a number of epochs."""
-        self.loop.budget = TimeBudget(self.config.schedule, self.config.lr, begin, end, self.clock)
-
     def train(
         self,
         progress: Progress,
@@ -95,7 +93,7 @@ class TrainingRun:
         callbacks: Sequence[Callable[[EpochState], object]] = (),
         checkpoints: Checkpoints | None = None,
     ) -> None:
-        """Train to the end. Raises: Diverged; StopRequested, between two steps."""
+        """Train to the end. Raises: TrainingDiverged; StopRequested, between two steps."""
         loop = self.loop
 
         def on_range() -> None:
@@ -106,7 +104,7 @@ class TrainingRun:
 
         try:
             while not self.ended:
-                with np.errstate(over="ignore", invalid="ignore"):  # reported as Diverged
+                with np.errstate(over="ignore", invalid="ignore"):  # reported as TrainingDiverged
                     loop.train(should_stop=should_stop, on_range=on_range)
                     self.ended = loop.ended
                     record = self._record_epoch() if loop.step_in_epoch else None
@@ -130,7 +128,7 @@ class TrainingRun:
         self._update_mean()
         validation = None
         if len(data.x_validation):
-            network = replace(self.network, params=self._eval_params())
+            network = replace(self.network, params=self.mean_params or self.params)
             validation = evaluate(network.predict_proba(data.x_validation), data.y_validation)
         rows = min(loop.step_in_epoch * loop.batch_size, loop.rows)
         record = Epoch(
@@ -153,9 +151,9 @@ class TrainingRun:
             return
         step = len(losses_t) - 1 if finite_t.all() else int(finite_t.argmin())
         step += (self.loop.epoch - 1) * self.loop.steps_per_epoch + 1
-        raise Diverged(
-            f"training diverged at step {step} (epoch {self.loop.epoch}): the loss "
-            f"{'has exploded' if exploded else 'is no longer finite'}; "
+        how = "has exploded" if exploded else "is no longer finite"
+        raise TrainingDiverged(
+            f"training diverged at step {step} (epoch {self.loop.epoch}): the loss {how}; "
             f"use a lower learning rate than {self.config.lr:g}"
         )
 
@@ -168,36 +166,27 @@ class TrainingRun:
             epoch = len(self.history) + 1
             update_average(self.mean_params, self.params, epoch, self.config.ema_epochs)
 
-    def _eval_params(self) -> Params:
-        """Return the weights to evaluate and save: the mean over epochs, if there is one."""
-        return self.mean_params or self.params
-
     def _update_ended(
         self, record: Epoch, callbacks: Sequence[Callable[[EpochState], object]]
     ) -> None:
         """Stop at the end of the budget, after `patience` epochs, or if a callback returns true."""
-        assert self.best
-        best_epoch, patience = self.best.epoch, self.config.patience
+        assert self.loop.best
+        best_epoch, patience = self.loop.best.epoch, self.config.patience
         state = EpochState(record, tuple(self.history), best_epoch, self.network, self.config)
         stops = [bool(callback(state)) for callback in callbacks]  # call all of them
         over = not len(self.loop.budget.rates(self.loop.steps_done, 1))
         out_of_patience = patience is not None and record.epoch - best_epoch >= patience
         self.ended = self.ended or over or out_of_patience or any(stops)
 
-    @property
-    def best(self) -> Best | None:
-        """The best weights so far."""
-        return self.loop.best
-
     def keep_if_best(self, epoch: int, accuracy: float | None) -> None:
         """Copy the weights if no earlier epoch had a higher validation accuracy."""
-        if self.best is None or accuracy is None or accuracy >= (self.best.score or 0):
-            self.loop.keep_best(epoch, accuracy, self._eval_params())
+        if self.loop.best is None or accuracy is None or accuracy >= (self.loop.best.score or 0):
+            self.loop.keep_best(epoch, accuracy, self.mean_params or self.params)
 
     def best_network(self) -> Network:
         """Return the network with the best weights so far."""
-        assert self.best is not None
-        return replace(self.network, params=self.best.params)
+        assert self.loop.best is not None
+        return replace(self.network, params=self.loop.best.params)
 
     def is_finite(self) -> bool:
         """Return whether all weights and biases are finite."""
@@ -206,53 +195,48 @@ class TrainingRun:
     def snapshot(self) -> Snapshot:
         """Return all that is needed to resume from here."""
         loop = self.loop
-        tensors: dict[str, NDArray] = {"losses": loop.losses_t}
-        for name, params in self._saved_params().items():
-            for layer, (w_io, b_o) in enumerate(zip(*params)):
-                tensors |= {f"{name}.{layer}.weight": w_io, f"{name}.{layer}.bias": b_o}
         metadata = {
             "epoch": loop.epoch,
             "step_in_epoch": loop.step_in_epoch,
             "seconds": loop.seconds,
             "first_loss": self.first_loss,
             "history": [asdict(record) for record in self.history],
-            "best": [self.best.epoch, self.best.score] if self.best else None,
+            "best": loop.best and [loop.best.epoch, loop.best.score],
             "ended": self.ended,
             "clock": self.clock(),
             "targets_checksum": self.train_set.targets_checksum(),
         }
-        return Snapshot(loop.steps_done, tensors, metadata)
+        return Snapshot(loop.steps_done, self._tensors(), metadata)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Resume from a snapshot. Raises: CheckpointError if it is of another training."""
-        loop, tensors, metadata = self.loop, snapshot.tensors, snapshot.metadata
+        loop, metadata = self.loop, snapshot.metadata
         if metadata["targets_checksum"] != self.train_set.targets_checksum():
             raise CheckpointError(
-                "the checkpoint was made with other labels or weights than are given now: give "
-                "the same ones to resume it"
+                "the checkpoint was made with other labels or weights: give the same to resume it"
             )
         if metadata["best"]:
             epoch, score = metadata["best"]
             loop.keep_best(epoch, score, self.params)
-        if "mean.0.weight" in tensors:
+        if "mean.0.weight" in snapshot.tensors:
             self.mean_params = copy_params(self.params)
-        for name, params in self._saved_params().items():
-            for layer, (w_io, b_o) in enumerate(zip(*params)):
-                w_io[:] = tensors[f"{name}.{layer}.weight"]
-                b_o[:] = tensors[f"{name}.{layer}.bias"]
-        loop.losses_t[:] = tensors["losses"]
+        for name, array in self._tensors().items():
+            array[:] = snapshot.tensors[name]
         loop.epoch, loop.step_in_epoch = metadata["epoch"], metadata["step_in_epoch"]
         loop.seconds, self.ended = metadata["seconds"], metadata["ended"]
         self.first_loss = metadata["first_loss"]
         self.history = [Epoch(**record) for record in metadata["history"]]
         self.clock.advance_to(metadata["clock"])
 
-    def _saved_params(self) -> dict[str, Params]:
-        """Return everything of the network's size that a snapshot holds, by name."""
-        state = self.loop.state
-        saved = {"params": state.params, "m": state.m, "v": state.v}
-        if self.best:
-            saved["best"] = self.best.params
+    def _tensors(self) -> dict[str, NDArray]:
+        """Return the arrays that a snapshot holds, by name; not copied."""
+        networks = self.loop.state._asdict()
+        if self.loop.best:
+            networks["best"] = self.loop.best.params
         if self.mean_params:
-            saved["mean"] = self.mean_params
-        return saved
+            networks["mean"] = self.mean_params
+        tensors: dict[str, NDArray] = {"losses": self.loop.losses_t}
+        for name, params in networks.items():
+            for layer, (w_io, b_o) in enumerate(zip(*params)):
+                tensors |= {f"{name}.{layer}.weight": w_io, f"{name}.{layer}.bias": b_o}
+        return tensors

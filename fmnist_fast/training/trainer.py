@@ -5,7 +5,7 @@ The training of one network is in `run`, and the loop over its steps in `loop`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite, prod
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,23 +15,22 @@ from numpy.typing import ArrayLike
 
 from .. import __version__
 from ..data.datasets import Dataset
-from ..errors import ArgumentError, CheckpointError, UserError
-from ..kernels.interface import NetworkSpec
+from ..errors import ArgumentError, CheckpointError
 from ..models.ensemble import Ensemble
 from ..models.model import Model
 from ..nn.backend import backend_name, get_backend, instruction_set_of, unavailable_reason
 from ..nn.calibration import apply_temperature, confidence_threshold, fit_temperature
 from ..nn.metrics import Evaluation, evaluate
 from ..nn.network import Network, check_labels
-from .budget import Clock
+from .budget import Clock, TimeBudget
 from .checkpoint import CheckpointFolder, Checkpoints, Snapshot, read_identity
 from .config import Distillation, TrainingConfig
 from .distillation import Teachers, check_teacher, teacher_id
 from .loop import StopRequested
 from .presets import preset as preset_config
 from .progress import Epoch, EpochState, Progress
-from .run import Diverged, TrainingRun
-from .train_data import resolve_config
+from .run import TrainingDiverged, TrainingRun
+from .train_data import network_spec, resolve_config
 
 __all__ = [
     "Epoch",
@@ -134,20 +133,6 @@ class TrainingInterrupted(KeyboardInterrupt):
         return True
 
 
-class TrainingDiverged(UserError):
-    """The loss or the weights exploded.
-
-    Attributes
-    ----------
-    result : TrainingResult or None
-        The best model before, if an epoch had ended.
-    """
-
-    def __init__(self, message: str, result: TrainingResult | None) -> None:
-        super().__init__(message)
-        self.result = result
-
-
 def train(
     dataset: Dataset,
     *,
@@ -218,45 +203,45 @@ def train(
         raise ArgumentError(f"checkpoint_every is {every!r}: give an integer, at least 1")
     if not isinstance(teacher, Model | Ensemble | None):
         raise ArgumentError(f"teacher is {teacher!r}: give a model, as load_model returns it")
-    trainer = _Trainer(dataset, backend, threads, sample_weight, teacher)
-    trainer.progress = progress or Progress()
-    trainer.callbacks = (on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end)
-    trainer.should_stop = should_stop
-    if checkpoint is None:
-        trainer.configure(preset_config(preset, **config))
-        return trainer.train()
-    if resume:
-        trainer.resume(Path(checkpoint), every, preset, config)
-    else:
-        trainer.configure(preset_config(preset, **config))
-        trainer.create_folder(Path(checkpoint), every, metadata or {})
-    assert trainer.folder
+    trainer = _Trainer(
+        dataset,
+        backend,
+        threads,
+        sample_weight,
+        teacher,
+        progress=progress or Progress(),
+        callbacks=(on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end),
+        should_stop=should_stop,
+    )
     try:
+        if checkpoint is not None and resume:
+            trainer.resume(Path(checkpoint), every, preset, config)
+        else:
+            trainer.configure(preset_config(preset, **config))
+            if checkpoint is not None:
+                trainer.create_folder(Path(checkpoint), every, metadata or {})
         return trainer.train()
     finally:
-        trainer.folder.close()
+        if trainer.folder:
+            trainer.folder.close()
 
 
+@dataclass
 class _Trainer:
     """Trains the networks of one call of train(): the teachers, if any, and the network itself."""
 
+    dataset: Dataset
+    backend: str
+    threads: int | None
+    sample_weight: ArrayLike | None
+    teacher: Model | Ensemble | None
     progress: Progress
-    callbacks: tuple[Callback, ...]
+    callbacks: Sequence[Callback]
     should_stop: Callable[[], bool]
-    config: TrainingConfig
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        backend: str,
-        threads: int | None,
-        sample_weight: ArrayLike | None,
-        teacher: Model | Ensemble | None,
-    ) -> None:
+    def __post_init__(self) -> None:
         self.clock = Clock()
-        self.dataset, self.sample_weight = dataset, sample_weight
-        self.backend, self.threads = backend, threads
-        self.teacher, self.teacher_id = teacher, teacher_id(teacher) if teacher else None
+        self.teacher_id = teacher_id(self.teacher) if self.teacher else None
         self.folder: CheckpointFolder | None = None
         self.snapshots: dict[str, Snapshot] = {}  # by name: "teacher-1", ...; "" is the network
 
@@ -270,11 +255,8 @@ class _Trainer:
                 f"teacher {self.config.external_teacher[:15]}... of this configuration is missing: "
                 "pass it as the argument teacher of train()"
             )
-        inputs = prod(self.dataset.x_train.shape[1:])
-        sizes = (inputs, *self.config.hidden, len(self.dataset.class_names))
-        self.backend = backend_name(
-            get_backend(self.backend, NetworkSpec(sizes, dtype=self.config.dtype))
-        )
+        spec = network_spec(self.config, self.dataset)
+        self.backend = backend_name(get_backend(self.backend, spec))
 
     def _resolved(self, config: TrainingConfig) -> TrainingConfig:
         """Return the configuration with the external teacher and the defaults filled in."""
@@ -303,7 +285,12 @@ class _Trainer:
         """Open the folder of checkpoints. Raises: CheckpointError if anything differs."""
         stored = read_identity(folder)
         config = TrainingConfig.from_dict(stored["config"])
-        self._check_same_teacher(folder, config.external_teacher)
+        teacher = config.external_teacher
+        if teacher != self.teacher_id:
+            has = "no external teacher: resume it without one"
+            if teacher:
+                has = f"the teacher {teacher[:15]}...: give it again (--teacher)"
+            raise CheckpointError(f"checkpoint {folder} has {has}")
         base = config if preset is None else preset_config(preset)
         field = config.difference(self._resolved(replace(base, **changes)))
         if field:
@@ -330,53 +317,35 @@ class _Trainer:
         for key in ("instruction_set", "fmnist_fast"):
             if not named and current[key] != stored[key]:
                 raise CheckpointError(
-                    f"checkpoint {folder} was made with {key.replace('_', ' ')} {stored[key]}, and "
-                    f"this is {current[key]}: to resume with other last bits, pass --backend "
-                    f"{self.backend}"
+                    f"checkpoint {folder} was made with {key} {stored[key]}, not {current[key]}: "
+                    f"to resume with other last bits, pass --backend {self.backend}"
                 )
         if self.threads is None and self.backend == "numpy":  # its bits depend on them
             self.threads = stored["threads"]
-        self.folder = CheckpointFolder.open(folder, every)
-
-    def _check_same_teacher(self, folder: Path, stored: str | None) -> None:
-        if stored == self.teacher_id:
-            return
-        if stored is None:
-            problem = "has no external teacher: resume it without one"
-        elif self.teacher_id is None:
-            problem = f"has the teacher {stored[:15]}...: give it again (--teacher)"
-        else:
-            problem = (
-                f"has the teacher {stored[:15]}..., not {self.teacher_id[:15]}...: give the same "
-                "one to resume it"
-            )
-        raise CheckpointError(f"checkpoint {folder} {problem}")
+        self.folder = CheckpointFolder(folder, every)
 
     def train(self) -> TrainingResult:
         """Train the teachers, then the network."""
-        config, how = self.config, self.config.distillation
-        costs = _costs(config, self.dataset)
+        how = self.config.distillation
         teachers = None
         if how and self.teacher:
             teachers = Teachers.from_model(self.teacher, how, self.backend, self.threads)
         elif how:
-            teachers = Teachers(self._train_teachers(how, costs), how)
-        return self._result(
-            self._train_network(config, teachers, "", time_fraction=1.0, callbacks=self.callbacks)
-        )
+            teachers = Teachers(self._train_teachers(how), how)
+        run = self._train_network(self.config, teachers, "", 1.0, self.callbacks)
+        return self._result(run)
 
-    def _train_teachers(self, how: Distillation, costs: Sequence[float]) -> tuple[Network, ...]:
+    def _train_teachers(self, how: Distillation) -> tuple[Network, ...]:
         """Train each from its own seed."""
         assert isinstance(how.teacher, TrainingConfig)
         of, networks = how.n_teachers, []
-        for number in range(1, of + 1):
-            self.progress.teacher(number, of)
-            seed = self.config.seed * of + number - 1
+        cost, student_cost = _cost(how.teacher, self.dataset), _cost(self.config, self.dataset)
+        for index in range(of):
+            self.progress.teacher(index + 1, of)
+            seed = self.config.seed * of + index
             config = replace(how.teacher, seed=seed, time_budget=self.config.time_budget)
-            left = costs[number - 1 :]
-            run = self._train_network(
-                config, None, f"teacher-{number}", time_fraction=left[0] / sum(left)
-            )
+            time_fraction = cost / ((of - index) * cost + student_cost)
+            run = self._train_network(config, None, f"teacher-{index + 1}", time_fraction)
             networks.append(run.best_network())
         return tuple(networks)
 
@@ -385,7 +354,6 @@ class _Trainer:
         config: TrainingConfig,
         teachers: Teachers | None,
         name: str,
-        *,
         time_fraction: float,
         callbacks: Sequence[Callback] = (),
     ) -> TrainingRun:
@@ -406,7 +374,8 @@ class _Trainer:
         if self.config.time_budget is not None:
             begin = self.clock()
             left = self.config.time_budget - begin - _seconds_to_finish(run, self.dataset)
-            run.limit_time(begin, begin + left * time_fraction)
+            end = begin + left * time_fraction
+            run.loop.budget = TimeBudget(config.schedule, config.lr, begin, end, self.clock)
         self.progress.begin(run.network, config, self.dataset)
         if snapshot:
             run.restore(snapshot)
@@ -415,17 +384,14 @@ class _Trainer:
             run.train(self.progress, self.should_stop, callbacks, checkpoints)
         except KeyboardInterrupt as stop:
             raise self._interrupted(run, name, checkpoints, stop) from None
-        except Diverged as error:
-            raise TrainingDiverged(str(error), self._result(run) if run.best else None) from None
+        except TrainingDiverged as error:
+            error.result = self._result(run) if run.loop.best else None
+            raise
         self.snapshots[name] = run.snapshot()
         return run
 
     def _interrupted(
-        self,
-        run: TrainingRun,
-        name: str,
-        checkpoints: Checkpoints | None,
-        stop: KeyboardInterrupt,
+        self, run: TrainingRun, name: str, checkpoints: Checkpoints | None, stop: KeyboardInterrupt
     ) -> KeyboardInterrupt:
         """Return what to raise: with the best model, and resumable, if possible."""
         between_steps = isinstance(stop, StopRequested)
@@ -452,7 +418,7 @@ class _Trainer:
 
     def _result(self, run: TrainingRun) -> TrainingResult:
         """Return the best model so far, calibrated, and evaluated on the test set."""
-        assert run.best is not None
+        assert run.loop.best is not None
         network, dataset = run.best_network(), self.dataset
         temperature, threshold = _calibration(run)
         model = Model(
@@ -474,8 +440,8 @@ class _Trainer:
         )
         test = evaluate(model.predict_proba(dataset.x_test), labels_n)
         metrics = {
-            "best_epoch": run.best.epoch,
-            "validation_accuracy": run.best.score,
+            "best_epoch": run.loop.best.epoch,
+            "validation_accuracy": run.loop.best.score,
             "test_accuracy": test.accuracy,
             "test_loss": test.loss if isfinite(test.loss) else None,
         }
@@ -483,7 +449,7 @@ class _Trainer:
             model=replace(model, metrics=metrics),
             config=run.config,
             history=tuple(run.history),
-            best_epoch=run.best.epoch,
+            best_epoch=run.loop.best.epoch,
             test=test,
             seconds=self.clock(),
         )
@@ -492,10 +458,8 @@ class _Trainer:
 def _calibration(run: TrainingRun) -> tuple[float, float | None]:
     """Return temperature and threshold, from the validation rows: (1, None) if there are few."""
     labels_n, network = run.train_set.y_validation, run.best_network()
-    if len(labels_n) < MIN_CALIBRATION_ROWS:
-        return 1.0, None
     raw_nk = network.predict_proba(run.train_set.x_validation)
-    if not np.isfinite(raw_nk).all():
+    if len(labels_n) < MIN_CALIBRATION_ROWS or not np.isfinite(raw_nk).all():
         return 1.0, None
     temperature = fit_temperature(raw_nk, labels_n)
     # Out-of-distribution samples have no correct label.
@@ -509,18 +473,9 @@ def _calibration(run: TrainingRun) -> tuple[float, float | None]:
     )
 
 
-def _costs(config: TrainingConfig, dataset: Dataset) -> list[float]:
-    """Return the multiply-adds of each network of a configuration, teachers to train first."""
-    inputs, classes = prod(dataset.x_train.shape[1:]), len(dataset.class_names)
-
-    def cost(config: TrainingConfig) -> float:
-        shapes = NetworkSpec((inputs, *config.hidden, classes)).shapes
-        return float(config.epochs * sum(i * o for i, o in shapes))
-
-    how = config.distillation
-    if how and isinstance(how.teacher, TrainingConfig):
-        return [*[cost(how.teacher)] * how.n_teachers, cost(config)]
-    return [cost(config)]
+def _cost(config: TrainingConfig, dataset: Dataset) -> int:
+    """Return the multiply-adds of a training, for each row."""
+    return config.epochs * sum(i * o for i, o in network_spec(config, dataset).shapes)
 
 
 def _seconds_to_finish(run: TrainingRun, dataset: Dataset) -> float:

@@ -80,7 +80,7 @@ def test_train_metrics_are_json_lines(folder, run, small_npz):
         (["--hidden", "12,x"], "'12,x': give widths like 128,64, or none"),
         (["--hidden", "0"], "'0': give widths like 128,64, or none"),
         (["--lr", "0"], "'--lr': 0.0 is not in the range x>0"),
-        (["--lr", "nan"], "lr is nan: give a number above 0"),
+        (["--lr", "nan"], "lr is nan: give more than 0"),
         (["--schedule", "linear"], "'linear' is not one of"),
         (["--backend", "jax"], "unknown backend 'jax': choose from auto, cython, numba, numpy"),
         (["--dataset", "mnist"], "there is no data set 'mnist'"),
@@ -96,7 +96,7 @@ def test_train_metrics_are_json_lines(folder, run, small_npz):
         (["--plot", "curves.doc"], "must end in .png, .svg, .pdf"),
         (["--plot", "no/such/curves.png"], "does not exist: create it"),
         (["--metrics", "no/such/metrics"], "does not exist: create it"),
-        (["--validation", "600"], "the training set has only 600 rows"),
+        (["--validation", "600"], "validation is 600: give less than all 600 rows"),
         (["--epoch", "3"], "No such option"),
     ],
 )

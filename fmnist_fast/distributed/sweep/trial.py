@@ -79,7 +79,7 @@ def run_trial(
 
     should_stop : polled some ten times a second. report : called with (rung, metric) of the first
     network, rungs 1..RUNGS; without the last if no network follows, since pruning saves nothing.
-    Raises: Diverged; UserError if there can be no such network; StopRequested.
+    Raises: TrainingDiverged; UserError if there can be no such network; StopRequested.
     """
     start = perf_counter()
     epochs: list[Epoch] = []
@@ -98,8 +98,8 @@ def run_trial(
                 fold=(fold, task.folds) if task.folds else None,
             )
             run.train(Progress(), should_stop, [] if epochs else [callback])
-            assert run.best
-            epochs.append(run.history[run.best.epoch - 1])
+            assert run.loop.best
+            epochs.append(run.history[run.loop.best.epoch - 1])
 
     def metric(name: str) -> tuple[float, ...]:
         return tuple(getattr(epoch, name) for epoch in epochs)

@@ -7,7 +7,7 @@ from distributed import get_worker
 
 from ...errors import UserError
 from ...training.loop import StopRequested
-from ...training.run import Diverged
+from ...training.run import TrainingDiverged
 from ..worker import DataKey, find_dataset
 from .trial import Result, Task, run_trial
 
@@ -38,7 +38,7 @@ def work(task: Task, key: DataKey, topic: str | None) -> Result | Failure:
         return run_trial(task, dataset, _is_cancelled(), report)
     except StopRequested:
         return Failure("it was stopped")  # the scheduler discards the result
-    except Diverged as error:
+    except TrainingDiverged as error:
         return Failure(str(error), diverged=True)
     except (UserError, MemoryError) as error:
         return Failure(str(error) or "there is not enough memory for it")
