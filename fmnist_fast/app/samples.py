@@ -1,6 +1,5 @@
 """Sample photographs, drawn by the project: polygons of clothes on noise textures."""
 
-from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
@@ -25,6 +24,15 @@ BOOT: Points = [
 ]
 # fmt: on
 
+# Background -> colour, and standard deviation of its noise.
+BACKGROUNDS: dict[str, tuple[tuple[int, int, int], float]] = {
+    "boards": ((196, 154, 104), 6),
+    "carpet": ((205, 198, 184), 16),
+    "wall": ((214, 210, 206), 3),
+    "bedspread": ((196, 90, 74), 5),
+    "tiles": ((222, 214, 200), 5),
+}
+
 # Name of a sample -> outline, lower end of the outline, colour, and background.
 SAMPLES: dict[str, tuple[Points, Points, tuple[int, int, int], str]] = {
     "T-shirt on boards": (SHIRT, [(0.24, 0.86)], (176, 42, 58), "boards"),
@@ -37,11 +45,11 @@ SAMPLES: dict[str, tuple[Points, Points, tuple[int, int, int], str]] = {
 
 def draw_sample(name: str) -> bytes:
     """Draw a sample as a PNG file, deterministically."""
-    outline, lower, color, floor = SAMPLES[name]
+    outline, lower, color, background = SAMPLES[name]
     stream = np.random.default_rng(list(SAMPLES).index(name))
-    image = Image.fromarray(_FLOORS[floor](stream))
+    image = _to_image(_draw_background(background, stream))
     if outline is not BOOT:
-        right = [(0.5 + x, y) for x, y in [*outline, *((x, y) for x, y in lower)]]
+        right = [(0.5 + x, y) for x, y in [*outline, *lower]]
         left = [(1 - x, y) for x, y in reversed(right)]
         outline = [*right, *left]
     corners = [(x * WIDTH, y * HEIGHT) for x, y in outline]
@@ -51,12 +59,31 @@ def draw_sample(name: str) -> bytes:
     shadow = Image.new("L", image.size)
     shadow.paste(mask.point(lambda level: level // 2), (5, 8))
     image.paste((20, 18, 16), mask=shadow.filter(ImageFilter.GaussianBlur(6)))
-    folds = 0.82 + 0.10 * _folds(stream)[..., None]
-    fabric = np.clip(np.array(color) * folds + stream.normal(0, 5, (HEIGHT, WIDTH, 1)), 0, 255)
-    image.paste(Image.fromarray(fabric.astype(np.uint8)), mask=mask)
+    folds = 0.82 + 0.10 * _folds(stream)
+    image.paste(_to_image(np.array(color) * folds + _noise(5, stream)), mask=mask)
     content = BytesIO()
     image.filter(ImageFilter.GaussianBlur(0.7)).save(content, "PNG", optimize=True)
     return content.getvalue()
+
+
+def _draw_background(name: str, stream: np.random.Generator) -> NDArray[np.float64]:
+    color, deviation = BACKGROUNDS[name]
+    pixels = np.array(color) + _noise(deviation, stream)
+    if name == "boards":
+        pixels += np.repeat(stream.normal(0, 9, 9), 40)[:WIDTH, None]
+        pixels[:, ::40] -= 60
+    elif name == "wall":
+        pixels += np.linspace(12, -26, HEIGHT)[:, None, None]
+    elif name == "bedspread":
+        pixels += 9 * _folds(stream)
+    elif name == "tiles":
+        pixels[::110] -= 70
+        pixels[:, ::120] -= 70
+    return pixels
+
+
+def _noise(deviation: float, stream: np.random.Generator) -> NDArray[np.float64]:
+    return stream.normal(0, deviation, (HEIGHT, WIDTH, 1))
 
 
 def _folds(stream: np.random.Generator) -> NDArray[np.float64]:
@@ -66,52 +93,8 @@ def _folds(stream: np.random.Generator) -> NDArray[np.float64]:
     for wave in range(1, 5):
         across, down, phase = stream.uniform(6, 26), stream.uniform(0, 6), stream.uniform(0, 6)
         waves += np.sin(across * x + down * y + phase) / wave
-    return waves
+    return waves[..., None]
 
 
-def _noisy(
-    color: tuple[int, int, int], deviation: float, stream: np.random.Generator
-) -> NDArray[np.float64]:
-    noise: NDArray[np.float64] = stream.normal(0, deviation, (HEIGHT, WIDTH, 1))
-    return np.array(color) + noise
-
-
-def _boards(stream: np.random.Generator) -> NDArray[np.uint8]:
-    floor = _noisy((196, 154, 104), 6, stream)
-    shade = np.repeat(stream.normal(0, 9, 9), 40)[:WIDTH]
-    floor += shade[None, :, None]
-    floor[:, ::40] -= 60
-    return floor.clip(0, 255).astype(np.uint8)
-
-
-def _carpet(stream: np.random.Generator) -> NDArray[np.uint8]:
-    return _noisy((205, 198, 184), 16, stream).clip(0, 255).astype(np.uint8)
-
-
-def _wall(stream: np.random.Generator) -> NDArray[np.uint8]:
-    light = np.linspace(12, -26, HEIGHT)[:, None, None]
-    return (_noisy((214, 210, 206), 3, stream) + light).clip(0, 255).astype(np.uint8)
-
-
-def _bedspread(stream: np.random.Generator) -> NDArray[np.uint8]:
-    return (
-        (_noisy((196, 90, 74), 5, stream) + 9 * _folds(stream)[..., None])
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
-
-
-def _tiles(stream: np.random.Generator) -> NDArray[np.uint8]:
-    floor = _noisy((222, 214, 200), 5, stream)
-    floor[::110] -= 70
-    floor[:, ::120] -= 70
-    return floor.clip(0, 255).astype(np.uint8)
-
-
-_FLOORS: dict[str, Callable[[np.random.Generator], NDArray[np.uint8]]] = {
-    "boards": _boards,
-    "carpet": _carpet,
-    "wall": _wall,
-    "bedspread": _bedspread,
-    "tiles": _tiles,
-}
+def _to_image(pixels: NDArray[np.float64]) -> Image.Image:
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
