@@ -26,10 +26,11 @@ def show() -> None:
         ],
         position="top",
     )
-    train.collect_model()
+    job = st.session_state.get(train.JOB)
+    running = job if job and not job.ended else None
     page.run()
-    if page.title != "Train":
-        train.show_status()
+    if running and page.title != "Train":
+        train.show_status(running)  # reruns the page if it ended while the page was drawn
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from itertools import count
 
 import streamlit as st
 from streamlit import runtime
@@ -15,23 +15,19 @@ from fmnist_fast.models.load import PRETRAINED, load_model
 from fmnist_fast.models.model import Model
 
 from .charts import DARK, LIGHT, Palette
-from .jobs import Job, JobQueue
+from .jobs import Job, JobQueue, Work
 
 __all__ = [
     "QUEUE",
-    "add_model",
-    "connection_check",
     "enqueue",
     "load_local_dataset",
     "local_dataset",
+    "model_collector",
     "palette",
     "pretrained_model",
     "queue_message",
-    "queue_position",
     "trained_models",
 ]
-
-Result = TypeVar("Result")
 
 # One for the process: two trainings at a time would share the cores.
 QUEUE = JobQueue()
@@ -40,56 +36,43 @@ QUEUE = JobQueue()
 MAX_MODELS = 6
 
 
-def connection_check() -> Callable[[], bool]:
-    """Return a function that tells, in any thread, whether this session's browser is connected.
-
-    A page in the background polls nothing, since browsers slow its clock, but stays connected.
-    """
+def enqueue(work: Work) -> Job:
+    """Put work in the queue for this session; if it is full, show that and end the script."""
     context = get_script_run_ctx()
     session_id = context.session_id if context else ""
 
     def connected() -> bool:
-        return runtime.exists() and bool(runtime.get_instance().is_active_session(session_id))
+        # A page in the background polls nothing, since browsers slow its clock.
+        return runtime.exists() and runtime.get_instance().is_active_session(session_id)
 
-    return connected
-
-
-def enqueue(work: Callable[[Callable[[], bool]], Result]) -> Job[Result]:
-    """Put work in the queue for this session; if it is full, show that and end the script."""
     try:
-        return QUEUE.submit(work, connection_check())
+        return QUEUE.submit(work, connected)
     except UserError as error:
         st.error(str(error))
         st.stop()
 
 
-def queue_position(job: Job[Any]) -> int:
-    """Return the number of jobs before it; rerun the page if it has ended."""
+def queue_message(job: Job) -> str:
+    """Describe the position of a job in the queue; rerun the page if the job has ended."""
     position = QUEUE.position(job)
     if job.ended:
         st.rerun()
-    return position
-
-
-def queue_message(position: int) -> str:
-    """Describe a position in the queue."""
     if position == 0:
         return "Starting."
-    if position == 1:
-        return "One training is before this one, which starts automatically."
-    return f"{position} trainings are before this one, which starts automatically."
+    before = "One training is" if position == 1 else f"{position} trainings are"
+    return f"{before} before this one, which starts automatically."
 
 
-def local_dataset() -> Dataset | None:
+def local_dataset() -> Dataset:
     """Return Fashion-MNIST if it is on this machine, else the synthetic data set; download nothing.
 
-    None, with the error shown on the page, if it cannot be read.
+    If it cannot be read, show the error and end the script.
     """
     try:
         return load_local_dataset(os.environ.get("FMNIST_FAST_DATA"))
     except UserError as error:
         st.error(f"The data set cannot be read: {error}")
-        return None
+        st.stop()
 
 
 @st.cache_resource(show_spinner="Reading the data set.")
@@ -110,16 +93,22 @@ def trained_models() -> dict[str, Model]:
     return models
 
 
-def add_model(model: Model, label: str) -> str:
-    """Offer a model on every page of this session; return its name, the label with a number."""
-    state: Any = st.session_state
-    state["models_trained"] = state.get("models_trained", 0) + 1
-    name = f"{state['models_trained']}: {label}"
+def model_collector() -> Callable[[Model, str], str]:
+    """Return a function that, in any thread, offers a model on every page of this session.
+
+    It returns the name of the model: its second argument, with a number.
+    """
     models = trained_models()
-    models[name] = model
-    for oldest in list(models)[:-MAX_MODELS]:
-        del models[oldest]
-    return name
+    numbers = st.session_state.setdefault("model_numbers", count(1))
+
+    def collect(model: Model, label: str) -> str:
+        name = f"{next(numbers)}: {label}"
+        models[name] = model
+        for oldest in list(models)[:-MAX_MODELS]:
+            del models[oldest]
+        return name
+
+    return collect
 
 
 def palette() -> Palette:

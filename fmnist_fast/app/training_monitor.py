@@ -1,11 +1,12 @@
 """Training whose progress other threads can read. Independent of Streamlit."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from fmnist_fast.data.datasets import Dataset
-from fmnist_fast.errors import ArgumentError, UserError
+from fmnist_fast.errors import ArgumentError
 from fmnist_fast.kernels.interface import NetworkSpec
+from fmnist_fast.models.model import Model
 from fmnist_fast.nn.network import Network
 from fmnist_fast.training.config import TrainingConfig
 from fmnist_fast.training.trainer import (
@@ -17,95 +18,66 @@ from fmnist_fast.training.trainer import (
     train,
 )
 
-__all__ = [
-    "MAX_WEIGHTS",
-    "FinishedTraining",
-    "TrainingMonitor",
-    "TrainingOptions",
-    "TrainingProgress",
-    "parse_hidden_sizes",
-]
+__all__ = ["MAX_WEIGHTS", "TrainingMonitor", "parse_hidden_sizes"]
 
 # For a shared server: 12 million weights take some 150 MB to train, and minutes an epoch.
 MAX_WEIGHTS = 12_000_000
 
 
-@dataclass(frozen=True)
-class TrainingOptions:
-    """Options of the form. hidden : sizes of the hidden layers."""
+class TrainingMonitor(Progress):
+    """A job that trains, and collects the model.
 
-    preset: str
-    backend: str
-    threads: int
-    hidden: tuple[int, ...]
-    epochs: int
-    lr: float
-
-
-@dataclass(frozen=True)
-class TrainingProgress:
-    """Progress of a training. teacher : (number, total) while a teacher is trained.
-
-    sizes, epochs : of the current network. done : fraction of its steps. history : its epochs so
-    far.
+    options : of `train`, with a preset. collect : called with the model and a label; returns its
+    name. Any thread may read the attributes: epochs, of the current network; done, the fraction of
+    its steps; history, its epochs so far; at the end name, of the model, and warning, why training
+    ended early, with the best model until then.
     """
 
-    teacher: tuple[int, int] | None = None
-    sizes: tuple[int, ...] = ()
-    epochs: int = 0
-    done: float = 0.0
-    history: tuple[Epoch, ...] = ()
+    def __init__(
+        self, dataset: Dataset, options: dict[str, Any], collect: Callable[[Model, str], str]
+    ) -> None:
+        self.dataset, self.options, self.collect = dataset, options, collect
+        self.epochs, self.done = 0, 0.0
+        self.history: tuple[Epoch, ...] = ()
+        self.name = self.warning = self._teacher = ""
 
-
-@dataclass(frozen=True)
-class FinishedTraining:
-    """Result of a training. warning : why it ended early, with the best model until then; or ""."""
-
-    result: TrainingResult
-    warning: str = ""
-
-
-class TrainingMonitor(Progress):
-    """A job that trains. `progress` is replaced, never changed, so that any thread may read it."""
-
-    def __init__(self, dataset: Dataset, options: TrainingOptions) -> None:
-        self.dataset, self.options = dataset, options
-        self.progress = TrainingProgress()
-
-    def __call__(self, should_stop: Callable[[], bool]) -> FinishedTraining:
+    def __call__(self, should_stop: Callable[[], bool]) -> TrainingResult:
         """Train. Raises: UserError; KeyboardInterrupt if it was stopped without a model."""
         try:
-            result = train(
-                self.dataset, progress=self, should_stop=should_stop, **asdict(self.options)
-            )
+            result = train(self.dataset, progress=self, should_stop=should_stop, **self.options)
         except TrainingInterrupted as stop:
-            if self.progress.teacher:  # the best model so far is a teacher
+            if self._teacher:  # the best model so far is a teacher
                 raise KeyboardInterrupt from None
-            return FinishedTraining(stop.result, "Stopped before the end.")
+            result, self.warning = stop.result, "Stopped before the end."
         except TrainingDiverged as error:
-            if error.result is None or self.progress.teacher:
-                raise UserError(str(error)) from error
-            return FinishedTraining(error.result, f"{error}.")
-        return FinishedTraining(result)
+            if error.result is None or self._teacher:
+                raise
+            result, self.warning = error.result, f"{error}."
+        label = f"{self.options['preset']}, {100 * result.test_accuracy:.2f} %"
+        self.name = self.collect(result.model, label)
+        return result
+
+    @property
+    def phase(self) -> str:
+        """Description of the current step; "" before the first."""
+        if not self.epochs:
+            return ""
+        number = min(self.epochs, len(self.history) + 1)
+        return f"{self._teacher}epoch {number} of {self.epochs}"
 
     def teacher(self, number: int, of: int) -> None:
-        self.progress = TrainingProgress(teacher=(number, of))
+        self._teacher, self.epochs = f"teacher {number} of {of}: ", 0
 
     def begin(self, network: Network, config: TrainingConfig, dataset: Dataset) -> None:
-        is_teacher = self.progress.teacher is not None and config.distillation is None
-        self.progress = TrainingProgress(
-            teacher=self.progress.teacher if is_teacher else None,
-            sizes=network.spec.sizes,
-            epochs=config.epochs,
-        )
+        if config.distillation is not None:
+            self._teacher = ""
+        self.history, self.done, self.epochs = (), 0.0, config.epochs
 
     def steps(self, epoch: int, done: int, total: int) -> None:
-        self.progress = replace(
-            self.progress, done=(epoch - 1 + done / total) / self.progress.epochs
-        )
+        self.done = (epoch - 1 + done / total) / self.epochs
 
     def epoch(self, record: Epoch) -> None:
-        self.progress = replace(self.progress, history=(*self.progress.history, record))
+        self.history = (*self.history, record)
 
 
 def parse_hidden_sizes(text: str, inputs: int, classes: int) -> tuple[int, ...]:

@@ -16,11 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from fmnist_fast.app import explore, session, training_monitor
 from fmnist_fast.app.jobs import State
-from fmnist_fast.app.training_monitor import (
-    TrainingMonitor,
-    TrainingOptions,
-    parse_hidden_sizes,
-)
+from fmnist_fast.app.training_monitor import TrainingMonitor, parse_hidden_sizes
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.models.load import load_model
 from fmnist_fast.training.trainer import train
@@ -74,7 +70,7 @@ def test_page_training_ends_in_a_usable_model(app_data):
 
 
 def test_page_shows_training_that_ends_while_drawing(app_data):
-    """main.show() collects models before the page is drawn: here it is not called."""
+    """main.show(), which shows the state on the other pages, is not called here."""
     app = AppTest.from_string("from fmnist_fast.app.train import show; show()").run()
     choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=1, Threads=1)
     button(app, "Train").click().run()
@@ -195,15 +191,13 @@ def test_monitor_distinguishes_teachers(small_dataset):
     class Recorder(TrainingMonitor):
         def begin(self, network, config, dataset):
             super().begin(network, config, dataset)
-            seen.append((self.progress.teacher, self.progress.sizes, self.progress.epochs))
+            seen.append((self.phase, network.spec.sizes))
 
-    options = TrainingOptions(
-        preset="best", backend="numpy", threads=1, hidden=(8,), epochs=1, lr=1e-3
-    )
+    options = {"preset": "best", "backend": "numpy", "hidden": (8,), "epochs": 1, "lr": 1e-3}
     stop_after = 2
     with pytest.raises(KeyboardInterrupt):
-        Recorder(small_dataset, options)(lambda: len(seen) >= stop_after)
-    assert seen[0] == ((1, 4), (784, 1024, 512, 10), 16)
+        Recorder(small_dataset, options, collect=None)(lambda: len(seen) >= stop_after)
+    assert seen[0] == ("teacher 1 of 4: epoch 1 of 16", (784, 1024, 512, 10))
 
 
 @pytest.mark.filterwarnings("ignore:Fashion-MNIST is not on this machine")
