@@ -4,15 +4,13 @@ import csv
 import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fmnist_fast.errors import ArgumentError, ModelFileError, UserError
 from fmnist_fast.models.ensemble import Ensemble
@@ -23,6 +21,7 @@ from fmnist_fast.vision.preprocessing import edit_picture
 from fmnist_fast.vision.recognizer import Prediction, Recognizer, saliency_map
 from fmnist_fast.vision.segmentation import METHODS, best_method
 
+from .elements import percent
 from .samples import SAMPLES, draw_sample
 from .session import trained_models
 
@@ -76,8 +75,10 @@ SEGMENTED_BY = {
     "none": "the whole image",
 }
 
+_sample = st.cache_data(show_spinner=False)(draw_sample)
+
 # Background of a segmented garment: white and black clothes stand out on it, in both themes.
-BACKGROUND = np.array((198, 202, 204), np.uint8)
+BACKGROUND = (198, 202, 204)
 
 
 class UploadedImage(NamedTuple):
@@ -93,10 +94,10 @@ class EditOptions(NamedTuple):
     as fractions. segmentation : method. invert : whether to exchange dark and light.
     """
 
-    quarter_turns: int = 0
-    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
-    segmentation: str = "auto"
-    invert: bool = False
+    quarter_turns: int
+    crop: tuple[float, float, float, float]
+    segmentation: str
+    invert: bool
 
 
 def show() -> None:
@@ -109,11 +110,17 @@ def show() -> None:
     with st.container(
         horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
     ):
-        source = _source()
+        source = st.radio(
+            "Image source",
+            [UPLOAD, PASTE, CAMERA, SAMPLE],
+            horizontal=True,
+            label_visibility="collapsed",
+            key="source",
+            width="content",
+        )
         model_box = st.popover("Model", help="Model that predicts")
-    images = list(_images(source))
+    images = _images(source)
     recognizer = _recognizer(model_box)
-    _evict_predictions({image.key for image in images})
     if not images and source == UPLOAD:
         _show_sample_buttons()
     if not recognizer or not images:
@@ -123,28 +130,12 @@ def show() -> None:
         images = images[:MAX_IMAGES]
     results = [(image.name, _show_image(recognizer, image)) for image in images]
     st.download_button(
-        "Download the predictions as CSV",
-        predictions_csv(results),
-        "predictions.csv",
-        "text/csv",
-        key="csv",
+        "Download the predictions as CSV", predictions_csv(results), "predictions.csv", "text/csv"
     )
 
 
-def _source() -> str:
-    chosen: str = st.radio(
-        "Image source",
-        [UPLOAD, PASTE, CAMERA, SAMPLE],
-        horizontal=True,
-        label_visibility="collapsed",
-        key="source",
-        width="content",
-    )
-    return chosen
-
-
-def _images(source: str) -> Iterator[UploadedImage]:
-    """Draw the input widget of the source, and yield its images."""
+def _images(source: str) -> list[UploadedImage]:
+    """Draw the input widget of the source, and return its images."""
     files: list[Any] = []
     if source == UPLOAD:
         files = st.file_uploader(
@@ -159,20 +150,17 @@ def _images(source: str) -> Iterator[UploadedImage]:
             key="pasted",
         )
         if pasted:
-            st.session_state["pasted_files"] = [(f.name, f.getvalue()) for f in pasted.files]
-        for number, (name, content) in enumerate(st.session_state.get("pasted_files", [])):
-            yield _uploaded_image(name, content, number)
+            st.session_state["pasted_files"] = pasted.files
+        files = st.session_state.get("pasted_files", [])
     elif source == CAMERA:
         taken = st.camera_input("Hold one garment in front of a plain wall", key="camera")
         files = [taken] if taken else []
     else:
-        chosen = st.pills(
+        name = st.pills(
             "Drawn by this project", list(SAMPLES), default=next(iter(SAMPLES)), key="sample"
         )
-        if chosen:
-            yield _uploaded_image(str(chosen), _sample(str(chosen)), 0)
-    for number, file in enumerate(files or []):
-        yield _uploaded_image(file.name, file.getvalue(), number)
+        return [UploadedImage(name, name, _sample(name))] if name else []
+    return [UploadedImage(file.file_id, file.name, file.getvalue()) for file in files]
 
 
 def _show_sample_buttons() -> None:
@@ -186,69 +174,39 @@ def _show_sample_buttons() -> None:
                     key=f"try {name}",
                     help=name,
                     width="stretch",
-                    on_click=_open_sample,
-                    args=(name,),
+                    on_click=st.session_state.update,
+                    kwargs={"source": SAMPLE, "sample": name},
                 )
-
-
-def _open_sample(name: str) -> None:
-    st.session_state["source"], st.session_state["sample"] = SAMPLE, name
-
-
-def _uploaded_image(name: str, content: bytes, number: int) -> UploadedImage:
-    return UploadedImage(f"{number}-{sha256(content).hexdigest()[:16]}", name, content)
-
-
-@st.cache_data(show_spinner=False)
-def _sample(name: str) -> bytes:
-    return draw_sample(name)
 
 
 def _recognizer(container: Any) -> Recognizer | None:
     """Return that of the selected model; None, with a message shown, if it cannot be used."""
-    trained = trained_models()
+    trained = dict(trained_models())
     model_path = os.environ.get("FMNIST_FAST_MODEL")
     local = Path(model_path or DEFAULT_MODEL)
-    choices = [PRETRAINED, *reversed(trained), *([local.name] if local.is_file() else [])]
-    if model_path and not local.is_file():
+    exists = local.is_file()
+    if model_path and not exists:
         st.error(f"model file {local} does not exist: train one with 'fmnist-fast train'")
-    choices.append(OWN_FILE)
-    default = choices.index(local.name) if model_path and local.is_file() else 0
+    choices = [PRETRAINED, *reversed(trained), *([local.name] if exists else []), OWN_FILE]
+    default = choices.index(local.name) if model_path and exists else 0
+    uploaded = None
     with container:
         chosen = st.selectbox("Model", choices, default, key="model")
-        uploaded = None
         if chosen == OWN_FILE:
             uploaded = st.file_uploader("A .safetensors file", ["safetensors"], key="model_file")
-    if chosen == PRETRAINED:
-        return _pretrained_recognizer()
     try:
+        if chosen == PRETRAINED:
+            return _pretrained_recognizer()
         if chosen in trained:
-            return _session_recognizer(chosen, lambda: Recognizer(trained[chosen], chosen))
+            return Recognizer(trained[chosen], chosen)
         if chosen != OWN_FILE:
-            return _session_recognizer(
-                (str(local), local.stat().st_mtime_ns), lambda: Recognizer(local, threads=1)
-            )
-        if uploaded is None:
-            st.info("Choose a model file written by 'fmnist-fast train'.")
-            return None
-        content, name = uploaded.getvalue(), uploaded.name
-        return _session_recognizer(
-            uploaded.file_id, lambda: Recognizer(_load_uploaded(content), name)
-        )
+            return Recognizer(_load_file(local, local.stat().st_mtime_ns), chosen)
+        if uploaded:
+            return Recognizer(_load_uploaded(uploaded.getvalue()), uploaded.name)
+        st.info("Choose a model file written by 'fmnist-fast train'.")
     except UserError as error:
         st.error(str(error))
-        return None
-
-
-def _session_recognizer(key: object, make: Callable[[], Recognizer]) -> Recognizer:
-    """Return the recognizer of this session, made anew when the key changes: predictions are cached
-    for one recognizer.
-    """
-    cached: tuple[object, Recognizer] | None = st.session_state.get("recognizer")
-    if cached is None or cached[0] != key:
-        cached = key, make()
-        st.session_state["recognizer"] = cached
-    return cached[1]
+    return None
 
 
 @st.cache_resource(show_spinner=False)
@@ -256,6 +214,13 @@ def _pretrained_recognizer() -> Recognizer:
     return Recognizer(threads=1)
 
 
+@st.cache_resource(show_spinner=False, max_entries=1)
+def _load_file(path: Path, modified: int) -> Model | Ensemble:
+    """Load a model file; `modified`, its time of modification, is a part of the key."""
+    return load_model(path, threads=1)
+
+
+@st.cache_resource(scope="session", show_spinner=False, max_entries=1)
 def _load_uploaded(content: bytes) -> Model | Ensemble:
     """Load an uploaded model, with all checks of a model file. Raises: ModelFileError."""
     with tempfile.TemporaryDirectory() as folder:
@@ -271,81 +236,62 @@ def _show_image(recognizer: Recognizer, image: UploadedImage) -> Prediction | st
     """Draw an image, its stages and its prediction; return the prediction or the error."""
     with st.container(border=True):
         st.markdown(f"**{_escape_markdown(image.name)}**")
+        result = st.container()
         options = _edit_options(image.key)
-        try:
-            prediction = _predict(recognizer, image, options)
-        except UserError as error:
-            st.error(f"{image.name}: {error}")
-            _show_edit_controls(image.key, options)
-            return str(error)
-        left, right = st.columns([5, 3], gap="medium")
-        with left:
-            _show_stages(prediction)
-        with right:
-            _show_probabilities(prediction)
-        with st.container(horizontal=True, vertical_alignment="center"):
-            _show_explanation(prediction)
-        _show_edit_controls(image.key, options)
+        with result:
+            try:
+                prediction = _predict(recognizer, image.content, options)
+            except UserError as error:
+                st.error(f"{image.name}: {error}")
+                return str(error)
+            left, right = st.columns([5, 3], gap="medium")
+            with left:
+                _show_stages(prediction)
+            with right:
+                _show_probabilities(prediction)
+            with st.container(horizontal=True, vertical_alignment="center"):
+                _show_explanation(prediction)
         return prediction
 
 
-def _predict(recognizer: Recognizer, image: UploadedImage, options: EditOptions) -> Prediction:
-    """Predict, or return the cached prediction of this session."""
-    cache: dict[str, Any] = st.session_state.setdefault("predictions", {})
-    cached = cache.get(image.key)
-    if cached and cached[0] == options and cached[1] is recognizer:
-        prediction: Prediction = cached[2]
-        return prediction
-    if len(image.content) > MAX_BYTES:
+def _model_id(recognizer: Recognizer) -> int:
+    """Identify the model in the cache of predictions, which keep it alive."""
+    return id(recognizer.data_model)
+
+
+@st.cache_resource(
+    scope="session", show_spinner=False, max_entries=MAX_IMAGES, hash_funcs={Recognizer: _model_id}
+)
+def _predict(recognizer: Recognizer, content: bytes, options: EditOptions) -> Prediction:
+    if len(content) > MAX_BYTES:
         raise ArgumentError("larger than 10 MB: make it smaller")
-    picture = read_picture(io.BytesIO(image.content), max_side=512, accepted=recognizer.size)
-    if options[:2] != EditOptions()[:2]:
+    picture = read_picture(io.BytesIO(content), max_side=512, accepted=recognizer.size)
+    if options.quarter_turns or options.crop != (0, 0, 1, 1):
         picture = edit_picture(picture, options.quarter_turns, options.crop)
-    prediction = recognizer.recognize(picture, options.segmentation, options.invert)
-    cache[image.key] = options, recognizer, prediction
-    return prediction
-
-
-def _evict_predictions(keys: set[str]) -> None:
-    """Remove the cached predictions of images that are no longer on the page."""
-    cache: dict[str, Any] = st.session_state.get("predictions", {})
-    for key in set(cache) - keys:
-        del cache[key]
+    return recognizer.recognize(picture, options.segmentation, options.invert)
 
 
 def _edit_options(key: str) -> EditOptions:
-    """Return the values of the controls below an image, which are drawn after its prediction."""
-    state: Any = st.session_state
-    left, right = state.get(f"crop-x-{key}", (0, 100))
-    top, bottom = state.get(f"crop-y-{key}", (0, 100))
-    return EditOptions(
-        quarter_turns=state.get(f"rotation-{key}", 0) // 90,
-        crop=(left / 100, top / 100, right / 100, bottom / 100),
-        segmentation=state.get(f"segmentation-{key}", "auto"),
-        invert=state.get(f"invert-{key}", False),
-    )
-
-
-def _show_edit_controls(key: str, options: EditOptions) -> None:
-    """Draw controls for a garment that was not found, or is rotated."""
-    with st.expander("Edit", expanded=options != EditOptions()):
+    """Draw controls for a garment that was not found, or is rotated; return their values."""
+    with st.expander("Edit"):
         left, right = st.columns(2)
-        left.select_slider(
+        rotation = left.select_slider(
             "Rotate to the left",
             [0, 90, 180, 270],
             format_func="{} degrees".format,
             key=f"rotation-{key}",
         )
-        methods = ["auto", *(m for m in METHODS if m != "grabcut" or best_method() == m)]
-        right.selectbox(
+        segmentation = right.selectbox(
             "Segmentation",
-            methods,
+            ["auto", *(m for m in METHODS if m != "grabcut" or best_method() == m)],
             format_func=METHOD_LABELS.__getitem__,
             key=f"segmentation-{key}",
         )
-        left.slider("Crop from left to right, %", 0, 100, (0, 100), key=f"crop-x-{key}")
-        right.slider("Crop from top to bottom, %", 0, 100, (0, 100), key=f"crop-y-{key}")
-        st.toggle("Invert brightness", key=f"invert-{key}")
+        x = left.slider("Crop from left to right, %", 0, 100, (0, 100), key=f"crop-x-{key}")
+        y = right.slider("Crop from top to bottom, %", 0, 100, (0, 100), key=f"crop-y-{key}")
+        invert = st.toggle("Invert brightness", key=f"invert-{key}")
+    crop = (x[0] / 100, y[0] / 100, x[1] / 100, y[1] / 100)
+    return EditOptions(rotation // 90, crop, segmentation, invert)
 
 
 def _show_stages(prediction: Prediction) -> None:
@@ -357,10 +303,10 @@ def _show_stages(prediction: Prediction) -> None:
             network, caption="input of the network: the image without preprocessing", width=SIDE
         )
         return
-    segmented = np.where(stages.mask[..., None], stages.rgb, BACKGROUND)
+    segmented = np.where(stages.mask[..., None], stages.rgb, np.array(BACKGROUND, np.uint8))
     tilt = f", rotated by {abs(stages.tilt):.0f} degrees" if stages.tilt else ""
     st.image(
-        _side_by_side([_pad_to_square(stages.rgb), _pad_to_square(segmented), stages.pixels]),
+        _side_by_side([stages.rgb, segmented, stages.pixels]),
         caption=f"original → {SEGMENTED_BY.get(stages.method, stages.method)}{tilt} → input of "
         f"the network, {width}x{height}",
         width="stretch",
@@ -372,27 +318,18 @@ def _show_stages(prediction: Prediction) -> None:
         st.caption("Segmented by colour alone: OpenCV, which segments better, is not installed.")
 
 
-def _side_by_side(stages: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Join squares into one image, with transparent gaps.
+def _side_by_side(stages: list[NDArray[np.uint8]]) -> Image.Image:
+    """Paste images into one, padded to squares, with transparent gaps.
 
     Streamlit would stack columns on a phone, each as wide as the page.
     """
     out = Image.new("RGBA", (len(stages) * (SIDE + GAP) - GAP, SIDE))
     for number, pixels in enumerate(stages):
-        small = len(pixels) < SIDE // 2  # pixels stay visible as squares
+        small = max(pixels.shape) < SIDE // 2  # pixels stay visible as squares
         resampling = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
-        image = Image.fromarray(pixels).convert("RGBA").resize((SIDE, SIDE), resampling)
-        out.paste(image, (number * (SIDE + GAP), 0))
-    return np.asarray(out)
-
-
-def _pad_to_square(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Center the image in a square."""
-    height, width = rgb.shape[:2]
-    side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
-    out = np.full((side, side, 3), BACKGROUND, np.uint8)
-    out[top : top + height, left : left + width] = rgb
+        image = Image.fromarray(pixels).convert("RGB")
+        square = ImageOps.pad(image, (SIDE, SIDE), resampling, BACKGROUND)
+        out.paste(square, (number * (SIDE + GAP), 0))
     return out
 
 
@@ -403,7 +340,7 @@ def _show_probabilities(prediction: Prediction) -> None:
     for _, name, probability in prediction.top():
         st.progress(min(probability, 1.0), f"{name}: {100 * probability:.1f} %")
     if low_confidence and prediction.model.threshold is not None:
-        threshold = f"{100 * prediction.model.threshold:.1f} %"
+        threshold = percent(prediction.model.threshold, 1)
         st.markdown(f":small[:orange[Below the confidence threshold of {threshold}.]]")
 
 
@@ -435,23 +372,17 @@ def predictions_csv(results: list[tuple[str, Prediction | str]]) -> str:
     table = csv.DictWriter(out, CSV_COLUMNS, restval="")
     table.writeheader()
     for name, result in results:
-        safe = "'" + name if name[:1] in "=+-@" else name  # a spreadsheet would run it
+        row: dict[str, object] = {"file": name}
+        if name[:1] in "=+-@":  # a spreadsheet would run it
+            row["file"] = "'" + name
         if isinstance(result, str):
-            table.writerow({"file": safe, "error": result})
-            continue
-        (_, first, p), (_, second, _), (_, third, _) = result.top()
-        table.writerow(
-            {
-                "file": safe,
-                "prediction": first,
-                "probability": f"{p:.4f}",
-                "confident": result.is_confident,
-                "second": second,
-                "third": third,
-                "model": result.model_name,
-                "segmentation": result.preprocessed.method,
-            }
-        )
+            row["error"] = result
+        else:
+            (_, first, p), (_, second, _), (_, third, _) = result.top()
+            row.update(prediction=first, probability=f"{p:.4f}", confident=result.is_confident)
+            row.update(second=second, third=third, model=result.model_name)
+            row["segmentation"] = result.preprocessed.method
+        table.writerow(row)
     return out.getvalue()
 
 

@@ -130,6 +130,7 @@ def photograph():
         looks.insert(0, ("dark", "dark", WIDE))
 
     def take(page, name):
+        settle(page)
         for look, scheme, width in looks:
             page.set_viewport_size({"width": width, "height": 900})
             if look != "light":

@@ -21,7 +21,7 @@ pytest.importorskip(
 from app_pages import open_page
 from messages import assert_contains, assert_one_line
 
-from fmnist_fast.app.classify import MAX_IMAGES, OWN_FILE, predictions_csv
+from fmnist_fast.app.classify import MAX_IMAGES, OWN_FILE, PRETRAINED, predictions_csv
 from fmnist_fast.app.samples import SAMPLES, draw_sample
 from fmnist_fast.vision.image_io import read_picture
 from fmnist_fast.vision.recognizer import Recognizer
@@ -88,7 +88,7 @@ def test_page_shows_low_confidence(small_dataset):
     assert confidence_n[row] < model.threshold
     page = upload(classify(), ("x.png", encoded(Image.fromarray(small_dataset.x_test[row]))))
     assert page.subheader[0].value.startswith("Low confidence: ")
-    threshold = f"confidence threshold of {100 * model.threshold:.1f} %"
+    threshold = f"confidence threshold of {100 * model.threshold:.1f}\N{NO-BREAK SPACE}%"
     assert any(threshold in text.value for text in page.markdown)
 
 
@@ -142,17 +142,25 @@ def test_page_predicts_with_model_of_this_session(small_dataset):
     assert predictions(page)[0] == f"class {p_k.argmax()}: {100 * p_k.max():.1f} %"
 
 
-def test_page_caches_predictions_of_session_model(small_dataset):
+def test_page_caches_predictions_of_session_model(small_dataset, monkeypatch):
+    recognized = []
+    recognize = Recognizer.recognize
+
+    def counted(self, picture, *options):
+        recognized.append(picture)
+        return recognize(self, picture, *options)
+
+    monkeypatch.setattr(Recognizer, "recognize", counted)
     model = train(small_dataset, epochs=1, hidden=(8,), threads=1).model
     page = classify()
     page.session_state["trained_models"] = {"1: mine": model}
     page.run()
     page.selectbox(key="model").set_value("1: mine").run()
     upload(page, ("x.png", shirt()))
-    (first,) = page.session_state["predictions"].values()
     page.run()
-    (again,) = page.session_state["predictions"].values()
-    assert again is first
+    assert len(recognized) == 1
+    page.selectbox(key="model").set_value(PRETRAINED).run()
+    assert predictions(page)[0].startswith("T-shirt/top: ")
 
 
 def test_page_checks_uploaded_model(small_dataset):
@@ -282,11 +290,11 @@ def test_predictions_csv_escapes_names_and_has_errors():
 def test_page_upload_stays_in_memory_and_session(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     page = upload(classify(), ("shirt.png", shirt()))
-    assert len(page.session_state["predictions"]) == 1
+    assert len(predictions(page)) == 3
     assert list(tmp_path.iterdir()) == []
-    assert "predictions" not in classify().session_state
+    assert predictions(classify()) == []
     upload(page)
-    assert page.session_state["predictions"] == {}
+    assert predictions(page) == []
 
 
 def test_recognizer_is_thread_safe():
