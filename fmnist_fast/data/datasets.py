@@ -129,8 +129,7 @@ def _read_npz(path: Path) -> Arrays:
         with open(path, "rb") as file:
             if not is_zipfile(file):
                 raise DataError(
-                    f"{path} is not an .npz file: give one with {required}, or a folder of "
-                    "IDX files"
+                    f"{path} is not an .npz file: give one with {required}, or IDX files"
                 )
             with np.load(file, allow_pickle=False) as arrays:
                 for name in Arrays._fields:
@@ -170,9 +169,7 @@ def _custom(name: str, where: str, arrays: Arrays) -> Dataset:
 def _check_part(where: str, part: str, x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
     """Return x as uint8, float32 or float64 (n, ...) and y as uint8 (n,); DataError if invalid."""
     if x.dtype not in (np.uint8, np.float32, np.float64):
-        raise DataError(
-            f"{where}: x_{part} has dtype {x.dtype}: store uint8 pixels, float32 or float64"
-        )
+        raise DataError(f"{where}: x_{part} has dtype {x.dtype}: store uint8, float32 or float64")
     if x.ndim < 2 or x.size == 0:
         raise DataError(f"{where}: x_{part} has shape {x.shape}: it needs rows, (n, ...)")
     with np.errstate(over="ignore"):

@@ -131,8 +131,7 @@ def read_folder(folder: Path) -> Arrays:
     ):
         if len(labels) != len(images):
             raise DataError(
-                f"{path} has {len(labels)} labels for {len(images)} images: "
-                "are the files from different sets?"
+                f"{path} has {len(labels)} labels for {len(images)} images: are they of one set?"
             )
     return arrays
 

@@ -74,8 +74,7 @@ def read_header(
         raise DataError(f"{path} holds values of IDX type 0x{magic[2]:02x}: only uint8 is read")
     if magic[3] != dimensions:
         raise DataError(
-            f"{path} has {magic[3]} dimensions, expected {dimensions}: "
-            "images have 3, labels 1; are the files mixed up?"
+            f"{path} has {magic[3]} dimensions, expected {dimensions}: are the files mixed up?"
         )
     sizes = file.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:

@@ -118,5 +118,6 @@ def bounding_boxes(mask: NDArray[np.bool_]) -> tuple[NDArray, NDArray, NDArray, 
 
 def fabric_texture(images: Floats) -> Floats:
     """Return the central third, enlarged to the whole image and brighter than the background."""
-    enlarged = sample_bilinear(images, CENTER + 0.35 * DOWN, CENTER + 0.35 * RIGHT)
-    return np.clip(enlarged + 20, 20, 255)
+    y, x = CENTER + 0.35 * DOWN, CENTER + 0.35 * RIGHT
+    enlarged: Floats = np.clip(sample_bilinear(images, y, x) + 20, 20, 255)
+    return enlarged

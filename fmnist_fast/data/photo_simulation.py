@@ -91,18 +91,12 @@ def simulate_ood_images(
     return _in_chunks(make, count, seed, Purpose.OOD, epoch)
 
 
-def _in_chunks(
-    make: Callable[[int, np.random.Generator], Images],
-    rows: int,
-    seed: int,
-    purpose: int,
-    epoch: int,
-) -> Images:
-    """Make all rows in chunks, each from its own random stream, on all cores."""
+def _in_chunks(make: Callable[[int, np.random.Generator], Images], rows: int, *key: int) -> Images:
+    """Make all rows in chunks on all cores, each chunk from its own random stream of the key."""
     out = np.empty((rows, SIDE, SIDE), np.uint8)
 
     def fill(first: int) -> None:
-        stream = random_stream(seed, purpose, epoch, first // CHUNK_ROWS)
+        stream = random_stream(*key, first // CHUNK_ROWS)
         out[first : first + CHUNK_ROWS] = make(first, stream)
 
     with ThreadPoolExecutor(usable_cores()) as pool:
