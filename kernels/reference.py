@@ -63,18 +63,12 @@ def gather_batch(
 
 
 def batch_rows(
-    x_ni: NDArray,
-    order_n: NDArray[np.int32],
-    first: int,
-    last: int,
-    scale: float,
-    spec: NetworkSpec,
-    buffer_bi: Floats,
+    x_ni: NDArray, rows_b: NDArray[np.int32], scale: float, spec: NetworkSpec, buffer_bi: Floats
 ) -> Floats:
     """Return the scaled rows of a batch: dense ones in the buffer, CSR ones in a new array."""
     if spec.input_format == "csr":
-        return (x_ni[order_n[first:last]] * scale).astype(spec.dtype)
-    gather_batch(x_ni, order_n, first, last, scale, buffer_bi)
+        return (x_ni[rows_b] * scale).astype(spec.dtype)
+    gather_batch(x_ni, rows_b, 0, len(rows_b), scale, buffer_bi)
     return buffer_bi
 
 
@@ -395,7 +389,7 @@ def train_steps(
                 buffers = workspace(spec, len(rows_b))
             buffer_bi, activations, loss_b, grad_logits_bk, grads = buffers
 
-            x_bi = batch_rows(data.x_ni, order_n, start, stop, data.scale, spec, buffer_bi)
+            x_bi = batch_rows(data.x_ni, rows_b, data.scale, spec, buffer_bi)
             forward(state.params, x_bi, spec, activations, dropout_state)
             loss_and_grad(activations[-1], targets_b, weights_b, spec, loss_b, grad_logits_bk)
             backward(state.params, x_bi, activations, grad_logits_bk, spec, grads, dropout_state)
@@ -442,15 +436,14 @@ def predict(
 ) -> None:
     """Compute class probabilities, softmax or sigmoid of the logits: see `Backend.predict`."""
     count = x_ni.shape[0]
-    order_n = np.arange(count, dtype=np.int32)
     probabilities = sigmoid if spec.loss == "sigmoid" else softmax
     with limit_blas(threads):
         for first in range(0, count, PREDICT_ROWS):
-            last = min(first + PREDICT_ROWS, count)
-            buffers = workspace(spec, last - first)
-            x_bi = batch_rows(x_ni, order_n, first, last, scale, spec, buffers.x_bi)
+            rows_b = np.arange(first, min(first + PREDICT_ROWS, count), dtype=np.int32)
+            buffers = workspace(spec, len(rows_b))
+            x_bi = batch_rows(x_ni, rows_b, scale, spec, buffers.x_bi)
             forward(params, x_bi, spec, buffers.activations)
-            probabilities(buffers.activations[-1], out_nk[first:last])
+            probabilities(buffers.activations[-1], out_nk[first : first + PREDICT_ROWS])
 
 
 @cache
