@@ -52,8 +52,7 @@ def load_model(
         raise ModelFileError(f"{path} is damaged: it has no format version")
     if version > FORMAT_VERSION:
         raise ModelFileError(
-            f"{path} has format version {version}, newer than the {FORMAT_VERSION} that this "
-            "fmnist-fast reads: upgrade fmnist-fast"
+            f"{path} has format version {version}, newer than {FORMAT_VERSION}: upgrade fmnist-fast"
         )
     try:
         metadata = upgrade_metadata(metadata)

@@ -279,9 +279,7 @@ def _params(spec: NetworkSpec, tensors: Mapping[str, NDArray]) -> Params:
     for name, shape in shapes.items():
         array = tensors[name]
         if array.shape != shape or array.dtype != spec.dtype:
-            raise ValueError(
-                f"{name} is {array.dtype} {array.shape}, expected {spec.dtype} {shape}"
-            )
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, not {spec.dtype} {shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinite values")
     arrays = [tensors[name] for name in shapes]  # weights and biases alternate

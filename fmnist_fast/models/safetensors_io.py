@@ -67,8 +67,7 @@ def load_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
     except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError) as error:
         if _is_pickle(path):
             raise ModelFileError(
-                f"{path} is a pickle, which is never opened here: load it in Python; an "
-                "MLPClassifier has export()"
+                f"{path} is a pickle, which is never opened here: use MLPClassifier.export()"
             ) from error
         raise ModelFileError(
             f"{path} is damaged or not a safetensors file: {error_text(error)}"

@@ -77,9 +77,7 @@ def read_picture(
     with _open(source) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise DataError(
-                f"the image has {width}x{height} pixels: make it smaller, at most 25 megapixels"
-            )
+            raise DataError(f"the image has {width}x{height} pixels: give at most 25 megapixels")
         shorter, longer = sorted(image.size)
         if image.size != accepted and (shorter < MIN_SIDE or longer > MAX_ASPECT_RATIO * shorter):
             raise DataError(

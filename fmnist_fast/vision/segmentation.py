@@ -224,19 +224,19 @@ def label_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     Returns: labels from 1, 0 outside, in the shape of the mask; sizes of the components. Each pixel
     takes the least label of its run in a row, then in a column, until no label changes.
     """
-    runs = _number_runs(mask)[mask], _number_runs(mask.T).T[mask]
-    label_p = np.arange(mask.sum())
-    before_p = np.full_like(label_p, -1)
-    while not np.array_equal(label_p, before_p):
-        before_p = label_p
-        for run_p in runs:
-            least = np.full(mask.size + 1, mask.size)
-            np.minimum.at(least, run_p, label_p)
-            label_p = least[run_p]
-    _, number_p = np.unique(label_p, return_inverse=True)
+    runs_of_pixels = _number_runs(mask)[mask], _number_runs(mask.T).T[mask]
+    label = np.arange(mask.sum())
+    before = np.full_like(label, -1)
+    while not np.array_equal(label, before):
+        before = label
+        for run in runs_of_pixels:
+            least = np.full(mask.size + 1, mask.size)  # by run
+            np.minimum.at(least, run, label)
+            label = least[run]
+    _, number = np.unique(label, return_inverse=True)
     labels = np.zeros(mask.shape, np.int32)
-    labels[mask] = number_p + 1
-    return labels, np.bincount(number_p)
+    labels[mask] = number + 1
+    return labels, np.bincount(number)
 
 
 def _number_runs(mask: Mask) -> NDArray[np.int64]:

@@ -109,7 +109,7 @@ def test_sample_bilinear_interpolates():
 def test_crop_and_resize_fills_frame():
     image = np.zeros((1, 28, 28), np.float32)
     image[0, 4:14, 10:20] = 200
-    found = bounding_boxes(image)
+    found = bounding_boxes(image > 0)
     assert [int(edge[0]) for edge in found] == [4, 14, 10, 20]
     whole = crop_and_resize(image, found, np.ones(1))
     assert (whole > 100).mean() > 0.9
