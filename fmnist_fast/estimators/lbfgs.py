@@ -86,7 +86,7 @@ def fit_lbfgs(estimator: Any, rows: LabeledRows, callbacks: FitCallbacks) -> Non
 
     def unpack(flat: NDArray[np.float64]) -> None:
         for array, values in zip(arrays, np.split(flat, ends[:-1])):
-            array.flat = values
+            array[...] = values.reshape(array.shape)
 
     def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         unpack(flat)

@@ -74,7 +74,8 @@ class EpochTrainer:
         batch_size: int,
         random_state: np.random.RandomState,
     ) -> None:
-        self.solver, self.data, self.alpha = solver, data, estimator.alpha
+        self.solver, self.data = solver, data
+        self.alpha: float = estimator.alpha
         self.random_state = random_state if estimator.shuffle else None
         self.dropout_seed = random_state.randint(2**31 - 1) if estimator.dropout else 0
         self.samples_seen = estimator.t_

@@ -23,7 +23,7 @@ AUGMENTATIONS = ("photos",)
 class _Range(NamedTuple):
     """Valid values of a number: at least `low`, or, if `open_low`, above it; and below `high`."""
 
-    kind: type
+    kind: type[Any]
     low: float
     high: float = inf
     open_low: bool = False
