@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from time import perf_counter
+from timeit import repeat, timeit
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -26,7 +27,6 @@ from ..errors import UserError
 from ..kernels.interface import Floats, NetworkSpec, TrainData
 from ..nn.backend import BACKEND_NAMES, get_backend, unavailable_reason
 from ..nn.network import PIXEL_SCALE
-from ..nn.optimizers import Adam
 from ..nn.random_streams import epoch_order
 from . import peers
 from .peers import Peer, TrainingTask
@@ -111,10 +111,9 @@ class _Worker:
             probabilities = trainer.probabilities(self.x_test)
             trainer.train(checked_rows(self.rows_n, batch_size))
             outputs = Outputs(probabilities, [w.copy() for w in trainer.weights()])
-            trainer.train(epoch_order(self.rows_n, 0, 0))
-            start = perf_counter()
-            trainer.train(epoch_order(self.rows_n, 0, 0))
-            timed.append((perf_counter() - start, outputs, trainer))
+            epoch = partial(trainer.train, epoch_order(self.rows_n, 0, 0))
+            epoch()
+            timed.append((timeit(epoch, number=1), outputs, trainer))
         fastest = min(timed, key=lambda entry: entry[0])[2]
         self.trainers[batch_size, threads] = fastest
         if threads == self.threads:
@@ -141,33 +140,31 @@ class _Worker:
     def time_epoch(self, batch_size: int, threads: int, number: int) -> float:
         """Return the seconds of an epoch, after one that is not timed: idle cores are slow for some
         0.1 s."""
-        order_n = epoch_order(self.rows_n, 0, number)
-        trainer = self.trainers[batch_size, threads]
-        trainer.train(order_n)
-        start = perf_counter()
-        trainer.train(order_n)
-        return perf_counter() - start
+        train = partial(
+            self.trainers[batch_size, threads].train, epoch_order(self.rows_n, 0, number)
+        )
+        train()
+        return timeit(train, number=1)
 
     def time_phases(self, batch_size: int, number: int) -> dict[str, float]:
         """Return the seconds of an epoch of a backend by phase."""
         order_n = epoch_order(self.rows_n, 0, number)
         trainer = self.trainers[batch_size, self.threads]
-        lr_t = np.full(-(-len(order_n) // batch_size), peers.LR)
-        steps = Adam().steps(lr_t, trainer.t, batch_size, peers.L2)
         trainer.train(order_n)
+        steps = trainer.steps(order_n)
         return phases_of_epoch(trainer.network, trainer.state, self.data, order_n, steps)
 
-    def fma_peak(self) -> float | None:
-        """Return the peak in GFLOP/s."""
+    def fma_peak(self, instruction_set: str) -> float | None:
+        """Return the peak of these kernels in GFLOP/s."""
+        self.select_instruction_set(instruction_set)
         return fma_peak_gflops(self.threads)
 
     def instruction_sets(self) -> tuple[str, ...]:
         """Return all that this processor has, widest first; or that of FMNIST_FAST_ISA."""
-        module = cast(Any, get_backend(self.peer))
+        module: Any = get_backend(self.peer)
         if os.environ.get("FMNIST_FAST_ISA"):
             return (module.instruction_set(),)
-        found: tuple[str, ...] = module.available_instruction_sets()
-        return found
+        return tuple(module.available_instruction_sets())
 
     def time_one_image(self) -> float:
         """Return the median seconds to predict one image."""
@@ -186,12 +183,8 @@ class _Worker:
     def time_images(self) -> float:
         """Return the seconds to predict N_IMAGES images, the median of seven calls after one."""
         assert self.predictor
-        seconds = []
-        for _ in range(8):
-            start = perf_counter()
-            self.predictor.probabilities(self.x_test)
-            seconds.append(perf_counter() - start)
-        return median(seconds[1:])
+        predict = partial(self.predictor.probabilities, self.x_test)
+        return median(repeat(predict, number=1, repeat=8)[1:])
 
 
 def _serve(pipe: Connection, peer: str, config: BenchConfig) -> None:

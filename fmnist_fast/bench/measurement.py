@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -117,13 +117,17 @@ class Report:
         if any((entry.seconds_median or 1) < MIN_EPOCH_SECONDS for entry in timed):
             yield "an epoch of so few rows is too short to be measured well"
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as a JSON document."""
-        return asdict(self)
+    def best_entries(self) -> dict[str, Entry]:
+        """Return the first entry of each contender that was measured: its widest instructions."""
+        best: dict[str, Entry] = {}
+        for entry in self.entries:
+            if entry.missing is None:
+                best.setdefault(entry.name.split()[0], entry)
+        return best
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Report":
-        """Make a report from the document of `to_json`."""
+        """Make a report from its fields, as `asdict` returns them."""
         entries = [Entry(**entry) for entry in document["entries"]]
         return cls(**{**document, "entries": entries})
 
@@ -145,15 +149,6 @@ def find_difference(found: list[Outputs], expected: Outputs) -> str | None:
     return None
 
 
-class _Round(NamedTuple):
-    """What is measured of a contender in a round, in seconds."""
-
-    epoch: float | None
-    one_image: float
-    images: float
-    phases: dict[str, float]
-
-
 class _Candidate:
     """A contender with the kernels of one instruction set, and the entry of its measurements."""
 
@@ -161,6 +156,7 @@ class _Candidate:
         self.contender, self.instruction_set = contender, instruction_set
         name = contender.peer + (f" {instruction_set}" if instruction_set else "")
         self.entry = Entry(name, ours, instruction_set, contender.missing)
+        self.phases: list[dict[str, float]] = []
 
     def _select(self) -> None:
         if self.instruction_set:
@@ -173,28 +169,21 @@ class _Candidate:
             return list(self.contender("prepare_predictor"))
         return list(self.contender("prepare", batch_size, threads))
 
-    def measure(self, batch_size: int, threads: int, number: int) -> _Round:
-        """Measure one round."""
-        call, trains = self.contender, self.contender.peer != PREDICTOR
+    def measure(self, batch_size: int, threads: int, number: int) -> None:
+        """Measure one round, and update the entry."""
+        call, entry = self.contender, self.entry
         self._select()
-        return _Round(
-            epoch=call("time_epoch", batch_size, threads, number) if trains else None,
-            one_image=call("time_one_image"),
-            images=call("time_images"),
-            phases=call("time_phases", batch_size, number) if self.entry.ours else {},
-        )
-
-    def record(self, rounds: list[_Round]) -> None:
-        """Enter the rounds."""
-        entry = self.entry
-        entry.seconds = [one.epoch for one in rounds if one.epoch is not None]
-        entry.one_image_seconds = [one.one_image for one in rounds]
-        entry.images_seconds = [one.images for one in rounds]
+        if call.peer != PREDICTOR:
+            entry.seconds.append(call("time_epoch", batch_size, threads, number))
+        entry.one_image_seconds.append(call("time_one_image"))
         entry.one_image_median = median(entry.one_image_seconds)
+        entry.images_seconds.append(call("time_images"))
         entry.images_median = median(entry.images_seconds)
-        entry.phase_seconds = {
-            phase: median(one.phases[phase] for one in rounds) for phase in rounds[0].phases
-        }
+        if entry.ours:
+            self.phases.append(call("time_phases", batch_size, number))
+            entry.phase_seconds = {
+                phase: median(one[phase] for one in self.phases) for phase in self.phases[0]
+            }
 
 
 def measure(
@@ -238,12 +227,13 @@ def measure(
         measurements: dict[str, Callable[[int], Any]] = {
             name: partial(one.measure, batch_size, config.threads) for name, one in timed.items()
         }
-        measurements["peak"] = partial(_measure_peak, contenders["cython"])
-        results = measure_rounds(measurements, rounds, progress)
-    peak = max((peak for peak in results.pop("peak") if peak), default=None)
+        cython = contenders["cython"]
+        if cython.missing is None:
+            widest = _instruction_sets(cython)[0]
+            measurements["peak"] = lambda number: cython("fma_peak", widest)
+        peaks = measure_rounds(measurements, rounds, progress).get("peak", [])
+    peak = max(peaks, default=None)
     gflop = 2e-9 * multiply_adds(NetworkSpec(sizes)) * rows
-    for name, one in timed.items():
-        one.record(results[name])
     for one in timed.values():
         one.entry.summarize(rows, gflop, peak, timed["numpy"].entry.seconds)
     return Report(
@@ -261,20 +251,11 @@ def measure(
     )
 
 
-def _instruction_sets(contender: Contender) -> Iterator[str | None]:
-    if contender.peer == "cython" and contender.missing is None:
-        yield from contender("instruction_sets")
-    else:
-        yield None
-
-
-def _measure_peak(cython: Contender, number: int) -> float | None:
-    """Measure the peak with the widest instruction set; `number` of the round is not used."""
-    if cython.missing is not None:
-        return None
-    cython("select_instruction_set", cython("instruction_sets")[0])
-    peak: float | None = cython("fma_peak")
-    return peak
+def _instruction_sets(contender: Contender) -> tuple[str | None, ...]:
+    if contender.peer != "cython" or contender.missing is not None:
+        return (None,)
+    found: tuple[str, ...] = contender("instruction_sets")
+    return found
 
 
 def _prepare(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.interface import Floats, NetworkSpec, TrainData
+from ..kernels.interface import Floats, NetworkSpec, StepSchedule, TrainData
 from ..models.export import onnx_graph
 from ..models.export.network_data import NetworkData
 from ..nn.network import PIXEL_SCALE, Network
@@ -77,17 +77,17 @@ class FmnistFast:
     ) -> None:
         self.network = task.initial_network(backend, threads)
         self.state, self.task = self.network.fresh_state(), task
-        self.plain_epsilon, self.t = plain_epsilon, 0
+        self.optimizer, self.t = Adam((BETA1, BETA2), EPSILON, not plain_epsilon), 0
+
+    def steps(self, order_n: NDArray[np.int32]) -> StepSchedule:
+        """Return the hyperparameters of the next steps, an epoch of these rows."""
+        first, lr_t = self.t, np.full(-(-len(order_n) // self.task.batch_size), LR)
+        self.t += len(lr_t)
+        return self.optimizer.steps(lr_t, first, self.task.batch_size, L2)
 
     def train(self, order_n: NDArray[np.int32]) -> None:
-        count = -(-len(order_n) // self.task.batch_size)
-        steps = Adam((BETA1, BETA2), EPSILON).steps(
-            np.full(count, LR), self.t, self.task.batch_size, L2
-        )
-        if self.plain_epsilon:
-            steps = steps._replace(epsilon_t=np.full(count, EPSILON))
-        self.t += count
-        self.network.train_steps(self.state, self.task.data, order_n, steps, 0, count)
+        steps = self.steps(order_n)
+        self.network.train_steps(self.state, self.task.data, order_n, steps, 0, len(steps.l2_t))
 
     def weights(self) -> list[Floats]:
         return list(self.state.params.weights)

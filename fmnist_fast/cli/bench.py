@@ -1,6 +1,7 @@
 """The command `bench`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from ..nn.network import THREADS_PER_CORE
 from .bench_table import print_report
 from .outputs import check_outputs
 from .plots import plot_speeds
-from .report import MeasuringReport
+from .report import measuring_bar
 from .terminal import make_console
 
 __all__ = ["bench"]
@@ -38,10 +39,10 @@ def bench(
     source = found.name if dataset == "auto" and found.name in DATASET_NAMES else dataset
     threads = min(threads or usable_cores(), THREADS_PER_CORE * usable_cores())
     config = BenchConfig(source, data_dir, rows, threads)
-    with MeasuringReport(make_console(stderr=True)) as progress:
-        report = measure(config, names, batch_size, rounds, peers, progress.measuring)
+    with measuring_bar(make_console(stderr=True)) as progress:
+        report = measure(config, names, batch_size, rounds, peers, progress)
     if as_json:
-        click.echo(json.dumps(report.to_json()))
+        click.echo(json.dumps(asdict(report)))
     else:
         print_report(report, make_console())
     if plot:

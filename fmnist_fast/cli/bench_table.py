@@ -6,20 +6,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ..bench.measurement import Entry, Report
+from .report import make_table
 
 __all__ = ["COLUMNS", "cells", "print_report", "source_lines"]
 
-COLUMNS = (
-    "",
-    "s/epoch",
-    "min",
-    "samples/s",
-    "GFLOP/s",
-    "of peak",
-    "x numpy",
-    "1 image",
-    "10,000",
-)
+COLUMNS = ("", "s/epoch", "min", "samples/s", "GFLOP/s", "of peak", "x numpy", "1 image", "10,000")
 
 
 def source_lines(report: Report) -> Iterator[str]:
@@ -76,9 +67,9 @@ def print_report(report: Report, console: Console) -> None:
 
 def _tables(report: Report) -> Iterator[Table]:
     """Yield the table of speeds, and one of phases for each set of phases."""
-    speeds = Table(box=None, pad_edge=False, collapse_padding=True)
-    for n, title in enumerate(COLUMNS):
-        speeds.add_column(title, justify="right" if n else "left", no_wrap=True)
+    speeds = make_table(*COLUMNS, collapse_padding=True)
+    for column in speeds.columns:
+        column.no_wrap = True
     for entry in report.entries:
         if entry.missing is None:
             speeds.add_row(*cells(entry))
@@ -88,10 +79,7 @@ def _tables(report: Report) -> Iterator[Table]:
         if entry.phase_seconds:
             by_phases.setdefault(tuple(entry.phase_seconds), []).append(entry)
     for names, entries in by_phases.items():
-        phases = Table(box=None, pad_edge=False)
-        phases.add_column("fraction of an epoch")
-        for name in names:
-            phases.add_column(name, justify="right")
+        phases = make_table("fraction of an epoch", *names)
         for entry in entries:
             total = sum(entry.phase_seconds.values())
             fractions = (f"{100 * entry.phase_seconds[name] / total:.0f} %" for name in names)

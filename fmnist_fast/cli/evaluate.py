@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -46,39 +46,55 @@ def evaluate(
         raise UserError(f"--misclassified draws images, and {data.name} has rows of features")
     labels_n = check_labels(data.y_test, len(data.x_test), len(data.class_names), "y_test")
     probability_nk = loaded.predict_proba(data.x_test)
+    evaluation = metrics.evaluate(probability_nk, labels_n)
     selective = None
     if loaded.threshold is not None:
         selective = metrics.selective_accuracy(probability_nk, labels_n, loaded.threshold)
-    result = _Result(
-        model=path,
-        data=data,
-        evaluation=metrics.evaluate(probability_nk, labels_n),
-        selective_accuracy=selective,
-        corruptions=list(_evaluate_corruptions(loaded, data, labels_n)),
-    )
+    corruptions = list(_evaluate_corruptions(loaded, data, labels_n))
     if plot:
-        plot_confusion(result.evaluation, data.class_names, plot)
+        plot_confusion(evaluation, data.class_names, plot)
     if misclassified:
         plot_misclassified(data.x_test, probability_nk, labels_n, data.class_names, misclassified)
-    if as_json:
-        print_json(result.to_json())
-    else:
-        result.print()
+    if not as_json:
+        _print(path, data, evaluation, selective, corruptions)
+        return
+    print_json(
+        {
+            "model": str(path),
+            "dataset": data.name,
+            "rows": len(data.x_test),
+            "accuracy": evaluation.accuracy,
+            "loss": evaluation.loss,
+            "calibration_error": evaluation.calibration_error,
+            "classes": [
+                {
+                    "label": label,
+                    "name": name,
+                    "precision": float(evaluation.precision_k[label]),
+                    "recall": float(evaluation.recall_k[label]),
+                    "f1": float(evaluation.f1_k[label]),
+                    "rows": int(evaluation.confusion_kk[label].sum()),
+                }
+                for label, name in enumerate(data.class_names)
+            ],
+            "confusion": evaluation.confusion_kk.tolist(),
+            "selective_accuracy": selective and asdict(selective),
+            "corruptions": corruptions,
+        }
+    )
 
 
 def _load_test_data(
     model: Model | Ensemble, path: Path, dataset: str | None, data_dir: Path | None
 ) -> Dataset:
     """Load the data set, by default that of the training; raise UserError if it does not fit."""
-    unknown = UserError(
-        f"{path} was trained on {model.dataset_name}, which is not a data set that this "
-        "installation has: name it with --dataset"
-    )
-    if dataset is None and model.dataset_name not in DATASET_NAMES:
-        raise unknown
-    data = load_dataset(dataset or model.dataset_name, data_dir)
-    if dataset is None and data.checksum != model.dataset_checksum:
-        raise unknown
+    known = dataset is not None or model.dataset_name in DATASET_NAMES
+    data = load_dataset(dataset or model.dataset_name, data_dir) if known else None
+    if data is None or (dataset is None and data.checksum != model.dataset_checksum):
+        raise UserError(
+            f"{path} was trained on {model.dataset_name}, which is not a data set that this "
+            "installation has: name it with --dataset"
+        )
     expected = prod(model.input_shape), len(model.class_names)
     found = prod(data.x_test.shape[1:]), len(data.class_names)
     if found != expected:
@@ -106,57 +122,27 @@ def _evaluate_corruptions(
             yield {"kind": kind.name, "level": kind.label(level), "accuracy": accuracy}
 
 
-@dataclass(frozen=True)
-class _Result:
-    """Output of the command."""
-
-    model: Path
-    data: Dataset
-    evaluation: metrics.Evaluation
-    selective_accuracy: metrics.SelectiveAccuracy | None
-    corruptions: list[dict[str, Any]]
-
-    def print(self) -> None:
-        names, evaluation, console = self.data.class_names, self.evaluation, make_console()
-        tables = [class_table(evaluation, names), confusion_table(evaluation, names)]
-        if self.corruptions:
-            tables.append(corruption_table(self.corruptions, evaluation.accuracy))
-        for table in tables:
-            console.print(table)
-            console.print()
-        if self.selective_accuracy:
-            console.print(
-                f"confident in {percent(self.selective_accuracy.coverage)} of the predictions "
-                f"(probability at least {percent(self.selective_accuracy.threshold)}): "
-                f"{percent(self.selective_accuracy.accuracy)} of them are correct"
-            )
+def _print(
+    path: Path,
+    data: Dataset,
+    evaluation: metrics.Evaluation,
+    selective: metrics.SelectiveAccuracy | None,
+    corruptions: list[dict[str, Any]],
+) -> None:
+    names, console = data.class_names, make_console()
+    tables = [class_table(evaluation, names), confusion_table(evaluation, names)]
+    if corruptions:
+        tables.append(corruption_table(corruptions, evaluation.accuracy))
+    for table in tables:
+        console.print(table)
+        console.print()
+    if selective:
         console.print(
-            f"{self.model} on the {len(self.data.x_test):,} test rows of {self.data.name}: "
-            f"accuracy {percent(evaluation.accuracy)}, loss {evaluation.loss:.4f}, "
-            f"calibration error {percent(evaluation.calibration_error)}"
+            f"confident in {percent(selective.coverage)} of the predictions (probability at least "
+            f"{percent(selective.threshold)}): {percent(selective.accuracy)} of them are correct"
         )
-
-    def to_json(self) -> dict[str, Any]:
-        evaluation = self.evaluation
-        return {
-            "model": str(self.model),
-            "dataset": self.data.name,
-            "rows": len(self.data.x_test),
-            "accuracy": evaluation.accuracy,
-            "loss": evaluation.loss,
-            "calibration_error": evaluation.calibration_error,
-            "classes": [
-                {
-                    "label": label,
-                    "name": name,
-                    "precision": float(evaluation.precision_k[label]),
-                    "recall": float(evaluation.recall_k[label]),
-                    "f1": float(evaluation.f1_k[label]),
-                    "rows": int(evaluation.confusion_kk[label].sum()),
-                }
-                for label, name in enumerate(self.data.class_names)
-            ],
-            "confusion": evaluation.confusion_kk.tolist(),
-            "selective_accuracy": self.selective_accuracy and asdict(self.selective_accuracy),
-            "corruptions": self.corruptions,
-        }
+    console.print(
+        f"{path} on the {len(data.x_test):,} test rows of {data.name}: accuracy "
+        f"{percent(evaluation.accuracy)}, loss {evaluation.loss:.4f}, calibration error "
+        f"{percent(evaluation.calibration_error)}"
+    )

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -40,15 +40,7 @@ def deferred(
     target: str, packages: tuple[str, ...] = ()
 ) -> Callable[[Callable[[], None]], Callable[..., Any]]:
     """Decorator: call() the target with the options."""
-
-    def decorate(declaration: Callable[[], None]) -> Callable[..., Any]:
-        @wraps(declaration)
-        def callback(**options: Any) -> Any:
-            return call(target, packages, **options)
-
-        return callback
-
-    return decorate
+    return lambda declaration: wraps(declaration)(partial(call, target, packages))
 
 
 def call(target: str, packages: tuple[str, ...] = (), **options: Any) -> Any:

@@ -1,8 +1,9 @@
 """Options that several commands have."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, TypeVar
 
 import click
 
@@ -11,94 +12,82 @@ from ..errors import UserError
 
 __all__ = [
     "BACKEND",
-    "BATCH_SIZE",
     "DATASETS",
     "DATA_DIR",
     "FILE",
-    "FOLDER",
+    "FORCE",
     "JSON",
+    "MODEL_OUT",
     "THREADS",
-    "Address",
-    "ClassWeights",
-    "Seconds",
-    "Widths",
-    "Workers",
+    "TRAINING_SET",
     "check_workers",
+    "class_weights",
+    "duration",
+    "nonempty",
+    "plot_option",
+    "widths",
+    "workers_or_auto",
 ]
+
+Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
 # The widest layer, the most threads and the most processes that are not a slip of the finger.
 MAX_WIDTH = 1 << 20
 MAX_THREADS = 1024
 MAX_WORKERS = 1024
 
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
+
 # More processes than this for a core would only take memory from each other.
 MAX_PER_CORE = 8
 
 
-class Widths(click.ParamType):
-    """Widths of the hidden layers: "128,64"; "none" for no hidden layer."""
-
-    name = "WIDTHS"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        if not isinstance(value, str):
-            return tuple(value)
-        if value.strip() == "none":
-            return ()
-        try:
-            widths = tuple(int(part) for part in value.split(","))
-        except ValueError:
-            widths = (0,)
-        if not all(1 <= width <= MAX_WIDTH for width in widths):
-            self.fail(f"{value!r}: give widths like 128,64, or none", param, ctx)
-        return widths
+def widths(value: str) -> tuple[int, ...]:
+    """Parse widths of the hidden layers: "128,64"; "none" for no hidden layer."""
+    if value.strip() == "none":
+        return ()
+    try:
+        sizes = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        sizes = (0,)
+    if not all(1 <= size <= MAX_WIDTH for size in sizes):
+        raise click.BadParameter(f"{value!r}: give widths like 128,64, or none")
+    return sizes
 
 
-class Seconds(click.ParamType):
-    """A duration: "90", "90s", "500ms", "2m", "1h"."""
-
-    name = "DURATION"
-    UNITS: ClassVar = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "": 1.0}
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        if isinstance(value, float):
-            return value
-        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(value))
-        if not match or match[2] not in self.UNITS or not float(match[1]):
-            self.fail(f"{value!r}: give a time like 2s, 500ms, 3m or 1h", param, ctx)
-        return float(match[1]) * self.UNITS[match[2]]
+def duration(value: str) -> float:
+    """Parse a duration, in seconds: "90", "90s", "500ms", "2m", "1h"."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", value)
+    if not match or match[2] not in SECONDS or not float(match[1]):
+        raise click.BadParameter(f"{value!r}: give a time like 2s, 500ms, 3m or 1h")
+    return float(match[1]) * SECONDS[match[2]]
 
 
-class Address(click.ParamType):
-    """Text that is not empty, as an unset variable of the shell would be."""
-
-    name = "ADDRESS"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str | None:
-        if value is not None and not value.strip():
-            self.fail("it is empty: name something, or leave the option out", param, ctx)
-        return None if value is None else str(value)
+def nonempty(value: str) -> str:
+    """Refuse an empty text, as an unset variable of the shell would be."""
+    if not value.strip():
+        raise click.BadParameter("it is empty: name something, or leave the option out")
+    return value
 
 
-class Workers(click.ParamType):
-    """A number of processes, or "auto"."""
+def workers_or_auto(value: str) -> int | None:
+    """Parse a number of processes; None for "auto"."""
+    if value == "auto":
+        return None
+    if not value.isdigit() or not 1 <= int(value) <= MAX_WORKERS:
+        raise click.BadParameter(f"{value!r}: give auto, or a number from 1 to {MAX_WORKERS}")
+    return int(value)
 
-    name = "N"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        if value is None or isinstance(value, int) or value == "auto":
-            return None if value == "auto" else value
-        if not value.isdigit() or not 1 <= int(value) <= MAX_WORKERS:
-            self.fail(f"{value!r}: give auto, or a number from 1 to {MAX_WORKERS}", param, ctx)
-        return int(value)
+def class_weights(value: str) -> str | dict[int, float]:
+    """Parse "balanced", or weights of labels: "6=2,2=1.5"; labels that are not named weigh 1."""
+    if value == "balanced":
+        return value
+    try:
+        pairs = (part.split("=") for part in value.split(","))
+        return {int(label): float(weight) for label, weight in pairs}
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: give balanced, or weights like 6=2,2=1.5") from None
 
 
 def check_workers(workers: int | None, given: bool, scheduler: str | None) -> None:
@@ -115,31 +104,13 @@ def check_workers(workers: int | None, given: bool, scheduler: str | None) -> No
         )
 
 
-class ClassWeights(click.ParamType):
-    """ "balanced", or weights of labels: "6=2,2=1.5"; labels that are not named weigh 1."""
-
-    name = "WEIGHTS"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str | dict[int, float]:
-        if value == "balanced":
-            return "balanced"
-        try:
-            pairs = (part.split("=") for part in value.split(","))
-            return {int(label): float(weight) for label, weight in pairs}
-        except ValueError:
-            self.fail(f"{value!r}: give balanced, or weights like 6=2,2=1.5", param, ctx)
-
-
 FILE = click.Path(dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else."
 )
 DATA_DIR = click.option(
     "--data-dir",
-    type=FOLDER,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of the Fashion-MNIST files.  [default: $FMNIST_FAST_DATA, then the user's "
     "cache, then a download]",
 )
@@ -153,10 +124,18 @@ THREADS = click.option(
     type=click.IntRange(1, MAX_THREADS),
     help="Number of threads, at most 8 for every core.  [default: usable cores]",
 )
-BATCH_SIZE = click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=64,
-    help="Number of rows in a batch.",
-)
 DATASETS = "auto, fashion-mnist, synthetic, a folder of four IDX files, or an .npz file"
+TRAINING_SET = click.option("--dataset", default="auto", help=f"Data set to train on: {DATASETS}.")
+MODEL_OUT = click.option(
+    "--out", type=FILE, default="model.safetensors", help="Model file to write."
+)
+FORCE = click.option(
+    "--force", is_flag=True, help="Replace --out even if it holds a model of another data set."
+)
+
+
+def plot_option(content: str) -> Callable[[Command], Command]:
+    """Option for the file of a plot of `content`."""
+    return click.option(
+        "--plot", type=FILE, help=f"Write a plot of {content}: a .png, .svg or .pdf file."
+    )

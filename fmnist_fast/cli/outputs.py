@@ -39,16 +39,10 @@ def check_outputs(outputs: Mapping[str, Path | None], *inputs: Path) -> None:
         if real in taken:
             raise UserError(f"{kind} {path} is also another file of this command: name another")
         taken.add(real)
-        if kind == "metrics":
-            _check_json_lines(path)
-
-
-def _check_json_lines(path: Path) -> None:
-    """Raise UserError if the file exists and holds something other than JSON lines."""
-    if path.is_file():
-        with open(path, "rb") as file:
-            if file.read(1) not in (b"", b"{"):
-                raise UserError(f"metrics {path} exists and is no file of JSON lines: name another")
+        if kind == "metrics" and path.is_file():
+            with open(path, "rb") as file:
+                if file.read(1) not in (b"", b"{"):
+                    raise UserError(f"{path} exists and is no file of JSON lines: name another")
 
 
 def check_model_space(out: Path, data: Dataset, hidden: tuple[int, ...]) -> None:

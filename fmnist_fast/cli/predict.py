@@ -8,9 +8,9 @@ import tempfile
 import warnings
 from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ NO_INPUTS = "give images or folders, or a list of them with --inputs-from"
 # Images that are being read, or whose predictions wait to be printed, for each thread.
 QUEUED_PER_THREAD = 4
 
+# Options that --out needs.
+BATCH_OPTIONS = ("out", "workers", "scheduler", "column", "probabilities", "force", "quiet")
+
 # Photographs are read at this size: more pixels change no prediction.
 LONGEST_SIDE = 512
 
@@ -42,53 +45,46 @@ MIN_FOR_BAR = 20
 
 
 def predict(
-    *,
-    images: Sequence[str],
-    inputs_from: Path | None,
-    model: Path | None,
-    segmentation: str,
-    invert: bool,
-    backend: str,
-    threads: int | None,
-    as_json: bool,
-    **batch_options: Any,
+    *, images: Sequence[str], inputs_from: Path | None, threads: int | None, **options: Any
 ) -> int:
     """Run the command; return the exit code."""
     if not images and inputs_from is None:
         raise UserError(NO_INPUTS)
     with _rereadable(inputs_from) as inputs_from:
-        if batch_options["out"]:
+        if options["out"]:
             if threads:
                 raise UserError("--threads and --out cannot be combined: give --workers")
-            workers = batch_options["workers"]
-            check_workers(workers, bool(workers), batch_options["scheduler"])
-            code: int = call(
-                "batch_predict:batch_predict",
-                packages=("distributed", "pyarrow"),
-                images=images,
-                inputs_from=inputs_from,
-                model=model,
-                segmentation=segmentation,
-                invert=invert,
-                backend=backend,
-                as_json=as_json,
-                **batch_options,
-            )
+            workers = options["workers"]
+            check_workers(workers, bool(workers), options["scheduler"])
+            target, packages = "batch_predict:batch_predict", ("distributed", "pyarrow")
+            code: int = call(target, packages, images=images, inputs_from=inputs_from, **options)
             return code
-        for name, value in batch_options.items():
-            if value:
+        for name in BATCH_OPTIONS:
+            if options.pop(name):
                 raise UserError(f"--{name} needs --out: name the file for the predictions")
-        if sys.stdout is None:
-            raise UserError("standard output is closed, and the predictions would be lost")
-        recognizer = Recognizer(model, backend=backend, threads=1)
         named = chain(images, paths_in(inputs_from) if inputs_from else ())
-        paths = list(chain.from_iterable(map(_image_files, named)))
-        if not paths:
-            raise UserError(NO_INPUTS)
-        predictions = predict_files(
-            recognizer, paths, segmentation, invert, threads or usable_cores()
-        )
-        return _print_predictions(predictions, len(paths), segmentation, as_json)
+        return _predict_one_by_one(named, threads or usable_cores(), **options)
+
+
+def _predict_one_by_one(
+    named: Iterable[str],
+    threads: int,
+    *,
+    model: Path | None,
+    segmentation: str,
+    invert: bool,
+    backend: str,
+    as_json: bool,
+) -> int:
+    """Print the predictions of files and folders; return the exit code."""
+    if sys.stdout is None:
+        raise UserError("standard output is closed, and the predictions would be lost")
+    recognizer = Recognizer(model, backend=backend, threads=1)
+    paths = list(chain.from_iterable(map(_image_files, named)))
+    if not paths:
+        raise UserError(NO_INPUTS)
+    predictions = predict_files(recognizer, paths, segmentation, invert, threads)
+    return _print_predictions(predictions, len(paths), segmentation, as_json)
 
 
 def paths_in(inputs_from: Path) -> Iterator[str]:
@@ -181,41 +177,23 @@ def _print_predictions(
 
     console = make_console(stderr=True)
     hidden = count < MIN_FOR_BAR or not console.is_terminal
-    failed, methods = 0, set()
-    with (
-        Progress(console=console, transient=True, disable=hidden) as progress,
-        _JsonArray() if as_json else nullcontext() as array,
-    ):
-        task = progress.add_task("images", total=count)
-        for prediction in predictions:
-            progress.advance(task)
-            failed += "error" in prediction
-            methods.add(prediction.get("segmentation"))
-            if array:
-                array.append(prediction)
-            else:
-                _print_line(prediction)
+    failed, methods, separator = 0, set(), "["
+    try:
+        with Progress(console=console, transient=True, disable=hidden) as progress:
+            for prediction in progress.track(predictions, total=count, description="images"):
+                failed += "error" in prediction
+                methods.add(prediction.get("segmentation"))
+                if as_json:
+                    click.echo(separator + json.dumps(prediction))
+                    separator = ","
+                else:
+                    _print_line(prediction)
+    finally:
+        if as_json:  # also after Ctrl-C
+            click.echo("]" if separator == "," else "[]")
     if segmentation == "auto" and "histogram" in methods:
         warnings.warn(OPENCV_MISSING, stacklevel=1)
     return 1 if failed else 0
-
-
-class _JsonArray:
-    """Prints one JSON array, an element at a time; Ctrl-C leaves a valid document."""
-
-    def __init__(self) -> None:
-        self._separator = "["
-
-    def __enter__(self) -> "_JsonArray":
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind in (None, KeyboardInterrupt):
-            click.echo("]" if self._separator == "," else "[]")
-
-    def append(self, element: dict[str, Any]) -> None:
-        click.echo(self._separator + json.dumps(element))
-        self._separator = ","
 
 
 def _print_line(prediction: dict[str, Any]) -> None:

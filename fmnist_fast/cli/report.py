@@ -1,11 +1,13 @@
 """Progress of training and measurement on the terminal, and tables of results."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -28,12 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CombinedProgress",
-    "MeasuringReport",
     "MetricsLog",
     "TrainingReport",
     "class_table",
     "confusion_table",
     "corruption_table",
+    "make_table",
+    "measuring_bar",
     "percent",
     "preset_table",
 ]
@@ -93,7 +96,7 @@ class TrainingReport(Progress):
         self._epochs = None if config.time_budget else config.epochs
         self._print(
             f"{sizes} on {dataset.name}: {len(dataset.x_train) - held_back:,} rows to train on, "
-            f"{held_back:,} to validate, {len(dataset.x_test):,} to test",
+            f"{held_back:,} to validate, {len(dataset.x_test):,} to test"
         )
         self._print(
             f"backend {backend_name(network.backend)}, threads {network.threads}, "
@@ -102,7 +105,7 @@ class TrainingReport(Progress):
             + f"label smoothing {config.label_smoothing:g}, " * bool(config.label_smoothing)
             + f"dropout {config.dropout:g}, " * bool(config.dropout)
             + "horizontal flips, " * bool(config.hflip)
-            + f"seed {config.seed}",
+            + f"seed {config.seed}"
         )
         if config.external_teacher:
             self._print(f"teacher {config.external_teacher}")
@@ -133,44 +136,32 @@ class TrainingReport(Progress):
         self._print(
             f"{record.epoch:5d}  {record.train_loss:10.4f}  {loss:>9}  "
             f"{percent(record.validation_accuracy):>13}  {record.seconds:7.2f}  "
-            f"{record.samples_per_second:9,.0f}",
+            f"{record.samples_per_second:9,.0f}"
         )
 
 
-class MeasuringReport:
-    """On a terminal, a progress bar that names what is being measured."""
+@contextmanager
+def measuring_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """On a terminal, show a progress bar that names what is being measured.
 
-    def __init__(self, console: Console) -> None:
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
+    Yields a function that takes this name, the measurements done, and their total.
+    """
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task("", total=None)
+        yield lambda what, done, total: bars.update(
+            task, description=what, completed=done, total=total
         )
-        self._task = self._bars.add_task("", total=None)
-
-    def __enter__(self) -> "MeasuringReport":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def measuring(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` measurements are complete."""
-        self._bars.update(self._task, description=what, completed=done, total=total)
 
 
 class MetricsLog(Progress):
-    """Log of a run as JSON lines, appended to a file: its start, each epoch, its end.
+    """Log of a run as JSON lines, appended to a file, if any: its start, each epoch, its end.
 
     An error of the file does not end the training: the first one is kept in `error`, and nothing
     more is written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self.error: OSError | None = None
 
@@ -195,7 +186,7 @@ class MetricsLog(Progress):
 
     def write(self, **fields: object) -> None:
         """Append one line and close the file."""
-        if self.error is None:
+        if self.path and self.error is None:
             try:
                 with open(self.path, "a", encoding="utf-8") as file:
                     file.write(json.dumps(fields) + "\n")
@@ -207,41 +198,27 @@ class CombinedProgress(Progress):
     """Passes every event on to several others."""
 
     def __init__(self, *parts: Progress) -> None:
-        self._parts = parts
+        for event in (name for name in vars(Progress) if not name.startswith("_")):
+            setattr(self, event, partial(self._call, [getattr(part, event) for part in parts]))
 
-    def teacher(self, number: int, of: int) -> None:
-        for part in self._parts:
-            part.teacher(number, of)
-
-    def begin(self, network: "Network", config: TrainingConfig, dataset: Dataset) -> None:
-        for part in self._parts:
-            part.begin(network, config, dataset)
-
-    def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
-        for part in self._parts:
-            part.resumed(step, history)
-
-    def steps(self, epoch: int, done: int, total: int) -> None:
-        for part in self._parts:
-            part.steps(epoch, done, total)
-
-    def epoch(self, record: Epoch) -> None:
-        for part in self._parts:
-            part.epoch(record)
+    @staticmethod
+    def _call(hooks: list[Callable[..., None]], *arguments: object) -> None:
+        for hook in hooks:
+            hook(*arguments)
 
 
-def _table(columns: Mapping[str, Literal["left", "right"]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title, justify in columns.items():
-        table.add_column(title, justify=justify)
+def make_table(*titles: str, left: Collection[str] = (), **options: Any) -> Table:
+    """Return a table without lines. left : columns of text, beside the first one."""
+    table = Table(box=None, pad_edge=False, **options)
+    for title in titles:
+        text = title == titles[0] or title in left
+        table.add_column(title, justify="left" if text else "right")
     return table
 
 
 def class_table(evaluation: Evaluation, class_names: tuple[str, ...]) -> Table:
     """Precision, recall, F1 score and number of test rows of every class."""
-    table = _table(
-        {"class": "left", "precision": "right", "recall": "right", "F1": "right", "rows": "right"}
-    )
+    table = make_table("class", "precision", "recall", "F1", "rows")
     columns = (evaluation.precision_k, evaluation.recall_k, evaluation.f1_k)
     for label, name in enumerate(class_names):
         figures = (percent(float(column[label])) for column in columns)
@@ -251,7 +228,7 @@ def class_table(evaluation: Evaluation, class_names: tuple[str, ...]) -> Table:
 
 def corruption_table(corruptions: Sequence[Mapping[str, Any]], clean: float) -> Table:
     """Accuracy under each corruption, and its drop from that on clean images."""
-    table = _table({"corruption": "left", "level": "left", "accuracy": "right", "drop": "right"})
+    table = make_table("corruption", "level", "accuracy", "drop", left=("level",))
     table.add_row("none", "", percent(clean), "")
     for entry in corruptions:
         accuracy = entry["accuracy"]
@@ -261,17 +238,8 @@ def corruption_table(corruptions: Sequence[Mapping[str, Any]], clean: float) -> 
 
 def preset_table(results: Mapping[str, PresetResult]) -> Table:
     """Network, epochs and measured results of every preset."""
-    table = _table(
-        {
-            "preset": "left",
-            "network": "left",
-            "epochs": "right",
-            "test accuracy": "right",
-            "seconds": "right",
-            "date": "left",
-            "machine": "left",
-        }
-    )
+    titles = ("preset", "network", "epochs", "test accuracy", "seconds", "date", "machine")
+    table = make_table(*titles, left=("network", "date", "machine"))
     for name, config in PRESETS.items():
         network = "-".join(map(str, config.hidden))
         distillation = config.distillation
@@ -279,16 +247,11 @@ def preset_table(results: Mapping[str, PresetResult]) -> Table:
             teacher = "-".join(map(str, distillation.teacher.hidden))
             network += f", distilled from {distillation.n_teachers} x {teacher}"
         result = results.get(name)
-        figures = (
-            (
-                f"{percent(result.accuracy)} ± {100 * result.spread:.2f}",
-                f"{median(result.seconds):.1f}",
-                result.date,
-                result.where,
-            )
-            if result
-            else ("-", "-", "-", "-")
-        )
+        figures = ("-", "-", "-", "-")
+        if result:
+            accuracy = f"{percent(result.accuracy)} ± {100 * result.spread:.2f}"
+            seconds = f"{median(result.seconds):.1f}"
+            figures = (accuracy, seconds, result.date, result.where)
         table.add_row(name, network, str(config.epochs), *figures)
     return table
 
@@ -301,9 +264,8 @@ def confusion_table(evaluation: Evaluation, class_names: tuple[str, ...]) -> Tab
     """Confusion matrix: a row for each true class, a column for each predicted class."""
     if len(class_names) > MAX_CONFUSION_CLASSES:
         return f"{len(class_names)} classes: --plot and --json have the confusion matrix"
-    columns: dict[str, Literal["right"]] = {str(k): "right" for k in range(len(class_names))}
-    table = _table({"class": "left", **columns})
-    table.title = "true class (row), predicted class (column)"
+    title = "true class (row), predicted class (column)"
+    table = make_table("class", *map(str, range(len(class_names))), title=title)
     for label, name in enumerate(class_names):
         counts = evaluation.confusion_kk[label]
         cells = [

@@ -38,16 +38,9 @@ def fail(message: str, code: int = 2) -> int:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document, with null for NaN, which JSON lacks."""
-    click.echo(json.dumps(_without_nan(document)))
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(entry) for entry in value]
-    return None if isinstance(value, float) and value != value else value
+    """Print one JSON document, with null for NaN and infinity, which JSON lacks."""
+    finite = json.loads(json.dumps(document), parse_constant=lambda _: None)
+    click.echo(json.dumps(finite))
 
 
 def make_console(*, stderr: bool = False) -> "Console":

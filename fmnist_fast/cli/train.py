@@ -1,7 +1,7 @@
 """The command `train`."""
 
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -38,22 +38,16 @@ class _Files:
 
     def metadata(self) -> dict[str, Any]:
         """Return absolute paths: a run may be resumed from another folder."""
-        return {
-            "dataset": self.dataset
-            if self.dataset in DATASET_NAMES
-            else str(Path(self.dataset).absolute()),
-            "data_dir": str(self.data_dir.absolute()) if self.data_dir else None,
-            "out": str(self.out.absolute()),
-            "teacher": str(self.teacher.absolute()) if self.teacher else None,
-        }
+        paths = {name: path and str(Path(path).absolute()) for name, path in vars(self).items()}
+        return paths | ({"dataset": self.dataset} if self.dataset in DATASET_NAMES else {})
 
     def restore(self, folder: Path) -> "_Files":
         """Return the files of the run in the folder; options that are given override them."""
         stored, context = read_identity(folder)["metadata"], click.get_current_context()
         values: dict[str, Any] = {}
-        for name in (field.name for field in fields(self)):
-            default = context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT
-            value = stored.get(name, getattr(self, name)) if default else getattr(self, name)
+        for name, value in vars(self).items():
+            if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT:
+                value = stored.get(name, value)
             values[name] = Path(value) if value and name != "dataset" else value
         return _Files(**values)
 
@@ -94,7 +88,7 @@ def train(
     files = _Files(dataset, data_dir, out, teacher)
     if resume:
         files = files.restore(resume)
-    inputs = [Path(files.dataset), *([files.teacher] if files.teacher else [])]
+    inputs = filter(None, (Path(files.dataset), files.teacher))
     check_outputs({"model": files.out, "metrics": metrics, "plot": plot}, *inputs)
     if files.teacher and not files.teacher.exists():  # it may have been moved since the run began
         raise UserError(f"there is no teacher {files.teacher}: name its file with --teacher")
@@ -105,7 +99,7 @@ def train(
     check_model_space(files.out, data, config.hidden)
 
     console = make_console(stderr=as_json)
-    log = MetricsLog(metrics) if metrics else None
+    log = MetricsLog(metrics)
     report = TrainingReport(console)
     if "time_budget" in changes:
         elapsed = monotonic() - click.get_current_context().obj
@@ -119,9 +113,7 @@ def train(
                     backend=backend,
                     threads=threads,
                     teacher=loaded_teacher,
-                    progress=CombinedProgress(
-                        *([log] if log else []), *([] if quiet else [report])
-                    ),
+                    progress=log if quiet else CombinedProgress(log, report),
                     should_stop=lambda: bool(stop),
                     checkpoint=resume or checkpoint,
                     checkpoint_every=checkpoint_every,
@@ -138,8 +130,7 @@ def train(
             return fail(f"{divergence}; {save_unfinished(model, files.out)}")
         save_model(result.model, files.out, force)
     try:
-        if log:
-            log.write(event="end", dataset=data.name, model=str(files.out), **result.model.metrics)
+        log.write(event="end", dataset=data.name, model=str(files.out), **result.model.metrics)
         if as_json:
             print_json(_to_json(result, preset, files.out))
         else:
@@ -154,7 +145,7 @@ def train(
             console.print(f"saved {files.out}: trained on {data.name}, test accuracy {accuracy}")
         if plot:
             plot_curves(result, plot)
-        if log and log.error:
+        if log.error:
             raise UserError(f"metrics {metrics} are incomplete: {log.error.strerror}")
     except KeyboardInterrupt:
         return fail(f"stopped; the model is saved in {files.out}", EXIT_INTERRUPTED)
@@ -195,6 +186,9 @@ def _resume_hint(interruption: trainer.TrainingInterrupted, files: _Files) -> st
     return f"resume with 'fmnist-fast train --resume {shlex.quote(str(folder))}'"
 
 
+METRICS = ("samples_per_second", "train_loss", "validation_loss", "validation_accuracy")
+
+
 def _to_json(result: trainer.TrainingResult, preset: str | None, out: Path) -> dict[str, Any]:
     history, model = result.history, result.model
     return {
@@ -206,10 +200,7 @@ def _to_json(result: trainer.TrainingResult, preset: str | None, out: Path) -> d
         "seconds": result.seconds,
         "best_epoch": result.best_epoch,
         "seconds_per_epoch": [record.seconds for record in history],
-        "samples_per_second": [record.samples_per_second for record in history],
-        "train_loss": [record.train_loss for record in history],
-        "validation_loss": [record.validation_loss for record in history],
-        "validation_accuracy": [record.validation_accuracy for record in history],
+        **{name: [getattr(record, name) for record in history] for name in METRICS},
         "test_accuracy": result.test_accuracy,
         "test_accuracy_per_class": dict(zip(model.class_names, result.test.recall_k.tolist())),
         "seed": result.config.seed,

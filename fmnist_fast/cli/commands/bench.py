@@ -3,7 +3,7 @@
 import click
 
 from ..lazy import deferred
-from ..options import BATCH_SIZE, DATA_DIR, DATASETS, FILE, JSON, THREADS
+from ..options import DATA_DIR, DATASETS, JSON, THREADS, plot_option
 
 __all__ = ["bench"]
 
@@ -16,13 +16,8 @@ __all__ = ["bench"]
     "[default: all available]",
 )
 @THREADS
-@BATCH_SIZE
-@click.option(
-    "--rounds",
-    type=click.IntRange(1),
-    default=5,
-    help="Number of interleaved rounds.",
-)
+@click.option("--batch-size", type=click.IntRange(1), default=64, help="Number of rows in a batch.")
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Number of interleaved rounds.")
 @click.option(
     "--peers",
     is_flag=True,
@@ -34,13 +29,9 @@ __all__ = ["bench"]
     type=click.IntRange(1),
     help="Number of training rows: fewer are quicker, and measured less well.",
 )
-@click.option(
-    "--dataset",
-    default="auto",
-    help=f"Data set: {DATASETS}, of uint8 pixels.",
-)
+@click.option("--dataset", default="auto", help=f"Data set: {DATASETS}, of uint8 pixels.")
 @DATA_DIR
-@click.option("--plot", type=FILE, help="Write a plot of the speeds: a .png, .svg or .pdf file.")
+@plot_option("the speeds")
 @JSON
 @deferred("bench:bench")
 def bench() -> None:

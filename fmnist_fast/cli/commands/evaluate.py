@@ -3,7 +3,7 @@
 import click
 
 from ..lazy import deferred
-from ..options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, THREADS
+from ..options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, THREADS, plot_option
 
 __all__ = ["evaluate"]
 
@@ -16,9 +16,7 @@ __all__ = ["evaluate"]
 @DATA_DIR
 @BACKEND
 @THREADS
-@click.option(
-    "--plot", type=FILE, help="Write a plot of the confusion matrix: a .png, .svg or .pdf file."
-)
+@plot_option("the confusion matrix")
 @click.option(
     "--misclassified",
     type=FILE,

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ..lazy import deferred
-from ..options import BACKEND, FILE, JSON, THREADS, Address, Workers
+from ..options import BACKEND, FILE, JSON, THREADS, nonempty, workers_or_auto
 
 __all__ = ["predict"]
 
@@ -42,13 +42,14 @@ __all__ = ["predict"]
 )
 @click.option(
     "--workers",
-    type=Workers(),
+    type=workers_or_auto,
+    metavar="N",
     help="With --out: number of worker processes on this machine.  [default: auto, one a "
     "usable core]",
 )
 @click.option(
     "--scheduler",
-    type=Address(),
+    type=nonempty,
     metavar="tcp://HOST:PORT",
     help="With --out: address of a Dask scheduler whose workers to use.",
 )

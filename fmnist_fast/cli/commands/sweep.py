@@ -9,12 +9,14 @@ from ..lazy import deferred
 from ..options import (
     BACKEND,
     DATA_DIR,
-    DATASETS,
     FILE,
+    FORCE,
     JSON,
-    Address,
-    Seconds,
-    Workers,
+    MODEL_OUT,
+    TRAINING_SET,
+    duration,
+    nonempty,
+    workers_or_auto,
 )
 
 __all__ = ["STUDY_NAME", "sweep"]
@@ -72,13 +74,14 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
 )
 @click.option(
     "--workers",
-    type=Workers(),
+    type=workers_or_auto,
+    metavar="N",
     default="auto",
     help="Number of worker processes on this machine; auto: one a usable core.",
 )
 @click.option(
     "--scheduler",
-    type=Address(),
+    type=nonempty,
     metavar="tcp://HOST:PORT",
     help="Address of a Dask scheduler whose workers to use.",
 )
@@ -103,7 +106,7 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
 )
 @click.option(
     "--study",
-    type=Address(),
+    type=nonempty,
     default="sweep.journal",
     metavar="FILE|URL",
     help="Storage of the study, from which the same command resumes: an Optuna journal file, "
@@ -111,18 +114,18 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
 )
 @click.option(
     "--study-name",
-    type=Address(),
+    type=nonempty,
     default=STUDY_NAME,
     metavar="NAME",
     help="Name of the study, where a database holds several.",
 )
 @click.option(
     "--time-budget",
-    type=Seconds(),
+    type=duration,
     help="Stop the trials after this time, like 10m or 2h; unfinished ones restart when the "
     "sweep resumes.",
 )
-@click.option("--dataset", default="auto", help=f"Data set to train on: {DATASETS}.")
+@TRAINING_SET
 @DATA_DIR
 @BACKEND
 @click.option(
@@ -131,16 +134,14 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
     default=0,
     help="Random seed of the sampler and the initial weights.",
 )
-@click.option("--out", type=FILE, default="model.safetensors", help="Model file to write.")
+@MODEL_OUT
 @click.option(
     "--ensemble",
     type=click.IntRange(2, 100),
     metavar="K",
     help="Retrain the K best trials with different seeds, and save their ensemble beside --out.",
 )
-@click.option(
-    "--force", is_flag=True, help="Replace --out even if it holds a model of another data set."
-)
+@FORCE
 @click.option("--quiet", is_flag=True, help="Print only the result.")
 @JSON
 @deferred("sweep:sweep", packages=("distributed", "optuna", "scipy"))

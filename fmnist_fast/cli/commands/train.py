@@ -2,30 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from .. import options
 from ..lazy import deferred
-from ..options import (
-    BACKEND,
-    DATA_DIR,
-    DATASETS,
-    FILE,
-    JSON,
-    THREADS,
-    ClassWeights,
-    Seconds,
-    Widths,
-)
 
 __all__ = ["train"]
 
 
-FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
-
-
-def config_option(name: str, **settings: Any) -> Callable[[FC], FC]:
+def config_option(name: str, **settings: Any) -> Callable[[options.Command], options.Command]:
     """Option that overrides one field of the preset's configuration."""
     return click.option(name, default=None, show_default="the preset's", **settings)
 
@@ -37,14 +24,14 @@ def config_option(name: str, **settings: Any) -> Callable[[FC], FC]:
     help="Configuration that the options below override; see 'fmnist-fast info --presets'.  "
     "[default: standard]",
 )
-@BACKEND
-@click.option("--dataset", default="auto", help=f"Data set to train on: {DATASETS}.")
-@DATA_DIR
-@config_option("--hidden", type=Widths(), help="Sizes of the hidden layers, or none.")
+@options.BACKEND
+@options.TRAINING_SET
+@options.DATA_DIR
+@config_option("--hidden", type=options.widths, help="Sizes of the hidden layers, or none.")
 @config_option("--epochs", type=click.IntRange(1), help="Number of passes over the training rows.")
 @click.option(
     "--time-budget",
-    type=Seconds(),
+    type=options.duration,
     help="Train for this time, start-up included, like 2s, 500ms or 3m, in place of --epochs; "
     "without --preset it also chooses the preset.",
 )
@@ -56,9 +43,7 @@ def config_option(name: str, **settings: Any) -> Callable[[FC], FC]:
     help="Learning-rate schedule.",
 )
 @config_option(
-    "--l2",
-    type=click.FloatRange(0),
-    help="L2 penalty: l2/2 times the sum of the squared weights.",
+    "--l2", type=click.FloatRange(0), help="L2 penalty: l2/2 times the sum of the squared weights."
 )
 @config_option(
     "--weight-decay",
@@ -66,9 +51,7 @@ def config_option(name: str, **settings: Any) -> Callable[[FC], FC]:
     help="Decoupled weight decay, as a fraction of the learning rate.",
 )
 @config_option(
-    "--label-smoothing",
-    type=click.FloatRange(0, 1, max_open=True),
-    help="Label smoothing factor.",
+    "--label-smoothing", type=click.FloatRange(0, 1, max_open=True), help="Label smoothing factor."
 )
 @config_option(
     "--dropout",
@@ -87,12 +70,13 @@ def config_option(name: str, **settings: Any) -> Callable[[FC], FC]:
 )
 @click.option(
     "--class-weight",
-    type=ClassWeights(),
+    type=options.class_weights,
+    metavar="WEIGHTS",
     help="Weights of the classes: balanced, or weights of labels, like 6=2,2=1.5.",
 )
 @click.option(
     "--teacher",
-    type=FILE,
+    type=options.FILE,
     help="Model file, of one network or an ensemble, to distil from, in place of the preset's "
     "teachers.",
 )
@@ -126,11 +110,9 @@ def config_option(name: str, **settings: Any) -> Callable[[FC], FC]:
     show_default="0",
     help="Random seed of the initial weights and the order of the rows.",
 )
-@THREADS
-@click.option("--out", type=FILE, default="model.safetensors", help="Model file to write.")
-@click.option(
-    "--force", is_flag=True, help="Replace --out even if it holds a model of another data set."
-)
+@options.THREADS
+@options.MODEL_OUT
+@options.FORCE
 @click.option(
     "--checkpoint",
     type=click.Path(file_okay=False, path_type=Path),
@@ -155,13 +137,13 @@ def config_option(name: str, **settings: Any) -> Callable[[FC], FC]:
     "--lr; --plot draws the losses.",
 )
 @click.option(
-    "--metrics", type=FILE, help="File to append the metrics of every epoch to, as JSON lines."
+    "--metrics",
+    type=options.FILE,
+    help="File to append the metrics of every epoch to, as JSON lines.",
 )
-@click.option(
-    "--plot", type=FILE, help="Write a plot of loss and accuracy: a .png, .svg or .pdf file."
-)
+@options.plot_option("loss and accuracy")
 @click.option("--quiet", is_flag=True, help="Print only the last line.")
-@JSON
+@options.JSON
 @deferred("train:train")
 def train() -> None:
     """Train a network and save it.
