@@ -10,18 +10,18 @@ uint8. covtype and newsgroups are generated with the shapes of those data sets. 
 threads as the kernels.
 """
 
-import argparse
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from statistics import median
 from time import perf_counter
 from typing import Any
 
+import click
 import numpy as np
+from markdown_tables import markdown_table
 from scipy import sparse
 from sklearn import neural_network
 from sklearn.datasets import load_digits
@@ -33,28 +33,9 @@ from fmnist_fast._cpu import usable_cores
 from fmnist_fast.bench.machine import describe_machine
 from fmnist_fast.bench.rounds import measure_rounds, median_ratio
 
-
-@dataclass(frozen=True)
-class Case:
-    """A fit. limit : minimum speedup. load : returns training rows, labels, test rows, labels."""
-
-    limit: float
-    hidden: tuple[int, ...]
-    epochs: int
-    load: Callable[[], tuple]
-
-
-@dataclass(frozen=True)
-class Result:
-    """Seconds of both, one a round, and their accuracies as text."""
-
-    sklearn: list[float]
-    fmnist_fast: list[float]
-    accuracies: str = ""
-
-    @property
-    def speedup(self) -> float:
-        return median_ratio(self.sklearn, self.fmnist_fast) or 0.0
+Model = Callable[..., Any]
+# Seconds of scikit-learn and of fmnist_fast, one a round, and their accuracies as text.
+Measured = tuple[list[list[float]], str]
 
 
 def fashion_mnist(dtype: str) -> tuple:
@@ -99,9 +80,55 @@ def words(dtype: str) -> tuple:
     return x_ni[:11_000], y_n[:11_000], x_ni[11_000:], y_n[11_000:]
 
 
+def fit(model: Model, data: tuple, hidden: tuple, epochs: int) -> Any:
+    """Fit for exactly so many epochs."""
+    estimator = model(hidden, max_iter=epochs, tol=0.0, n_iter_no_change=np.inf, random_state=0)
+    return estimator.fit(*data[:2])
+
+
+def timed(call: Callable[[], Any], number: int) -> tuple[float, Any]:
+    """Return the seconds of a call, and its result. number : of the round, not used."""
+    start = perf_counter()
+    result = call()
+    return perf_counter() - start, result
+
+
+def compare(calls: list[Callable[[], Any]], rounds: int) -> tuple[list[list[float]], list[Any]]:
+    """Make the calls in interleaved rounds; return the seconds and the last result of each."""
+    measurements = {f"call {n}": partial(timed, call) for n, call in enumerate(calls)}
+    values = measure_rounds(measurements, rounds).values()
+    return [[seconds for seconds, _ in each] for each in values], [each[-1][1] for each in values]
+
+
+def measure_fit(
+    load: Callable[[], tuple], hidden: tuple, epochs: int, models: list[Model], rounds: int
+) -> Measured:
+    """Fit with both. load : returns training rows, labels, test rows, labels."""
+    data = load()
+    few_rows = tuple(part[:300] for part in data)
+    fit(models[1], few_rows, hidden, 1)  # loads and compiles
+    calls = [partial(fit, model, data, hidden, epochs) for model in models]
+    seconds, fitted = compare(calls, rounds)
+    return seconds, " / ".join(f"{estimator.score(*data[2:]):.3f}" for estimator in fitted)
+
+
+def measure_single_rows(dtype: str, models: list[Model], rounds: int) -> Measured:
+    """Call predict_proba for 1,000 single rows."""
+    data = digits(dtype)
+    rows = [data[0][n : n + 1] for n in range(1000)]
+
+    def predict(estimator: Any) -> None:
+        for row in rows:
+            estimator.predict_proba(row)
+
+    calls = [partial(predict, fit(model, data, (100,), 3)) for model in models]
+    return compare(calls, rounds)[0], ""
+
+
 FLOATS = ("float64", "float32")
+# Limit of the speedup, and what measures it.
 CASES = {
-    f"{name} {dtype}": Case(limit, hidden, epochs, partial(load, dtype))
+    f"{name} {dtype}": (limit, partial(measure_fit, partial(load, dtype=dtype), hidden, epochs))
     for name, limit, hidden, epochs, load, dtypes in (
         ("fashion-mnist", 10, (128, 64), 3, fashion_mnist, ("uint8", *FLOATS)),
         ("digits", 5, (100,), 30, digits, FLOATS),
@@ -110,119 +137,58 @@ CASES = {
     )
     for dtype in dtypes
 }
+CASES |= {f"single rows {dtype}": (10, partial(measure_single_rows, dtype)) for dtype in FLOATS}
 
-SINGLE_ROWS_LIMIT = 10
-
-GRID = [
-    (rows, columns, hidden)
-    for rows, columns, hidden in product(
-        (100, 5_000, 500_000), (1, 20, 2_000), ((1,), (100,), (1_000,))
+GRID = {
+    f"{rows:,} x {columns:,}, hidden {hidden:,}, {dtype}": (
+        1,
+        partial(
+            measure_fit,
+            partial(table, rows, columns, 3, dtype),
+            (hidden,),
+            max(1, min(30, 100_000 // rows)),
+        ),
     )
-    if rows * columns * hidden[0] <= 2e10 and rows * columns <= 5e7
-]
-
-
-def fit(model: type, data: tuple, hidden: tuple, epochs: int, **options: Any) -> Any:
-    """Fit for exactly so many epochs."""
-    estimator = model(
-        hidden, max_iter=epochs, tol=0.0, n_iter_no_change=np.inf, random_state=0, **options
+    for rows, columns, hidden, dtype in product(
+        (100, 5_000, 500_000), (1, 20, 2_000), (1, 100, 1_000), FLOATS
     )
-    return estimator.fit(*data[:2])
+    if rows * columns * hidden <= 2e10 and rows * columns <= 5e7
+}
 
 
-def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the seconds of a call, and its result."""
-    start = perf_counter()
-    result = function()
-    return perf_counter() - start, result
-
-
-def measure_fit(data: tuple, hidden: tuple, epochs: int, rounds: int, backend: str) -> Result:
-    """Fit both in interleaved rounds."""
-    few_rows = tuple(part[:300] for part in data)
-    fit(MLPClassifier, few_rows, hidden, 1, backend=backend)  # loads and compiles
-    fits = {
-        "sklearn": partial(fit, neural_network.MLPClassifier, data, hidden, epochs),
-        "fmnist_fast": partial(fit, MLPClassifier, data, hidden, epochs, backend=backend),
-    }
-    results = measure_rounds(
-        {name: lambda number, call=call: timed(call) for name, call in fits.items()}, rounds
-    )
-    seconds = [[taken for taken, _ in results[name]] for name in fits]
-    accuracies = [results[name][-1][1].score(*data[2:]) for name in fits]
-    return Result(*seconds, " / ".join(f"{accuracy:.3f}" for accuracy in accuracies))
-
-
-def measure_single_rows(rounds: int, backend: str, dtype: str) -> Result:
-    """Call predict_proba for 1,000 single rows in interleaved rounds."""
-    data = digits(dtype)
-    models = [
-        fit(neural_network.MLPClassifier, data, (100,), 3),
-        fit(MLPClassifier, data, (100,), 3, backend=backend),
-    ]
-    rows = [data[0][n : n + 1] for n in range(1000)]
-
-    def predict(number: int, model: Any) -> float:
-        return timed(lambda: [model.predict_proba(row) for row in rows])[0]
-
-    names = ("sklearn", "fmnist_fast")
-    seconds = measure_rounds(
-        {name: partial(predict, model=model) for name, model in zip(names, models)}, rounds
-    )
-    return Result(seconds["sklearn"], seconds["fmnist_fast"])
-
-
-def selected_cases(args: argparse.Namespace) -> Iterator[tuple[str, float, Result]]:
-    """Yield name, limit and result of the cases."""
-    prefixes = tuple(args.cases.split(",")) if args.cases else ("",)
-    for name, case in CASES.items():
-        if name.startswith(prefixes):
-            data = case.load()
-            result = measure_fit(data, case.hidden, case.epochs, args.rounds, args.backend)
-            yield name, case.limit, result
-    for dtype in FLOATS:
-        name = f"single rows {dtype}"
-        if name.startswith(prefixes):
-            yield name, SINGLE_ROWS_LIMIT, measure_single_rows(args.rounds, args.backend, dtype)
-
-
-def grid_cases(args: argparse.Namespace) -> Iterator[tuple[str, float, Result]]:
-    """Yield name, limit and result for sizes from tiny to large."""
-    for (rows, columns, hidden), dtype in product(GRID, FLOATS):
-        data = table(rows, columns, 3, dtype)
-        epochs = max(1, min(30, 100_000 // rows))
-        name = f"{rows:,} x {columns:,}, hidden {hidden[0]:,}, {dtype}"
-        yield name, 1, measure_fit(data, hidden, epochs, args.rounds, args.backend)
-
-
-def main() -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--cases", help="prefixes of names, separated by commas")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--backend", default="auto")
-    parser.add_argument("--grid", action="store_true", help="sizes from tiny to large instead")
-    parser.add_argument("--check", action="store_true", help="exit code 1 if a limit is missed")
-    args = parser.parse_args()
+@click.command()
+@click.option("--cases", default="", help="Prefixes of names, separated by commas.")
+@click.option("--rounds", default=5, help="Number of interleaved rounds.")
+@click.option("--backend", default="auto")
+@click.option("--grid", is_flag=True, help="Measure sizes from tiny to large instead.")
+@click.option("--check", is_flag=True, help="Exit with code 1 if a limit is missed.")
+def main(cases: str, rounds: int, backend: str, grid: bool, check: bool) -> None:
+    """Compare MLPClassifier with scikit-learn's, and print a table."""
     warnings.simplefilter("ignore", ConvergenceWarning)
-    print("| | scikit-learn, s | fmnist_fast, s | speedup | limit | accuracy |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    missed = False
+    models = [neural_network.MLPClassifier, partial(MLPClassifier, backend=backend)]
+    missed = []
+
+    def rows() -> Iterator[list[str]]:
+        for name, (limit, measure) in (GRID if grid else CASES).items():
+            if not name.startswith(tuple(cases.split(","))):
+                continue
+            seconds, accuracies = measure(models, rounds)
+            speedup = median_ratio(*seconds) or 0.0
+            mark = ""
+            if speedup < limit:
+                missed.append(name)
+                mark = " **missed**"
+            medians = [f"{median(each):.3f}" for each in seconds]
+            yield [name, *medians, f"{speedup:.1f}x", f"{limit:g}x{mark}", accuracies]
+
+    titles = ("", "scikit-learn, s", "fmnist_fast, s", "speedup", "limit", "accuracy")
     with threadpool_limits(usable_cores(), user_api="blas"):
-        for name, limit, result in (grid_cases if args.grid else selected_cases)(args):
-            missed |= result.speedup < limit
-            mark = " **missed**" if result.speedup < limit else ""
-            print(
-                f"| {name} | {median(result.sklearn):.3f} | {median(result.fmnist_fast):.3f} | "
-                f"{result.speedup:.1f}x | {limit:g}x{mark} | {result.accuracies} |",
-                flush=True,
-            )
-    machine = describe_machine(())
-    print(
-        f"\nmedians of {args.rounds} interleaved rounds; {machine['cpu']}, {usable_cores()} cores"
-    )
-    return int(missed and args.check)
+        for line in markdown_table(titles, rows()):
+            print(line, flush=True)
+    cpu = describe_machine(())["cpu"]
+    print(f"\nmedians of {rounds} interleaved rounds; {cpu}, {usable_cores()} cores")
+    sys.exit(check and bool(missed))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,7 +4,6 @@ python benchmarks/model_card.py            # evaluate, rewrite the card
 python benchmarks/model_card.py --train    # first train it, by the command in the card
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -12,12 +11,12 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
-from readme_tables import replace_block
+import click
+from markdown_tables import MODEL_CARD, markdown_table, write_block
 
 from fmnist_fast.models.load import PRETRAINED, load_model
 from fmnist_fast.models.model import Model
 
-CARD = PRETRAINED.with_name("MODEL_CARD.md")
 COMMAND = [sys.executable, "-m", "fmnist_fast"]
 TRAIN = ["train", "--preset", "best", "--dataset", "fashion-mnist", "--out", str(PRETRAINED)]
 
@@ -26,19 +25,14 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
 
 
-def block(model: Model, digest: str, measured_results: dict[str, Any]) -> str:
-    """Return the text between the marks."""
-    return "\n".join([*figures(model, digest, measured_results), ""])
-
-
-def figures(model: Model, digest: str, measured_results: dict[str, Any]) -> Iterator[str]:
-    """Yield lines of Markdown. measured_results : output of `evaluate --json`."""
-    training, selective = model.training, measured_results["selective_accuracy"]
-    yield f"- sha256 `{digest}`"
+def block(model: Model, results: dict[str, Any]) -> Iterator[str]:
+    """Yield lines of Markdown. results : output of `evaluate --json`."""
+    training, selective = model.training, results["selective_accuracy"]
+    yield f"- sha256 `{sha256(PRETRAINED.read_bytes()).hexdigest()}`"
     yield f"- trained with backend {training['backend']}, {training['instruction_set']}"
-    yield f"- accuracy {percent(measured_results['accuracy'])} on the 10,000 test images"
-    yield f"- cross-entropy {measured_results['loss']:.4f} nats"
-    yield f"- expected calibration error {percent(measured_results['calibration_error'])} (15 bins)"
+    yield f"- accuracy {percent(results['accuracy'])} on the 10,000 test images"
+    yield f"- cross-entropy {results['loss']:.4f} nats"
+    yield f"- expected calibration error {percent(results['calibration_error'])} (15 bins)"
     yield f"- temperature {model.temperature:.3f}"
     yield (
         f"- confidence threshold {percent(selective['threshold'])}: coverage "
@@ -46,28 +40,21 @@ def figures(model: Model, digest: str, measured_results: dict[str, Any]) -> Iter
         f"{percent(selective['accuracy'])} on these"
     )
     yield ""
-    yield "| class | precision | recall | F1 |"
-    yield "| --- | ---: | ---: | ---: |"
-    for entry in measured_results["classes"]:
-        cells = (percent(entry[name]) for name in ("precision", "recall", "f1"))
-        yield f"| {entry['name']} | {' | '.join(cells)} |"
+    metrics = ("precision", "recall", "f1")
+    rows = ([c["name"], *(percent(c[metric]) for metric in metrics)] for c in results["classes"])
+    yield from markdown_table(("class", "precision", "recall", "F1"), rows)
     yield ""
-    yield "| images | | accuracy |"
-    yield "| --- | --- | ---: |"
-    for entry in measured_results["corruptions"]:
-        yield f"| {entry['kind']} | {entry['level']} | {percent(entry['accuracy'])} |"
+    rows = ([c["kind"], c["level"], percent(c["accuracy"])] for c in results["corruptions"])
+    yield from markdown_table(("images", "", "accuracy"), rows, left=("",))
 
 
-def main() -> None:
-    """Train if wanted, evaluate, write."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--train", action="store_true", help="train the model first")
-    if parser.parse_args().train:
+@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.option("--train", is_flag=True, help="Train the model first.")
+def main(train: bool) -> None:
+    if train:
         subprocess.run([*COMMAND, *TRAIN], check=True)
     output = subprocess.run([*COMMAND, "evaluate", "--json"], check=True, stdout=subprocess.PIPE)
-    digest = sha256(PRETRAINED.read_bytes()).hexdigest()
-    content = block(load_model(), digest, json.loads(output.stdout))
-    CARD.write_text(replace_block(CARD.read_text(encoding="utf-8"), content), encoding="utf-8")
+    write_block(MODEL_CARD, block(load_model(), json.loads(output.stdout)))
 
 
 if __name__ == "__main__":

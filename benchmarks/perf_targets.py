@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from markdown_tables import markdown_table
+
 from fmnist_fast.bench.machine import describe_machine
 
 __all__ = ["PerfTarget", "print_targets"]
@@ -59,9 +61,8 @@ class PerfTarget:
 def print_targets(targets: Iterable[PerfTarget], packages: tuple[str, ...], rounds: int) -> bool:
     """Print a Markdown table; return whether all limits are met. packages : of which versions."""
     targets = list(targets)
-    print("\n| | median | range | limit | goal | |\n| --- | ---: | ---: | ---: | ---: | --- |")
-    for target in targets:
-        print("| " + " | ".join(target.row()) + " |")
+    titles = ("", "median", "range", "limit", "goal", "verdict")
+    print("", *markdown_table(titles, (one.row() for one in targets), left=("verdict",)), sep="\n")
     machine = describe_machine(packages)
     versions = (f"{name} {number or 'missing'}" for name, number in machine["versions"].items())
     print(f"\n{machine['date']}; {machine['cpu']}, {machine['usable_cores']} usable cores")

@@ -5,7 +5,6 @@ python benchmarks/preset_table.py --presets fast --seeds 3
 python benchmarks/preset_table.py --write                  # also into presets.json and the README
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,7 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from readme_tables import README, replace_block
+import click
+from markdown_tables import README, markdown_table, write_block
 
 from fmnist_fast import load_dataset, load_model
 from fmnist_fast.bench.machine import describe_machine
@@ -41,12 +41,8 @@ def run_training(preset: str, seed: int) -> tuple[dict[str, Any], str]:
         command += ["--preset", preset, "--seed", str(seed), "--json", "--quiet", "--out", str(out)]
         report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
         training = load_model(out).training
-    machine = describe_machine(())
-    where = (
-        f"{training['backend']} {training['instruction_set'] or ''}".strip()
-        + f", {machine['cpu']}, {report['threads']} threads"
-    )
-    return report, where
+    backend = f"{training['backend']} {training['instruction_set'] or ''}".strip()
+    return report, f"{backend}, {describe_machine(())['cpu']}, {report['threads']} threads"
 
 
 def measure(preset: str, seeds: int) -> PresetResult:
@@ -56,44 +52,26 @@ def measure(preset: str, seeds: int) -> PresetResult:
         report, where = run_training(preset, seed)
         accuracies.append(report["test_accuracy"])
         seconds.append(round(report["seconds"], 3))
-        print(
-            f"{preset} seed {seed}: {100 * accuracies[-1]:.2f} %, {seconds[-1]:.2f} s",
-            file=sys.stderr,
-        )
+        accuracy = f"{100 * accuracies[-1]:.2f} %"
+        print(f"{preset} seed {seed}: {accuracy}, {seconds[-1]:.2f} s", file=sys.stderr)
     config = resolve_config(PRESETS[preset], load_dataset("fashion-mnist")).to_dict()
     today = datetime.now(UTC).date().isoformat()
     return PresetResult(config, tuple(accuracies), tuple(seconds), today, where)
 
 
-def table(results: dict[str, PresetResult]) -> Iterator[str]:
-    """Yield the lines of a table with the limits."""
-    yield "| preset | test accuracy, mean and deviation | limit | seconds, median | limit | seeds |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: |"
-    for name, result in results.items():
-        accuracy, seconds = LIMITS[name]
-        yield (
-            f"| {name} | {100 * result.accuracy:.2f} ± {100 * result.spread:.2f} % "
-            f"| {100 * accuracy:.1f} % | {median(result.seconds):.2f} | {seconds:g} "
-            f"| {len(result.seconds)} |"
-        )
-
-
-def block(results: dict[str, PresetResult]) -> str:
-    """Return the table and its source for the README."""
-    return "\n".join([*rows(results), "", *sources(results), ""])
-
-
-def rows(results: dict[str, PresetResult]) -> Iterator[str]:
-    """Yield the lines of the table of the README."""
-    yield "| preset | network | test accuracy | seconds of training |"
-    yield "| --- | --- | ---: | ---: |"
+def block(results: dict[str, PresetResult]) -> Iterator[str]:
+    """Yield the lines of the README: the table and its source."""
+    rows = []
     for name, result in results.items():
         config = PRESETS[name]
         network = "-".join(map(str, (784, *config.hidden, 10)))
-        yield (
-            f"| {name} | {network}, {config.epochs} epochs | {100 * result.accuracy:.2f} ± "
-            f"{100 * result.spread:.2f} % | {median(result.seconds):.1f} |"
-        )
+        accuracy = f"{100 * result.accuracy:.2f} ± {100 * result.spread:.2f} %"
+        seconds = f"{median(result.seconds):.1f}"
+        rows.append((name, f"{network}, {config.epochs} epochs", accuracy, seconds))
+    titles = ("preset", "network", "test accuracy", "seconds of training")
+    yield from markdown_table(titles, rows, left=("network",))
+    yield ""
+    yield from sources(results)
 
 
 def sources(results: dict[str, PresetResult]) -> Iterator[str]:
@@ -108,22 +86,22 @@ def sources(results: dict[str, PresetResult]) -> Iterator[str]:
         yield f"- {', '.join(names)}: {date}, {where}"
 
 
-def main() -> None:
-    """Measure, print, and write if wanted."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--presets", default=",".join(LIMITS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="into presets.json and the README")
-    args = parser.parse_args()
-    results = {name: measure(name, args.seeds) for name in args.presets.split(",")}
-    print("\n".join(table(results)))
-    if args.write:
-        known = measured_results() if RESULTS_FILE.exists() else {}
-        entries = {
-            name: asdict((known | results)[name]) for name in LIMITS if name in known | results
-        }
+@click.command()
+@click.option("--presets", default=",".join(LIMITS))
+@click.option("--seeds", default=5)
+@click.option("--write", is_flag=True, help="Write the results into presets.json and the README.")
+def main(presets: str, seeds: int, write: bool) -> None:
+    """Train each preset from several seeds, and print accuracy and seconds beside their limits."""
+    results = {name: measure(name, seeds) for name in presets.split(",")}
+    print("\n".join(block(results)))
+    for name in results:
+        accuracy, seconds = LIMITS[name]
+        print(f"limits of {name}: at least {100 * accuracy:.1f} %, at most {seconds:g} seconds")
+    if write:
+        known = (measured_results() if RESULTS_FILE.exists() else {}) | results
+        entries = {name: asdict(known[name]) for name in LIMITS if name in known}
         RESULTS_FILE.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-        README.write_text(replace_block(README.read_text(), block(measured_results()), "presets"))
+        write_block(README, block(measured_results()), "presets")
 
 
 if __name__ == "__main__":

@@ -65,20 +65,18 @@ def test_readme_links_exist(link):
 
 def test_readme_measured_tables_match_results(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    tables = importlib.import_module("readme_tables")
+    names = ("markdown_tables", "readme_tables", "preset_table")
+    markdown, tables, presets = (importlib.import_module(name) for name in names)
     report = tables.Report.from_json(json.loads(tables.RESULTS_FILE.read_text()))
     assert len(report.entries) > 5
-    assert tables.replace_block(README, tables.readme_block(report)) == README
+    assert markdown.replace_block(README, tables.readme_block(report)) == README
     page = tables.BENCHMARKS_README.read_text()
-    assert tables.replace_block(page, tables.benchmarks_block(report)) == page
-    presets = importlib.import_module("preset_table")
-    assert (
-        tables.replace_block(README, presets.block(presets.measured_results()), "presets") == README
-    )
-    card = importlib.import_module("model_card").CARD.read_text()
-    assert tables.replace_block(card, "") != card
+    assert markdown.replace_block(page, tables.benchmarks_block(report)) == page
+    block = presets.block(presets.measured_results())
+    assert markdown.replace_block(README, block, "presets") == README
+    card = markdown.MODEL_CARD.read_text()
+    assert markdown.replace_block(card, []) != card
     changed = page.replace(f"{report.entries[0].seconds_median:.3f}", "0.001", 1)
-    assert (
-        tables.replace_block(changed, tables.benchmarks_block(report)) != changed
-    )  # it would be seen
+    block = tables.benchmarks_block(report)
+    assert markdown.replace_block(changed, block) != changed  # it would be seen
     assert tables.PLOT.exists()

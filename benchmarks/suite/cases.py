@@ -7,11 +7,12 @@ import numpy as np
 from fmnist_fast import load_dataset
 from fmnist_fast.data.fashion_mnist import find_folder
 from fmnist_fast.kernels.interface import NetworkSpec, Params, TrainData, TrainState
+from fmnist_fast.kernels.reference import workspace
 from fmnist_fast.nn.backend import BACKEND_NAMES, get_backend, unavailable_reason
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
 from fmnist_fast.nn.optimizers import Adam
 
-__all__ = ["BACKENDS", "DATASET", "OPERATIONS", "Batch", "dataset", "skip_if_missing", "training"]
+__all__ = ["BACKENDS", "DATASET", "OPERATIONS", "Batch", "PerBackend", "dataset", "training"]
 
 BACKENDS = list(BACKEND_NAMES)
 SPEC = NetworkSpec((784, 128, 64, 10))
@@ -43,6 +44,17 @@ def skip_if_missing(backend):
         raise NotImplementedError(f"{backend} {unavailable_reason(backend)}")
 
 
+class PerBackend:
+    """Base of benchmarks that run on every backend."""
+
+    params = BACKENDS
+    param_names = ("backend",)
+    version = DATASET
+
+    def setup(self, backend):
+        skip_if_missing(backend)
+
+
 def training(backend, threads=None, rows=None):
     """Return a network, its state, the data, and a random order of the rows."""
     pixels, labels = dataset().x_train[:rows], dataset().y_train[:rows]
@@ -70,14 +82,11 @@ class Batch:
         self.kernels, self.rows = get_backend(backend), rows
         self.network, self.state, self.data, order_n = training(backend)
         self.order_n = order_n[:rows]
-        self.params, spec = self.state.params, SPEC
-        self.x_bi = np.empty((rows, spec.sizes[0]), np.float32)
-        self.layers = tuple(np.empty((rows, o), np.float32) for _, o in spec.shapes)
-        self.loss_b, self.out_nk = np.empty(rows, np.float32), np.empty((rows, 10), np.float32)
-        self.grad_logits_bk = np.empty((rows, spec.sizes[-1]), np.float32)
+        self.params = self.state.params
+        self.x_bi, self.layers, self.loss_b, self.grad_logits_bk, self.grads = workspace(SPEC, rows)
+        self.out_nk = np.empty((rows, 10), np.float32)
         self.weights_b = np.ones(rows, np.float32)
         self.targets_b = self.data.targets_n[self.order_n]
-        self.grads = Params(*(tuple(np.empty_like(a) for a in part) for part in self.params))
         self.steps = adam_steps(1, rows)
         copied = (
             Params(*(tuple(a.copy() for a in arrays) for arrays in part)) for part in self.state
@@ -96,12 +105,7 @@ class Batch:
 
     def loss_and_grad(self):
         self.kernels.loss_and_grad(
-            self.layers[-1],
-            self.targets_b,
-            self.weights_b,
-            SPEC,
-            self.loss_b,
-            self.grad_logits_bk,
+            self.layers[-1], self.targets_b, self.weights_b, SPEC, self.loss_b, self.grad_logits_bk
         )
 
     def backward(self):

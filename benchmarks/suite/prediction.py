@@ -2,16 +2,12 @@
 
 import numpy as np
 
-from .cases import BACKENDS, DATASET, dataset, skip_if_missing, training
+from .cases import PerBackend, dataset, training
 
 
-class Predict:
-    params = BACKENDS
-    param_names = ("backend",)
-    version = DATASET
-
+class Predict(PerBackend):
     def setup(self, backend):
-        skip_if_missing(backend)
+        super().setup(backend)
         self.network = training(backend, rows=1)[0]
         self.images = np.resize(dataset().x_test, (10_000, 784))
         self.network.predict_proba(self.images)

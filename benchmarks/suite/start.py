@@ -1,6 +1,6 @@
 """Start-up: imports, and the first prediction of a new process."""
 
-from .cases import BACKENDS, skip_if_missing
+from .cases import PerBackend
 
 
 class Import:
@@ -11,15 +11,10 @@ class Import:
         return "from fmnist_fast import train"
 
 
-class ColdStart:
+class ColdStart(PerBackend):
     """The first prediction of a network. Numba loads what it compiled before from its cache."""
 
-    params = BACKENDS
-    param_names = ("backend",)
     number = 1
-
-    def setup(self, backend):
-        skip_if_missing(backend)
 
     def timeraw_first_prediction(self, backend):
         return f"""

@@ -2,17 +2,16 @@
 
 from fmnist_fast import train
 
-from .cases import BACKENDS, DATASET, adam_steps, dataset, skip_if_missing, training
+from .cases import BACKENDS, PerBackend, adam_steps, dataset, training
 
 
-class Epoch:
+class Epoch(PerBackend):
     params = (BACKENDS, [64, 256], [1, 2])
     param_names = ("backend", "batch_size", "threads")
-    version = DATASET
     number, warmup_time, timeout = 1, 0, 120
 
     def setup(self, backend, batch_size, threads):
-        skip_if_missing(backend)
+        super().setup(backend)
         self.network, self.state, self.data, self.order_n = training(backend, threads)
         self.count = -(-len(self.order_n) // batch_size)
         self.steps = adam_steps(self.count, batch_size)
@@ -25,29 +24,16 @@ class Epoch:
         self.train(self.count)
 
 
-class Memory:
-    params = BACKENDS
-    param_names = ("backend",)
-    version = DATASET
-
-    def setup(self, backend):
-        skip_if_missing(backend)
-
+class Memory(PerBackend):
     def peakmem_train(self, backend):
         train(dataset(), backend=backend, epochs=1)
 
 
-class Accuracy:
+class Accuracy(PerBackend):
     """Test accuracy of a fixed configuration, to detect speed gained at its expense."""
 
-    params = BACKENDS
-    param_names = ("backend",)
-    version = DATASET
     unit = "%"
     timeout = 120
-
-    def setup(self, backend):
-        skip_if_missing(backend)
 
     def track_test_accuracy(self, backend):
         result = train(dataset(), backend=backend, epochs=5, seed=0)

@@ -270,7 +270,7 @@ def test_photo_model_accuracy_is_above_minimum(segmentation, monkeypatch):
     import photo_table
 
     photos = photo_table.recognize_all(PHOTOS, None, segmentation)
-    metrics = photo_table.PhotoMetrics.from_photos(photos)
+    metrics = photo_table.PhotoMetrics(photos)
     if segmentation == "auto":
         assert metrics.meets_limits(), metrics
     assert metrics.accuracy >= photo_table.MIN_ACCURACY, metrics

@@ -51,17 +51,16 @@ def test_pretrained_accuracy_matches_model_card(real_folder, capsys, monkeypatch
     assert by_level["shift", "1 pixels"] > by_level["shift", "4 pixels"]
 
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    tables, card = (importlib.import_module(name) for name in ("readme_tables", "model_card"))
-    page = card.CARD.read_text(encoding="utf-8")
+    markdown, card = (importlib.import_module(n) for n in ("markdown_tables", "model_card"))
+    page = markdown.MODEL_CARD.read_text(encoding="utf-8")
     digest = sha256(PRETRAINED.read_bytes()).hexdigest()
     assert digest in page
     # Last bits differ between instruction sets, and so may the class of a borderline image.
     shown = [float(word) for word in page.split("accuracy ")[1].split()[:1]]
     assert shown[0] == pytest.approx(100 * measured_results["accuracy"], abs=0.03)
     if load_model().training["instruction_set"] == instruction_set():
-        assert (
-            tables.replace_block(page, card.block(load_model(), digest, measured_results)) == page
-        )
+        block = card.block(load_model(), measured_results)
+        assert markdown.replace_block(page, block) == page
 
 
 def instruction_set():
