@@ -231,14 +231,12 @@ class ScikitLearn:
         self.y = task.data.targets_n
         self.model = MLPClassifier(
             task.spec.sizes[1:-1],
-            solver="adam",
             alpha=L2 * task.batch_size,  # scikit-learn divides the penalty by the batch size
             batch_size=task.batch_size,
             learning_rate_init=LR,
             beta_1=BETA1,
             beta_2=BETA2,
             epsilon=EPSILON,
-            early_stopping=False,
             shuffle=False,
             random_state=0,
         )

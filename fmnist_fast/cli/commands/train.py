@@ -106,7 +106,6 @@ def config_option(name: str, **settings: Any) -> Callable[[options.Command], opt
 @click.option(
     "--seed",
     type=click.IntRange(0),
-    default=None,
     show_default="0",
     help="Random seed of the initial weights and the order of the rows.",
 )
