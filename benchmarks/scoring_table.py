@@ -67,7 +67,7 @@ def measure(path: Path, pool: WorkerPool, folder: Path) -> Measured:
     blocks = Inputs([str(path)]).blocks(model.input_shape, None)
     config = PredictConfig(
         model=model_name(None, pool.identity["backend"]),
-        root=str(folder),
+        folder=str(folder),
         segmentation="auto",
         invert=False,
         probabilities=False,

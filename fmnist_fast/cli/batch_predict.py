@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -73,21 +74,13 @@ def batch_predict(
     of_workers = workers_identity(data_model)
     config = PredictConfig(
         model=model_name(model, of_workers["backend"]),
-        root=os.getcwd(),
+        folder=os.getcwd(),
         segmentation=segmentation,
         invert=invert,
         probabilities=probabilities,
     )
-    identity = {
-        "folder": config.root,
-        "model": config.model,
-        "column": column,
-        "probabilities": probabilities,
-        "segmentation": segmentation,
-        "invert": invert,
-        **of_workers,
-    }
-    listed: Iterator[str] = paths_in(inputs_from) if inputs_from else iter(())
+    identity = {"column": column, **asdict(config), **of_workers}
+    listed: Iterable[str] = paths_in(inputs_from) if inputs_from else ()
     with (
         _View(make_console(stderr=True), quiet) as view,
         closing(Inputs(chain(images, listed))) as inputs,

@@ -50,7 +50,7 @@ class Observer:
 def make_config(folder, invert=False, probabilities=True):
     return PredictConfig(
         model=model_name(None, "cython"),
-        root=str(folder),
+        folder=str(folder),
         segmentation="auto",
         invert=invert,
         probabilities=probabilities,

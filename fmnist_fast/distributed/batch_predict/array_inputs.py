@@ -8,15 +8,14 @@ from dataclasses import replace
 from lzma import LZMAError
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import Any, BinaryIO, cast
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...data.idx import GZIP_ERRORS, open_idx, read_header
 from ...errors import DataError
-from .blocks import ArrayRows, check_unchanged, fingerprint
+from .blocks import ArrayRows, Rows, check_unchanged, fingerprint
 
 __all__ = ["ArrayStream", "find_array", "read_rows", "split_array"]
 
@@ -30,38 +29,25 @@ CHUNK_BYTES = 4 << 20
 ZIP_HEADER, ZIP_LENGTHS = 30, struct.Struct("<26xHH")
 
 
-def find_array(
-    path: Path, name: str, kind: str, input_shape: tuple[int, ...], column: str | None
-) -> ArrayRows:
+def find_array(path: str, kind: str, input_shape: tuple[int, ...], column: str | None) -> ArrayRows:
     """Find the array of inputs in a file; return it as one block.
 
-    name : of the file in messages. kind : idx, npy or npz. column : name of the array in an .npz
-    file; None: the only one that fits.
-    Raises: DataError, one line, if there is none, it is damaged, or does not fit; OSError.
+    kind : idx, npy or npz. column : name of the array in an .npz file; None: the only one that
+    fits. Raises: DataError, one line, if there is none, it is damaged, or does not fit; OSError.
     """
-    with _damage_errors(name):
+    with _damage_errors(path):
         if kind == "npz":
-            return _find_member(path, name, input_shape, column)
-        if kind == "idx":
-            with open_idx(path) as file:
-                rows, *shape = read_header(file, Path(name), 3, max_bytes=None)
-                array = ArrayRows(
-                    path=name,
-                    fingerprint=fingerprint(str(path)),
-                    begin=0,
-                    rows=rows,
-                    shape=tuple(shape),
-                    dtype="|u1",
-                    offset=file.tell(),
-                    compression="gzip" if isinstance(file, gzip.GzipFile) else None,
-                )
+            array = _find_member(path, input_shape, column)
         else:
-            with open(path, "rb") as file:
-                array = _read_npy_header(file, path, name)
+            with open_idx(Path(path)) as file:
+                array = _read_header(file, path, kind)
     size, expected = array.fingerprint.size, array.offset + array.rows * array.row_bytes
     if not array.compression and (size < expected or (kind == "idx" and size != expected)):
-        raise DataError(f"{name} is damaged: its header promises {expected} bytes, it has {size}")
-    return _checked(array, input_shape)
+        raise DataError(f"{path} is damaged: its header promises {expected} bytes, it has {size}")
+    mismatch = _mismatch(array, input_shape)
+    if mismatch:
+        raise DataError(f"{path} {mismatch}")
+    return array
 
 
 @contextmanager
@@ -80,8 +66,28 @@ def _damage_errors(name: str) -> Iterator[None]:
         raise DataError(f"{name} is damaged: {error.strerror or error}") from error
 
 
-def _read_npy_header(file: IO[bytes], path: Path, name: str) -> ArrayRows:
+def _read_header(file: BinaryIO, path: str, kind: str, member: str | None = None) -> ArrayRows:
     """Read the header of an array; the file is then at its first row."""
+    if kind == "idx":
+        rows, *shape = read_header(file, Path(path), 3, max_bytes=None)
+        dtype = np.dtype(np.uint8)
+    else:
+        rows, shape, dtype = _read_npy_header(file, f"{path}: {member}" if member else path)
+    return ArrayRows(
+        path=path,
+        fingerprint=fingerprint(path),
+        begin=0,
+        rows=rows,
+        shape=tuple(shape),
+        dtype=dtype.str,
+        offset=file.tell(),
+        compression="gzip" if isinstance(file, gzip.GzipFile) else None,
+        member=member,
+    )
+
+
+def _read_npy_header(file: BinaryIO, name: str) -> tuple[int, list[int], np.dtype]:
+    """Return the number of rows, the shape of a row and the dtype."""
     try:
         version = np.lib.format.read_magic(file)
         read = {
@@ -91,60 +97,43 @@ def _read_npy_header(file: IO[bytes], path: Path, name: str) -> ArrayRows:
         (rows, *shape), fortran_order, dtype = read(file)
     except (KeyError, ValueError) as error:
         raise DataError(f"{name} holds no array of rows that can be read: {error}") from error
-    if fortran_order and len(shape) and prod(shape) > 1:
+    if fortran_order and prod(shape) > 1:
         raise DataError(f"{name} is in Fortran order: save it again, in C order")
     if dtype.hasobject:
         raise DataError(f"{name} holds Python objects: save numbers")
-    return ArrayRows(
-        path=name,
-        fingerprint=fingerprint(str(path)),
-        begin=0,
-        rows=rows,
-        shape=tuple(shape),
-        dtype=dtype.str,
-        offset=file.tell(),
-    )
+    return rows, shape, dtype
 
 
-def _find_member(
-    path: Path, name: str, input_shape: tuple[int, ...], column: str | None
-) -> ArrayRows:
+def _find_member(path: str, input_shape: tuple[int, ...], column: str | None) -> ArrayRows:
     with ZipFile(path) as archive:
         members = {i.filename.removesuffix(".npy"): i for i in archive.infolist()}
         if column is not None and column not in members:
-            raise DataError(f"{name} has no array {column}: it has {', '.join(members)}")
+            raise DataError(f"{path} has no array {column}: it has {', '.join(members)}")
         found = {}
         for member, info in members.items():
             if info.filename.endswith(".npy") and column in (None, member):
                 with archive.open(info) as file:
-                    array = _read_npy_header(file, path, f"{name}: {member}")
+                    array = _read_header(cast(BinaryIO, file), path, "npy", info.filename)
                 if column is not None or _mismatch(array, input_shape) is None:
-                    found[member] = _in_archive(path, name, info, array)
+                    found[member] = _located(array, info)
     if len(found) != 1:
         which = f"several, {', '.join(found)}" if found else f"none of {', '.join(members)}"
         raise DataError(
-            f"{name}: one array must have rows that the model takes, of shape {input_shape}; "
+            f"{path}: one array must have rows that the model takes, of shape {input_shape}; "
             f"{which}: name it with --column"
         )
-    return _checked(next(iter(found.values())), input_shape)
+    return next(iter(found.values()))
 
 
-def _in_archive(path: Path, name: str, info: ZipInfo, array: ArrayRows) -> ArrayRows:
-    array = replace(array, path=name, member=info.filename)
+def _located(array: ArrayRows, info: ZipInfo) -> ArrayRows:
+    """Add the place of a member in the archive, or that it is compressed."""
     if info.compress_type != ZIP_STORED:
         return replace(array, compression="zip")
-    with open(path, "rb") as file:
+    with open(array.path, "rb") as file:
         file.seek(info.header_offset)
         lengths = ZIP_LENGTHS.unpack(file.read(ZIP_HEADER))
     start = info.header_offset + ZIP_HEADER + sum(lengths)
     return replace(array, offset=start + array.offset)
-
-
-def _checked(array: ArrayRows, input_shape: tuple[int, ...]) -> ArrayRows:
-    mismatch = _mismatch(array, input_shape)
-    if mismatch:
-        raise DataError(f"{array.path} {mismatch}")
-    return array
 
 
 def _mismatch(array: ArrayRows, input_shape: tuple[int, ...]) -> str | None:
@@ -167,7 +156,7 @@ def split_array(array: ArrayRows) -> Iterator[ArrayRows]:
         yield replace(array, begin=begin, rows=min(step, array.rows - begin))
 
 
-def read_rows(block: ArrayRows, path: str) -> Iterator[NDArray]:
+def read_rows(block: ArrayRows, path: str) -> Iterator[Rows]:
     """Read the rows of an uncompressed block. Raises: DataError if the file changed; OSError."""
     check_unchanged(block, path)
     with open(path, "rb") as file:
@@ -175,7 +164,7 @@ def read_rows(block: ArrayRows, path: str) -> Iterator[NDArray]:
         yield from _read_next(file, block, block.rows)
 
 
-def _read_next(file: IO[bytes], block: ArrayRows, rows: int) -> Iterator[NDArray]:
+def _read_next(file: BinaryIO, block: ArrayRows, rows: int) -> Iterator[Rows]:
     """Read the next rows of an open file, in native byte order."""
     step = max(1, CHUNK_BYTES // block.row_bytes)
     for begin in range(0, rows, step):
@@ -184,7 +173,7 @@ def _read_next(file: IO[bytes], block: ArrayRows, rows: int) -> Iterator[NDArray
         if len(content) < count * block.row_bytes:
             raise DataError(f"{block.path} is truncated: it ends before its last row")
         array = np.frombuffer(content, block.dtype).reshape(count, *block.shape)
-        yield array.astype(array.dtype.newbyteorder("="), copy=False)
+        yield Rows(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
 class ArrayStream:
@@ -192,38 +181,35 @@ class ArrayStream:
 
     def __init__(self) -> None:
         self._files = ExitStack()
-        self._file: IO[bytes] | None = None
-        self._open: tuple[str, str | None] = "", None
+        self._file: Any = None
+        self._array: ArrayRows | None = None  # that is open
         self._row = 0
 
-    def read(self, block: ArrayRows, path: str) -> list[NDArray]:
+    def read(self, block: ArrayRows, path: str) -> list[Rows]:
         """Read a block. Raises: DataError if the file has changed or is damaged; OSError."""
         check_unchanged(block, path)
+        array = replace(block, begin=0, rows=0)  # the same for all its blocks
         with _damage_errors(block.path):
-            file = self._file
-            if not file or self._open != (block.path, block.member) or self._row > block.begin:
-                file = self._open_at_start(block, path)
-            for _ in _read_next(file, block, block.begin - self._row):
+            if self._array != array or self._row > block.begin:
+                self._open(array, path)
+            for _ in _read_next(self._file, block, block.begin - self._row):
                 pass
-            chunks = list(_read_next(file, block, block.rows))
-            if isinstance(file, gzip.GzipFile):
-                file.peek(1)  # reads the checksum after the last row, and compares it
+            chunks = list(_read_next(self._file, block, block.rows))
+            if isinstance(self._file, gzip.GzipFile):
+                self._file.peek(1)  # reads the checksum after the last row, and compares it
         self._row = block.begin + block.rows
         return chunks
 
-    def _open_at_start(self, block: ArrayRows, path: str) -> IO[bytes]:
+    def _open(self, array: ArrayRows, path: str) -> None:
         self.close()
-        file: IO[bytes]
-        if block.compression == "gzip":
-            file = self._files.enter_context(open_idx(Path(path)))
+        if array.compression == "gzip":
+            self._file = self._files.enter_context(open_idx(Path(path)))
         else:
             archive = self._files.enter_context(ZipFile(path))
-            file = self._files.enter_context(archive.open(block.member or ""))
-        file.read(block.offset)
-        self._file, self._open, self._row = file, (block.path, block.member), 0
-        return file
+            self._file = self._files.enter_context(archive.open(array.member or ""))
+        self._file.read(array.offset)
+        self._array, self._row = array, 0
 
     def close(self) -> None:
         """Close the open file."""
-        self._file = None
         self._files.close()

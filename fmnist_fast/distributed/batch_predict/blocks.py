@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import NamedTuple, TypeAlias
 
@@ -19,7 +19,7 @@ __all__ = [
     "FileFingerprint",
     "ImageFiles",
     "RowGroups",
-    "RowsWithErrors",
+    "Rows",
     "check_unchanged",
     "fingerprint",
     "from_json",
@@ -97,15 +97,15 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class RowsWithErrors:
+class Rows:
     """Rows of numbers (n, ...). errors : why some are missing, by row; those are 0."""
 
     rows: NDArray
-    errors: dict[int, str]
+    errors: dict[int, str] = field(default_factory=dict)
 
 
-# Part of a block: rows of numbers (n, ...), or images.
-Chunk: TypeAlias = "NDArray | RowsWithErrors | list[Encoded]"
+# Part of a block.
+Chunk: TypeAlias = "Rows | list[Encoded]"
 
 
 def row_count(block: Block) -> int:
@@ -127,7 +127,7 @@ def from_json(text: str) -> Block:
     return block
 
 
-def fingerprint(path: str | bytes) -> FileFingerprint:
+def fingerprint(path: str) -> FileFingerprint:
     """Read size and modification time. Raises: OSError."""
     status = os.stat(path)
     return FileFingerprint(status.st_size, status.st_mtime_ns)

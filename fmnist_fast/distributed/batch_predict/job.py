@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from distributed import Client
 from distributed.comm import CommClosedError
@@ -30,8 +30,8 @@ POLL_SECONDS = 0.2
 BLOCKS_PER_SLOT = 2
 
 
-class PredictObserver(Protocol):
-    """Receives the events of a batch prediction."""
+class PredictObserver:
+    """Receives the events of a batch prediction; override what you need."""
 
     def update(self, store: ResultStore, pool: WorkerPool) -> None:
         """Called some five times a second or more."""
@@ -90,7 +90,7 @@ def predict_all(
     inputs : numbers of a row. Raises: ClusterError if the scheduler is gone, or no worker can do
     it; DataError if a file is damaged or has changed; OSError; sqlite3.Error.
     """
-    job = _Job(store, config, pool, LocalReader(config.root, inputs))
+    job = _Job(store, config, pool, LocalReader(config.folder, inputs))
     try:
         more = True
         while more or job.tasks:

@@ -12,22 +12,22 @@ from .table_inputs import read_groups
 __all__ = ["LocalReader", "read"]
 
 
-def read(block: Block, root: str, inputs: int) -> Iterator[Chunk]:
+def read(block: Block, folder: str, inputs: int) -> Iterator[Chunk]:
     """Read a block, unless it is compressed, in chunks.
 
-    root : folder of relative paths. inputs : numbers of a row.
+    folder : of relative paths. inputs : numbers of a row.
     Raises: OSError if a file is not there; DataError if it has changed or is damaged.
     """
     if isinstance(block, ImageFiles):
         for path, size in zip(block.paths, block.sizes, strict=True):
-            encoded = _read_image(os.path.join(root, path))
+            encoded = _read_image(os.path.join(folder, path))
             if size >= 0 and not encoded.error and len(encoded.content) != size:
                 raise DataError(f"{path} has changed meanwhile")
             yield [encoded]
     elif isinstance(block, ArrayRows):
-        yield from read_rows(block, os.path.join(root, block.path))
+        yield from read_rows(block, os.path.join(folder, block.path))
     else:
-        yield from read_groups(block, os.path.join(root, block.path), inputs)
+        yield from read_groups(block, os.path.join(folder, block.path), inputs)
 
 
 def _read_image(path: str) -> Encoded:
@@ -43,8 +43,8 @@ def _read_image(path: str) -> Encoded:
 class LocalReader:
     """Reads blocks for workers that cannot, and compressed arrays."""
 
-    def __init__(self, root: str, inputs: int) -> None:
-        self._root, self._inputs = root, inputs
+    def __init__(self, folder: str, inputs: int) -> None:
+        self._folder, self._inputs = folder, inputs
         self._stream = ArrayStream()
 
     def read(self, block: Block) -> list[Chunk]:
@@ -52,12 +52,12 @@ class LocalReader:
         if isinstance(block, ImageFiles):
             return [[self._image(path)] for path in block.paths]
         if isinstance(block, ArrayRows) and block.compression:
-            return list(self._stream.read(block, os.path.join(self._root, block.path)))
-        return list(read(block, self._root, self._inputs))
+            return list(self._stream.read(block, os.path.join(self._folder, block.path)))
+        return list(read(block, self._folder, self._inputs))
 
     def _image(self, path: str) -> Encoded:
         try:
-            return _read_image(os.path.join(self._root, path))
+            return _read_image(os.path.join(self._folder, path))
         except OSError as error:
             return Encoded(b"", error.strerror or "it cannot be read")
 

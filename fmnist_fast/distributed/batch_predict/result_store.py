@@ -14,9 +14,6 @@ from .blocks import Block, from_json, row_count, to_json
 
 __all__ = ["ResultStore", "open_results", "results_path"]
 
-# Blocks that are read at a time.
-BATCH = 64
-
 # Predictions of a block are some 400 kB, and every page of them costs.
 PAGE_BYTES = 32 << 10
 
@@ -48,9 +45,8 @@ def open_results(
     try:
         try:
             store = ResultStore(path, identity, blocks)
-        except (_OtherRun, sqlite3.DatabaseError) as error:
-            replaceable = force or (isinstance(error, _OtherRun) and not error.predictions)
-            if not replaceable or isinstance(error, sqlite3.OperationalError):
+        except (ArgumentError, sqlite3.DatabaseError) as error:
+            if not force or isinstance(error, sqlite3.OperationalError):
                 raise
             _remove(path)
             store = ResultStore(path, identity, blocks)
@@ -69,12 +65,6 @@ def open_results(
             store.close()
 
 
-class _OtherRun(ArgumentError):
-    """The store is of another command. predictions : whether it has any."""
-
-    predictions = True
-
-
 class ResultStore:
     """Blocks in order, and the predictions of some. Made by open_results()."""
 
@@ -88,9 +78,8 @@ class ResultStore:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("BEGIN IMMEDIATE")
-            if self._count("SELECT count(*) FROM sqlite_master"):
-                self._check(identity)
-            else:
+            exists = self._count("SELECT count(*) FROM sqlite_master")
+            if not exists or not self._resumes(identity):
                 self._create(identity, blocks)
             self._db.execute("COMMIT")
         except BaseException as error:
@@ -103,6 +92,8 @@ class ResultStore:
         self.failed = self._count("SELECT sum(failed) FROM blocks")
 
     def _create(self, identity: Mapping[str, Any], blocks: Iterable[Block]) -> None:
+        self._db.execute("DROP TABLE IF EXISTS about")
+        self._db.execute("DROP TABLE IF EXISTS blocks")
         self._db.execute("CREATE TABLE about (version INTEGER, identity TEXT)")
         self._db.execute("INSERT INTO about VALUES (?, ?)", (FORMAT_VERSION, json.dumps(identity)))
         self._db.execute(
@@ -112,24 +103,22 @@ class ResultStore:
         entries = ((to_json(block), row_count(block)) for block in blocks)
         self._db.executemany("INSERT INTO blocks (block, rows) VALUES (?, ?)", entries)
 
-    def _check(self, identity: Mapping[str, Any]) -> None:
+    def _resumes(self, identity: Mapping[str, Any]) -> bool:
+        """Whether the store is of this command, or else empty. Raises: ArgumentError if neither."""
         row = self._db.execute("SELECT version, identity FROM about").fetchone()
         version, stored = row or (0, "{}")
         before, now = json.loads(stored), json.loads(json.dumps(identity))
         if version != FORMAT_VERSION:
-            raise _OtherRun(
+            raise ArgumentError(
                 f"{self.path} is of another version of fmnist-fast: begin anew with --force"
             )
-        differing = [name for name in now if before.get(name) != now[name]]
-        if differing:
-            names = [NAMES.get(name, name.replace("_", " ")) for name in differing]
-            error = _OtherRun(
+        differing = [NAMES.get(n, n.replace("_", " ")) for n in now if before.get(n) != now[n]]
+        if differing and self._count("SELECT count(*) FROM blocks WHERE predictions IS NOT NULL"):
+            raise ArgumentError(
                 f"{self.path} has predictions of another command, with other "
-                f"{' and '.join(names)}: finish that first, or begin anew with --force"
+                f"{' and '.join(differing)}: finish that first, or begin anew with --force"
             )
-            query = "SELECT count(*) FROM blocks WHERE predictions IS NOT NULL"
-            error.predictions = self._count(query) > 0
-            raise error
+        return not differing
 
     def _count(self, query: str) -> int:
         return self._db.execute(query).fetchone()[0] or 0
@@ -140,18 +129,11 @@ class ResultStore:
 
     def waiting(self) -> Iterator[tuple[int, Block]]:
         """Yield (number, block) of those without predictions, in order, each once."""
-        last = 0
-        while True:
-            batch = self._db.execute(
-                "SELECT number, block FROM blocks WHERE number > ? AND predictions IS NULL "
-                "ORDER BY number LIMIT ?",
-                (last, BATCH),
-            ).fetchall()
-            if not batch:
-                return
-            for number, text in batch:
-                last = number
-                yield number, from_json(text)
+        waiting = "SELECT number FROM blocks WHERE predictions IS NULL ORDER BY number"
+        for key in self._db.execute(waiting).fetchall():
+            query = "SELECT number, block FROM blocks WHERE number = ?"
+            number, text = self._db.execute(query, key).fetchone()
+            yield number, from_json(text)
 
     def store(self, number: int, predictions: bytes, rows: int, failed: int) -> None:
         """Store the predictions of a block; a kill does not lose them."""

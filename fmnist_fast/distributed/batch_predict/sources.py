@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path
+from math import prod
 
 from ...errors import DataError
 from ...vision.image_io import SUFFIXES
@@ -57,36 +57,7 @@ class Inputs:
         self._files.execute(
             "CREATE TABLE files (input INT, path BLOB, kind TEXT, size INT, mtime_ns INT)"
         )
-        try:
-            for number, path in enumerate(inputs):
-                kind = kind_of(path)
-                if kind == "folder":
-                    self._add_folder(number, path)
-                else:
-                    self._add(number, kind, [path])
-        except BaseException:
-            self.close()
-            raise
-
-    def _add(self, number: int, kind: str, paths: Iterable[str]) -> int:
-        names = map(os.fsencode, paths)
-        rows = ((number, name, kind, *_fingerprint(name)) for name in names)
-        return self._files.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", rows).rowcount
-
-    def _add_folder(self, number: int, folder: str) -> None:
-        def fail(error: OSError) -> None:  # os.walk() would leave the images out
-            raise error
-
-        images = (
-            os.path.join(where, name)
-            for where, _, names in os.walk(folder, onerror=fail)
-            for name in names
-            if name.lower().endswith(SUFFIXES)
-        )
-        if self._add(number, "image", images) <= 0:
-            raise DataError(
-                f"{folder} is a folder without images: name one with .png or .jpg files"
-            )
+        self._files.executemany("INSERT INTO files VALUES (?, ?, ?, ?, ?)", _files_of(inputs))
 
     def digest(self) -> str:
         """Return a hash of names, sizes and times."""
@@ -121,9 +92,9 @@ class Inputs:
                 yield ImageFiles(tuple(paths), tuple(sizes))
                 paths, sizes, total = [], [], 0
             if kind == "parquet":
-                yield from split_table(Path(path), path, input_shape, column)
+                yield from split_table(path, prod(input_shape), column)
             elif kind != "image":
-                yield from split_array(find_array(Path(path), path, kind, input_shape, column))
+                yield from split_array(find_array(path, kind, input_shape, column))
         if paths:
             yield ImageFiles(tuple(paths), tuple(sizes))
 
@@ -132,7 +103,32 @@ class Inputs:
         self._files.close()
 
 
-def _fingerprint(path: bytes) -> FileFingerprint:
+def _files_of(inputs: Iterable[str]) -> Iterator[tuple[int, bytes, str, int, int]]:
+    """Yield number of the input, name, kind, size and time of every file."""
+    for number, path in enumerate(inputs):
+        kind = kind_of(path)
+        if kind != "folder":
+            yield number, os.fsencode(path), kind, *_fingerprint(path)
+            continue
+        for image in _images_in(path):
+            yield number, os.fsencode(image), "image", *_fingerprint(image)
+
+
+def _images_in(folder: str) -> Iterator[str]:
+    def fail(error: OSError) -> None:  # os.walk() would leave the images out
+        raise error
+
+    empty = True
+    for where, _, names in os.walk(folder, onerror=fail):
+        for name in names:
+            if name.lower().endswith(SUFFIXES):
+                empty = False
+                yield os.path.join(where, name)
+    if empty:
+        raise DataError(f"{folder} is a folder without images: name one with .png or .jpg files")
+
+
+def _fingerprint(path: str) -> FileFingerprint:
     try:
         return fingerprint(path)
     except (OSError, ValueError):

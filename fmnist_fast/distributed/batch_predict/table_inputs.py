@@ -1,8 +1,7 @@
 """Inputs in Parquet files: a column of images, a column of lists, or a column for each number."""
 
+import os
 from collections.abc import Iterator
-from math import prod
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +11,7 @@ import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from .blocks import Chunk, Encoded, RowGroups, RowsWithErrors, check_unchanged, fingerprint
+from .blocks import Chunk, Encoded, RowGroups, Rows, check_unchanged, fingerprint
 
 __all__ = ["read_groups", "split_table"]
 
@@ -26,24 +25,22 @@ CHUNK_ROWS, CHUNK_IMAGES, BUFFER_BYTES = 4096, 64, 1 << 20
 LABELS = ("label", "labels", "class", "target", "y", "index", "__index_level_0__")
 
 
-def split_table(
-    path: Path, name: str, input_shape: tuple[int, ...], column: str | None
-) -> Iterator[RowGroups]:
+def split_table(path: str, inputs: int, column: str | None) -> Iterator[RowGroups]:
     """Split a file into blocks of row groups.
 
-    name : of the file in messages. column : of the inputs; None: the only one that can be.
+    inputs : numbers of a row. column : of the inputs; None: the only one that can be.
     Raises: DataError, one line, if there is no such column, or the file is damaged; OSError.
     """
-    stamp = fingerprint(str(path))
-    with _open(path, name) as file:
-        _find_columns(file.schema_arrow, name, prod(input_shape), column)
+    stamp = fingerprint(path)
+    with _open(path, path) as file:
+        _find_columns(file.schema_arrow, path, inputs, column)
         first = begin = rows = size = 0
         for index in range(file.num_row_groups):
             group = file.metadata.row_group(index)
             rows, size = rows + group.num_rows, size + group.total_byte_size
             if rows and (size >= BLOCK_BYTES or index + 1 == file.num_row_groups):
                 yield RowGroups(
-                    path=name,
+                    path=path,
                     fingerprint=stamp,
                     begin=begin,
                     rows=rows,
@@ -53,7 +50,7 @@ def split_table(
                 )
                 first, begin, rows, size = index + 1, begin + rows, 0, 0
         if not begin:
-            raise DataError(f"{name} has no rows")
+            raise DataError(f"{path} has no rows")
 
 
 def read_groups(block: RowGroups, path: str, inputs: int) -> Iterator[Chunk]:
@@ -62,9 +59,9 @@ def read_groups(block: RowGroups, path: str, inputs: int) -> Iterator[Chunk]:
     Raises: DataError if the file has changed or is damaged; OSError.
     """
     check_unchanged(block, path)
-    with _open(Path(path), block.path) as file:
+    with _open(path, block.path) as file:
         columns = _find_columns(file.schema_arrow, block.path, inputs, block.column)
-        images = len(columns) == 1 and _is_image(file.schema_arrow.field(columns[0]).type)
+        images = _is_image(file.schema_arrow.field(columns[0]).type)
         try:
             for batch in file.iter_batches(
                 CHUNK_IMAGES if images else CHUNK_ROWS,
@@ -77,8 +74,9 @@ def read_groups(block: RowGroups, path: str, inputs: int) -> Iterator[Chunk]:
             raise DataError(f"{block.path} is damaged: {_one_line(error)}") from error
 
 
-def _open(path: Path, name: str) -> pq.ParquetFile:
-    path.stat()  # raises an error that names a missing file
+def _open(path: str, name: str) -> pq.ParquetFile:
+    """Open a file. name : in messages."""
+    os.stat(path)  # raises an error that names a missing file
     try:
         return pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
@@ -149,11 +147,11 @@ def _read_images(column: pa.Array) -> list[Encoded]:
     ]
 
 
-def _read_rows(batch: pa.RecordBatch, inputs: int) -> NDArray | RowsWithErrors:
+def _read_rows(batch: pa.RecordBatch, inputs: int) -> Rows:
     """Return (n, inputs) numbers. Rows that lack some do not affect others."""
     rows = _to_numpy(batch, inputs)
     if rows is not None:
-        return rows
+        return Rows(rows)
     present = np.flatnonzero(~np.any([column.is_null() for column in batch.columns], axis=0))
     rows = _to_numpy(batch.take(pa.array(present)), inputs)
     if rows is None:  # lists are too short, too long, or have nulls
@@ -164,7 +162,7 @@ def _read_rows(batch: pa.RecordBatch, inputs: int) -> NDArray | RowsWithErrors:
     all_rows = np.zeros((batch.num_rows, inputs), rows.dtype)
     all_rows[present] = rows
     absent = np.setdiff1d(np.arange(batch.num_rows), present)
-    return RowsWithErrors(all_rows, dict.fromkeys(absent.tolist(), f"it has not {inputs} numbers"))
+    return Rows(all_rows, dict.fromkeys(absent.tolist(), f"it has not {inputs} numbers"))
 
 
 def _to_numpy(batch: pa.RecordBatch, inputs: int) -> NDArray | None:

@@ -2,8 +2,9 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from ...models.ensemble import members_of
 from ...vision.image_io import read_picture
 from ...vision.recognizer import Recognizer
 from ...vision.segmentation import limit_opencv_threads
-from .blocks import Block, Chunk, Encoded, RowsWithErrors
+from .blocks import Block, Chunk, Encoded, Rows
 from .readers import read
 
 __all__ = ["BlockError", "FilesMissing", "PredictConfig", "Predicted", "keep_model", "predict"]
@@ -29,12 +30,12 @@ MODELS: dict[str, Recognizer] = {}
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """How blocks are predicted. model : its name in workers. root : folder of relative paths.
+    """How blocks are predicted. model : its name in workers. folder : of relative paths.
     segmentation, invert : see Recognizer.recognize. probabilities : store those of all classes.
     """
 
     model: str
-    root: str
+    folder: str
     segmentation: str
     invert: bool
     probabilities: bool
@@ -82,64 +83,91 @@ def predict(
     block: Block, chunks: Sequence[Chunk] | None, config: PredictConfig
 ) -> Predicted | FilesMissing | BlockError:
     """Predict a block. chunks : its content; None: read its files."""
-    recognizer = MODELS[config.model]
-    predictions = _Predictions()
     try:
-        width, height = recognizer.size
-        for chunk in read(block, config.root, width * height) if chunks is None else chunks:
-            if isinstance(chunk, list):
-                _predict_images(chunk, recognizer, config, predictions)
-            elif isinstance(chunk, RowsWithErrors):
-                _predict_rows(chunk.rows, recognizer, config, predictions, chunk.errors)
-            else:
-                _predict_rows(chunk, recognizer, config, predictions, {})
+        predictions = _Predictions(MODELS[config.model], config)
+        for chunk in read(block, config.folder, predictions.inputs) if chunks is None else chunks:
+            predictions.predict(chunk)
     except (OSError, DataError) as error:
         if chunks is None:
             return FilesMissing()
-        if isinstance(error, OSError):
-            return BlockError(f"{error.filename}: {error.strerror}", of_file=True)
-        return BlockError(str(error), of_file=True)
+        message = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        return BlockError(str(message), of_file=True)
     except UserError as error:
         return BlockError(str(error), of_file=False)
     except MemoryError:
         return BlockError("there is not enough memory for a block", of_file=False)
-    return predictions.to_arrow(config.probabilities)
+    return predictions.to_arrow()
 
 
-@dataclass
 class _Predictions:
-    """Predictions of the rows so far. errors : by row."""
+    """Predictions of the rows of a block so far."""
 
-    rows: int = 0
-    probability: list[NDArray] = field(default_factory=list)
-    thresholds: list[NDArray] = field(default_factory=list)  # NaN if unknown
-    errors: dict[int, str] = field(default_factory=dict)
-    by_histogram: int = 0
+    def __init__(self, recognizer: Recognizer, config: PredictConfig) -> None:
+        self.recognizer, self.config = recognizer, config
+        self.inputs = prod(recognizer.size)
+        self.probability: list[NDArray] = []
+        self.thresholds: list[NDArray] = []  # NaN if unknown
+        self.errors: list[str | None] = []
+        self.by_histogram = 0
 
-    def add(
+    def predict(self, chunk: Chunk) -> None:
+        """Append the predictions of a chunk."""
+        if isinstance(chunk, Rows):
+            self._predict_rows(chunk)
+        else:
+            for image in chunk:
+                self._predict_image(image)
+
+    def _predict_rows(self, chunk: Rows) -> None:
+        model = self.recognizer.data_model
+        rows = chunk.rows.reshape(len(chunk.rows), *model.input_shape)
+        pixels = members_of(model)[0].network.scale != 1
+        if self.config.invert and not pixels:
+            raise ArgumentError("--invert needs a model of pixels: this one takes any numbers")
+        invalid: dict[int, str] = {}
+        if rows.dtype != np.uint8:
+            rows, invalid = _convert(rows, pixels)
+        if self.config.invert:
+            rows = (255 if rows.dtype == np.uint8 else 1) - rows
+        self._append(model.predict_proba(rows), model.threshold, {**invalid, **chunk.errors})
+
+    def _predict_image(self, encoded: Encoded) -> None:
+        """Predict an image; one that cannot be read has an error."""
+        try:
+            if encoded.error:
+                raise DataError(encoded.error)
+            content, size = BytesIO(encoded.content), self.recognizer.size
+            picture = read_picture(content, max_side=MAX_SIDE, accepted=size)
+            found = self.recognizer.recognize(picture, self.config.segmentation, self.config.invert)
+        except DataError as error:
+            none = np.zeros((1, len(self.recognizer.data_model.class_names)), np.float32)
+            self._append(none, None, {0: str(error)})
+            return
+        self._append(found.probability_k[None], found.model.threshold, {})
+        self.by_histogram += found.preprocessed.method == "histogram"
+
+    def _append(
         self, probability_nk: NDArray, threshold: float | None, errors: Mapping[int, str]
     ) -> None:
         """Append rows. threshold : confidence threshold of the model. errors : by row of these."""
-        count = len(probability_nk)
+        rows = len(probability_nk)
         threshold = np.nan if threshold is None else threshold
         self.probability.append(probability_nk)
-        self.thresholds.append(np.full(count, threshold, probability_nk.dtype))
-        self.errors |= {self.rows + n: error for n, error in errors.items()}
-        self.rows += count
+        self.thresholds.append(np.full(rows, threshold, probability_nk.dtype))
+        self.errors += map(errors.get, range(rows))
 
-    def to_arrow(self, probabilities: bool) -> Predicted:
+    def to_arrow(self) -> Predicted:
+        """Return the predictions as an Arrow stream."""
         probability_nk, threshold_n = map(np.concatenate, (self.probability, self.thresholds))
         top_n = probability_nk.max(axis=1)
-        failed = np.zeros(self.rows, bool)
-        failed[list(self.errors)] = True
-        errors = [self.errors.get(n) for n in range(self.rows)] if self.errors else None
+        failed = np.array([error is not None for error in self.errors])
         columns = {
             "label": pa.array(probability_nk.argmax(axis=1).astype(np.int32), mask=failed),
             "probability": _floats(top_n, failed),
             "confident": pa.array(top_n >= threshold_n, mask=failed | np.isnan(threshold_n)),
-            "error": pa.array(errors, pa.string()) if errors else pa.nulls(self.rows, pa.string()),
+            "error": pa.array(self.errors, pa.string()),
         }
-        if probabilities:
+        if self.config.probabilities:
             columns |= {f"p_{k}": _floats(p, failed) for k, p in enumerate(probability_nk.T)}
         batch = pa.RecordBatch.from_pydict(columns)
         sink = pa.BufferOutputStream()
@@ -147,35 +175,14 @@ class _Predictions:
             stream.write_batch(batch)
         return Predicted(
             predictions=sink.getvalue().to_pybytes(),
-            rows=self.rows,
-            failed=len(self.errors),
+            rows=len(failed),
+            failed=int(failed.sum()),
             by_histogram=self.by_histogram,
         )
 
 
 def _floats(values: NDArray, missing: NDArray) -> pa.Array:
     return pa.array(np.ascontiguousarray(values, np.float32), mask=missing)
-
-
-def _predict_rows(
-    rows: NDArray,
-    recognizer: Recognizer,
-    config: PredictConfig,
-    predictions: _Predictions,
-    errors: Mapping[int, str],
-) -> None:
-    """Predict rows of numbers. errors : of rows without numbers, by row."""
-    model = recognizer.data_model
-    rows = rows.reshape(len(rows), *model.input_shape)
-    pixels = members_of(model)[0].network.scale != 1
-    if config.invert and not pixels:
-        raise ArgumentError("--invert needs a model of pixels: this one takes any numbers")
-    invalid: dict[int, str] = {}
-    if rows.dtype != np.uint8:
-        rows, invalid = _convert(rows, pixels)
-    if config.invert:
-        rows = (255 if rows.dtype == np.uint8 else 1) - rows
-    predictions.add(model.predict_proba(rows), model.threshold, {**invalid, **errors})
 
 
 def _convert(rows: NDArray, pixels: bool) -> tuple[NDArray, dict[int, str]]:
@@ -197,25 +204,3 @@ def _convert(rows: NDArray, pixels: bool) -> tuple[NDArray, dict[int, str]]:
     elif rows.dtype == np.float16:
         rows = rows.astype(np.float32)
     return rows, errors
-
-
-def _predict_images(
-    images: Sequence[Encoded],
-    recognizer: Recognizer,
-    config: PredictConfig,
-    predictions: _Predictions,
-) -> None:
-    """Predict images; those that cannot be read have an error."""
-    for encoded in images:
-        try:
-            if encoded.error:
-                raise DataError(encoded.error)
-            content = BytesIO(encoded.content)
-            picture = read_picture(content, max_side=MAX_SIDE, accepted=recognizer.size)
-            prediction = recognizer.recognize(picture, config.segmentation, config.invert)
-        except DataError as error:
-            none = np.zeros((1, len(recognizer.data_model.class_names)), np.float32)
-            predictions.add(none, None, {0: str(error)})
-            continue
-        predictions.add(prediction.probability_k[None], prediction.model.threshold, {})
-        predictions.by_histogram += prediction.preprocessed.method == "histogram"
