@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -108,10 +107,11 @@ def test_team_stops_on_ctrl_c_during_epoch(backend, small_npz, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
-    time.sleep(5)
-    assert process.poll() is None, process.stderr.read()
+    while "epoch" not in process.stdout.readline():  # head of the table: training has begun
+        assert process.poll() is None, process.stderr.read()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "is saved in model.unfinished.safetensors" in err
