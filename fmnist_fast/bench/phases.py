@@ -1,6 +1,7 @@
 """Seconds of an epoch by phase."""
 
 from cProfile import Profile
+from functools import partial
 from time import perf_counter
 from typing import Any, cast
 
@@ -37,16 +38,18 @@ def phases_of_epoch(
     numpy backend are profiled: it has other phases.
     """
     backend, count = cast(Any, network.backend), -(-len(order_n) // steps.batch_size)
-    arguments = (state, data, order_n, steps, network.spec, 0, count, network.threads)
+    train = partial(
+        backend.train_steps, state, data, order_n, steps, network.spec, 0, count, network.threads
+    )
     if backend_name(backend) == "numpy":
         profile = Profile(builtins=False)
-        profile.runcall(backend.train_steps, *arguments)
+        profile.runcall(train)
         seconds = {entry.code: entry.totaltime for entry in profile.getstats()}
         functions = {phase: getattr(backend, name) for phase, name in NUMPY_PHASES.items()}
         return {phase: seconds[function.__code__] for phase, function in functions.items()}
     seconds_tp = np.zeros((network.threads, len(PHASES)))
     start = perf_counter()
-    backend.train_steps(*arguments, seconds_tp)
+    train(seconds_tp)
     wall = perf_counter() - start
     phases = dict(zip(PHASES, seconds_tp.mean(axis=0).tolist()))
     return {**phases, "packing": wall - sum(phases.values())}
