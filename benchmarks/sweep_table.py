@@ -20,21 +20,21 @@ from statistics import median
 from time import perf_counter
 
 import psutil
+from optuna.distributions import FloatDistribution
 from perf_targets import PerfTarget, print_targets
 
 from fmnist_fast import load_dataset
 from fmnist_fast.distributed.sweep.config import SweepConfig
 from fmnist_fast.distributed.sweep.results import best_trials
-from fmnist_fast.distributed.sweep.sampler import distributions, make_pruner, make_sampler
 from fmnist_fast.distributed.sweep.scheduler import SweepObserver, data_to_workers, run_sweep
-from fmnist_fast.distributed.sweep.space import Range, Space, read_space
+from fmnist_fast.distributed.sweep.space import Space, read_space
 from fmnist_fast.distributed.sweep.study_store import StudyStore, open_study
 from fmnist_fast.distributed.sweep.trial import Result
 from fmnist_fast.distributed.worker_pool import WorkerPool, open_pool
 from fmnist_fast.training.presets import preset
 
 SPACE = Space(
-    {"label_smoothing": Range(0.0, 0.1), "lr": Range(1e-3, 4e-3, log=True)},
+    {"label_smoothing": FloatDistribution(0.0, 0.1), "lr": FloatDistribution(1e-3, 4e-3, log=True)},
     {"epochs": 5, "hidden": (128, 64)},
 )
 
@@ -96,12 +96,11 @@ def start_of_trials(
     study = folder / f"{sampler}.journal"
     config = replace(config, sampler=sampler, space=read_space())
     with open_study(str(study), "x", config.identity(), maximize=True) as store:
-        space = distributions(config.space)
-        store.configure(make_sampler(sampler, config.space, 0, 0), make_pruner("none"), space)
+        store.configure(config)
         seconds = time_ask(store)
         result = Result((0.9,), (0.9,), (0.3,), (5,), 1.0)
         for _ in range(late + AROUND // 2):
-            store.complete(store.ask(), result.value, result.to_dict())
+            store.complete(store.ask(), result)
     early = seconds[EARLY - AROUND // 2 : EARLY + AROUND // 2]
     return median(early), median(seconds[late - AROUND // 2 :])
 

@@ -14,24 +14,17 @@ import click
 from .._cpu import usable_cores
 from ..data.datasets import load_dataset
 from ..distributed.sweep.config import SweepConfig
-from ..distributed.sweep.results import (
-    Ranked,
-    best_trials,
-    final_settings,
-    importances,
-    no_result_error,
-    train_final,
-)
+from ..distributed.sweep.results import Ranked, best_trials, final_settings, importances
 from ..distributed.sweep.scheduler import StopReason, data_to_workers, run_sweep
 from ..distributed.sweep.space import read_space
 from ..distributed.sweep.study_store import StudyStore, check_address, is_database, open_study
 from ..distributed.sweep.trial import METRICS
 from ..distributed.worker_pool import open_pool
-from ..errors import UserError
+from ..errors import SweepError, UserError
 from ..models.ensemble import Ensemble
 from ..models.safetensors_io import check_replaceable
 from ..training.presets import preset as preset_config
-from ..training.trainer import TrainingDiverged, TrainingInterrupted, TrainingResult
+from ..training.trainer import TrainingDiverged, TrainingInterrupted, TrainingResult, train
 from .commands.sweep import STUDY_NAME
 from .options import check_workers
 from .outputs import check_model_space, check_outputs, save_model
@@ -39,7 +32,7 @@ from .report import percent
 from .signals import catch_stop_signals
 from .sweep_plots import check_plots, draw_plots, plot_paths
 from .sweep_view import FinalProgress, SweepView, best_table, importance_line
-from .terminal import EXIT_INTERRUPTED, fail, make_console
+from .terminal import fail, make_console
 
 __all__ = ["ensemble_path", "sweep"]
 
@@ -122,9 +115,8 @@ def sweep(
             return fail(f"stopped; {outcome.kept()}", 128 + stop[0])
         try:
             return outcome.finish(reason, plots, ensemble)
-        except _Interrupted as error:
-            code = 128 + stop[0] if stop else EXIT_INTERRUPTED
-            return fail(f"stopped while {error}; {outcome.kept()}", code)
+        except TrainingInterrupted as error:
+            return fail(f"stopped: {error}; {outcome.kept()}", 128 + stop[0])
         except TrainingDiverged as error:
             return fail(f"{error}; {outcome.kept()}")
 
@@ -136,13 +128,9 @@ def ensemble_path(out: Path) -> Path:
 
 def _largest_hidden(config: SweepConfig) -> tuple[int, ...]:
     """Hidden layers that make the largest model file."""
-    hidden = config.space.searched.get("hidden")
     fixed: tuple[int, ...] = config.space.fixed.get("hidden", config.base.hidden)
-    return max(hidden.extremes, key=sum) if hidden else fixed
-
-
-class _Interrupted(Exception):
-    """Ctrl-C during a final training. The message names it."""
+    searched = "hidden" in config.space.searched
+    return max(config.space.extremes("hidden"), key=sum) if searched else fixed
 
 
 @dataclass(frozen=True)
@@ -179,13 +167,18 @@ class _Outcome:
     def finish(self, reason: StopReason, plots: tuple[Path, Path], ensemble: int | None) -> int:
         """Report the best trials, train and save the best, and the ensemble.
 
-        Raises: _Interrupted; TrainingDiverged; UserError.
+        Raises: TrainingInterrupted; TrainingDiverged; UserError.
         """
         ranked = best_trials(self.store, self.config, max(BEST_SHOWN, ensemble or 0))
         if not ranked:
             if reason is StopReason.TIME:
                 raise UserError(f"no trial ended before the time was over; {self.kept()}")
-            raise no_result_error(self.store)
+            failures = self.store.failures()
+            why = f"; the last of them: {failures[-1]}" if failures else ""
+            raise SweepError(
+                f"no trial was completed{why}; they are kept in {self.store.address}: give another "
+                "--space and --study, or more --trials"
+            )
         best, counts, fractions = ranked[0], self.store.counts(), importances(self.store)
         drawn = self._draw(plots)
         self.print(
@@ -234,20 +227,20 @@ class _Outcome:
         return list(map(str, plots))
 
     def _train(self, ranked: Ranked, label: str, place: int = 0) -> TrainingResult:
-        """Train a trial's settings on all rows. place : in the ensemble."""
+        """Train a trial's settings on all rows. label : of the training, in errors too. place : in
+        the ensemble.
+        """
         try:
             with FinalProgress(self.console, label) as progress:
-                return train_final(
-                    self.config,
-                    self.preset,
-                    ranked,
+                return train(
+                    self.config.dataset,
+                    preset=self.preset,
+                    backend=self.config.backend,
                     progress=progress,
                     should_stop=lambda: bool(self.stop),
-                    place=place,
+                    **final_settings(self.config, ranked, place),
                 )
-        except TrainingInterrupted as error:
-            raise _Interrupted(label) from error
-        except TrainingDiverged as error:
+        except (TrainingInterrupted, TrainingDiverged) as error:
             error.args = (f"{label}: {error}",)
             raise
 
@@ -308,5 +301,5 @@ def _to_json(ranked: Ranked) -> dict[str, Any]:
         "value": ranked.result.value,
         "spread": ranked.result.spread,
         "settings": ranked.settings,
-        **ranked.result.to_dict(),
+        **asdict(ranked.result),
     }

@@ -2,19 +2,25 @@
 
 from contextlib import contextmanager
 
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
 from fmnist_fast.distributed.sweep.config import SweepConfig
 from fmnist_fast.distributed.sweep.results import best_trials
 from fmnist_fast.distributed.sweep.scheduler import SweepObserver, data_to_workers, run_sweep
-from fmnist_fast.distributed.sweep.space import Choices, Range, Space
+from fmnist_fast.distributed.sweep.space import Space
 from fmnist_fast.distributed.sweep.study_store import open_study
 from fmnist_fast.distributed.worker_pool import open_pool
 from fmnist_fast.training.config import TrainingConfig
 
 SPACE = Space(
-    {"hidden": Choices(((8,), (16, 8))), "lr": Range(1e-3, 1e-2, log=True)}, {"epochs": 2}
+    {
+        "hidden": CategoricalDistribution(("8", "16,8")),
+        "lr": FloatDistribution(1e-3, 1e-2, log=True),
+    },
+    {"epochs": 2},
 )
 # Trials of some half a second, so that they can be interrupted.
-SLOW = Space({"lr": Range(1e-3, 1e-2, log=True)}, {"epochs": 60, "hidden": (64, 64)})
+SLOW = Space({"lr": FloatDistribution(1e-3, 1e-2, log=True)}, {"epochs": 60, "hidden": (64, 64)})
 
 
 def make_config(dataset, space=SPACE, trials=8, **options):

@@ -17,7 +17,7 @@ from .trial import Task
 __all__ = ["SweepConfig"]
 
 # Of the identity that is stored in a study.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)

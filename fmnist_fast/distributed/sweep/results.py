@@ -1,28 +1,17 @@
-"""Results of a sweep: the best trials, importances, and models trained from them."""
+"""Results of a sweep: the best trials, importances, and settings of the final training."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-from ...errors import SweepError
-from ...training.progress import Progress
-from ...training.trainer import TrainingResult, train
 from .config import SweepConfig
 from .study_store import RESULT, StudyStore
 from .trial import Result
 
-__all__ = [
-    "Ranked",
-    "best_trials",
-    "final_settings",
-    "importances",
-    "no_result_error",
-    "train_final",
-]
+__all__ = ["Ranked", "best_trials", "final_settings", "importances"]
 
 # Trials that importances need.
 MIN_TRIALS = 10
@@ -73,36 +62,3 @@ def final_settings(config: SweepConfig, ranked: Ranked, place: int = 0) -> dict[
     if settings.get("schedule", config.base.schedule) == "constant":
         settings["epochs"] = round(mean(ranked.result.best_epochs))
     return settings
-
-
-def train_final(
-    config: SweepConfig,
-    preset: str,
-    ranked: Ranked,
-    *,
-    progress: Progress,
-    should_stop: Callable[[], bool],
-    place: int = 0,
-) -> TrainingResult:
-    """Train a trial's network on all training rows, and measure it on the test set.
-
-    Raises: TrainingDiverged; TrainingInterrupted.
-    """
-    return train(
-        config.dataset,
-        preset=preset,
-        backend=config.backend,
-        progress=progress,
-        should_stop=should_stop,
-        **final_settings(config, ranked, place),
-    )
-
-
-def no_result_error(store: StudyStore) -> SweepError:
-    """Return the error of a sweep without a completed trial, with the last failure."""
-    failures = store.failures()
-    why = f"; the last of them: {failures[-1]}" if failures else ""
-    return SweepError(
-        f"no trial was completed{why}; they are kept in {store.address}: give another --space "
-        "and --study, or more --trials"
-    )

@@ -21,15 +21,11 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from ...errors import ArgumentError
 from ...nn.random_streams import Purpose, random_stream
-from .space import Choices, Part, Space
+from .space import Space
 from .trial import RUNGS
 
-__all__ = ["PRUNERS", "SAMPLERS", "distributions", "make_pruner", "make_sampler", "value_at"]
-
-SAMPLERS = ("tpe", "random", "qmc")
-PRUNERS = ("hyperband", "median", "none")
+__all__ = ["make_pruner", "make_sampler", "value_at"]
 
 # Trials that the median pruner waits for.
 MEDIAN_STARTUP = 5
@@ -38,41 +34,24 @@ MEDIAN_STARTUP = 5
 SOBOL_BLOCK = 1024
 
 
-def distributions(space: Space) -> dict[str, BaseDistribution]:
-    """Return the searched fields as distributions of Optuna."""
-    return {field: _distribution(part) for field, part in space.searched.items()}
-
-
-def _distribution(part: Part) -> BaseDistribution:
-    if isinstance(part, Choices):
-        return CategoricalDistribution(part.labels())
-    if isinstance(part.low, int):
-        return IntDistribution(part.low, int(part.high), log=part.log, step=int(part.step or 1))
-    return FloatDistribution(part.low, part.high, log=part.log, step=part.step)
-
-
 def make_sampler(name: str, space: Space, seed: int, trials: int) -> BaseSampler:
-    """Return a sampler. trials : that the study has already. Raises: ArgumentError."""
-    if name == "random":
-        return _PointSampler(space, _random_points(seed, len(space.searched)))
-    if name == "qmc":
-        return _PointSampler(space, _sobol_points(seed, len(space.searched)))
+    """Return a sampler: tpe, random or qmc. trials : that the study has already."""
     if name == "tpe":
         # Another stream after a restart: TPE's first trials are random, and must not be repeated.
         stream = random_stream(seed, Purpose.SWEEP, trials)
         return TPESampler(seed=int(stream.integers(2**32)), multivariate=True, constant_liar=True)
-    raise ArgumentError(f"unknown sampler {name!r}: choose from {', '.join(SAMPLERS)}")
+    points = {"random": _random_points, "qmc": _sobol_points}[name]
+    return _PointSampler(space, points(seed, len(space.searched)))
 
 
 def make_pruner(name: str) -> BasePruner:
-    """Return a pruner. Raises: ArgumentError."""
-    if name == "hyperband":
-        return HyperbandPruner(min_resource=1, max_resource=RUNGS, reduction_factor=3)
-    if name == "median":
-        return MedianPruner(n_startup_trials=MEDIAN_STARTUP, n_warmup_steps=1)
-    if name == "none":
-        return NopPruner()
-    raise ArgumentError(f"unknown pruner {name!r}: choose from {', '.join(PRUNERS)}")
+    """Return a pruner: hyperband, median or none."""
+    pruners: dict[str, BasePruner] = {
+        "hyperband": HyperbandPruner(min_resource=1, max_resource=RUNGS, reduction_factor=3),
+        "median": MedianPruner(n_startup_trials=MEDIAN_STARTUP, n_warmup_steps=1),
+        "none": NopPruner(),
+    }
+    return pruners[name]
 
 
 def _random_points(seed: int, dimensions: int) -> Callable[[int], NDArray[np.float64]]:
@@ -99,7 +78,7 @@ class _PointSampler(BaseSampler):
     """Sampler that maps the point of a trial's number to the search space."""
 
     def __init__(self, space: Space, point: Callable[[int], NDArray[np.float64]]) -> None:
-        self._space, self._point = distributions(space), point
+        self._space, self._point = dict(space.searched), point
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

@@ -16,7 +16,6 @@ from ..worker import DataKey, arrays_of, has_data, receive
 from ..worker_pool import Prepare, WorkerPool
 from .config import SweepConfig
 from .results import Ranked, best_trials
-from .sampler import distributions, make_pruner, make_sampler
 from .study_store import Counts, StudyStore
 from .trial import METRICS, Result
 from .worker import Failure, work
@@ -144,15 +143,9 @@ class _SchedulingLoop:
         self.tasks = Tasks(pool, "trial")
         self.trials: dict[int, Trial] = {}  # running
         self.unexplained_failures: dict[int, str] = {}  # in a row, other than divergence
-        before = store.counts()
-        self.counts, self.start, self.start_ended = before, monotonic(), before.ended
-        store.configure(
-            make_sampler(
-                config.sampler, config.space, config.seed, before.ended + before.unfinished
-            ),
-            make_pruner(config.pruner),
-            distributions(config.space),
-        )
+        self.counts, self.start = store.counts(), monotonic()
+        self.start_ended = self.counts.ended
+        store.configure(config)
         self.best = next(iter(best_trials(store, config, 1)), None)
         self.topic = None if config.pruner == "none" else f"{pool.resource}-rungs"
         if self.topic:
@@ -180,14 +173,14 @@ class _SchedulingLoop:
         if number in self.tasks and self.store.report(self.trials[number], rung, value):
             self.tasks.cancel(number)
             self.store.prune(self.trials.pop(number))
-            self.counts += Counts(pruned=1)
+            self.counts.pruned += 1
 
     def _finish(self, number: int, outcome: Result | Failure | TaskLost) -> None:
         if isinstance(outcome, TaskLost):
             outcome = Failure(outcome.error)
         if isinstance(outcome, Failure) and not outcome.diverged:
             self.unexplained_failures[number] = outcome.error
-            self.counts += Counts(failed=1)
+            self.counts.failed += 1
             if len(self.unexplained_failures) >= MAX_CONSECUTIVE_FAILURES:
                 raise SweepError(  # resuming runs them again
                     f"{len(self.unexplained_failures)} trials in a row failed, the last: "
@@ -198,10 +191,10 @@ class _SchedulingLoop:
         trial = self.trials.pop(number)
         if isinstance(outcome, Failure):
             self.store.fail(trial, outcome.error)
-            self.counts += Counts(failed=1)
+            self.counts.failed += 1
             return
-        self.store.complete(trial, outcome.value, outcome.to_dict())
-        self.counts += Counts(complete=1)
+        self.store.complete(trial, outcome)
+        self.counts.complete += 1
         sign = 1 if METRICS[self.config.metric] else -1
         if not self.best or sign * outcome.value > sign * self.best.result.value:
             settings = self.config.space.settings(trial.params)

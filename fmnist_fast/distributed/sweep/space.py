@@ -1,16 +1,24 @@
 """Search space: ranges and choices for the fields of a training configuration, in a TOML file."""
 
 import tomllib
+import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from ...errors import ArgumentError, UserError
 from ...training.config import TrainingConfig
 
-__all__ = ["BUILT_IN", "FIELDS", "Choices", "Range", "Space", "read_space"]
+__all__ = ["BUILT_IN", "FIELDS", "Space", "read_space"]
 
 BUILT_IN = Path(__file__).with_name("space.toml")
 
@@ -33,73 +41,38 @@ NOT_SEARCHED = {
 
 
 @dataclass(frozen=True)
-class Range:
-    """Numbers from low to high, both included; integers if `low` is one. log : on a logarithmic
-    scale. step : distance of the values.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-
-    @property
-    def extremes(self) -> tuple[float, float]:
-        """Values to validate: the least and the greatest."""
-        return self.low, self.high
-
-
-@dataclass(frozen=True)
-class Choices:
-    """A list of numbers, words, booleans, or tuples of layer widths."""
-
-    values: tuple[Any, ...]
-
-    @property
-    def extremes(self) -> tuple[Any, ...]:
-        """Values to validate: all of them."""
-        return self.values
-
-    def labels(self) -> tuple[str | float, ...]:
-        """Represent the values in a study: (128, 64) is "128,64", () is "none"."""
-        return tuple(map(_label, self.values))
-
-    def value_of(self, label: str | float) -> Any:
-        """Return the value that a label stands for."""
-        return self.values[self.labels().index(label)]
-
-
-Part: TypeAlias = Range | Choices
-
-
-@dataclass(frozen=True)
 class Space:
-    """Search space. searched : by field, sorted. fixed : fields that differ from the preset and are
-    equal in all trials. source : file that defines it.
+    """Search space. searched : distributions by field, sorted; of `hidden`, the choices are labels
+    like "128,64" or "none", since a study stores no tuples. fixed : fields that differ from the
+    preset and are equal in all trials. source : file that defines it.
     """
 
-    searched: Mapping[str, Part]
+    searched: Mapping[str, BaseDistribution]
     fixed: Mapping[str, Any]
     source: Path = BUILT_IN
 
     def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Convert the parameters of a trial to fields of TrainingConfig."""
-        chosen = {
-            field: part.value_of(params[field]) if isinstance(part, Choices) else params[field]
-            for field, part in self.searched.items()
-        }
+        chosen = {field: _from_label(field, params[field]) for field in self.searched}
         return {**self.fixed, **chosen}
+
+    def extremes(self, field: str) -> list[Any]:
+        """Return all choices of a searched field, or the least and the greatest value."""
+        part: Any = self.searched[field]
+        if isinstance(part, CategoricalDistribution):
+            return [_from_label(field, choice) for choice in part.choices]
+        return [part.low, part.high]
 
     def check(self, base: TrainingConfig, rows: int, classes: int) -> None:
         """Raise ArgumentError, naming the field, if a trial of this space cannot be run."""
         try:
             base = replace(base, **self.fixed)
             base.check(rows, classes)
-            for field, part in self.searched.items():
-                for value in part.extremes:
+            extremes = {field: self.extremes(field) for field in self.searched}
+            for field, values in extremes.items():
+                for value in values:
                     replace(base, **{field: value}).check(rows, classes)
-            numbers = {f: p for f, p in self.searched.items() if FIELDS[f] == "a number"}
-            highest = {field: max(part.extremes) for field, part in numbers.items()}
+            highest = {f: max(v) for f, v in extremes.items() if FIELDS[f] == "a number"}
             replace(base, **highest).check(rows, classes)
         except ArgumentError as error:
             if self.source == BUILT_IN:
@@ -108,7 +81,7 @@ class Space:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON that identifies the space."""
-        searched = {field: asdict(part) for field, part in self.searched.items()}
+        searched = {field: vars(part) for field, part in self.searched.items()}
         return {"searched": searched, "fixed": dict(self.fixed)}
 
 
@@ -128,7 +101,7 @@ def read_space(path: Path | None = None) -> Space:
         parts = {field: _parse(field, entries[field]) for field in sorted(entries)}
     except ArgumentError as error:
         raise ArgumentError(f"{path}: {error}") from error
-    searched = {f: part for f, part in parts.items() if isinstance(part, Range | Choices)}
+    searched = {f: part for f, part in parts.items() if isinstance(part, BaseDistribution)}
     if not searched:
         raise ArgumentError(
             f"{path}: nothing to choose: give a field {{low = .., high = ..}} or choices"
@@ -154,36 +127,36 @@ def _parse(field: str, entry: Any) -> Any:
     )
 
 
-def _choices(field: str, values: Any) -> Choices:
+def _choices(field: str, values: Any) -> CategoricalDistribution:
     if not isinstance(values, list) or not values:
         raise ArgumentError(f"{field}: choices must be a list with something in it")
-    choices = Choices(tuple(_value(field, value) for value in values))
-    if len(set(choices.labels())) < len(values):
+    labels = [_to_label(_value(field, value)) for value in values]
+    if len(set(labels)) < len(labels):
         raise ArgumentError(f"{field}: a choice stands there twice")
-    return choices
+    return CategoricalDistribution(labels)
 
 
-def _range(field: str, low: Any, high: Any, log: Any = False, step: Any = None) -> Range:
+def _range(field: str, low: Any, high: Any, log: Any = False, step: Any = None) -> BaseDistribution:
     if FIELDS[field] not in NUMERIC:
         raise ArgumentError(f"{field} has no range: give {{choices = [..]}}")
     low, high = _value(field, low), _value(field, high)
-    if not isinstance(log, bool):
-        raise ArgumentError(f"{field}: log is true or false")
-    if step is not None:
-        step = _value(field, step)
-        if step <= 0:
-            raise ArgumentError(f"{field}: step is {step}: give more than 0")
-        if log:
-            raise ArgumentError(f"{field}: give log or step, not both")
-        if 0 < high - low < step:
-            raise ArgumentError(f"{field}: step is {step}: give at most high - low")
-        last = low + int((high - low) / step * (1 + 1e-12)) * step
-        high = high if abs(high - last) < 1e-9 * step else last  # only rounding is between
-    if low >= high:
-        raise ArgumentError(f"{field}: low is {low} and high is {high}: low must be less")
-    if log and low <= 0:
-        raise ArgumentError(f"{field}: low is {low}: on a logarithm's scale give more than 0")
-    return Range(low, high, log, step)
+    step = None if step is None else _value(field, step)
+    stepped = step is not None
+    for wrong, why in (
+        (not isinstance(log, bool), "log is true or false"),
+        (stepped and step <= 0, f"step is {step}: give more than 0"),
+        (stepped and log, "give log or step, not both"),
+        (stepped and 0 < high - low < step, f"step is {step}: give at most high - low"),
+        (low >= high, f"low is {low} and high is {high}: low must be less"),
+        (log and low <= 0, f"low is {low}: on a logarithm's scale give more than 0"),
+    ):
+        if wrong:
+            raise ArgumentError(f"{field}: {why}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Optuna reduces `high` to a multiple of the step
+        if FIELDS[field] == "a number":
+            return FloatDistribution(low, high, log=log, step=step)
+        return IntDistribution(low, high, log=log, step=step or 1)
 
 
 def _value(field: str, value: Any) -> Any:
@@ -202,8 +175,12 @@ def _value(field: str, value: Any) -> Any:
     raise ArgumentError(f"{field}: {value!r} is not {FIELDS[field]}")
 
 
-def _label(value: Any) -> str | float:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value)) or "none"
-    label: str | float = value
-    return label
+def _to_label(value: Any) -> Any:
+    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else value
+
+
+def _from_label(field: str, label: Any) -> Any:
+    """Invert _to_label()."""
+    if field != "hidden":
+        return label
+    return () if label == "none" else tuple(map(int, label.split(",")))

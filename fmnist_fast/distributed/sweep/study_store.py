@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
-from optuna.pruners import BasePruner
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -32,6 +30,9 @@ from sqlalchemy.exc import NoSuchModuleError, SQLAlchemyError
 from ..._files import check_disk_space
 from ...data.cache import cache_folder
 from ...errors import SweepError, UserError
+from .config import SweepConfig
+from .sampler import make_pruner, make_sampler
+from .trial import Result
 
 __all__ = [
     "RESULT",
@@ -52,7 +53,7 @@ FAILURE = "failure"
 PLATFORM = ("backend", "instruction_set", "fmnist_fast")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Counts:
     """Number of trials by state."""
 
@@ -65,14 +66,6 @@ class Counts:
     def ended(self) -> int:
         """Trials that will not be run any more."""
         return self.complete + self.pruned + self.failed
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(
-            complete=self.complete + other.complete,
-            pruned=self.pruned + other.pruned,
-            failed=self.failed + other.failed,
-            unfinished=self.unfinished + other.unfinished,
-        )
 
 
 @contextmanager
@@ -141,15 +134,16 @@ class StudyStore:
             f"({before}, now {now}): {advice}, or name another --study"
         )
 
-    def configure(
-        self, sampler: BaseSampler, pruner: BasePruner, space: dict[str, BaseDistribution]
-    ) -> None:
+    def configure(self, config: SweepConfig) -> None:
         """Set how ask() samples and report() prunes. Raises: SweepError if parameters or results of
         trials are missing, since the study was damaged.
         """
-        self.study.sampler, self.study.pruner, self._space = sampler, pruner, space
+        begun = len(self._trials())
+        self.study.sampler = make_sampler(config.sampler, config.space, config.seed, begun)
+        self.study.pruner = make_pruner(config.pruner)
+        self._space = dict(config.space.searched)
         for trial in self._trials(TrialState.COMPLETE, TrialState.PRUNED):
-            if not space.keys() <= trial.params.keys() or (
+            if not self._space.keys() <= trial.params.keys() or (
                 trial.state is TrialState.COMPLETE and RESULT not in trial.user_attrs
             ):
                 raise SweepError(
@@ -180,10 +174,10 @@ class StudyStore:
             trial.report(value, rung)
         return trial.should_prune()
 
-    def complete(self, trial: Trial, value: float, result: Mapping[str, Any]) -> None:
+    def complete(self, trial: Trial, result: Result) -> None:
         """Store the result of a trial."""
-        trial.set_user_attr(RESULT, dict(result))
-        self.study.tell(trial, value)
+        trial.set_user_attr(RESULT, asdict(result))
+        self.study.tell(trial, result.value)
 
     def prune(self, trial: Trial) -> None:
         """Mark a trial as pruned; its value is the last one reported."""

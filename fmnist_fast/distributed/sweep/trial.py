@@ -1,7 +1,7 @@
 """One trial of a sweep: the same settings, trained for every seed and fold."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from time import perf_counter
 from typing import Any
@@ -58,15 +58,10 @@ class Result:
         """Standard deviation of the metric; None for a single network."""
         return stdev(self.values) if len(self.values) > 1 else None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> "Result":
-        """Invert to_dict()."""
-        lists = {name: tuple(value) for name, value in entries.items() if name != "seconds"}
-        return cls(**lists, seconds=entries["seconds"])
+        """Invert dataclasses.asdict(), after JSON has made lists of tuples."""
+        return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in entries.items()})
 
 
 def run_trial(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from optuna.trial import create_trial
 
-from fmnist_fast.distributed.sweep.sampler import distributions, make_sampler, value_at
+from fmnist_fast.distributed.sweep.sampler import make_sampler, value_at
 from fmnist_fast.distributed.sweep.space import read_space
 
 
@@ -29,7 +29,7 @@ def test_value_at_reaches_every_value_and_no_other(tmp_path):
     points = (np.arange(10_000) + 0.5) / 10_000
     drawn = {
         name: np.array([value_at(distribution, u) for u in points])
-        for name, distribution in distributions(space).items()
+        for name, distribution in space.searched.items()
     }
     assert set(drawn["epochs"]) == set(range(3, 21))
     assert set(np.bincount(drawn["epochs"])[3:]) <= {555, 556}
@@ -42,7 +42,7 @@ def test_value_at_reaches_every_value_and_no_other(tmp_path):
     )
     assert drawn["dropout"].min() >= 0.25
     assert drawn["dropout"].max() <= 0.5
-    for name, distribution in distributions(space).items():
+    for name, distribution in space.searched.items():
         for value in drawn[name]:  # of which Optuna accepts each
             trial = create_trial(params={name: value}, distributions={name: distribution}, value=0)
             assert trial.params[name] == value
@@ -71,7 +71,7 @@ def test_sampler_draws_are_function_of_seed_and_number(name):
 def test_sampler_qmc_points_are_evenly_spread():
     """Of 2^n Sobol points, each half of every range has exactly half."""
     sampler = make_sampler("qmc", read_space(), 0, trials=0)
-    space = {"dropout": distributions(read_space())["dropout"]}
+    space = {"dropout": read_space().searched["dropout"]}
     drawn = [
         sampler.sample_relative(None, Numbered(n), space)["dropout"] for n in range(1024, 1280)
     ]

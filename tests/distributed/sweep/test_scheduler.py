@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 from messages import assert_one_line
+from optuna.distributions import CategoricalDistribution
 from sweeps import SLOW, make_config, open_store, pool_for, run, sweep
 
 from fmnist_fast import train
 from fmnist_fast.distributed.sweep.results import best_trials
 from fmnist_fast.distributed.sweep.scheduler import StopReason, SweepObserver
-from fmnist_fast.distributed.sweep.space import Choices, Space
+from fmnist_fast.distributed.sweep.space import Space
 from fmnist_fast.distributed.sweep.study_store import Counts, open_study
 from fmnist_fast.distributed.sweep.trial import RUNGS
 from fmnist_fast.errors import SweepError
@@ -87,7 +88,7 @@ def test_sweep_pruner_stops_unpromising_trials(small_dataset, pool, tmp_path, pr
     """Half of the learning rates are far too small. Trials take a second or two, so that their
     reports arrive before they end.
     """
-    space = Space({"lr": Choices((1e-7, 5e-3))}, {"epochs": 500, "hidden": (64,)})
+    space = Space({"lr": CategoricalDistribution((1e-7, 5e-3))}, {"epochs": 500, "hidden": (64,)})
     config = make_config(small_dataset, space, trials=16, pruner=pruner)
     with open_store(config, tmp_path / "s") as store:
         assert run(config, store, pool) is StopReason.DONE
@@ -101,7 +102,7 @@ def test_sweep_pruner_stops_unpromising_trials(small_dataset, pool, tmp_path, pr
 
 
 def test_sweep_only_diverged_trials_fail(small_dataset, pool, tmp_path):
-    space = Space({"lr": Choices((5e-3, 1e30))}, {"epochs": 1, "hidden": (8,)})
+    space = Space({"lr": CategoricalDistribution((5e-3, 1e30))}, {"epochs": 1, "hidden": (8,)})
     config = replace(
         make_config(small_dataset, trials=12), space=space, base=TrainingConfig(weight_decay=0)
     )

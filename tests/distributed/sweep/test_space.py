@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from messages import assert_one_line
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from fmnist_fast.distributed.sweep.space import BUILT_IN, FIELDS, Choices, Range, read_space
+from fmnist_fast.distributed.sweep.space import BUILT_IN, FIELDS, read_space
 from fmnist_fast.errors import ArgumentError, UserError
 from fmnist_fast.training.config import TrainingConfig
 from fmnist_fast.training.presets import preset
@@ -52,9 +53,9 @@ def test_read_space_ranges_choices_and_fixed_values(tmp_path):
     )
     assert space.fixed == {"hflip": False, "l2": 0.0}
     assert space.searched == {
-        "epochs": Range(2, 8, False, 3),
-        "hidden": Choices(((128, 64), ())),
-        "lr": Range(1e-4, 1.0, True, None),
+        "epochs": IntDistribution(2, 8, step=3),
+        "hidden": CategoricalDistribution(("128,64", "none")),
+        "lr": FloatDistribution(1e-4, 1.0, log=True),
     }
     assert space.settings({"epochs": 5, "hidden": "none", "lr": 0.1}) == {
         "hflip": False,

@@ -9,15 +9,15 @@ from pathlib import Path
 import optuna
 import pytest
 from messages import assert_one_line
+from optuna.distributions import CategoricalDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 from sweeps import SLOW, SPACE, make_config, open_store, run, sweep
 
-from fmnist_fast.distributed.sweep.sampler import distributions, make_pruner, make_sampler
 from fmnist_fast.distributed.sweep.scheduler import StopReason
-from fmnist_fast.distributed.sweep.space import Choices, Space
+from fmnist_fast.distributed.sweep.space import Space
 from fmnist_fast.distributed.sweep.study_store import open_study
 from fmnist_fast.errors import SweepError
 from fmnist_fast.training.config import TrainingConfig
@@ -42,10 +42,13 @@ def test_open_study_rejects_study_in_use(small_dataset, tmp_path):
 def test_open_study_rejects_another_config(small_dataset, pool, tmp_path):
     study, config = tmp_path / "s.journal", make_config(small_dataset)
     sweep(replace(config, trials=1), pool, study)
-    wider = Space({**SPACE.searched, "l2": Choices((0.0,))}, SPACE.fixed)
+    wider = Space({**SPACE.searched, "l2": CategoricalDistribution((0.0,))}, SPACE.fixed)
     for changed, *parts in (
         (replace(config, seed=1), "has another seed (0, now 1)", "options it was begun with"),
-        (replace(config, space=wider), "another space: searched: l2 (none, now {'values': [0.0]})"),
+        (
+            replace(config, space=wider),
+            "another space: searched: l2 (none, now {'choices': [0.0]})",
+        ),
         (replace(config, space=SLOW), "has another space: searched: hidden ("),
         (replace(config, base=TrainingConfig(l2=0.5)), "has another config: l2 ("),
         (replace(config, backend="numpy"), "another backend (cython, now numpy)", "the last bits"),
@@ -65,7 +68,7 @@ def test_open_study_rejects_study_of_older_version(small_dataset, pool, tmp_path
     with open_study(str(study), "fmnist-fast", older, maximize=True) as store:
         run(config, store, pool)
     check_open_fails(
-        "has another format version (none, now 2)", address=study, identity=config.identity()
+        "has another format version (none, now 3)", address=study, identity=config.identity()
     )
 
 
@@ -150,9 +153,7 @@ def test_study_store_trial_ended_elsewhere_is_an_error(small_dataset, tmp_path):
     study, config = tmp_path / "s.journal", make_config(small_dataset)
 
     def fail_after_other_machine(store):
-        store.configure(
-            make_sampler("random", SPACE, 0, 0), make_pruner("none"), distributions(SPACE)
-        )
+        store.configure(config)
         trial = store.ask()
         elsewhere = optuna.load_study(storage=journal(study), study_name="fmnist-fast")
         elsewhere.tell(trial.number, state=TrialState.FAIL)
