@@ -12,7 +12,7 @@ from distributed.scheduler import KilledWorker
 
 from .worker_pool import WorkerPool
 
-__all__ = ["Finished", "TaskLost", "Tasks"]
+__all__ = ["Finished", "TaskFailure", "Tasks"]
 
 # Submissions of a task whose result cannot be fetched. Deaths of workers are counted by Dask
 # (`allowed-failures`).
@@ -24,15 +24,15 @@ FETCH_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class TaskLost:
-    """Stands for the result of a task that no worker completed."""
+class TaskFailure:
+    """Stands for the result of a task that has none."""
 
     error: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A task that is no longer running. result : its return value, or TaskLost."""
+    """A task that is no longer running. result : its return value, or TaskFailure."""
 
     number: int
     result: Any
@@ -105,7 +105,7 @@ class Tasks:
             if self._tasks[number].attempts < MAX_ATTEMPTS:
                 self._dispatch(number)
                 return
-            result = TaskLost("no worker completed it")
+            result = TaskFailure("no worker completed it")
         del self._tasks[number]
         yield Finished(number, result)
 
@@ -128,6 +128,6 @@ def _fetch(future: Future) -> Any:
         if future.status == "error":
             error = future.exception(FETCH_SECONDS)
             if isinstance(error, KilledWorker):
-                return TaskLost("the workers that ran it died, one after the other")
-            return TaskLost(f"{type(error).__name__}: {error}")
+                return TaskFailure("the workers that ran it died, one after the other")
+            return TaskFailure(f"{type(error).__name__}: {error}")
     return None

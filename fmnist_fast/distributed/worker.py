@@ -5,7 +5,7 @@ Imports neither Dask nor Optuna: a worker has the first, and needs nothing of th
 
 import socket
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -44,12 +44,7 @@ class DataKey:
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> "DataKey":
-        return cls(
-            name=dataset.name,
-            checksum=dataset.checksum,
-            class_names=dataset.class_names,
-            hflip_invariant=dataset.hflip_invariant,
-        )
+        return cls(**{field.name: getattr(dataset, field.name) for field in fields(cls)})
 
     @property
     def cache_key(self) -> str:
@@ -128,12 +123,6 @@ def _find(key: DataKey) -> Dataset | None:
 
 
 def _keep(key: DataKey, arrays: Arrays) -> Dataset:
-    dataset = Dataset(
-        key.name,
-        *arrays,
-        class_names=key.class_names,
-        checksum=key.checksum,
-        hflip_invariant=key.hflip_invariant,
-    )
+    dataset = Dataset(**asdict(key), **arrays._asdict())
     _DATASETS[key.checksum] = dataset
     return dataset

@@ -167,7 +167,6 @@ class WorkerPool:
             *arguments,
             key=f"{self.resource}-{name}",
             resources={self.resource: 1},
-            retries=0,
         )
 
 
@@ -210,9 +209,6 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
                 cluster = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    scheduler_port=0,
                     dashboard_address=None,
                     memory_limit=None,
                     local_directory=folder,

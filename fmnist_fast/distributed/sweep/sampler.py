@@ -5,7 +5,6 @@ generator or of earlier trials: the same for any number of workers, and after a 
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,6 @@ __all__ = ["make_pruner", "make_sampler", "value_at"]
 
 # Trials that the median pruner waits for.
 MEDIAN_STARTUP = 5
-
-# Sobol points are computed in blocks of a power of two.
-SOBOL_BLOCK = 1024
 
 
 def make_sampler(name: str, space: Space, seed: int, trials: int) -> BaseSampler:
@@ -63,15 +59,16 @@ def _sobol_points(seed: int, dimensions: int) -> Callable[[int], NDArray[np.floa
     """Sobol sequence (Sobol' 1967) with Owen scrambling (Owen 1998), by number."""
     from scipy.stats.qmc import Sobol
 
-    @cache
-    def block(index: int) -> NDArray[np.float64]:
-        engine = Sobol(dimensions, rng=random_stream(seed, Purpose.SWEEP))
-        if index:
-            engine.fast_forward(index * SOBOL_BLOCK)
-        points: NDArray[np.float64] = engine.random(SOBOL_BLOCK)
-        return points
+    engine = Sobol(dimensions, rng=random_stream(seed, Purpose.SWEEP))
 
-    return lambda number: block(number // SOBOL_BLOCK)[number % SOBOL_BLOCK]
+    def point(number: int) -> NDArray[np.float64]:
+        engine.reset()
+        if number:
+            engine.fast_forward(number)
+        points: NDArray[np.float64] = engine.random(1)
+        return points[0]
+
+    return point
 
 
 class _PointSampler(BaseSampler):

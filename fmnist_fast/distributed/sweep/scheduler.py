@@ -11,14 +11,14 @@ from optuna.trial import Trial
 
 from ...data.datasets import Dataset
 from ...errors import SweepError
-from ..tasks import Finished, TaskLost, Tasks
+from ..tasks import Finished, TaskFailure, Tasks
 from ..worker import DataKey, arrays_of, has_data, receive
 from ..worker_pool import Prepare, WorkerPool
 from .config import SweepConfig
 from .results import Ranked, best_trials
 from .study_store import Counts, StudyStore
-from .trial import METRICS, Result
-from .worker import Failure, work
+from .trial import Result
+from .worker import Divergence, work
 
 __all__ = ["Status", "StopReason", "SweepObserver", "data_to_workers", "run_sweep"]
 
@@ -89,17 +89,14 @@ def data_to_workers(dataset: Dataset) -> Prepare:
     """
     key = DataKey.from_dataset(dataset)
 
-    def lacking(client: Client, workers: Sequence[str]) -> list[str]:
-        found = client.run(has_data, key, workers=list(workers), on_error="return")
-        return [address for address, has in found.items() if has is False]
-
     def prepare(client: Client, workers: Sequence[str]) -> Mapping[str, str]:
-        without = lacking(client, workers)
-        while without:
-            one_a_host = {address.rpartition(":")[0]: address for address in without}
+        while True:
+            found = client.run(has_data, key, workers=list(workers), on_error="return")
+            workers = [address for address, has in found.items() if has is False]
+            if not workers:
+                return {}
+            one_a_host = {address.rpartition(":")[0]: address for address in workers}
             client.run(receive, key, arrays_of(dataset), workers=list(one_a_host.values()))
-            without = lacking(client, without)
-        return {}
 
     return prepare
 
@@ -175,10 +172,8 @@ class _SchedulingLoop:
             self.store.prune(self.trials.pop(number))
             self.counts.pruned += 1
 
-    def _finish(self, number: int, outcome: Result | Failure | TaskLost) -> None:
-        if isinstance(outcome, TaskLost):
-            outcome = Failure(outcome.error)
-        if isinstance(outcome, Failure) and not outcome.diverged:
+    def _finish(self, number: int, outcome: Result | TaskFailure) -> None:
+        if isinstance(outcome, TaskFailure) and not isinstance(outcome, Divergence):
             self.unexplained_failures[number] = outcome.error
             self.counts.failed += 1
             if len(self.unexplained_failures) >= MAX_CONSECUTIVE_FAILURES:
@@ -189,16 +184,13 @@ class _SchedulingLoop:
             return
         self.record_failures()
         trial = self.trials.pop(number)
-        if isinstance(outcome, Failure):
+        if isinstance(outcome, Divergence):
             self.store.fail(trial, outcome.error)
             self.counts.failed += 1
             return
         self.store.complete(trial, outcome)
         self.counts.complete += 1
-        sign = 1 if METRICS[self.config.metric] else -1
-        if not self.best or sign * outcome.value > sign * self.best.result.value:
-            settings = self.config.space.settings(trial.params)
-            self.best = Ranked(trial.number, settings, outcome)
+        self.best = best_trials(self.store, self.config, 1)[0]
 
     def record_failures(self) -> None:
         """Store unexplained failures: since others succeed, or none is left, they are final."""

@@ -79,32 +79,28 @@ def open_study(
     Raises: SweepError, one line with what differs or what to do.
     """
     check_address(address)
-    with _locked(address), _storage_errors(address):
+    with _locked(address), _storage_errors(address), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.filterwarnings("ignore", "The reported value is ignored")  # of repeated trials
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = _open_database(address) if is_database(address) else _open_journal(address)
-        yield StudyStore(storage, address, name, identity, maximize)
+        study = optuna.create_study(
+            storage=storage,
+            study_name=name,
+            direction="maximize" if maximize else "minimize",
+            load_if_exists=True,
+        )
+        yield StudyStore(study, storage, display_address(address), identity)
 
 
 class StudyStore:
     """Trials of a sweep. Made by open_study()."""
 
     def __init__(
-        self,
-        storage: BaseStorage,
-        address: str,
-        name: str,
-        identity: Mapping[str, Any],
-        maximize: bool,
+        self, study: optuna.Study, storage: BaseStorage, address: str, identity: Mapping[str, Any]
     ) -> None:
-        self.address = display_address(address)
-        self._storage = storage
+        self.study, self._storage, self.address = study, storage, address
         self._space: dict[str, BaseDistribution] = {}
-        self.study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            direction="maximize" if maximize else "minimize",
-            load_if_exists=True,
-        )
         self._check_identity(json.loads(json.dumps(identity)))  # lists for tuples
         self.requeue(self._trials(TrialState.RUNNING))
 
@@ -163,15 +159,11 @@ class StudyStore:
 
     def ask(self) -> Trial:
         """Return the next trial: one that waits to be run again, else a new one."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return self.study.ask(self._space)
+        return self.study.ask(self._space)
 
     def report(self, trial: Trial, rung: int, value: float) -> bool:
         """Store the metric of a running trial at a rung; return whether to prune it."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a trial that is run again reports again
-            trial.report(value, rung)
+        trial.report(value, rung)
         return trial.should_prune()
 
     def complete(self, trial: Trial, result: Result) -> None:

@@ -79,7 +79,15 @@ def run_trial(
     start = perf_counter()
     epochs: list[Epoch] = []
     folds = max(task.folds, 1)
-    callback = _RungCallback(task, report, RUNGS if len(task.seeds) * folds > 1 else RUNGS - 1)
+    last_rung = RUNGS if len(task.seeds) * folds > 1 else RUNGS - 1
+
+    def report_rung(state: EpochState) -> None:
+        """Report the metric at the first epoch of a rung."""
+        epoch, count = state.record.epoch, state.config.epochs
+        rung = RUNGS * epoch // count
+        if RUNGS * (epoch - 1) // count < rung <= last_rung:
+            report(rung, getattr(state.record, task.metric))
+
     for seed in task.seeds:
         for fold in range(folds):
             config = replace(task.config, seed=seed)
@@ -92,7 +100,7 @@ def run_trial(
                 threads=1,
                 fold=(fold, task.folds) if task.folds else None,
             )
-            run.train(Progress(), should_stop, [] if epochs else [callback])
+            run.train(Progress(), should_stop, [] if epochs else [report_rung])
             assert run.loop.best
             epochs.append(run.history[run.loop.best.epoch - 1])
 
@@ -106,16 +114,3 @@ def run_trial(
         best_epochs=tuple(epoch.epoch for epoch in epochs),
         seconds=perf_counter() - start,
     )
-
-
-class _RungCallback:
-    """Reports the metric at the first epoch of every rung up to `last`."""
-
-    def __init__(self, task: Task, report: Callable[[int, float], object], last: int) -> None:
-        self._task, self._report, self._last, self._rung = task, report, last, 0
-
-    def __call__(self, state: EpochState) -> None:
-        rung = RUNGS * state.record.epoch // state.config.epochs
-        if self._rung < rung <= self._last:
-            self._rung = rung
-            self._report(rung, getattr(state.record, self._task.metric))

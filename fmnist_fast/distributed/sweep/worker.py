@@ -1,30 +1,24 @@
 """Runs a trial in a worker process."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from distributed import get_worker
 
 from ...errors import UserError
 from ...training.loop import StopRequested
 from ...training.run import TrainingDiverged
+from ..tasks import TaskFailure
 from ..worker import DataKey, find_dataset
 from .trial import Result, Task, run_trial
 
-__all__ = ["Failure", "work"]
+__all__ = ["Divergence", "work"]
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Stands for the result of a trial without one. diverged : its loss exploded, as settings can
-    make it.
-    """
-
-    error: str
-    diverged: bool = False
+class Divergence(TaskFailure):
+    """Stands for the result of a trial whose loss exploded, as settings can make it."""
 
 
-def work(task: Task, key: DataKey, topic: str | None) -> Result | Failure:
+def work(task: Task, key: DataKey, topic: str | None) -> Result | TaskFailure:
     """Run a trial. topic : of the events (number, rung, value) that report its progress."""
     worker = get_worker()
 
@@ -37,11 +31,11 @@ def work(task: Task, key: DataKey, topic: str | None) -> Result | Failure:
         dataset = find_dataset(key, x_train_with_flips=hflip and not task.config.augment)
         return run_trial(task, dataset, _is_cancelled(), report)
     except StopRequested:
-        return Failure("it was stopped")  # the scheduler discards the result
+        return TaskFailure("it was stopped")  # the scheduler discards the result
     except TrainingDiverged as error:
-        return Failure(str(error), diverged=True)
+        return Divergence(str(error))
     except (UserError, MemoryError) as error:
-        return Failure(str(error) or "there is not enough memory for it")
+        return TaskFailure(str(error) or "there is not enough memory for it")
 
 
 def _is_cancelled() -> Callable[[], bool]:
