@@ -29,8 +29,6 @@ def _quota() -> int | None:
             quota, period = _CGROUP_V2.read_text().split()[:2]
         else:
             quota = (_CGROUP_V1 / "cpu.cfs_quota_us").read_text()
-            if int(quota) <= 0:
-                return None
             period = (_CGROUP_V1 / "cpu.cfs_period_us").read_text()
         return ceil(int(quota) / int(period)) if int(quota) > 0 else None
     except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"

@@ -31,7 +31,6 @@ __all__ = [
     "Params",
     "StepHyperparams",
     "StepSchedule",
-    "TimedBackend",
     "TrainData",
     "TrainState",
 ]
@@ -374,6 +373,10 @@ class Backend(Protocol):
         Splitting a range of steps over several calls changes no bit of the result. Neither does
         the number of threads, except in the numpy backend, whose BLAS may depend on it.
 
+        The compiled backends have another parameter, ``seconds_tp=None``: an ndarray of float64,
+        shape (threads, len(PHASES)), to which the seconds that each thread spent in each phase
+        are added.
+
         Parameters
         ----------
         state : TrainState
@@ -417,28 +420,4 @@ class Backend(Protocol):
         threads : int
         out_nk : ndarray of the spec's dtype, shape (n, k)
             Receives the probabilities.
-        """
-
-
-class TimedBackend(Backend, Protocol):
-    """A compiled backend, which can measure the phases of `train_steps`."""
-
-    def train_steps(
-        self,
-        state: TrainState,
-        data: TrainData,
-        order_n: NDArray,
-        schedule: StepSchedule,
-        spec: NetworkSpec,
-        first: int,
-        last: int,
-        threads: int,
-        seconds_tp: NDArray[np.float64] | None = None,
-    ) -> NDArray:
-        """Train as `Backend.train_steps` does, and time it.
-
-        Parameters
-        ----------
-        seconds_tp : ndarray of float64, shape (threads, len(PHASES)), optional
-            The seconds that each thread spent in each phase are added to it.
         """

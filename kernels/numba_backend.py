@@ -1839,7 +1839,7 @@ def train_steps(
     threads: int,
     seconds_tp: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Train on a team of threads: see `TimedBackend.train_steps` and reference.train_steps."""
+    """Train on a team of threads: see `Backend.train_steps` and reference.train_steps."""
     if first >= last:
         return np.empty(0)
     rows = min(schedule.batch_size, len(order_n))

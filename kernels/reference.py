@@ -17,7 +17,6 @@ The bits of a result depend on NumPy's BLAS and its number of threads. With both
 reproducible; the compiled backends promise more.
 """
 
-from contextlib import AbstractContextManager
 from functools import cache
 from typing import NamedTuple
 
@@ -377,7 +376,7 @@ def train_steps(
     losses_t = np.empty(last - first)
     starts = schedule.starts(len(order_n))
     buffers = workspace(spec, 0)
-    with limit_blas(threads):
+    with thread_pools().limit(limits=threads, user_api="blas"):
         for step in range(first, last):
             start, stop = starts[step : step + 2]
             rows_b = order_n[start:stop]
@@ -437,7 +436,7 @@ def predict(
     """Compute class probabilities, softmax or sigmoid of the logits: see `Backend.predict`."""
     count = x_ni.shape[0]
     probabilities = sigmoid if spec.loss == "sigmoid" else softmax
-    with limit_blas(threads):
+    with thread_pools().limit(limits=threads, user_api="blas"):
         for first in range(0, count, PREDICT_ROWS):
             rows_b = np.arange(first, min(first + PREDICT_ROWS, count), dtype=np.int32)
             buffers = workspace(spec, len(rows_b))
@@ -447,13 +446,6 @@ def predict(
 
 
 @cache
-def _blas_controller() -> ThreadpoolController:
+def thread_pools() -> ThreadpoolController:
+    """Return the thread pools of the process; limits on them hold in all its threads."""
     return ThreadpoolController()
-
-
-def limit_blas(threads: int) -> AbstractContextManager[object]:
-    """Return a context in which BLAS uses at most so many threads, in the whole process."""
-    limiter: AbstractContextManager[object] = _blas_controller().limit(
-        limits=threads, user_api="blas"
-    )
-    return limiter

@@ -78,8 +78,7 @@ def load_or_create(
     expected : checksum; a copy with another one, or a damaged copy, is made again. If the cache
     cannot be written, a warning is given.
     """
-    found = find_cached(key, expected)
-    if found is not None:
+    if found := find_cached(key, expected):
         return found
     arrays = make_read_only(make())
     checksum = compute_checksum(arrays)
@@ -87,9 +86,7 @@ def load_or_create(
         _write(key, arrays, checksum)
     except OSError as error:
         warnings.warn(
-            f"the decoded data set could not be kept in the user's cache: "
-            f"{error.strerror or error}; it will be decoded again next time",
-            stacklevel=2,
+            f"the data set could not be kept in the cache: {error.strerror or error}", stacklevel=2
         )
         return arrays, checksum
     return find_cached(key, expected) or (arrays, checksum)
@@ -125,8 +122,10 @@ def _write(key: str, arrays: Arrays, checksum: str) -> None:
     final = cache_path(key)
     final.parent.mkdir(parents=True, exist_ok=True)
     _remove_partial_copies(final.parent)
-    partial = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=final.parent))
-    try:
+    with tempfile.TemporaryDirectory(
+        prefix=f".{key}.", dir=final.parent, ignore_cleanup_errors=True
+    ) as name:
+        partial = Path(name)
         for name, array in arrays._asdict().items():
             np.save(partial / f"{name}.npy", array)
         (partial / "checksum").write_text(checksum)
@@ -143,8 +142,6 @@ def _write(key: str, arrays: Arrays, checksum: str) -> None:
             if find_cached(key) is None:  # else another process wrote the same copy first
                 raise
         sync_folder(final.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _remove_partial_copies(folder: Path) -> None:

@@ -69,10 +69,8 @@ def _blur(images: Images, level: float, _: np.random.Generator) -> Images:
     """Blur by a Gaussian of radius `level`."""
     from PIL import Image, ImageFilter
 
-    blurred = np.empty_like(images)
-    for image, out in zip(images, blurred):
-        out[:] = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(level)))
-    return blurred
+    blur = ImageFilter.GaussianBlur(level)
+    return np.stack([np.asarray(Image.fromarray(image).filter(blur)) for image in images])
 
 
 def _darken(images: Images, level: float, _: np.random.Generator) -> Images:

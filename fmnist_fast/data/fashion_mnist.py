@@ -7,6 +7,8 @@ machine learning algorithms"; MIT licence, Zalando SE.
 import logging
 import os
 import warnings
+from collections.abc import Callable
+from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,18 +49,13 @@ CLASS_NAMES = (
 
 # In the order of cache.Arrays: file name -> sha256 of the gzip file.
 FILES = {
-    "train-images-idx3-ubyte.gz": (
-        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
-    ),
-    "train-labels-idx1-ubyte.gz": (
-        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
-    ),
-    "t10k-images-idx3-ubyte.gz": (
-        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
-    ),
-    "t10k-labels-idx1-ubyte.gz": (
-        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
-    ),
+    f"{stem}-ubyte.gz": checksum
+    for stem, checksum in {
+        "train-images-idx3": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "train-labels-idx1": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "t10k-images-idx3": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "t10k-labels-idx1": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    }.items()
 }
 
 # cache.compute_checksum of the four arrays.
@@ -95,25 +92,21 @@ def load(data_dir: Path | None = None, *, download: bool = True) -> Arrays:
             missing.append(f"{folder} has no {absent[0]}")
             continue
         verify(folder)
-        return _load_folder(folder)
-    found = find_cached(CACHE_KEY, CHECKSUM)
-    if found is None:
-        try:
-            arrays = _load_folder(fetch() if download else _download_folder())
-        except DatasetUnavailable as error:
-            raise DatasetUnavailable("; ".join([*missing, str(error)])) from error
-    else:
-        arrays = found[0]
+        return _load_or_decode(partial(read_folder, folder))
+    try:
+        arrays = _load_or_decode(lambda: read_folder(fetch() if download else _download_folder()))
+    except DatasetUnavailable as error:
+        raise DatasetUnavailable("; ".join([*missing, str(error)])) from error
     if missing:
         warnings.warn(f"{'; '.join(missing)}: using the copy in the user's cache", stacklevel=4)
     return arrays
 
 
-def _load_folder(folder: Path) -> Arrays:
-    """Return the contents of the four files; the decoded arrays are cached."""
-    arrays, checksum = load_or_create(CACHE_KEY, lambda: read_folder(folder), CHECKSUM)
+def _load_or_decode(decode: Callable[[], Arrays]) -> Arrays:
+    """Return the arrays of the cache; decode and cache them if they are missing."""
+    arrays, checksum = load_or_create(CACHE_KEY, decode, CHECKSUM)
     if checksum != CHECKSUM:
-        raise DataError(f"the files in {folder} changed while they were read: try again")
+        raise DataError("the files of Fashion-MNIST changed while they were read: try again")
     return arrays
 
 
@@ -125,10 +118,7 @@ def read_folder(folder: Path) -> Arrays:
     paths = [_gzip_or_plain(folder, name) for name in FILES]
     dimensions = (3, 1, 3, 1)
     arrays = Arrays(*(read_idx(path, n) for path, n in zip(paths, dimensions)))
-    for images, labels, path in (
-        (arrays.x_train, arrays.y_train, paths[1]),
-        (arrays.x_test, arrays.y_test, paths[3]),
-    ):
+    for images, labels, path in zip(arrays[::2], arrays[1::2], paths[1::2]):
         if len(labels) != len(images):
             raise DataError(
                 f"{path} has {len(labels)} labels for {len(images)} images: are they of one set?"
@@ -184,48 +174,55 @@ def verify(folder: Path) -> None:
         if found != expected:
             raise DataError(
                 f"{path} is not Fashion-MNIST's: its sha256 is {found[:12]}..., not "
-                f"{expected[:12]}...; remove it, or use the folder as it is with --dataset "
-                f"{folder}"
+                f"{expected[:12]}...; remove it, or use the folder with --dataset {folder}"
             )
 
 
-def fetch(folder: Path | None = None, *, progress: bool | None = None) -> Path:
+def fetch(folder: Path | None = None) -> Path:
     """Download missing files into a folder (None: the user's cache), and return the folder.
 
-    progress : show a progress bar on standard error (None: if that is a terminal).
+    Progress bars are shown on standard error if that is a terminal.
     Raises: DatasetUnavailable, with the failure of every source.
     """
+    import pooch
+    import requests
     from rich.console import Console
     from rich.progress import Progress
 
-    sources = list(SOURCES)
-    failures: list[str] = []
     try:
         folder = folder or cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         where = folder or "the folder for the download"
         raise DatasetUnavailable(f"{where} cannot be made: {error.strerror}") from error
-    console = Console(stderr=True)
-    shown = console.is_terminal if progress is None else progress
-    with Progress(console=console, disable=not shown) as bars:
-        for name, checksum in FILES.items():
-            while not _retrieve(f"{sources[0]}{name}", checksum, folder, bars, failures):
-                sources.pop(0)  # a source that failed is not tried again
-                if not sources:
-                    raise DatasetUnavailable(
-                        f"Fashion-MNIST could not be downloaded ({'; '.join(failures)}); give the "
-                        "folder of its four files with --data-dir or FMNIST_FAST_DATA"
-                    )
-    return folder
-
-
-def _retrieve(url: str, checksum: str, folder: Path, bars: "Progress", failures: list[str]) -> bool:
-    """Download a file, unless it exists with this checksum; on failure append to `failures`."""
-    import pooch
-    import requests
-
     pooch.get_logger().setLevel(logging.WARNING)
+    console = Console(stderr=True)
+    failures: list[str] = []
+    with Progress(console=console, disable=not console.is_terminal) as bars:
+        for source in SOURCES:
+            try:
+                for name, checksum in FILES.items():
+                    _retrieve(f"{source}{name}", checksum, folder, bars)
+                return folder
+            except requests.RequestException as error:
+                status = getattr(error.response, "status_code", None)
+                failure = f"HTTP status {status}" if status else type(error).__name__
+            except ValueError:
+                failure = f"{name} came with the wrong checksum"
+            except OSError as error:
+                path = folder / name
+                raise DatasetUnavailable(f"{path} cannot be written: {error.strerror}") from error
+            failures.append(f"{urlsplit(source).hostname}: {failure}")
+    raise DatasetUnavailable(
+        f"Fashion-MNIST could not be downloaded ({'; '.join(failures)}); give the folder of its "
+        "four files with --data-dir or FMNIST_FAST_DATA"
+    )
+
+
+def _retrieve(url: str, checksum: str, folder: Path, bars: "Progress") -> None:
+    """Download a file, unless it exists with this checksum. Raises ValueError if it has another."""
+    import pooch
+
     name = url.rpartition("/")[2]
     download = pooch.HTTPDownloader(
         progressbar=_ProgressBar(bars, name),
@@ -233,32 +230,7 @@ def _retrieve(url: str, checksum: str, folder: Path, bars: "Progress", failures:
         timeout=TIMEOUT,
         headers={"Accept-Encoding": "identity"},  # keep the gzip files as they are
     )
-    try:
-        pooch.retrieve(url, f"sha256:{checksum}", fname=name, path=folder, downloader=download)
-    except requests.RequestException as error:
-        failures.append(f"{urlsplit(url).hostname}: {_describe(error)}")
-    except ValueError:
-        failures.append(f"{urlsplit(url).hostname}: {name} came with the wrong checksum")
-    except OSError as error:
-        raise DatasetUnavailable(f"{folder / name} cannot be written: {error.strerror}") from error
-    else:
-        return True
-    return False
-
-
-def _describe(error: Exception) -> str:
-    """Return the kind of a network failure as text."""
-    import requests
-
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"HTTP status {error.response.status_code}"
-    if isinstance(error, requests.Timeout):
-        return "timeout"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "the transfer broke off"
-    return type(error).__name__
+    pooch.retrieve(url, f"sha256:{checksum}", fname=name, path=folder, downloader=download)
 
 
 def _named_folders(data_dir: Path | None) -> list[Path]:

@@ -90,15 +90,9 @@ def read_header(
 def _read_exactly(file: BinaryIO, path: Path, size: int) -> bytearray:
     """Read `size` bytes; DataError if the file has fewer or more."""
     content = bytearray()
-    while len(content) <= size:
-        chunk = file.read(min(READ_BYTES, size + 1 - len(content)))
-        if not chunk:
-            break
+    while chunk := file.read(min(READ_BYTES, size + 1 - len(content))):
         content += chunk
-    if len(content) < size:
-        raise DataError(
-            f"{path} is truncated: its header promises {size} bytes, it has {len(content)}"
-        )
-    if len(content) > size:
-        raise DataError(f"{path} has more than the {size} bytes that its header promises")
+    if len(content) != size:
+        found = "fewer" if len(content) < size else "more"
+        raise DataError(f"{path} has {found} than the {size} bytes that its header promises")
     return content

@@ -6,23 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ..errors import ArgumentError
 from ..kernels.interface import Floats
 from ..nn.calibration import TARGET_PRECISION, confidence_threshold
 from ..nn.network import check_labels
-from .metadata import FORMAT_VERSION
+from .metadata import FORMAT_VERSION, Metadata
 from .model import BaseModel, Model, check_threshold
+from .safetensors_io import Tensors
 
 __all__ = ["Ensemble", "members_of", "single_member"]
-
-# Attributes that must be equal in all members, and their names in messages.
-_COMMON = {
-    "class_names": "class names",
-    "input_shape": "an input shape",
-    "dataset_checksum": "a data set",
-}
 
 
 @dataclass(frozen=True)
@@ -57,20 +51,16 @@ class Ensemble(BaseModel):
                 raise ArgumentError(
                     f"member {number} of an ensemble is {type(member).__name__}: give models"
                 )
-            for name, text in _COMMON.items():
+            for name in ("class_names", "input_shape", "dataset_checksum"):
                 if getattr(member, name) != getattr(self, name):
                     raise ArgumentError(
-                        f"member {number} of an ensemble has {text} other than member 1's: give "
+                        f"member {number} of an ensemble has another {name} than member 1: give "
                         "models that were trained on one data set"
                     )
 
     @classmethod
     def from_state(
-        cls,
-        metadata: Mapping[str, Any],
-        tensors: Mapping[str, NDArray],
-        backend: str = "auto",
-        threads: int | None = None,
+        cls, metadata: Metadata, tensors: Tensors, backend: str = "auto", threads: int | None = None
     ) -> "Ensemble":
         """Build an ensemble from its metadata and tensors.
 
@@ -100,15 +90,20 @@ class Ensemble(BaseModel):
         if not isinstance(entries, list):
             raise TypeError
         threshold = check_threshold(metadata["calibration"]["threshold"])
-        arrays = [_member_tensors(tensors, number) for number in range(len(entries))]
-        if sum(map(len, arrays)) != len(tensors):
-            raise ValueError(f"it holds tensors of other members than its {len(entries)}")
         members = []
-        for number, (entry, own) in enumerate(zip(entries, arrays), start=1):
-            if entry["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"member {number} has format version {entry['format_version']}")
+        for number, entry in enumerate(entries):
+            if (version := entry["format_version"]) != FORMAT_VERSION:
+                raise ValueError(f"member {number + 1} has format version {version}")
+            prefix = f"members.{number}."
+            own = {
+                name.removeprefix(prefix): array
+                for name, array in tensors.items()
+                if name.startswith(prefix)
+            }
             members.append(Model.from_state(entry, own, backend, threads))
         ensemble = cls(tuple(members), threshold, dict(metadata["metrics"]))
+        if ensemble.tensors().keys() != tensors.keys():
+            raise ValueError(f"it holds tensors of other members than its {len(entries)}")
         expected = ensemble.metadata()
         for key in ("class_names", "dataset", "input"):
             if metadata[key] != expected[key]:
@@ -160,12 +155,8 @@ class Ensemble(BaseModel):
         Hansen, Salamon (1990); Lakshminarayanan, Pritzel, Blundell (2017), section 2.4.
         """
         probabilities = [member.predict_proba(x) for member in self.members]
-        mean_nk = np.zeros(probabilities[0].shape)
-        for probability_nk in probabilities:
-            mean_nk += probability_nk
-        mean_nk /= len(probabilities)
-        out_nk: Floats = mean_nk.astype(np.result_type(*probabilities))
-        return out_nk
+        mean_nk: Floats = sum(probabilities, np.zeros(probabilities[0].shape)) / len(probabilities)
+        return mean_nk.astype(np.result_type(*probabilities))
 
     def with_threshold(
         self, x: ArrayLike, labels: ArrayLike, target_precision: float = TARGET_PRECISION
@@ -194,10 +185,8 @@ class Ensemble(BaseModel):
         probability_nk = self.predict_proba(x)
         labels_n = check_labels(labels, len(probability_nk), len(self.class_names), name="labels")
         hit_n = probability_nk.argmax(axis=1) == labels_n
-        return replace(
-            self,
-            threshold=confidence_threshold(probability_nk.max(axis=1), hit_n, target_precision),
-        )
+        threshold = confidence_threshold(probability_nk.max(axis=1), hit_n, target_precision)
+        return replace(self, threshold=threshold)
 
     def tensors(self) -> dict[str, Floats]:
         """Return the weights and biases of all members by their names in the model file.
@@ -250,13 +239,3 @@ def single_member(model: Model | Ensemble, name: str | Path, purpose: str) -> Mo
             f"distil it with 'fmnist-fast train --teacher {name}'"
         )
     return members[0]
-
-
-def _member_tensors(tensors: Mapping[str, NDArray], number: int) -> dict[str, NDArray]:
-    """Return the tensors of one member by their names in its own file."""
-    prefix = f"members.{number}."
-    return {
-        name.removeprefix(prefix): array
-        for name, array in tensors.items()
-        if name.startswith(prefix)
-    }

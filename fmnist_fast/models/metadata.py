@@ -3,17 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["FORMAT_VERSION", "upgrade_metadata"]
+__all__ = ["FORMAT_VERSION", "Metadata", "upgrade_metadata"]
 
 # 1: single networks. 2: calibration. 3: ensembles. 4: renamed keys; an ensemble has `members`.
 FORMAT_VERSION = 4
 
 _TRAINING_KEYS = {"flips": "hflip", "average": "ema_epochs", "sure": "target_precision"}
 _DISTILLATION_KEYS = {"share": "alpha", "teachers": "n_teachers"}
-_DATASET_NAMES = {"garments": "synthetic"}
+
+Metadata = Mapping[str, Any]
 
 
-def upgrade_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def upgrade_metadata(metadata: Metadata) -> dict[str, Any]:
     """Translate metadata of versions 1 to 3 to the current version.
 
     Newer and unknown versions, and parts of the wrong type, are returned as they are: the reader
@@ -28,10 +29,9 @@ def upgrade_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
         upgraded["calibration"] = {"temperature": 1.0, "threshold": None}
     if version < 3:
         upgraded.pop("members", None)  # no meaning before version 3
-    if isinstance(dataset := upgraded.get("dataset"), Mapping):
-        name = dataset.get("name")
-        renamed = _DATASET_NAMES.get(name, name) if isinstance(name, str) else name
-        upgraded["dataset"] = {**dataset, "name": renamed}
+    dataset = upgraded.get("dataset")
+    if isinstance(dataset, Mapping) and dataset.get("name") == "garments":
+        upgraded["dataset"] = {**dataset, "name": "synthetic"}
     if isinstance(training := upgraded.get("training"), Mapping):
         upgraded["training"] = _upgrade_training(training)
     if isinstance(members := upgraded.get("members"), list):

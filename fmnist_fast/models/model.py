@@ -15,8 +15,8 @@ from .._files import write_atomically
 from ..kernels.interface import Floats, NetworkSpec, Params
 from ..nn.calibration import scale_logits
 from ..nn.network import Network
-from .metadata import FORMAT_VERSION
-from .safetensors_io import check_replaceable, serialize
+from .metadata import FORMAT_VERSION, Metadata
+from .safetensors_io import Tensors, check_replaceable, serialize
 
 __all__ = ["BaseModel", "Model", "check_threshold"]
 
@@ -140,11 +140,7 @@ class Model(BaseModel):
 
     @classmethod
     def from_state(
-        cls,
-        metadata: Mapping[str, Any],
-        tensors: Mapping[str, NDArray],
-        backend: str = "auto",
-        threads: int | None = None,
+        cls, metadata: Metadata, tensors: Tensors, backend: str = "auto", threads: int | None = None
     ) -> "Model":
         """Build a model from its metadata and tensors.
 
@@ -269,7 +265,7 @@ def check_threshold(threshold: Any) -> float | None:
     return float(threshold)
 
 
-def _params(spec: NetworkSpec, tensors: Mapping[str, NDArray]) -> Params:
+def _params(spec: NetworkSpec, tensors: Tensors) -> Params:
     """Return the tensors of a file as parameters, their names, shapes and dtypes checked."""
     shapes: dict[str, tuple[int, ...]] = {}
     for depth, (i, o) in enumerate(spec.shapes):

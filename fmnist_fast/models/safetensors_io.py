@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelFileError
-from .metadata import upgrade_metadata
+from .metadata import Metadata, upgrade_metadata
 
-__all__ = ["check_replaceable", "error_text", "load_file", "serialize"]
+__all__ = ["Tensors", "check_replaceable", "error_text", "load_file", "serialize"]
+
+Tensors = Mapping[str, NDArray]
 
 # safetensors writes its metadata keys in random order, so all of it is one key with sorted JSON.
 _KEY = "fmnist_fast"
 
 
-def serialize(metadata: Mapping[str, Any], tensors: Mapping[str, NDArray]) -> bytes:
+def serialize(metadata: Metadata, tensors: Tensors) -> bytes:
     """Return the content of the file: the same bytes for the same tensors and metadata."""
     from safetensors.numpy import save
 

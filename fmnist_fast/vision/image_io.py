@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -134,7 +134,7 @@ def _open(source: Path | BinaryIO) -> "Iterator[Image.Image]":
 
     Errors of decoding within the `with` block, too.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     with warnings.catch_warnings():
         # Pillow warns of huge sizes, which are refused here, and of damaged metadata.
@@ -142,26 +142,16 @@ def _open(source: Path | BinaryIO) -> "Iterator[Image.Image]":
         try:
             if isinstance(source, Path) and source.exists() and not source.is_file():
                 raise DataError("not a file")
-            with Image.open(source, formats=FORMATS) as image:
-                yield image
+            with open(source, "rb") if isinstance(source, Path) else nullcontext(source) as file:
+                kind = PHONE_FORMATS.get(file.read(11)[4:])
+                if kind:
+                    raise DataError(f"{kind} images cannot be read: save it as JPEG or PNG")
+                with Image.open(file, formats=FORMATS) as image:
+                    yield image
         except (DataError, MemoryError):
             raise
         except Image.DecompressionBombError as error:  # raised by Pillow before the check above
             raise DataError("the image is huge: make it smaller, at most 25 megapixels") from error
         except Exception as error:  # Pillow's decoders raise a dozen types for damaged files
             reason = getattr(error, "strerror", None) or "not an image, or a damaged one"
-            kind = _phone_format(source) if isinstance(error, UnidentifiedImageError) else None
-            if kind:
-                reason = f"{kind} images cannot be read: save it as JPEG or PNG"
             raise DataError(reason) from error
-
-
-def _phone_format(source: Path | BinaryIO) -> str | None:
-    """Return "HEIC" or "AVIF" for such a file, else None."""
-    if isinstance(source, Path):
-        with open(source, "rb") as file:
-            head = file.read(11)
-    else:
-        source.seek(0)
-        head = source.read(11)
-    return PHONE_FORMATS.get(head[4:])

@@ -1,7 +1,7 @@
 """Recognition of garments on pictures: preprocessing, choice of the model, and prediction."""
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +65,7 @@ class Recognizer:
         backend: str = "auto",
         threads: int | None = None,
     ) -> None:
-        self._load = partial(load_model, backend=backend, threads=threads)
+        self._load = cache(partial(load_model, backend=backend, threads=threads))
         self._given: tuple[Model | Ensemble, str] | None = None
         if model is not None:
             loaded = model if isinstance(model, Model | Ensemble) else self._load(model)
@@ -73,13 +73,8 @@ class Recognizer:
             if len(loaded.input_shape) != 2:
                 raise DataError(f"this model takes rows of shape {loaded.input_shape}, not images")
 
-    @cached_property
-    def _for_data(self) -> tuple[Model | Ensemble, str]:
-        return self._given or (self._load(PRETRAINED), PRETRAINED.name)
-
-    @cached_property
-    def _for_photographs(self) -> tuple[Model | Ensemble, str]:
-        return self._given or (self._load(PRETRAINED_PHOTOS), PRETRAINED_PHOTOS.name)
+    def _given_or(self, pretrained: Path) -> tuple[Model | Ensemble, str]:
+        return self._given or (self._load(pretrained), pretrained.name)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -90,7 +85,7 @@ class Recognizer:
     @property
     def data_model(self) -> Model | Ensemble:
         """Model for images in the format of the data set."""
-        return self._for_data[0]
+        return self._given_or(PRETRAINED)[0]
 
     def recognize(
         self, picture: Picture, segmentation: str = "auto", invert: bool = False
@@ -103,10 +98,10 @@ class Recognizer:
         """
         width, height = self.size
         if picture.gray and picture.size == self.size and segmentation in ("auto", "none"):
-            model, name = self._for_data
+            model, name = self._given_or(PRETRAINED)
             preprocessed = passthrough(picture, invert)
         else:
-            model, name = self._for_photographs
+            model, name = self._given_or(PRETRAINED_PHOTOS)
             if height != width:
                 raise DataError(f"this model takes only grayscale images of {width}x{height}")
             preprocessed = preprocess(picture, segmentation, invert, side=height)

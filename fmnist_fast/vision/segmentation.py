@@ -175,9 +175,8 @@ def symmetry(mask: Mask) -> float:
     columns = np.flatnonzero(mask.any(axis=0))
     if not len(columns):
         return 0.0
-    weight = mask.sum(axis=0)
-    gravity = float((weight * np.arange(mask.shape[1])).sum() / weight.sum())
     best, x = 0.0, np.arange(mask.shape[1])
+    gravity = float(np.average(x, weights=mask.sum(axis=0)))
     for twice_axis in (int(columns[0] + columns[-1]), round(2 * gravity)):
         flipped = np.zeros_like(mask)
         source = twice_axis - x

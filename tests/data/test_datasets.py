@@ -61,7 +61,7 @@ def test_load_dataset_arrays_are_read_only(kind, again, stand_in, small_npz):
             array[0] = 1
 
 
-@pytest.mark.filterwarnings("ignore:the decoded data set could not be kept")
+@pytest.mark.filterwarnings("ignore:the data set could not be kept")
 def test_load_dataset_uncached_arrays_are_read_only(unwritable_cache):
     assert not any(a.flags.writeable for a in arrays_of(load_dataset("synthetic")))
 

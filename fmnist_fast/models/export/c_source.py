@@ -68,7 +68,6 @@ static void relu($real *z, int count)
     for (int o = 0; o < count; o++)
         z[o] = z[o] <= 0 ? 0 : z[o]; /* NaN stays NaN */
 }
-
 """,
     "tanh": """\
 static void tangent($real *z, int count)
@@ -76,7 +75,6 @@ static void tangent($real *z, int count)
     for (int o = 0; o < count; o++)
         z[o] = tanh$f(z[o]);
 }
-
 """,
     "logistic": """\
 static void logistic($real *z, int count)
@@ -86,7 +84,6 @@ static void logistic($real *z, int count)
         z[o] = (z[o] < 0 ? e : 1) / (1 + e);
     }
 }
-
 """,
     "softmax": """\
 /* Subtracting the largest first changes nothing, and exp cannot overflow. */
@@ -102,7 +99,6 @@ static void softmax($real *z, int count)
     for (int k = 0; k < count; k++)
         z[k] /= total;
 }
-
 """,
 }
 # Numbers per line.
@@ -118,7 +114,7 @@ def serialize(network: NetworkData, name: str) -> bytes:
     # Layers alternate between two buffers; the last one writes to the caller's array.
     widths = {"even": max(spec.sizes[:-1:2]), "odd": max(spec.sizes[1:-1:2], default=0)}
     scale = _number(np.array(network.scale, spec.dtype).item()) + f
-    functions = "".join(text for kind, text in _FUNCTIONS.items() if kind in activations)
+    functions = "".join(f"{text}\n" for kind, text in _FUNCTIONS.items() if kind in activations)
     text = _FILE.substitute(
         name=name,
         NAME=name.upper(),
