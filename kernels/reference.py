@@ -313,15 +313,12 @@ def update(
     The gradients are overwritten.
     """
     step = adam_step if spec.optimizer == "adam" else momentum_step
-    params, first_moments, second_moments = state
-    for w, m, v, g in zip(
-        params.weights, first_moments.weights, second_moments.weights, grads.weights
-    ):
+    for w, m, v, g in zip(state.params.weights, state.m.weights, state.v.weights, grads.weights):
         g += hyperparams.l2 * w
         if hyperparams.decay:
             w *= 1 - hyperparams.decay
         step(w, m, v, g, hyperparams, spec)
-    for b, m, v, g in zip(params.biases, first_moments.biases, second_moments.biases, grads.biases):
+    for b, m, v, g in zip(state.params.biases, state.m.biases, state.v.biases, grads.biases):
         step(b, m, v, g, hyperparams, spec)
 
 

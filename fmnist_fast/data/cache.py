@@ -85,9 +85,8 @@ def load_or_create(
     try:
         _write(key, arrays, checksum)
     except OSError as error:
-        warnings.warn(
-            f"the data set could not be kept in the cache: {error.strerror or error}", stacklevel=2
-        )
+        message = f"the data set could not be kept in the cache: {error.strerror or error}"
+        warnings.warn(message, stacklevel=2)
         return arrays, checksum
     return find_cached(key, expected) or (arrays, checksum)
 
@@ -122,10 +121,8 @@ def _write(key: str, arrays: Arrays, checksum: str) -> None:
     final = cache_path(key)
     final.parent.mkdir(parents=True, exist_ok=True)
     _remove_partial_copies(final.parent)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{key}.", dir=final.parent, ignore_cleanup_errors=True
-    ) as name:
-        partial = Path(name)
+    with tempfile.TemporaryDirectory(prefix=f".{key}.", dir=final.parent) as folder:
+        partial = Path(folder)
         for name, array in arrays._asdict().items():
             np.save(partial / f"{name}.npy", array)
         (partial / "checksum").write_text(checksum)

@@ -73,9 +73,7 @@ def read_header(
     if magic[2] != UINT8:
         raise DataError(f"{path} holds values of IDX type 0x{magic[2]:02x}: only uint8 is read")
     if magic[3] != dimensions:
-        raise DataError(
-            f"{path} has {magic[3]} dimensions, expected {dimensions}: are the files mixed up?"
-        )
+        raise DataError(f"{path} has {magic[3]} dimensions, not {dimensions}: are files mixed up?")
     sizes = file.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:
         raise DataError(f"{path} is truncated: it ends within its header")

@@ -56,12 +56,10 @@ class PhotoAugmentation:
     def epoch_images(self, epoch: int) -> NDArray[np.uint8]:
         """Return the images of an epoch, (rows, 784): a pure function of (seed, epoch)."""
         out = np.zeros((self._n + self._n_ood, SIDE**2), np.uint8)
-        out[self._train_rows] = _flatten(
-            simulate_photos(self._images, self._labels_n, self._seed, epoch)
-        )
-        out[self._n :] = _flatten(
-            simulate_ood_images(self._images, self._labels_n, self._n_ood, self._seed, epoch)
-        )
+        images, labels_n = self._images, self._labels_n
+        out[self._train_rows] = _flatten(simulate_photos(images, labels_n, self._seed, epoch))
+        ood = simulate_ood_images(images, labels_n, self._n_ood, self._seed, epoch)
+        out[self._n :] = _flatten(ood)
         return out
 
     def extend_targets(self, data: TrainData, classes: int, dtype: str) -> TrainData:

@@ -110,18 +110,16 @@ def _simulate(
     """Return simulated photographs of a chunk; label -1 marks images of no class."""
     images, rng = images.astype(np.float32), ImageRng(stream, len(images))
     shoes_b = np.isin(labels_b, SHOES)
-    from_above_b = shoes_b & (stream.random(len(images)) < P_FROM_ABOVE)
-    images[from_above_b] = shoe_pairs_from_above(
-        images[from_above_b], labels_b[from_above_b], stream
-    )
-    pairs_b = shoes_b & ~from_above_b & (stream.random(len(images)) < P_SYMMETRIC_PAIR)
+    above_b = shoes_b & (stream.random(len(images)) < P_FROM_ABOVE)
+    images[above_b] = shoe_pairs_from_above(images[above_b], labels_b[above_b], stream)
+    pairs_b = shoes_b & ~above_b & (stream.random(len(images)) < P_SYMMETRIC_PAIR)
     warp = _random_warp(labels_b, pairs_b, rng)
     layers = images + 1j * (images > FOREGROUND).astype(np.float32)
     y, x = warp(*_fit_to_frame(warp, layers.imag > 0.5, rng))
     warped = sample_bilinear(layers.astype(np.complex64), y, x)
     fabric, cover = np.ascontiguousarray(warped.real), np.ascontiguousarray(warped.imag)
     _symmetric_pairs(fabric, cover, pairs_b)
-    single_b = shoes_b & ~pairs_b & ~from_above_b
+    single_b = shoes_b & ~pairs_b & ~above_b
     _overlap_pairs(fabric, cover, np.flatnonzero(single_b), stream)
     fabric = _vary_tones(fabric, cover, rng)
     _add_segmentation_errors(fabric, cover, rng)

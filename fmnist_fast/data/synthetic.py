@@ -457,9 +457,7 @@ def draw_split(seed: int, split: int, n: int) -> tuple[ByteImages, ByteImages]:
     return images, labels
 
 
-def draw_synthetic(
-    seed: int = 0, train: int = 12_000, test: int = 2_000
-) -> tuple[ByteImages, ByteImages, ByteImages, ByteImages]:
+def draw_synthetic(seed: int = 0, train: int = 12_000, test: int = 2_000) -> tuple[ByteImages, ...]:
     """Draw a training set and an independent test set.
 
     seed : integer >= 0; the same seed gives the same bits.

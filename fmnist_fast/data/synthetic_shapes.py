@@ -101,9 +101,8 @@ def skirts(images: Floats, stream: np.random.Generator) -> Floats:
     """Draw skirts: the lower part of dresses."""
     top, bottom, left, right = bounding_boxes(images > FOREGROUND)
     begin = bottom - stream.uniform(0.3, 0.6, len(images)) * (bottom - top)
-    return crop_and_resize(
-        images, (begin, bottom, left, right), stream.uniform(0.9, 1.6, len(images))
-    )
+    widening = stream.uniform(0.9, 1.6, len(images))
+    return crop_and_resize(images, (begin, bottom, left, right), widening)
 
 
 def hats(images: Floats, stream: np.random.Generator) -> Floats:

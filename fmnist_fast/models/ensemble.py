@@ -48,9 +48,7 @@ class Ensemble(BaseModel):
             raise ArgumentError("an ensemble has no members: give one model or more")
         for number, member in enumerate(self.members, start=1):
             if not isinstance(member, Model):
-                raise ArgumentError(
-                    f"member {number} of an ensemble is {type(member).__name__}: give models"
-                )
+                raise ArgumentError(f"member {number} is {type(member).__name__}: give models")
             for name in ("class_names", "input_shape", "dataset_checksum"):
                 if getattr(member, name) != getattr(self, name):
                     raise ArgumentError(

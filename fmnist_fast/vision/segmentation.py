@@ -77,9 +77,7 @@ def segment(rgb: Rgb, method: str = "auto") -> tuple[Mask, str]:
     if method == "auto":
         method = best_method()
     if method not in METHODS:
-        raise ArgumentError(
-            f"unknown segmentation {method!r}: choose from auto, {', '.join(METHODS)}"
-        )
+        raise ArgumentError(f"no segmentation {method!r}: choose from auto, {', '.join(METHODS)}")
     if method == "grabcut" and not has_opencv():
         raise ArgumentError("segmentation grabcut needs OpenCV: pip install 'fmnist-fast[app]'")
     return METHODS[method](rgb), method

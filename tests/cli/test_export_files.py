@@ -83,7 +83,7 @@ def test_export_without_onnx_is_one_line(run, tmp_path, monkeypatch):
     assert run("--to", "onnx") == (
         2,
         "",
-        "fmnist-fast: ONNX files need the package onnx: pip install 'fmnist-fast[export]'\n",
+        "fmnist-fast: ONNX needs the package onnx: pip install 'fmnist-fast[export]'\n",
     )
     assert os.listdir(tmp_path) == []
     assert run("--to", "c")[0] == 0

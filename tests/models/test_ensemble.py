@@ -122,7 +122,7 @@ def test_ensemble_rejects_mismatched_members(models, changes, message):
 def test_ensemble_rejects_members_other_than_models(models, ensemble):
     with pytest.raises(ArgumentError, match="has no members: give one model or more"):
         Ensemble(())
-    with pytest.raises(ArgumentError, match="member 2 of an ensemble is Ensemble: give models"):
+    with pytest.raises(ArgumentError, match="member 2 is Ensemble: give models"):
         Ensemble((models[0], ensemble))
 
 

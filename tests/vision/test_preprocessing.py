@@ -121,9 +121,7 @@ def test_preprocess_reports_missing_garment(method, monkeypatch):
 
 
 def test_segment_rejects_unknown_method():
-    with pytest.raises(
-        ArgumentError, match="unknown segmentation 'magic': choose from auto, grabcut"
-    ):
+    with pytest.raises(ArgumentError, match="no segmentation 'magic': choose from auto, grabcut"):
         segment(np.zeros((20, 20, 3), np.uint8), "magic")
 
 

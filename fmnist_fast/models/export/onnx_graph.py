@@ -29,9 +29,7 @@ def serialize(network: NetworkData, name: str) -> bytes:
         import onnx
         from onnx import TensorProto, helper, numpy_helper
     except ImportError as error:
-        raise UserError(
-            "ONNX files need the package onnx: pip install 'fmnist-fast[export]'"
-        ) from error
+        raise UserError("ONNX needs the package onnx: pip install 'fmnist-fast[export]'") from error
 
     spec = network.spec
     floats = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))

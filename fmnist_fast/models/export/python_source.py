@@ -77,8 +77,6 @@ _LOGISTIC = """\
 def logistic(z):
     e = math.exp(-abs(z))
     return (e if z < 0 else 1) / (1 + e)
-
-
 """
 _ACTIVATIONS = {
     "relu": "0.0 if z <= 0 else z",  # NaN stays NaN
@@ -122,7 +120,7 @@ def serialize(network: NetworkData, name: str) -> bytes:
         classes="".join(f"    {name!a},\n" for name in network.class_names),
         scale=repr(float(network.scale)),
         choice=choice,
-        logistic=_LOGISTIC if "logistic" in activation + output else "",
+        logistic=f"{_LOGISTIC}\n\n" if "logistic" in activation + output else "",
         activation=activation,
         output=output,
         letter={"float32": "f", "float64": "d"}[spec.dtype],
