@@ -27,11 +27,12 @@ class FitCallbacks:
         The estimator that is fitted.
     context : sklearn.callback.CallbackContext or None
         Of this call; None for no callbacks.
+    arguments
+        Of `fit`, which the callbacks receive.
     """
 
-    def __init__(self, estimator: Any, context: Any = None) -> None:
-        self.estimator, self.context = estimator, context
-        self.arguments: dict[str, Any] = {}
+    def __init__(self, estimator: Any, context: Any = None, **arguments: Any) -> None:
+        self.estimator, self.context, self.arguments = estimator, context, arguments
 
     @classmethod
     def begin(cls, estimator: Any, x: Any, y: Any, sample_weight: Any) -> "FitCallbacks":
@@ -40,9 +41,9 @@ class FitCallbacks:
             return cls(estimator)
         known = estimator.solver != "lbfgs" and estimator.time_budget is None
         max_epochs = estimator.max_iter if known else None
-        callbacks = cls(estimator, estimator._init_callback_context(max_subtasks=max_epochs))
-        callbacks.arguments = {"X": x, "y": y, "metadata": {"sample_weight": sample_weight}}
-        callbacks.context.call_on_fit_task_begin(estimator=estimator, **callbacks.arguments)
+        context = estimator._init_callback_context(max_subtasks=max_epochs)
+        callbacks = cls(estimator, context, X=x, y=y, metadata={"sample_weight": sample_weight})
+        context.call_on_fit_task_begin(estimator=estimator, **callbacks.arguments)
         return callbacks
 
     @property
@@ -56,20 +57,19 @@ class FitCallbacks:
             return False
         task = self.context.subcontext(task_name="epoch")
         task.call_on_fit_task_begin(estimator=self.estimator)
-        return bool(
-            task.call_on_fit_task_end(
-                estimator=self.estimator, reconstruction_attributes=self._copy_params
-            )
-        )
+        return self._end(task)
 
     def end(self) -> None:
         """Report that the fit has ended."""
         if self.active:
-            self.context.call_on_fit_task_end(
-                estimator=self.estimator,
-                reconstruction_attributes=self._copy_params,
-                **self.arguments,
-            )
+            self._end(self.context, **self.arguments)
+
+    def _end(self, task: Any, **arguments: Any) -> bool:
+        """Report that a task has ended. Returns whether a callback stops the fit."""
+        stops = task.call_on_fit_task_end(
+            estimator=self.estimator, reconstruction_attributes=self._copy_params, **arguments
+        )
+        return bool(stops)
 
     def _copy_params(self) -> dict[str, list[Floats]]:
         """Return the attributes from which scikit-learn makes a fitted estimator."""

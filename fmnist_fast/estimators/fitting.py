@@ -57,9 +57,8 @@ class StochasticFit:
             self._train(epochs)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=3)
-        best = epochs.loop.best
-        if estimator.early_stopping and best is not None:
-            estimator.coefs_, estimator.intercepts_ = map(list, best.params)
+        if epochs.loop.best:  # with early_stopping
+            estimator.coefs_, estimator.intercepts_ = map(list, epochs.loop.best.params)
 
     def _split(self, rows: LabeledRows) -> tuple[LabeledRows, LabeledRows]:
         """Return the rows to train on and those to validate with."""
@@ -171,10 +170,11 @@ class StochasticFit:
         # A schedule is planned to its end.
         runs_to_end = estimator.schedule != "constant" and not estimator.early_stopping
         stops = solver.rate.trigger_stopping(message, estimator.verbose and not runs_to_end)
+        if estimator.verbose and runs_to_end and not stops:
+            print(f"{message} Setting learning rate to {solver.rate.learning_rate:f}")
         if runs_to_end or not stops:
             estimator._no_improvement_count = 0
-            return False
-        return True
+        return stops and not runs_to_end
 
 
 def _score_and_loss(estimator: Any, rows: LabeledRows) -> tuple[float, float]:

@@ -14,6 +14,7 @@ __all__ = [
     "fit_temperature",
     "confidence_threshold",
     "apply_temperature",
+    "clipped_log",
 ]
 
 # Fraction of the confident predictions that must be correct.
@@ -31,7 +32,7 @@ def apply_temperature(probability_nk: Floats, temperature: float) -> NDArray[np.
 
     Probabilities are clipped to the smallest normal float32.
     """
-    log_nk = _log(probability_nk) / temperature
+    log_nk = clipped_log(probability_nk) / temperature
     p_nk: NDArray[np.float64] = np.exp(log_nk - log_nk.max(axis=1, keepdims=True))
     p_nk /= p_nk.sum(axis=1, keepdims=True)
     return p_nk
@@ -41,14 +42,13 @@ def scale_logits(params: Params, temperature: float) -> Params:
     """Return parameters whose logits are divided by the temperature, in the last layer."""
     if temperature == 1:
         return params
-    weights, biases = params
     return Params(
-        (*weights[:-1], (weights[-1] / temperature).astype(weights[-1].dtype)),
-        (*biases[:-1], (biases[-1] / temperature).astype(biases[-1].dtype)),
+        *((*arrays[:-1], (arrays[-1] / temperature).astype(arrays[-1].dtype)) for arrays in params)
     )
 
 
-def _log(probability_nk: Floats) -> NDArray[np.float64]:
+def clipped_log(probability_nk: Floats) -> NDArray[np.float64]:
+    """Return the logarithm of probabilities, clipped to the smallest normal float32 (-88)."""
     floor = float(np.finfo(np.float32).tiny)
     log_nk: NDArray[np.float64] = np.log(np.maximum(probability_nk.astype(np.float64), floor))
     return log_nk
@@ -60,7 +60,7 @@ def fit_temperature(probability_nk: Floats, labels_n: NDArray[np.integer]) -> fl
     Golden-section search over log temperature, in which the cross-entropy is unimodal.
     Source: Guo, Pleiss, Sun, Weinberger (2017), section 4.2.
     """
-    log_nk = _log(probability_nk)
+    log_nk = clipped_log(probability_nk)
     log_nk -= log_nk.max(axis=1, keepdims=True)
     label_n = log_nk[np.arange(len(labels_n)), labels_n]
 

@@ -46,9 +46,9 @@ def encode_labels(labels_n: NDArray, classes_k: NDArray) -> NDArray[np.int32]:
     if table is None:
         return np.searchsorted(classes_k, labels_n).astype(np.int32)
     offset_n, low = table
-    labels = np.arange(offset_n.max() + 1) + low  # the next integer may not be representable
-    # NumPy compares signed with unsigned integers in float64, which is inexact.
-    labels = labels.astype(labels_n.dtype)
+    # The next integer may not be representable; and NumPy compares signed with unsigned integers in
+    # float64, which is inexact.
+    labels = (np.arange(offset_n.max() + 1) + low).astype(labels_n.dtype)
     encoded: NDArray[np.int32] = np.searchsorted(classes_k, labels).astype(np.int32)[offset_n]
     return encoded
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels.interface import Floats
+from .calibration import clipped_log
 
 __all__ = [
     "ReliabilityBin",
@@ -88,9 +89,7 @@ def cross_entropy(probability_nk: Floats, labels_n: NDArray[np.integer]) -> floa
     Probabilities are clipped to the smallest normal float32 (88 nats), so that underflow in one row
     does not make the mean infinite.
     """
-    p_n = probability_nk[np.arange(len(labels_n)), labels_n].astype(np.float64)
-    floor = float(np.finfo(np.float32).tiny)
-    return float(-np.log(np.where(p_n < floor, floor, p_n)).mean())
+    return float(-clipped_log(probability_nk[np.arange(len(labels_n)), labels_n]).mean())
 
 
 @dataclass(frozen=True)

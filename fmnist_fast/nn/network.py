@@ -48,14 +48,6 @@ def estimate_work(spec: NetworkSpec, rows: int) -> int:
     return weights * each * rows
 
 
-def worthwhile_threads(spec: NetworkSpec, batch_size: int, rows: int | None, cores: int) -> int:
-    """Return how many threads pay for a call of so many rows in batches, at most `cores`."""
-    threads = min(cores, estimate_work(spec, batch_size) // WORK_PER_THREAD)
-    if rows is not None:
-        threads = min(threads, estimate_work(spec, rows) // CALL_PER_THREAD)
-    return max(1, threads)
-
-
 @dataclass
 class Network:
     """Parameters, and the backend that computes with them.
@@ -95,8 +87,8 @@ class Network:
             (stream.standard_normal((i, o)) * np.sqrt(2 / i)).astype(spec.dtype)
             for i, o in spec.shapes
         )
-        biases = tuple(np.zeros(o, spec.dtype) for _, o in spec.shapes)
-        return cls.from_params(spec, Params(weights, biases), scale, backend, threads)
+        params = Params(weights, zeros(spec).biases)
+        return cls.from_params(spec, params, scale, backend, threads)
 
     @classmethod
     def from_params(
@@ -120,8 +112,11 @@ class Network:
         if threads is not None and not (isinstance(threads, Integral) and threads >= 1):
             raise ArgumentError(f"threads is {threads!r}: give an integer, at least 1")
         cores = usable_cores()
-        threads = int(threads or worthwhile_threads(spec, batch_size, rows, cores))
-        threads = min(threads, THREADS_PER_CORE * cores)
+        if threads is None:
+            threads = min(cores, estimate_work(spec, batch_size) // WORK_PER_THREAD)
+            if rows is not None:
+                threads = min(threads, estimate_work(spec, rows) // CALL_PER_THREAD)
+        threads = min(max(1, int(threads)), THREADS_PER_CORE * cores)
         return cls(spec, params, scale, get_backend(backend, spec), threads)
 
     def predict_proba(self, x: ArrayLike) -> Floats:

@@ -3,7 +3,6 @@
 The kernels make the step, `reference.update`; learning rates are in `schedules`.
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ Steps = NDArray[np.float64]
 PerStep = float | Steps
 
 
-class Optimizer(ABC):
+class Optimizer:
     """What turns learning rates into the steps that the kernels make.
 
     name : as in `NetworkSpec.optimizer`. betas : `beta1` and `beta2` of `StepSchedule`.
@@ -27,9 +26,9 @@ class Optimizer(ABC):
     name: str
     betas: tuple[float, float]
 
-    @abstractmethod
     def step_sizes(self, lr_t: Steps, first: int) -> tuple[Steps, PerStep]:
         """Return step size and epsilon of these learning rates, after `first` earlier steps."""
+        return lr_t, 0.0
 
     def steps(
         self, lr_t: Steps, first: int, batch_size: int, l2: PerStep, decay: PerStep = 0.0
@@ -87,6 +86,3 @@ class SGD(Optimizer):
     def __init__(self, momentum: float, nesterov: bool = False) -> None:
         self.name = "nesterov" if nesterov else "sgd"
         self.betas = (momentum, 0.0)
-
-    def step_sizes(self, lr_t: Steps, first: int) -> tuple[Steps, PerStep]:
-        return lr_t, 0.0

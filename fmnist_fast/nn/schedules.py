@@ -1,5 +1,8 @@
 """Learning-rate schedules: onecycle, cosine, constant."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,15 +28,11 @@ def _onecycle(done: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(done < WARM_UP, up, down)
 
 
-def _cosine(done: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _half_cosine(1.0, 0.0, done)
-
-
-def _constant(done: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.ones_like(done)
-
-
-SCHEDULES = {"onecycle": _onecycle, "cosine": _cosine, "constant": _constant}
+SCHEDULES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "onecycle": _onecycle,
+    "cosine": partial(_half_cosine, 1.0, 0.0),
+    "constant": np.ones_like,
+}
 
 
 def lr_at(schedule: str, peak: float, done: NDArray[np.float64]) -> NDArray[np.float64]:
