@@ -46,14 +46,9 @@ class FitCallbacks:
         context.call_on_fit_task_begin(estimator=estimator, **callbacks.arguments)
         return callbacks
 
-    @property
-    def active(self) -> bool:
-        """Whether there are any."""
-        return self.context is not None
-
     def end_epoch(self) -> bool:
         """Report that an epoch has ended. Returns whether a callback stops the fit."""
-        if not self.active:
+        if self.context is None:
             return False
         task = self.context.subcontext(task_name="epoch")
         task.call_on_fit_task_begin(estimator=self.estimator)
@@ -61,7 +56,7 @@ class FitCallbacks:
 
     def end(self) -> None:
         """Report that the fit has ended."""
-        if self.active:
+        if self.context is not None:
             self._end(self.context, **self.arguments)
 
     def _end(self, task: Any, **arguments: Any) -> bool:

@@ -150,7 +150,6 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
     array([0])
     """
 
-    classes_: NDArray
     coefs_: list[Any]
     intercepts_: list[Any]
 
@@ -201,37 +200,9 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         schedule: str = "constant",
         time_budget: float | None = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.backend = backend
-        self.n_threads = n_threads
-        self.dtype = dtype
-        self.class_weight = class_weight
-        self.dropout = dropout
-        self.label_smoothing = label_smoothing
-        self.schedule = schedule
-        self.time_budget = time_budget
+        parameters = locals()
+        for name in self._get_param_names():  # unchecked, as scikit-learn requires
+            setattr(self, name, parameters[name])
 
     @with_callbacks  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -377,7 +348,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         self._solver: Solver | None = None
         self._no_improvement_count = 0
         self.n_iter_, self.t_, self.n_layers_ = 0, 0, len(sizes)
-        self.out_activation_ = self._encoder.out_activation
+        multiclass = self._encoder.target_type == "multiclass"
+        self.out_activation_ = "softmax" if multiclass else "logistic"
         self.coefs_, self.intercepts_ = draw_params(sizes, self.activation, random_state, dtype)
         if self.solver != "lbfgs":
             self.loss_curve_: list[float] = []
@@ -439,10 +411,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         probability_nk = self._outputs(X)
         if self.n_outputs_ > 1:
             return probability_nk
-        both_nk: Floats = np.empty((len(probability_nk), 2), probability_nk.dtype)
-        both_nk[:, 1:] = probability_nk
-        np.subtract(1, probability_nk, out=both_nk[:, :1])
-        return both_nk
+        return np.concatenate([1 - probability_nk, probability_nk], axis=1)
 
     def predict_log_proba(self, X: ArrayLike) -> Floats:
         """Predict the logarithm of the probability of every class.

@@ -127,7 +127,8 @@ class StochasticFit:
 
     def _epochs_until_check(self) -> int:
         """Return how many epochs are trained in any case, whatever their losses are."""
-        if self.incremental or self.validation is not None or self.callbacks.active:
+        observed = self.validation is not None or self.callbacks.context is not None
+        if self.incremental or observed:
             return 1
         estimator = self.estimator
         patience = estimator.n_iter_no_change - estimator._no_improvement_count + 1
@@ -174,7 +175,7 @@ class StochasticFit:
             print(f"{message} Setting learning rate to {solver.rate.learning_rate:f}")
         if runs_to_end or not stops:
             estimator._no_improvement_count = 0
-        return stops and not runs_to_end
+        return bool(stops) and not runs_to_end
 
 
 def _score_and_loss(estimator: Any, rows: LabeledRows) -> tuple[float, float]:

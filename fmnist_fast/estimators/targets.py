@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.preprocessing import LabelBinarizer
 
 from ..kernels.interface import Floats
@@ -87,11 +86,6 @@ class TargetEncoder:
         """Outputs of the network: one for two classes."""
         return 1 if self.target_type == "binary" else len(self.classes)
 
-    @property
-    def out_activation(self) -> str:
-        """Activation of the last layer, as scikit-learn names it: softmax or logistic."""
-        return "softmax" if self.target_type == "multiclass" else "logistic"
-
     def encode(self, y: Any, dtype: str, smoothing: float = 0.0) -> NDArray:
         """Return the targets of checked labels.
 
@@ -124,10 +118,7 @@ class TargetEncoder:
             return smooth_labels(labels_n, len(self.classes), smoothing, dtype)
         if multilabel:
             assert self.binarizer is not None
-            indicators_nk = self.binarizer.transform(y)
-            if sparse.issparse(indicators_nk):
-                indicators_nk = indicators_nk.toarray()
-            positive_nk = indicators_nk != 0
+            positive_nk = self.binarizer.transform(y) != 0
         else:
             positive_nk = (y == self.classes[-1])[:, None] & (len(self.classes) > 1)
         targets_nk: Floats = np.ascontiguousarray(positive_nk, dtype)

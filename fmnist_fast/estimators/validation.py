@@ -57,15 +57,9 @@ def check_rows_and_labels(estimator: Any, x: Any, y: Any, *, reset: bool) -> tup
     reset : bool
         Whether the number and names of the features are learned, rather than compared.
     """
+    dtype = _kernel_dtypes(x)
     x_ni, y = validate_data(
-        estimator,
-        x,
-        y,
-        accept_sparse="csr",
-        multi_output=True,
-        dtype=_kernel_dtypes(x),
-        order="C",
-        reset=reset,
+        estimator, x, y, accept_sparse="csr", multi_output=True, dtype=dtype, order="C", reset=reset
     )
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)

@@ -19,13 +19,13 @@ Tensors = Mapping[str, NDArray]
 _KEY = "fmnist_fast"
 
 
-def serialize(metadata: Metadata, tensors: Tensors) -> bytes:
+def serialize(metadata: Metadata, tensors: Tensors, *, allow_nan: bool = False) -> bytes:
     """Return the content of the file: the same bytes for the same tensors and metadata."""
     from safetensors.numpy import save
 
     # safetensors stores other than contiguous arrays wrongly, without an error.
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    return save(contiguous, {_KEY: json.dumps(metadata, sort_keys=True, allow_nan=False)})
+    return save(contiguous, {_KEY: json.dumps(metadata, sort_keys=True, allow_nan=allow_nan)})
 
 
 def check_replaceable(path: Path, dataset_name: str, dataset_checksum: str) -> None:

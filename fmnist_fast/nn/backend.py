@@ -88,8 +88,7 @@ def backend_name(backend: Backend) -> str:
 
 def instruction_set_of(backend: Backend) -> str | None:
     """Return the instruction set that compiled kernels use; None if the backend has no choice."""
-    chosen: str | None = getattr(backend, "instruction_set", lambda: None)()
-    return chosen
+    return cast(str | None, getattr(backend, "instruction_set", lambda: None)())
 
 
 def _load(name: str) -> Backend:

@@ -131,10 +131,9 @@ class Network:
 
     def outputs(self, x_ni: NDArray) -> Floats:
         """Return the probabilities of checked rows, dense or CSR."""
-        out_nk = np.empty((x_ni.shape[0], self.spec.sizes[-1]), self.spec.dtype)
-        self.backend.predict(
-            self.params, x_ni, self.scale_of(x_ni), self.spec, self.threads, out_nk
-        )
+        spec, scale = self.spec, self.scale_of(x_ni)
+        out_nk = np.empty((x_ni.shape[0], spec.sizes[-1]), spec.dtype)
+        self.backend.predict(self.params, x_ni, scale, spec, self.threads, out_nk)
         return out_nk
 
     def train_steps(

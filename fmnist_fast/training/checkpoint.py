@@ -17,11 +17,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .._files import write_atomically
 from ..errors import CheckpointError
+from ..models.safetensors_io import load_file, serialize
 
 __all__ = ["CheckpointFolder", "Checkpoints", "Snapshot", "read_identity"]
 
@@ -35,7 +35,6 @@ CHECKPOINTS_KEPT = 2
 TIME_FRACTION = 0.05
 MIN_SECONDS = 1.0
 
-_KEY = "fmnist_fast"
 _NAME = re.compile(r"step-(\d{9,})-([0-9a-f]{16})\.safetensors")
 
 
@@ -79,9 +78,7 @@ class CheckpointFolder:
                 )
             others = [path.name for path in folder.iterdir() if path.name != LOCK]
             if others:
-                raise CheckpointError(
-                    f"{folder} holds other files ({others[0]}): name an empty or a new folder"
-                )
+                raise CheckpointError(f"{folder} holds other files ({others[0]}): name a new one")
             content = {"format_version": FORMAT_VERSION, **identity}
             text = json.dumps(content, indent=2, sort_keys=True) + "\n"
             write_atomically(folder / IDENTITY, text.encode())
@@ -147,7 +144,7 @@ class Checkpoints:
         """
         start = perf_counter()
         try:
-            content = _to_bytes(snapshot)
+            content = serialize(snapshot.metadata, snapshot.tensors, allow_nan=True)
             digest = sha256(content).hexdigest()[:16]
             name = f"step-{snapshot.step:09d}-{digest}.safetensors"
             write_atomically(self.folder / name, content)
@@ -167,9 +164,9 @@ class Checkpoints:
     def latest(self) -> Snapshot | None:
         """Return the newest intact snapshot, None if there is none; warn of damaged ones."""
         for step, digest, path in reversed(self._files()):
-            content = path.read_bytes()
-            if sha256(content).hexdigest()[:16] == digest:
-                return _from_bytes(step, content)
+            if sha256(path.read_bytes()).hexdigest()[:16] == digest:
+                metadata, tensors = load_file(path)
+                return Snapshot(step, tensors, metadata)
             warnings.warn(f"{path} is damaged: resuming from the one before", stacklevel=2)
         return None
 
@@ -177,18 +174,3 @@ class Checkpoints:
         """Return step, checksum and path of every snapshot, oldest first."""
         matches = (_NAME.fullmatch(path.name) for path in self.folder.iterdir())
         return sorted((int(m[1]), m[2], self.folder / m[0]) for m in matches if m)
-
-
-def _to_bytes(snapshot: Snapshot) -> bytes:
-    from safetensors.numpy import save
-
-    tensors = {name: np.ascontiguousarray(array) for name, array in snapshot.tensors.items()}
-    return save(tensors, {_KEY: json.dumps(snapshot.metadata, sort_keys=True)})
-
-
-def _from_bytes(step: int, content: bytes) -> Snapshot:
-    from safetensors.numpy import load
-
-    size = int.from_bytes(content[:8], "little")  # of the header
-    metadata = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][_KEY])
-    return Snapshot(step, load(content), metadata)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from numbers import Real
 from typing import Any, NamedTuple
@@ -14,13 +14,13 @@ from ..errors import ArgumentError
 from ..nn.calibration import TARGET_PRECISION
 from ..nn.schedules import SCHEDULES
 
-__all__ = ["AUGMENTATIONS", "Distillation", "TrainingConfig"]
+__all__ = ["AUGMENTATIONS", "Distillation", "Range", "TrainingConfig"]
 
 # photos: simulated photographs, new ones in every epoch.
 AUGMENTATIONS = ("photos",)
 
 
-class _Range(NamedTuple):
+class Range(NamedTuple):
     """Valid values of a number: at least `low`, or, if `open_low`, above it; and below `high`."""
 
     kind: type[Any]
@@ -41,25 +41,24 @@ class _Range(NamedTuple):
 
 
 # The kernels count with 32 bits.
-_COUNT = _Range(int, 1, 2**31)
+_COUNT = Range(int, 1, 2**31)
 
 _RANGES = {
     "hidden": _COUNT,
     "epochs": _COUNT,
     "batch_size": _COUNT,
-    "lr": _Range(Real, 0, open_low=True),
-    "l2": _Range(Real, 0),
-    "weight_decay": _Range(Real, 0),
-    "label_smoothing": _Range(Real, 0, 1),
-    "dropout": _Range(Real, 0, 1),
-    "validation": _Range(int, 0, 2**31),
+    "lr": Range(Real, 0, open_low=True),
+    "l2": Range(Real, 0),
+    "weight_decay": Range(Real, 0),
+    "label_smoothing": Range(Real, 0, 1),
+    "dropout": Range(Real, 0, 1),
+    "validation": Range(int, 0, 2**31),
     "patience": _COUNT,
     "ema_epochs": _COUNT,
-    "target_precision": _Range(Real, 0, 1),
-    "time_budget": _Range(Real, 0, open_low=True),
-    "seed": _Range(int, 0),
+    "target_precision": Range(Real, 0, 1),
+    "time_budget": Range(Real, 0, open_low=True),
+    "seed": Range(int, 0),
 }
-_OPTIONAL = ("validation", "patience", "time_budget")
 
 # The name of an external teacher.
 _TEACHER_ID = re.compile("sha256:[0-9a-f]{64}")
@@ -101,20 +100,19 @@ class Distillation:
 
     def check(self, rows: int, classes: int) -> None:
         """Raise ArgumentError, naming the field, if a value is invalid."""
-        if isinstance(self.teacher, str):
-            if not _TEACHER_ID.fullmatch(self.teacher):
-                raise ArgumentError(
-                    f"distillation: teacher is {self.teacher!r}: give a TrainingConfig, or a "
-                    "trained model as the argument teacher of train()"
-                )
-        elif self.teacher.distillation:
-            raise ArgumentError("distillation: a teacher with teachers of its own is not supported")
-        _Range(int, 1).check("n_teachers", self.n_teachers)
-        _Range(Real, 0, open_low=True).check("temperature", self.temperature)
+        if isinstance(self.teacher, TrainingConfig):
+            if self.teacher.distillation:
+                raise ArgumentError("distillation: a teacher with teachers is not supported")
+            self.teacher.check(rows, classes)
+        elif not _TEACHER_ID.fullmatch(self.teacher):
+            raise ArgumentError(
+                f"distillation: teacher is {self.teacher!r}: give a TrainingConfig, or a trained "
+                "model as the argument teacher of train()"
+            )
+        Range(int, 1).check("n_teachers", self.n_teachers)
+        Range(Real, 0, open_low=True).check("temperature", self.temperature)
         if not 0 <= self.alpha <= 1:
             raise ArgumentError(f"alpha is {self.alpha!r}: give a number from 0 to 1")
-        if not isinstance(self.teacher, str):
-            self.teacher.check(rows, classes)
 
 
 @dataclass(frozen=True)
@@ -195,8 +193,8 @@ class TrainingConfig:
                 object.__setattr__(self, name, float(getattr(self, name)))
         if not isinstance(self.hidden, (int, str)):
             object.__setattr__(self, "hidden", tuple(map(_plain, self.hidden)))
-        if isinstance(self.class_weight, Mapping):
-            pairs = ((_plain(k), _plain(w)) for k, w in self.class_weight.items())
+        if isinstance(self.class_weight, Mapping | list):  # a list of pairs in JSON
+            pairs = ((_plain(k), _plain(w)) for k, w in dict(self.class_weight).items())
             object.__setattr__(self, "class_weight", tuple(sorted(pairs)))
 
     @classmethod
@@ -208,8 +206,6 @@ class TrainingConfig:
             if not isinstance(parts["teacher"], str):
                 parts["teacher"] = cls.from_dict(parts["teacher"])
             entries["distillation"] = Distillation(**parts)
-        if isinstance(entries.get("class_weight"), list):
-            entries["class_weight"] = dict(entries["class_weight"])
         return cls(**entries)
 
     def to_dict(self) -> dict[str, Any]:
@@ -219,8 +215,8 @@ class TrainingConfig:
 
     def difference(self, other: "TrainingConfig") -> str | None:
         """Return the name of the first field that differs, None if none does."""
-        mine = (field.name for field in fields(self))
-        return next((name for name in mine if getattr(self, name) != getattr(other, name)), None)
+        theirs = vars(other)
+        return next((name for name, value in vars(self).items() if value != theirs[name]), None)
 
     def with_teacher(self, teacher: str) -> "TrainingConfig":
         """Return this configuration with an external teacher in place of its own teachers."""
@@ -254,7 +250,7 @@ class TrainingConfig:
         for name, valid in _RANGES.items():
             value = getattr(self, name)
             for number in value if name == "hidden" else (value,):
-                if not (number is None and name in _OPTIONAL):
+                if not (number is None and getattr(TrainingConfig, name) is None):  # optional
                     valid.check(name, number)
         if self.weight_decay * self.lr >= 1:
             raise ArgumentError(
@@ -265,17 +261,15 @@ class TrainingConfig:
     def _check_choices(self, classes: int) -> None:
         if not isinstance(self.hflip, bool | None):
             raise ArgumentError(f"hflip is {self.hflip!r}: give True, False or None")
-        if self.augment is not None and self.augment not in AUGMENTATIONS:
-            choices = ", ".join(AUGMENTATIONS)
-            raise ArgumentError(f"unknown augment {self.augment!r}: choose from {choices}")
+        for name, choices in (("augment", AUGMENTATIONS), ("schedule", tuple(SCHEDULES))):
+            value = getattr(self, name)
+            if value not in choices and value != getattr(TrainingConfig, name):
+                raise ArgumentError(f"unknown {name} {value!r}: choose from {', '.join(choices)}")
         teacher = self.distillation.teacher if self.distillation else None
         if isinstance(teacher, TrainingConfig) and self.augment != teacher.augment:
             raise ArgumentError(
                 f"augment is {self.augment!r}, and {teacher.augment!r} for the teachers: give one"
             )
-        if self.schedule not in SCHEDULES:
-            choices = ", ".join(SCHEDULES)
-            raise ArgumentError(f"unknown schedule {self.schedule!r}: choose from {choices}")
         if isinstance(self.class_weight, str) and self.class_weight != "balanced":
             raise ArgumentError(
                 f"class_weight is {self.class_weight!r}: give 'balanced' or {{label: weight}}"

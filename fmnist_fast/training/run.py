@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -68,14 +69,15 @@ class TrainingRun:
         self.train_set = TrainingSet(
             dataset, config, self.network, sample_weight=sample_weight, teachers=teachers, fold=fold
         )
-        steps_per_epoch = -(-len(self.train_set.rows_n) // config.batch_size)
+        rows = len(self.train_set.rows_n)
+        steps = ceil(rows / config.batch_size) * config.epochs
         self.loop = TrainingLoop(
             self.network,
             self.network.fresh_state(),
             Adam(),
-            StepBudget(config.schedule, config.lr, steps_per_epoch * config.epochs),
+            StepBudget(config.schedule, config.lr, steps),
             self.train_set.start_epoch,
-            rows=len(self.train_set.rows_n),
+            rows=rows,
             batch_size=config.batch_size,
             weight_decay=config.weight_decay,
             max_range_seconds=RANGE_SECONDS,
@@ -84,7 +86,6 @@ class TrainingRun:
         self.mean_params: Params | None = None  # over epochs, where the configuration wants it
         self.first_loss = float("nan")  # before any step
         self.history: list[Epoch] = []
-        self.ended = False
 
     def train(
         self,
@@ -103,15 +104,14 @@ class TrainingRun:
                 checkpoints.save(self.snapshot())
 
         try:
-            while not self.ended:
+            while not loop.ended:
                 with np.errstate(over="ignore", invalid="ignore"):  # reported as TrainingDiverged
                     loop.train(should_stop=should_stop, on_range=on_range)
-                    self.ended = loop.ended
                     record = self._record_epoch() if loop.step_in_epoch else None
                 if record:
                     progress.epoch(record)
                     self._update_ended(record, callbacks)
-                    if checkpoints and not self.ended and checkpoints.due(record.epoch):
+                    if checkpoints and not loop.ended and checkpoints.due(record.epoch):
                         checkpoints.save(self.snapshot())
             if checkpoints:
                 checkpoints.save(self.snapshot())
@@ -125,7 +125,10 @@ class TrainingRun:
         if loop.epoch == 1:
             self.first_loss = float(losses_t[0])
         self._check_finite(losses_t)
-        self._update_mean()
+        if self.mean_params:
+            update_average(self.mean_params, self.params, loop.epoch, self.config.ema_epochs)
+        elif self.config.ema_epochs > 1:
+            self.mean_params = copy_params(self.params)
         validation = None
         if len(data.x_validation):
             network = replace(self.network, params=self.mean_params or self.params)
@@ -157,15 +160,6 @@ class TrainingRun:
             f"use a lower learning rate than {self.config.lr:g}"
         )
 
-    def _update_mean(self) -> None:
-        if self.config.ema_epochs == 1:
-            return
-        if self.mean_params is None:
-            self.mean_params = copy_params(self.params)
-        else:
-            epoch = len(self.history) + 1
-            update_average(self.mean_params, self.params, epoch, self.config.ema_epochs)
-
     def _update_ended(
         self, record: Epoch, callbacks: Sequence[Callable[[EpochState], object]]
     ) -> None:
@@ -176,7 +170,7 @@ class TrainingRun:
         stops = [bool(callback(state)) for callback in callbacks]  # call all of them
         over = not len(self.loop.budget.rates(self.loop.steps_done, 1))
         out_of_patience = patience is not None and record.epoch - best_epoch >= patience
-        self.ended = self.ended or over or out_of_patience or any(stops)
+        self.loop.ended = self.loop.ended or over or out_of_patience or any(stops)
 
     def keep_if_best(self, epoch: int, accuracy: float | None) -> None:
         """Copy the weights if no earlier epoch had a higher validation accuracy."""
@@ -202,7 +196,7 @@ class TrainingRun:
             "first_loss": self.first_loss,
             "history": [asdict(record) for record in self.history],
             "best": loop.best and [loop.best.epoch, loop.best.score],
-            "ended": self.ended,
+            "ended": loop.ended,
             "clock": self.clock(),
             "targets_checksum": self.train_set.targets_checksum(),
         }
@@ -223,7 +217,7 @@ class TrainingRun:
         for name, array in self._tensors().items():
             array[:] = snapshot.tensors[name]
         loop.epoch, loop.step_in_epoch = metadata["epoch"], metadata["step_in_epoch"]
-        loop.seconds, self.ended = metadata["seconds"], metadata["ended"]
+        loop.seconds, loop.ended = metadata["seconds"], metadata["ended"]
         self.first_loss = metadata["first_loss"]
         self.history = [Epoch(**record) for record in metadata["history"]]
         self.clock.advance_to(metadata["clock"])

@@ -24,7 +24,7 @@ from ..nn.metrics import Evaluation, evaluate
 from ..nn.network import Network, check_labels
 from .budget import Clock, TimeBudget
 from .checkpoint import CheckpointFolder, Checkpoints, Snapshot, read_identity
-from .config import Distillation, TrainingConfig
+from .config import Distillation, Range, TrainingConfig
 from .distillation import Teachers, check_teacher, teacher_id
 from .loop import StopRequested
 from .presets import preset as preset_config
@@ -97,10 +97,7 @@ class TrainingInterrupted(KeyboardInterrupt):
     """
 
     def __init__(
-        self,
-        result: TrainingResult,
-        folder: Path | None,
-        save_snapshots: Callable[..., None] | None,
+        self, result: TrainingResult, folder: Path | None, save_snapshots: Callable | None
     ) -> None:
         epochs = len(result.history)
         super().__init__(f"training was interrupted after {epochs} epoch{'s' * (epochs != 1)}")
@@ -198,9 +195,8 @@ def train(
     TrainingInterrupted
         On Ctrl-C: a KeyboardInterrupt that has the best model so far.
     """
-    every = checkpoint_every
-    if every is not None and not (isinstance(every, int) and every >= 1):
-        raise ArgumentError(f"checkpoint_every is {every!r}: give an integer, at least 1")
+    if checkpoint_every is not None:
+        Range(int, 1).check("checkpoint_every", checkpoint_every)
     if not isinstance(teacher, Model | Ensemble | None):
         raise ArgumentError(f"teacher is {teacher!r}: give a model, as load_model returns it")
     trainer = _Trainer(
@@ -215,11 +211,11 @@ def train(
     )
     try:
         if checkpoint is not None and resume:
-            trainer.resume(Path(checkpoint), every, preset, config)
+            trainer.resume(Path(checkpoint), checkpoint_every, preset, config)
         else:
             trainer.configure(preset_config(preset, **config))
             if checkpoint is not None:
-                trainer.create_folder(Path(checkpoint), every, metadata or {})
+                trainer.create_folder(Path(checkpoint), checkpoint_every, metadata or {})
         return trainer.train()
     finally:
         if trainer.folder:
@@ -332,8 +328,7 @@ class _Trainer:
             teachers = Teachers.from_model(self.teacher, how, self.backend, self.threads)
         elif how:
             teachers = Teachers(self._train_teachers(how), how)
-        run = self._train_network(self.config, teachers, "", 1.0, self.callbacks)
-        return self._result(run)
+        return self._result(self._train_network(self.config, teachers, "", 1.0))
 
     def _train_teachers(self, how: Distillation) -> tuple[Network, ...]:
         """Train each from its own seed."""
@@ -350,14 +345,10 @@ class _Trainer:
         return tuple(networks)
 
     def _train_network(
-        self,
-        config: TrainingConfig,
-        teachers: Teachers | None,
-        name: str,
-        time_fraction: float,
-        callbacks: Sequence[Callback] = (),
+        self, config: TrainingConfig, teachers: Teachers | None, name: str, time_fraction: float
     ) -> TrainingRun:
         """Train one network to the end. time_fraction : of the time budget that is left."""
+        callbacks = () if name else self.callbacks  # teachers have none
         run = TrainingRun(
             self.dataset,
             config,
@@ -394,8 +385,9 @@ class _Trainer:
         self, run: TrainingRun, name: str, checkpoints: Checkpoints | None, stop: KeyboardInterrupt
     ) -> KeyboardInterrupt:
         """Return what to raise: with the best model, and resumable, if possible."""
-        between_steps = isinstance(stop, StopRequested)
-        if between_steps:
+        save = None
+        if isinstance(stop, StopRequested):  # between two steps
+            save = self._save_snapshots
             self.snapshots[name] = run.snapshot()
             if checkpoints:
                 checkpoints.save(self.snapshots[name])
@@ -403,7 +395,6 @@ class _Trainer:
             if not run.is_finite():
                 return stop
             run.keep_if_best(0, None)
-        save = self._save_snapshots if between_steps else None
         folder = self.folder.folder if self.folder else None
         return TrainingInterrupted(self._result(run), folder, save)
 
@@ -457,20 +448,18 @@ class _Trainer:
 
 def _calibration(run: TrainingRun) -> tuple[float, float | None]:
     """Return temperature and threshold, from the validation rows: (1, None) if there are few."""
-    labels_n, network = run.train_set.y_validation, run.best_network()
+    labels_n, x_ood = run.train_set.y_validation, run.train_set.x_ood
+    network = run.best_network()
     raw_nk = network.predict_proba(run.train_set.x_validation)
     if len(labels_n) < MIN_CALIBRATION_ROWS or not np.isfinite(raw_nk).all():
         return 1.0, None
     temperature = fit_temperature(raw_nk, labels_n)
     # Out-of-distribution samples have no correct label.
-    x_ood = run.train_set.x_ood
     labels_n = np.append(labels_n, np.full(len(x_ood), -1))
     raw_nk = np.concatenate([raw_nk, network.predict_proba(x_ood)])
     probs_nk = apply_temperature(raw_nk, temperature)
-    correct_n = probs_nk.argmax(axis=1) == labels_n
-    return temperature, confidence_threshold(
-        probs_nk.max(axis=1), correct_n, run.config.target_precision
-    )
+    confidence_n, correct_n = probs_nk.max(axis=1), probs_nk.argmax(axis=1) == labels_n
+    return temperature, confidence_threshold(confidence_n, correct_n, run.config.target_precision)
 
 
 def _cost(config: TrainingConfig, dataset: Dataset) -> int:
