@@ -35,7 +35,6 @@ from .validation import (
     check_lbfgs_options,
     check_rows,
     check_rows_and_labels,
-    check_validation_labels,
     check_weights,
 )
 
@@ -325,11 +324,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             fit_lbfgs(self, rows, callbacks)
         else:
             StochasticFit(
-                estimator=self,
-                validation=validation_rows,
-                callbacks=callbacks,
-                random_state=random_state,
-                incremental=incremental,
+                self, validation_rows, callbacks, random_state=random_state, incremental=incremental
             ).run(rows)
         if not all(np.isfinite(array).all() for array in (*self.coefs_, *self.intercepts_)):
             raise ValueError(
@@ -337,9 +332,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
                 "values and need to be preprocessed."
             )
 
-    def _initialize(
-        self, sizes: tuple[int, ...], x_dtype: np.dtype, random_state: np.random.RandomState
-    ) -> None:
+    def _initialize(self, sizes: tuple[int, ...], x_dtype: np.dtype, random_state: Any) -> None:
         """Draw weights, and reset the attributes that a warm start continues."""
         dtype = self.dtype
         if dtype == "auto":
@@ -363,7 +356,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
 
     def _check_validation(self, X: Any, y: Any, sample_weight: Any) -> LabeledRows:
         x_ni, y = check_rows_and_labels(self, X, y, reset=False)
-        check_validation_labels(y, self.classes_)
+        check_classes(y, self.classes_, name="y_val")
         weights_n = check_weights(sample_weight, None, x_ni, y)
         return LabeledRows(x_ni, y, self._encode(y), weights_n)
 

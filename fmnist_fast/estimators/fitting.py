@@ -88,12 +88,9 @@ class StochasticFit:
                 stacklevel=4,
             )
         batch_size = int(min(batch_size, count))
+        epochs = self._epochs_until_check()
         network = build_network(
-            estimator,
-            x_ni,
-            batch_size=batch_size,
-            epochs=self._epochs_until_check(),
-            optimizer=solver.optimizer.name,
+            estimator, x_ni, batch_size=batch_size, epochs=epochs, optimizer=solver.optimizer.name
         )
         estimator.backend_ = backend_name(network.backend)
         estimator.coefs_, estimator.intercepts_ = map(list, network.params)
@@ -111,9 +108,8 @@ class StochasticFit:
             for loss in losses:
                 self._record_epoch(epochs, loss)
             stalled = estimator._no_improvement_count > estimator.n_iter_no_change
-            if stalled and self._stops(epochs.solver):
-                return
-            if self.incremental or self.callbacks.end_epoch():
+            stops = stalled and self._stops(epochs.solver)
+            if stops or self.incremental or self.callbacks.end_epoch():
                 return
             if estimator.time_budget is None and estimator.n_iter_ == estimator.max_iter:
                 if estimator.schedule == "constant":

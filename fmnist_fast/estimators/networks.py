@@ -68,11 +68,10 @@ def build_network(
     ValueError
         If the shapes of coefs_, intercepts_ and x_ni do not fit together.
     """
-    coefs, intercepts = list(estimator.coefs_), list(estimator.intercepts_)
-    dtype = np.dtype(dtype or coefs[0].dtype)
+    dtype = np.dtype(dtype or estimator.coefs_[0].dtype)
     requirements: Any = "CW" if optimizer else "C"
-    coefs = [np.require(w_io, dtype, requirements) for w_io in coefs]
-    intercepts = [np.require(b_o, dtype, requirements) for b_o in intercepts]
+    coefs = [np.require(w_io, dtype, requirements) for w_io in estimator.coefs_]
+    intercepts = [np.require(b_o, dtype, requirements) for b_o in estimator.intercepts_]
     sizes = (*(len(w_io) for w_io in coefs), estimator.n_outputs_)
     shapes = [array.shape for array in (*coefs, *intercepts)]
     if shapes != [*pairwise(sizes), *((o,) for o in sizes[1:])]:
@@ -113,7 +112,5 @@ def with_both_classes(params: Params, spec: NetworkSpec) -> tuple[Params, Networ
     *biases, last_1 = params.biases
     both_i2 = np.ascontiguousarray(np.hstack([np.zeros_like(last_i1), last_i1]))
     both_2 = np.concatenate([np.zeros_like(last_1), last_1])
-    return (
-        Params((*weights, both_i2), (*biases, both_2)),
-        replace(spec, sizes=(*spec.sizes[:-1], 2), loss="softmax"),
-    )
+    params = Params((*weights, both_i2), (*biases, both_2))
+    return params, replace(spec, sizes=(*spec.sizes[:-1], 2), loss="softmax")

@@ -108,19 +108,18 @@ class TargetEncoder:
         ValueError
             If y has several labels a row and the labels that were seen before have one.
         """
-        multilabel = self.target_type not in ("binary", "multiclass")
-        if y.ndim > 1 and not multilabel:
+        if y.ndim > 1 and self.target_type in ("binary", "multiclass"):
             raise ValueError("The object was not fitted with multilabel input.")
         if self.target_type == "multiclass":
             labels_n = encode_labels(y, self.classes)
             if not smoothing:
                 return labels_n
             return smooth_labels(labels_n, len(self.classes), smoothing, dtype)
-        if multilabel:
+        if self.target_type == "binary":
+            positive_nk = (y == self.classes[-1])[:, None] & (len(self.classes) > 1)
+        else:
             assert self.binarizer is not None
             positive_nk = self.binarizer.transform(y) != 0
-        else:
-            positive_nk = (y == self.classes[-1])[:, None] & (len(self.classes) > 1)
         targets_nk: Floats = np.ascontiguousarray(positive_nk, dtype)
         if smoothing:
             targets_nk = (targets_nk * (1 - smoothing) + smoothing / 2).astype(dtype, copy=False)

@@ -20,7 +20,6 @@ __all__ = [
     "check_lbfgs_options",
     "check_rows",
     "check_rows_and_labels",
-    "check_validation_labels",
     "check_weights",
 ]
 
@@ -73,33 +72,25 @@ def _kernel_dtypes(x: Any) -> Any:
     return (np.float64, np.float32)
 
 
-def check_classes(y: Any, classes: NDArray, *, same: bool) -> None:
-    """Raise ValueError unless all labels are among the classes of the previous fit.
+def check_classes(y: Any, classes: NDArray, *, same: bool = False, name: str = "y") -> None:
+    """Raise ValueError unless all labels are among the classes of the training rows so far.
 
     Parameters
     ----------
     same : bool
         Whether all of the classes must occur (warm_start).
+    name : str
+        Of the argument that has the labels.
     """
     labels = unique_labels(y)
-    if same:
-        if set(labels) != set(classes):
-            raise ValueError(
-                "warm_start can only be used where `y` has the same classes as in the previous "
-                f"call to fit. Previously got {classes}, `y` has {labels}"
-            )
-    elif len(np.setdiff1d(labels, classes, assume_unique=True)):
+    if same and set(labels) != set(classes):
         raise ValueError(
-            "`y` has classes not in `self.classes_`. "
-            f"`self.classes_` has {classes}. 'y' has {labels}."
+            "warm_start can only be used where `y` has the same classes as in the previous "
+            f"call to fit. Previously got {classes}, `y` has {labels}"
         )
-
-
-def check_validation_labels(y: Any, classes: NDArray) -> None:
-    """Raise ValueError if validation rows have labels that the training rows do not have."""
-    unknown = np.setdiff1d(unique_labels(y), classes)
+    unknown = np.setdiff1d(labels, classes, assume_unique=True)
     if len(unknown):
-        raise ValueError(f"`y_val` has classes that `y` has not: {unknown}.")
+        raise ValueError(f"`{name}` has classes not in `self.classes_` {classes}: {unknown}.")
 
 
 def check_weights(

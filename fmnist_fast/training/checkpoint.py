@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .._files import write_atomically
 from ..errors import CheckpointError
-from ..models.safetensors_io import load_file, serialize
+from ..models.safetensors_io import error_text, load_file, serialize
 
 __all__ = ["CheckpointFolder", "Checkpoints", "Snapshot", "read_identity"]
 
@@ -62,9 +62,7 @@ class CheckpointFolder:
             leftover.unlink(missing_ok=True)
 
     @classmethod
-    def create(
-        cls, folder: Path, identity: Mapping[str, Any], every: int | None
-    ) -> "CheckpointFolder":
+    def create(cls, folder: Path, identity: dict, every: int | None) -> "CheckpointFolder":
         """Make the folder of a new training. Raises: CheckpointError; OSError."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -108,10 +106,8 @@ def read_identity(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} has no checkpoints to resume from: write some with --checkpoint {folder}"
         ) from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged or unreadable: {error_text(error)}") from error
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{folder} has checkpoints of format {version}: use the version that wrote them"

@@ -1,12 +1,13 @@
 """Training events: the record of an epoch, and the hooks that receive them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..data.datasets import Dataset
 from ..nn.network import Network
 from .config import TrainingConfig
 
-__all__ = ["Epoch", "EpochState", "Progress"]
+__all__ = ["Callback", "Epoch", "EpochState", "Progress"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class EpochState:
     best_epoch: int
     network: Network
     config: TrainingConfig
+
+
+Callback = Callable[[EpochState], object]
 
 
 class Progress:

@@ -20,7 +20,7 @@ from .checkpoint import Checkpoints, Snapshot
 from .config import TrainingConfig
 from .distillation import Teachers
 from .loop import TrainingLoop
-from .progress import Epoch, EpochState, Progress
+from .progress import Callback, Epoch, EpochState, Progress
 from .train_data import TrainingSet, network_spec, pixel_scale
 
 __all__ = ["TrainingDiverged", "TrainingRun"]
@@ -91,7 +91,7 @@ class TrainingRun:
         self,
         progress: Progress,
         should_stop: Callable[[], bool],
-        callbacks: Sequence[Callable[[EpochState], object]] = (),
+        callbacks: Sequence[Callback] = (),
         checkpoints: Checkpoints | None = None,
     ) -> None:
         """Train to the end. Raises: TrainingDiverged; StopRequested, between two steps."""
@@ -160,9 +160,7 @@ class TrainingRun:
             f"use a lower learning rate than {self.config.lr:g}"
         )
 
-    def _update_ended(
-        self, record: Epoch, callbacks: Sequence[Callable[[EpochState], object]]
-    ) -> None:
+    def _update_ended(self, record: Epoch, callbacks: Sequence[Callback]) -> None:
         """Stop at the end of the budget, after `patience` epochs, or if a callback returns true."""
         assert self.loop.best
         best_epoch, patience = self.loop.best.epoch, self.config.patience

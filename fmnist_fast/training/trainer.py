@@ -28,7 +28,7 @@ from .config import Distillation, Range, TrainingConfig
 from .distillation import Teachers, check_teacher, teacher_id
 from .loop import StopRequested
 from .presets import preset as preset_config
-from .progress import Epoch, EpochState, Progress
+from .progress import Callback, Epoch, EpochState, Progress
 from .run import TrainingDiverged, TrainingRun
 from .train_data import network_spec, resolve_config
 
@@ -48,8 +48,6 @@ MIN_CALIBRATION_ROWS = 1000
 
 # Of a time budget: seconds to write the model, beside the time of predictions.
 SAVING_SECONDS = 0.03
-
-Callback = Callable[[EpochState], object]
 
 
 @dataclass(frozen=True)
@@ -275,9 +273,7 @@ class _Trainer:
         content = {**self.identity(), "threads": self.threads, "metadata": dict(metadata)}
         self.folder = CheckpointFolder.create(folder, content, every)
 
-    def resume(
-        self, folder: Path, every: int | None, preset: str | None, changes: Mapping[str, Any]
-    ) -> None:
+    def resume(self, folder: Path, every: int | None, preset: str | None, changes: dict) -> None:
         """Open the folder of checkpoints. Raises: CheckpointError if anything differs."""
         stored = read_identity(folder)
         config = TrainingConfig.from_dict(stored["config"])
@@ -426,9 +422,8 @@ class _Trainer:
                 "instruction_set": instruction_set_of(network.backend),
             },
         )
-        labels_n = check_labels(
-            dataset.y_test, len(dataset.x_test), network.spec.sizes[-1], name="y_test"
-        )
+        rows, classes = len(dataset.x_test), len(dataset.class_names)
+        labels_n = check_labels(dataset.y_test, rows, classes, name="y_test")
         test = evaluate(model.predict_proba(dataset.x_test), labels_n)
         metrics = {
             "best_epoch": run.loop.best.epoch,
