@@ -9,16 +9,15 @@ photographs to be segmented. Times are from the first block to the written predi
 two warm workers, alternating.
 """
 
-import argparse
 import struct
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+import click
 import numpy as np
 import psutil
 from perf_targets import PerfTarget, print_targets
@@ -26,13 +25,14 @@ from PIL import Image
 
 from fmnist_fast import load_dataset
 from fmnist_fast.distributed.batch_predict.job import (
+    PredictObserver,
     model_name,
     model_to_workers,
     predict_all,
     workers_identity,
 )
 from fmnist_fast.distributed.batch_predict.output import write_predictions
-from fmnist_fast.distributed.batch_predict.result_store import ResultStore, open_results
+from fmnist_fast.distributed.batch_predict.result_store import open_results
 from fmnist_fast.distributed.batch_predict.sources import Inputs
 from fmnist_fast.distributed.batch_predict.worker import PredictConfig
 from fmnist_fast.distributed.worker_pool import WorkerPool, open_pool
@@ -42,45 +42,23 @@ from fmnist_fast.models.load import load_model
 SIDE = 448
 
 
-class Observer:
-    """Ignores all events."""
-
-    def update(self, store: ResultStore, pool: WorkerPool) -> None:
-        pass
-
-    def note(self, message: str) -> None:
-        pass
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Time of one batch prediction."""
-
-    rows: int
-    seconds: float
-
-
-def measure(path: Path, pool: WorkerPool, folder: Path) -> Measured:
-    """Predict a file or folder."""
+def measure(path: Path, pool: WorkerPool, folder: Path) -> float:
+    """Predict a file or folder; return the rows a second."""
     model, out = load_model(threads=1), folder / f"{len(list(folder.iterdir()))}.parquet"
     results_file = out.with_suffix(".partial")
     blocks = Inputs([str(path)]).blocks(model.input_shape, None)
+    name = model_name(None, pool.identity["backend"])
     config = PredictConfig(
-        model=model_name(None, pool.identity["backend"]),
-        folder=str(folder),
-        segmentation="auto",
-        invert=False,
-        probabilities=False,
+        model=name, folder=str(folder), segmentation="auto", invert=False, probabilities=False
     )
     with open_results(results_file, {}, blocks) as store:
         start = perf_counter()
-        assert predict_all(store, config, 784, pool, Observer(), lambda: False)
+        assert predict_all(store, config, 784, pool, PredictObserver(), lambda: False)
         write_predictions(store, out, model.class_names, False, lambda rows: None)
-        seconds = perf_counter() - start
-        rows = store.rows
+        speed = store.rows / (perf_counter() - start)
         store.remove()
     out.write_bytes(b"")
-    return Measured(rows, seconds)
+    return speed
 
 
 def write_idx(path: Path, x_test: np.ndarray, rows: int) -> Path:
@@ -131,11 +109,10 @@ def run(rows: int, pictures: int, rounds: int) -> list[PerfTarget]:
         prepare = model_to_workers(None, identity["backend"])
         pools = [stack.enter_context(open_pool(None, n, identity, prepare)) for n in (1, 2)]
         few = write_idx(folder / "few.idx", x_test, rows // 10)
+        small = 20 * pictures
         kinds = {
             f"{rows:,} rows of an IDX file": write_idx(folder / "rows.idx", x_test, rows),
-            f"{20 * pictures:,} small PNG files": write_pictures(
-                folder / "png", x_test, 20 * pictures
-            ),
+            f"{small:,} small PNG files": write_pictures(folder / "png", x_test, small),
             f"{pictures:,} photographs": write_photographs(folder / "jpg", x_test, pictures),
         }
         warm = write_photographs(folder / "warm", x_test, 8)
@@ -146,11 +123,8 @@ def run(rows: int, pictures: int, rounds: int) -> list[PerfTarget]:
         for what, path in kinds.items():
             pairs = [[measure(path, pool, outs) for pool in pools] for _ in range(rounds)]
             for one, two in pairs:
-                print(
-                    f"{what}: one worker {one.rows / one.seconds:,.0f} a second, "
-                    f"two {two.rows / two.seconds:,.0f}"
-                )
-            ratios = [one.seconds / two.seconds for one, two in pairs]
+                print(f"{what}: one worker {one:,.0f} a second, two {two:,.0f}")
+            ratios = [two / one for one, two in pairs]
             targets.append(PerfTarget(f"{what}: two workers over one", ratios, "x", 1.7))
             if path.suffix == ".idx":
                 after = list(resident())
@@ -161,17 +135,15 @@ def run(rows: int, pictures: int, rounds: int) -> list[PerfTarget]:
     return targets
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--pictures", type=int, default=400)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--check", action="store_true")
-    args = parser.parse_args()
-    targets = run(args.rows, args.pictures, args.rounds)
-    met = print_targets(targets, ("distributed", "pyarrow"), args.rounds)
-    return int(args.check and not met)
+@click.command(help=__doc__.partition("\n")[0])
+@click.option("--rows", default=2_000_000)
+@click.option("--pictures", default=400)
+@click.option("--rounds", default=3)
+@click.option("--check", is_flag=True)
+def main(rows: int, pictures: int, rounds: int, check: bool) -> None:
+    met = print_targets(run(rows, pictures, rounds), ("distributed", "pyarrow"), rounds)
+    sys.exit(check and not met)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

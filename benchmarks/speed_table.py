@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,11 +86,13 @@ def measure_runs(config: BenchConfig, rounds: int) -> dict[str, list[Any]]:
         "train": lambda number: time_train_command(config.threads, 5),
         "memory": lambda number: measure_memory(config.threads),
     }
-    with closing(Contender("cython", config)) as cython:
-        if cython.missing is None:
-            for threads in range(1, min(config.threads, 2) + 1):
-                cython("prepare", 64, threads)
-                measurements[f"threads {threads}"] = partial(cython, "time_epoch", 64, threads)
+    with ExitStack() as stack:
+        for threads in range(1, min(config.threads, 2) + 1):
+            cython = Contender("cython", config._replace(threads=threads))
+            stack.callback(cython.close)
+            if cython.missing is None:
+                cython("prepare")
+                measurements[f"threads {threads}"] = partial(cython, "time_epoch")
         return measure_rounds(measurements, rounds)
 
 
@@ -165,9 +167,9 @@ def all_targets(small: Report, large: Report, runs: dict[str, list[Any]]) -> Ite
 def main(rounds: int, threads: int, quick: bool, check: bool) -> None:
     """Measure, and print the reports and the table of targets."""
     rounds = 1 if quick else rounds
-    config = BenchConfig("auto", None, QUICK_ROWS if quick else None, threads)
-    small = measure(config, None, 64, rounds, with_peers=True)
-    large = measure(config, ("cython",), 256, rounds, with_peers=True)
+    config = BenchConfig("auto", None, QUICK_ROWS if quick else None, threads, batch_size=64)
+    small = measure(config, None, rounds, with_peers=True)
+    large = measure(config._replace(batch_size=256), ("cython",), rounds, with_peers=True)
     for report in (small, large):
         print_report(report, make_console())
         if any("another network" in (entry.missing or "") for entry in report.entries):

@@ -8,7 +8,6 @@ Trials are five epochs of 784-128-64-10, from the random sampler, without prunin
 and with two workers alternate, after trials that warm up the workers.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+import click
 import psutil
 from optuna.distributions import FloatDistribution
 from perf_targets import PerfTarget, print_targets
@@ -118,12 +118,8 @@ def measured(trials: int, late: int, rounds: int) -> list[PerfTarget]:
     config = SweepConfig(dataset, preset("standard"), SPACE, trials, "random", "none").checked()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        pools = [
-            stack.enter_context(
-                open_pool(None, n, config.workers_identity(), data_to_workers(dataset))
-            )
-            for n in (1, 2)
-        ]
+        identity, prepare = config.workers_identity(), data_to_workers(dataset)
+        pools = [stack.enter_context(open_pool(None, n, identity, prepare)) for n in (1, 2)]
         for pool in pools:
             time_sweep(replace(config, trials=4), pool, folder)
         pairs = [[time_sweep(config, pool, folder) for pool in pools] for _ in range(rounds)]
@@ -137,52 +133,30 @@ def measured(trials: int, late: int, rounds: int) -> list[PerfTarget]:
             "to sample"
         )
     print("memory of the workers, resident / unique, MB:", *(f"{r:.0f}/{o:.0f}" for r, o in memory))
-    return [
-        PerfTarget(
-            "overhead of a trial, one worker",
-            [1e3 * one.overhead for one, _ in pairs],
-            "ms",
-            limit=25,
-            at_least=False,
-        ),
-        PerfTarget(
-            "two workers over one",
-            [two.per_minute / one.per_minute for one, two in pairs],
-            "x",
-            limit=1.8,
-        ),
+    overheads = [1e3 * one.overhead for one, _ in pairs]
+    ratios = [two.per_minute / one.per_minute for one, two in pairs]
+    most = max(resident for resident, _ in memory)
+    targets = [
+        PerfTarget("overhead of a trial, one worker", overheads, "ms", limit=25, at_least=False),
+        PerfTarget("two workers over one", ratios, "x", limit=1.8),
         PerfTarget("trials a minute, two workers", [two.per_minute for _, two in pairs], limit=60),
-        PerfTarget(
-            "memory of a worker, data set included",
-            [max(resident for resident, _ in memory)],
-            "MB",
-            limit=250,
-            at_least=False,
-        ),
-        *(
-            PerfTarget(
-                f"start of trial {late:,} over trial {EARLY}, {sampler}",
-                [then / early],
-                "x",
-                limit=1.5,
-                at_least=False,
-            )
-            for sampler, (early, then) in starts.items()
-        ),
+        PerfTarget("memory of a worker with data set", [most], "MB", limit=250, at_least=False),
     ]
+    for sampler, (early, then) in starts.items():
+        name = f"start of trial {late:,} over trial {EARLY}, {sampler}"
+        targets.append(PerfTarget(name, [then / early], "x", limit=1.5, at_least=False))
+    return targets
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--trials", type=int, default=40)
-    parser.add_argument("--late", type=int, default=1000, help="the trial that starts late")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--check", action="store_true")
-    args = parser.parse_args()
-    targets = measured(args.trials, args.late, args.rounds)
-    met = print_targets(targets, ("distributed", "optuna"), args.rounds)
-    return int(args.check and not met)
+@click.command(help=__doc__.partition("\n")[0])
+@click.option("--trials", default=40)
+@click.option("--late", default=1000, help="The trial that starts late.")
+@click.option("--rounds", default=3)
+@click.option("--check", is_flag=True)
+def main(trials: int, late: int, rounds: int, check: bool) -> None:
+    met = print_targets(measured(trials, late, rounds), ("distributed", "optuna"), rounds)
+    sys.exit(check and not met)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
 from multiprocessing import get_context
@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from timeit import repeat, timeit
+from timeit import Timer, repeat, timeit
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -49,6 +49,7 @@ class BenchConfig(NamedTuple):
     data_dir: Path | None
     rows: int | None
     threads: int
+    batch_size: int
 
 
 class Outputs(NamedTuple):
@@ -71,96 +72,88 @@ class _Worker:
             raise ImportError(reason)
         for module in peers.PACKAGES.get(peer, {}).values():
             import_module(module)
-        self.peer, self.threads = peer, config.threads
-        self.trainers: dict[tuple[int, int], Any] = {}
+        self.peer, self.threads, self.batch_size = peer, config.threads, config.batch_size
         dataset = load_dataset(config.dataset, config.data_dir)
-        count = min(config.rows or len(dataset.x_train), len(dataset.x_train))
-        x_ni = np.ascontiguousarray(dataset.x_train[:count]).reshape(count, -1)
-        labels_n = dataset.y_train[:count].astype(np.int32)
-        self.data = TrainData(x_ni, PIXEL_SCALE, labels_n, np.ones(count))
+        pixels, labels_n = dataset.x_train[: config.rows], dataset.y_train[: config.rows]
+        count = len(pixels)
+        x_ni = np.ascontiguousarray(pixels).reshape(count, -1)
+        data = TrainData(x_ni, PIXEL_SCALE, labels_n.astype(np.int32), np.ones(count))
+        spec = NetworkSpec((x_ni.shape[1], *HIDDEN, len(dataset.class_names)))
+        self.task = TrainingTask(spec, data, config.batch_size)
         self.rows_n = np.arange(count, dtype=np.int32)
-        self.spec = NetworkSpec((x_ni.shape[1], *HIDDEN, len(dataset.class_names)))
         self.x_test = np.resize(dataset.x_test, (N_IMAGES, x_ni.shape[1]))
         self.dataset = dataset.name
-        self.predictor: Peer | None = None
+        self.trainer: Any = None
         if x_ni.dtype != np.uint8:
             raise UserError(f"{dataset.name} has {x_ni.dtype} rows: benchmarks need uint8 pixels")
 
     def workload(self) -> tuple[str, int, tuple[int, ...]]:
         """Return the name and the rows of the data set, and the layer sizes."""
-        return self.dataset, len(self.rows_n), self.spec.sizes
+        return self.dataset, len(self.rows_n), self.task.spec.sizes
 
-    def _task(self, batch_size: int) -> TrainingTask:
-        return TrainingTask(self.spec, self.data, batch_size)
-
-    def _variants(self, batch_size: int, threads: int) -> list[Callable[[], Peer]]:
-        """Return the ways to train with this package; the fastest is the one that is timed."""
-        task = self._task(batch_size)
+    def _variants(self) -> Iterator[Peer]:
+        """Yield the ways to train with this package; the fastest is the one that is timed."""
         if self.peer in BACKEND_NAMES:
-            return [lambda: peers.FmnistFast(task, threads, self.peer)]
-        if self.peer == "scikit-learn":
-            return [lambda: peers.ScikitLearn(task, threads)]
-        kind = peers.PyTorch if self.peer == "torch" else peers.Jax
-        return [partial(kind, task, threads, as_floats) for as_floats in (True, False)]
+            yield peers.FmnistFast(self.task, self.threads, self.peer)
+        elif self.peer == "scikit-learn":
+            yield peers.ScikitLearn(self.task, self.threads)
+        elif self.peer == "onnxruntime":
+            yield peers.OnnxRuntime(self.task, self.threads)
+        else:
+            kind: Any = peers.PyTorch if self.peer == "torch" else peers.Jax
+            for as_floats in (True, False):
+                yield kind(self.task, self.threads, as_floats)
 
-    def prepare(self, batch_size: int, threads: int) -> list[Outputs]:
+    def prepare(self) -> list[Outputs]:
         """Warm up with two epochs, keep the fastest variant, and return the outputs of each."""
         timed = []
-        for make in self._variants(batch_size, threads):
-            trainer = make()
+        for trainer in self._variants():
             probabilities = trainer.probabilities(self.x_test)
-            trainer.train(checked_rows(self.rows_n, batch_size))
+            trainer.train(checked_rows(self.rows_n, self.batch_size))
             outputs = Outputs(probabilities, [w.copy() for w in trainer.weights()])
             epoch = partial(trainer.train, epoch_order(self.rows_n, 0, 0))
             epoch()
             timed.append((timeit(epoch, number=1), outputs, trainer))
-        fastest = min(timed, key=lambda entry: entry[0])[2]
-        self.trainers[batch_size, threads] = fastest
-        if threads == self.threads:
-            self.predictor = self.predictor or fastest
+        self.trainer = min(timed, key=lambda entry: entry[0])[2]
         return [outputs for _, outputs, _ in timed]
 
-    def prepare_predictor(self) -> list[Outputs]:
-        """Warm up ONNX Runtime, which does not train."""
-        self.predictor = cast(Peer, peers.OnnxRuntime(self._task(1), self.threads))
-        return [Outputs(self.predictor.probabilities(self.x_test), [])]
-
-    def weights_with_plain_epsilon(self, batch_size: int) -> list[Floats]:
+    def weights_with_plain_epsilon(self) -> list[Floats]:
         """Return the weights after the checked steps of a backend with scikit-learn's epsilon."""
-        trainer = peers.FmnistFast(
-            self._task(batch_size), self.threads, self.peer, plain_epsilon=True
-        )
-        trainer.train(checked_rows(self.rows_n, batch_size))
+        trainer = peers.FmnistFast(self.task, self.threads, self.peer, plain_epsilon=True)
+        trainer.train(checked_rows(self.rows_n, self.batch_size))
         return trainer.weights()
 
     def select_instruction_set(self, instruction_set: str) -> None:
         """Use these kernels from now on."""
         cast(Any, get_backend(self.peer)).select_instruction_set(instruction_set)
 
-    def time_epoch(self, batch_size: int, threads: int, number: int) -> float:
+    def time_epoch(self, number: int) -> float:
         """Return the seconds of an epoch, after one that is not timed: idle cores are slow for some
         0.1 s."""
-        train = partial(
-            self.trainers[batch_size, threads].train, epoch_order(self.rows_n, 0, number)
-        )
+        train = partial(self.trainer.train, epoch_order(self.rows_n, 0, number))
         train()
         return timeit(train, number=1)
 
-    def time_phases(self, batch_size: int, number: int) -> dict[str, float]:
+    def time_phases(self, number: int) -> dict[str, float]:
         """Return the seconds of an epoch of a backend by phase."""
         order_n = epoch_order(self.rows_n, 0, number)
-        trainer = self.trainers[batch_size, self.threads]
+        trainer = self.trainer
         trainer.train(order_n)
         steps = trainer.steps(order_n)
-        return phases_of_epoch(trainer.network, trainer.state, self.data, order_n, steps)
+        return phases_of_epoch(trainer.network, trainer.state, self.task.data, order_n, steps)
 
     def fma_peak(self, instruction_set: str) -> float | None:
         """Return the peak of these kernels in GFLOP/s."""
         self.select_instruction_set(instruction_set)
         return fma_peak_gflops(self.threads)
 
-    def instruction_sets(self) -> tuple[str, ...]:
-        """Return all that this processor has, widest first; or that of FMNIST_FAST_ISA."""
+    def instruction_sets(self) -> tuple[str | None, ...]:
+        """Return all that this processor has, widest first; or that of FMNIST_FAST_ISA.
+
+        For backends and packages that have none to choose from: None.
+        """
+        if self.peer != "cython":
+            return (None,)
         module: Any = get_backend(self.peer)
         if os.environ.get("FMNIST_FAST_ISA"):
             return (module.instruction_set(),)
@@ -168,22 +161,17 @@ class _Worker:
 
     def time_one_image(self) -> float:
         """Return the median seconds to predict one image."""
-        assert self.predictor
         seconds: list[float] = []
-        image = self.x_test[:1].copy()
-        self.predictor.probabilities(image)
-        start = perf_counter()
-        end = start + ONE_IMAGE_SECONDS
-        while start < end:
-            start = perf_counter()
-            self.predictor.probabilities(image)
-            seconds.append(perf_counter() - start)
+        timer = Timer(partial(self.trainer.probabilities, self.x_test[:1].copy()))
+        timer.timeit(1)
+        end = perf_counter() + ONE_IMAGE_SECONDS
+        while perf_counter() < end:
+            seconds.append(timer.timeit(1))
         return median(seconds)
 
     def time_images(self) -> float:
         """Return the seconds to predict N_IMAGES images, the median of seven calls after one."""
-        assert self.predictor
-        predict = partial(self.predictor.probabilities, self.x_test)
+        predict = partial(self.trainer.probabilities, self.x_test)
         return median(repeat(predict, number=1, repeat=8)[1:])
 
 

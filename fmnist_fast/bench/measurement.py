@@ -1,9 +1,8 @@
 """Measurement of all contenders in interleaved rounds, and its report."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from statistics import median
 from typing import Any
 
@@ -162,25 +161,24 @@ class _Candidate:
         if self.instruction_set:
             self.contender("select_instruction_set", self.instruction_set)
 
-    def prepare(self, batch_size: int, threads: int) -> list[Outputs]:
+    def prepare(self) -> list[Outputs]:
         """Warm up; return the outputs to be checked."""
         self._select()
-        if self.contender.peer == PREDICTOR:
-            return list(self.contender("prepare_predictor"))
-        return list(self.contender("prepare", batch_size, threads))
+        outputs: list[Outputs] = self.contender("prepare")
+        return outputs
 
-    def measure(self, batch_size: int, threads: int, number: int) -> None:
+    def measure(self, number: int) -> None:
         """Measure one round, and update the entry."""
         call, entry = self.contender, self.entry
         self._select()
         if call.peer != PREDICTOR:
-            entry.seconds.append(call("time_epoch", batch_size, threads, number))
+            entry.seconds.append(call("time_epoch", number))
         entry.one_image_seconds.append(call("time_one_image"))
         entry.one_image_median = median(entry.one_image_seconds)
         entry.images_seconds.append(call("time_images"))
         entry.images_median = median(entry.images_seconds)
         if entry.ours:
-            self.phases.append(call("time_phases", batch_size, number))
+            self.phases.append(call("time_phases", number))
             entry.phase_seconds = {
                 phase: median(one[phase] for one in self.phases) for phase in self.phases[0]
             }
@@ -189,7 +187,6 @@ class _Candidate:
 def measure(
     config: BenchConfig,
     backends: tuple[str, ...] | None,
-    batch_size: int,
     rounds: int,
     with_peers: bool,
     progress: Progress = lambda *_: None,
@@ -215,22 +212,20 @@ def measure(
             contenders[peer] = Contender(peer, config)
             stack.callback(contenders[peer].close)
         dataset, rows, sizes = contenders["numpy"]("workload")
-        if batch_size > rows:
-            raise UserError(f"batch size {batch_size} is above the {rows} rows of {dataset}")
+        if config.batch_size > rows:
+            raise UserError(f"batch size {config.batch_size} is above the {rows} rows of {dataset}")
         candidates = [
             _Candidate(contenders[peer], instruction_set, peer in ours)
             for peer in (*ours, *others)
             for instruction_set in _instruction_sets(contenders[peer])
         ]
-        _prepare(candidates, contenders["numpy"], config.threads, batch_size, progress)
+        _prepare(candidates, contenders["numpy"], progress)
         timed = {one.entry.name: one for one in candidates if one.entry.missing is None}
-        measurements: dict[str, Callable[[int], Any]] = {
-            name: partial(one.measure, batch_size, config.threads) for name, one in timed.items()
-        }
+        measurements: dict[str, Any] = {name: one.measure for name, one in timed.items()}
         cython = contenders["cython"]
         if cython.missing is None:
             widest = _instruction_sets(cython)[0]
-            measurements["peak"] = lambda number: cython("fma_peak", widest)
+            measurements["peak"] = lambda _: cython("fma_peak", widest)
         peaks = measure_rounds(measurements, rounds, progress).get("peak", [])
     peak = max(peaks, default=None)
     gflop = 2e-9 * multiply_adds(NetworkSpec(sizes)) * rows
@@ -241,7 +236,7 @@ def measure(
         dataset=dataset,
         rows=rows,
         sizes=list(sizes),
-        batch_size=batch_size,
+        batch_size=config.batch_size,
         threads=config.threads,
         rounds=rounds,
         peak_gflops=peak,
@@ -252,27 +247,17 @@ def measure(
 
 
 def _instruction_sets(contender: Contender) -> tuple[str | None, ...]:
-    if contender.peer != "cython" or contender.missing is not None:
-        return (None,)
-    found: tuple[str, ...] = contender("instruction_sets")
-    return found
+    return (None,) if contender.missing is not None else contender("instruction_sets")
 
 
-def _prepare(
-    candidates: list[_Candidate],
-    numpy: Contender,
-    threads: int,
-    batch_size: int,
-    progress: Progress,
-) -> None:
+def _prepare(candidates: list[_Candidate], numpy: Contender, progress: Progress) -> None:
     """Warm up all, and mark as missing what does not compute the same as the numpy backend."""
-    reference = numpy("prepare", batch_size, threads)[0]
+    reference = numpy("prepare")[0]
     for n, one in enumerate(candidates):
         if one.entry.missing is not None or one.contender is numpy:
             continue
         progress(f"warming up {one.entry.name}", n, len(candidates))
         expected = reference
         if one.entry.name == "scikit-learn":
-            weights = numpy("weights_with_plain_epsilon", batch_size)
-            expected = reference._replace(weights=weights)
-        one.entry.missing = find_difference(one.prepare(batch_size, threads), expected)
+            expected = reference._replace(weights=numpy("weights_with_plain_epsilon"))
+        one.entry.missing = find_difference(one.prepare(), expected)

@@ -264,7 +264,7 @@ class ScikitLearn:
 
 
 class OnnxRuntime:
-    """Prediction only, with the graph that `fmnist-fast export` writes."""
+    """Prediction only, with the graph that `fmnist-fast export` writes: train() does nothing."""
 
     def __init__(self, task: TrainingTask, threads: int) -> None:
         import onnxruntime
@@ -280,6 +280,12 @@ class OnnxRuntime:
     def probabilities(self, x_ni: NDArray[np.uint8]) -> Floats:
         probabilities: Floats = self.session.run(None, {"x": x_ni})[0]
         return probabilities
+
+    def train(self, order_n: NDArray[np.int32]) -> None:
+        pass
+
+    def weights(self) -> list[Floats]:
+        return []
 
 
 def limit_cores(threads: int) -> None:

@@ -38,9 +38,9 @@ def bench(
     found = load_dataset(dataset, data_dir)  # so that only one process downloads it
     source = found.name if dataset == "auto" and found.name in DATASET_NAMES else dataset
     threads = min(threads or usable_cores(), THREADS_PER_CORE * usable_cores())
-    config = BenchConfig(source, data_dir, rows, threads)
+    config = BenchConfig(source, data_dir, rows, threads, batch_size)
     with measuring_bar(make_console(stderr=True)) as progress:
-        report = measure(config, names, batch_size, rounds, peers, progress)
+        report = measure(config, names, rounds, peers, progress)
     if as_json:
         click.echo(json.dumps(asdict(report)))
     else:

@@ -74,14 +74,12 @@ def _tables(report: Report) -> Iterator[Table]:
         if entry.missing is None:
             speeds.add_row(*cells(entry))
     yield speeds
-    by_phases: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in report.entries:
-        if entry.phase_seconds:
-            by_phases.setdefault(tuple(entry.phase_seconds), []).append(entry)
-    for names, entries in by_phases.items():
+    phased = [entry for entry in report.entries if entry.phase_seconds]
+    for names in dict.fromkeys(tuple(entry.phase_seconds) for entry in phased):
         phases = make_table("fraction of an epoch", *names)
-        for entry in entries:
-            total = sum(entry.phase_seconds.values())
-            fractions = (f"{100 * entry.phase_seconds[name] / total:.0f} %" for name in names)
-            phases.add_row(entry.name, *fractions)
+        for entry in phased:
+            if tuple(entry.phase_seconds) == names:
+                total = sum(entry.phase_seconds.values())
+                fractions = (f"{100 * s / total:.0f} %" for s in entry.phase_seconds.values())
+                phases.add_row(entry.name, *fractions)
         yield phases

@@ -50,38 +50,36 @@ def evaluate(
     selective = None
     if loaded.threshold is not None:
         selective = metrics.selective_accuracy(probability_nk, labels_n, loaded.threshold)
-    corruptions = list(_evaluate_corruptions(loaded, data, labels_n))
     if plot:
         plot_confusion(evaluation, data.class_names, plot)
     if misclassified:
         plot_misclassified(data.x_test, probability_nk, labels_n, data.class_names, misclassified)
-    if not as_json:
-        _print(path, data, evaluation, selective, corruptions)
-        return
-    print_json(
-        {
-            "model": str(path),
-            "dataset": data.name,
-            "rows": len(data.x_test),
-            "accuracy": evaluation.accuracy,
-            "loss": evaluation.loss,
-            "calibration_error": evaluation.calibration_error,
-            "classes": [
-                {
-                    "label": label,
-                    "name": name,
-                    "precision": float(evaluation.precision_k[label]),
-                    "recall": float(evaluation.recall_k[label]),
-                    "f1": float(evaluation.f1_k[label]),
-                    "rows": int(evaluation.confusion_kk[label].sum()),
-                }
-                for label, name in enumerate(data.class_names)
-            ],
-            "confusion": evaluation.confusion_kk.tolist(),
-            "selective_accuracy": selective and asdict(selective),
-            "corruptions": corruptions,
-        }
-    )
+    document = {
+        "model": str(path),
+        "dataset": data.name,
+        "rows": len(data.x_test),
+        "accuracy": evaluation.accuracy,
+        "loss": evaluation.loss,
+        "calibration_error": evaluation.calibration_error,
+        "classes": [
+            {
+                "label": label,
+                "name": name,
+                "precision": float(evaluation.precision_k[label]),
+                "recall": float(evaluation.recall_k[label]),
+                "f1": float(evaluation.f1_k[label]),
+                "rows": int(evaluation.confusion_kk[label].sum()),
+            }
+            for label, name in enumerate(data.class_names)
+        ],
+        "confusion": evaluation.confusion_kk.tolist(),
+        "selective_accuracy": selective and asdict(selective),
+        "corruptions": list(_evaluate_corruptions(loaded, data, labels_n)),
+    }
+    if as_json:
+        print_json(document)
+    else:
+        _print(document, evaluation, data.class_names)
 
 
 def _load_test_data(
@@ -123,26 +121,23 @@ def _evaluate_corruptions(
 
 
 def _print(
-    path: Path,
-    data: Dataset,
-    evaluation: metrics.Evaluation,
-    selective: metrics.SelectiveAccuracy | None,
-    corruptions: list[dict[str, Any]],
+    document: dict[str, Any], evaluation: metrics.Evaluation, names: tuple[str, ...]
 ) -> None:
-    names, console = data.class_names, make_console()
+    console, selective = make_console(), document["selective_accuracy"]
     tables = [class_table(evaluation, names), confusion_table(evaluation, names)]
-    if corruptions:
-        tables.append(corruption_table(corruptions, evaluation.accuracy))
+    if document["corruptions"]:
+        tables.append(corruption_table(document["corruptions"], evaluation.accuracy))
     for table in tables:
         console.print(table)
         console.print()
     if selective:
+        coverage, threshold = percent(selective["coverage"]), percent(selective["threshold"])
         console.print(
-            f"confident in {percent(selective.coverage)} of the predictions (probability at least "
-            f"{percent(selective.threshold)}): {percent(selective.accuracy)} of them are correct"
+            f"confident in {coverage} of the predictions (probability at least {threshold}): "
+            f"{percent(selective['accuracy'])} of them are correct"
         )
     console.print(
-        f"{path} on the {len(data.x_test):,} test rows of {data.name}: accuracy "
-        f"{percent(evaluation.accuracy)}, loss {evaluation.loss:.4f}, calibration error "
-        f"{percent(evaluation.calibration_error)}"
+        f"{document['model']} on the {document['rows']:,} test rows of {document['dataset']}: "
+        f"accuracy {percent(evaluation.accuracy)}, loss {evaluation.loss:.4f}, "
+        f"calibration error {percent(evaluation.calibration_error)}"
     )

@@ -1,6 +1,7 @@
 """The command `info`."""
 
 import platform
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,9 @@ def _show_presets(as_json: bool) -> None:
 def _describe_installation() -> dict[str, Any]:
     config: Any = np.show_config(mode="dicts")
     features = config["SIMD Extensions"]
-    try:
+    cache = None
+    with suppress(OSError):  # the user has no home folder
         cache = str(cache_folder())
-    except OSError:  # the user has no home folder
-        cache = None
     return {
         "fmnist-fast": __version__,
         "python": platform.python_version(),
@@ -77,9 +77,8 @@ def _describe_installation() -> dict[str, Any]:
 
 def _one_line_per_member(facts: dict[str, Any]) -> dict[str, Any]:
     """Replace an ensemble's members by an entry for each, without the values common to all."""
-    members = facts.get("members", [])
     lines = {name: value for name, value in facts.items() if name != "members"}
-    for number, member in enumerate(members, start=1):
+    for number, member in enumerate(facts.get("members", []), start=1):
         own = {name: value for name, value in member.items() if value != facts.get(name)}
         lines[f"member {number}"] = own
     return lines
@@ -90,5 +89,5 @@ def _as_text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}: {_as_text(entry)}" for name, entry in value.items()) or "none"
     if isinstance(value, list):
-        return " ".join(map(str, value)) if value else "none"
+        return " ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)

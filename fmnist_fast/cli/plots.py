@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +36,8 @@ def plot_curves(result: TrainingResult, path: Path) -> None:
     epochs = [record.epoch for record in result.history]
     loss.plot(epochs, [r.train_loss for r in result.history], "o-", ms=3, label="training")
     if result.config.validation:
-        loss.plot(
-            epochs, [r.validation_loss or 0 for r in result.history], "o-", ms=3, label="validation"
-        )
+        nats = [r.validation_loss or 0 for r in result.history]
+        loss.plot(epochs, nats, "o-", ms=3, label="validation")
         percent = [100 * (r.validation_accuracy or 0) for r in result.history]
         accuracy.plot(epochs, percent, "o-", ms=3, color="C1", label="validation")
     accuracy.axhline(100 * result.test_accuracy, color="C2", ls="--", label="test, saved model")
@@ -47,16 +46,12 @@ def plot_curves(result: TrainingResult, path: Path) -> None:
     accuracy.set(title="accuracy", xlabel="epoch", ylabel="%")
     for axes in (loss, accuracy):
         axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlim(0.5, max(epochs, default=1) + 0.5)
-    model = result.model
-    sizes = "-".join(map(str, model.network.spec.sizes))
-    figure.suptitle(
-        f"{sizes} on {model.dataset_name}: {100 * result.test_accuracy:.2f} % on test",
-        parse_math=False,
-    )
-    _save(figure, path)
+    sizes = "-".join(map(str, result.model.network.spec.sizes))
+    title = f"{sizes} on {result.model.dataset_name}: {100 * result.test_accuracy:.2f} % on test"
+    figure.suptitle(title, parse_math=False)
+    _save(figure, path, box=False)
 
 
 def plot_confusion(evaluation: Evaluation, class_names: Sequence[str], path: Path) -> None:
@@ -71,17 +66,12 @@ def plot_confusion(evaluation: Evaluation, class_names: Sequence[str], path: Pat
     if classes <= 30:  # more would not be legible
         axes.set_xticks(range(classes), class_names, rotation=45, ha="right")
         axes.set_yticks(range(classes), class_names)
-        for (truth, predicted), count in np.ndenumerate(counts_kk):
-            if count:
-                shade = "white" if fraction_kk[truth, predicted] > 0.5 else "black"
-                axes.text(
-                    predicted, truth, str(count), ha="center", va="center", color=shade, fontsize=7
-                )
-    axes.set(
-        xlabel="predicted class",
-        ylabel="true class",
-        title=f"accuracy {100 * evaluation.accuracy:.2f} %",
-    )
+        style: Any = {"ha": "center", "va": "center", "fontsize": 7}
+        for truth, predicted in np.argwhere(counts_kk):
+            shade = "white" if fraction_kk[truth, predicted] > 0.5 else "black"
+            axes.text(predicted, truth, str(counts_kk[truth, predicted]), color=shade, **style)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title(f"accuracy {100 * evaluation.accuracy:.2f} %")
     figure.colorbar(image, label="fraction of the true class", shrink=0.8)
     _save(figure, path)
 
@@ -102,21 +92,18 @@ def plot_misclassified(
     columns = 6
     rows = max(1, -(-len(shown_n) // columns))
     figure = _figure(1.75 * columns, 2.15 * rows + 0.6)
-    title = f"{len(wrong_n):,} of {len(labels_n):,} images are misclassified"
-    if len(wrong_n):
-        title += "; highest confidence first"
-    figure.suptitle(title, fontsize=11)
+    note = "; highest confidence first" if len(wrong_n) else ""
+    figure.suptitle(
+        f"{len(wrong_n):,} of {len(labels_n):,} images are misclassified{note}", fontsize=11
+    )
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for cell in axes:
         cell.set_axis_off()
     for cell, row in zip(axes, shown_n):
         cell.imshow(images[row], cmap="gray", vmin=0, vmax=np.max(images[row], initial=1))
         predicted, true = class_names[predicted_n[row]], class_names[labels_n[row]]
-        cell.set_title(
-            f"{predicted} ({100 * confidence_n[row]:.1f} %)\ntrue: {true}",
-            fontsize=8,
-            parse_math=False,
-        )
+        title = f"{predicted} ({100 * confidence_n[row]:.1f} %)\ntrue: {true}"
+        cell.set_title(title, fontsize=8, parse_math=False)
     _save(figure, path)
 
 
@@ -132,8 +119,7 @@ def plot_learning_rates(found: "LRFinderResult", path: Path) -> None:
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss, nats")
     axes.set_title("learning rate range test")
     axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    _save(figure, path, box=False)
 
 
 OWN_COLOR, PEER_COLOR = "#2a6f97", "#b8b8b8"
@@ -149,8 +135,7 @@ def plot_speeds(report: "Report", path: Path) -> None:
     axes, where = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_seconds(axes, report, timed)
     _draw_phases(where, split)
-    machine = report.machine
-    sizes = "-".join(map(str, report.sizes))
+    machine, sizes = report.machine, "-".join(map(str, report.sizes))
     figure.suptitle(
         f"An epoch of {sizes} on {report.dataset}, {report.rows:,} rows, batch "
         f"{report.batch_size}\n{machine['cpu']}, {report.threads} threads, n = {report.rounds}, "
@@ -158,7 +143,7 @@ def plot_speeds(report: "Report", path: Path) -> None:
         parse_math=False,
         fontsize=10,
     )
-    _save(figure, path)
+    _save(figure, path, box=False)
 
 
 def _draw_seconds(axes: "Axes", report: "Report", timed: "Sequence[Entry]") -> None:
@@ -168,9 +153,9 @@ def _draw_seconds(axes: "Axes", report: "Report", timed: "Sequence[Entry]") -> N
     axes.barh(places, medians, color=[OWN_COLOR if entry.ours else PEER_COLOR for entry in timed])
     for place, entry in zip(places, timed):
         axes.plot([min(entry.seconds), max(entry.seconds)], [place, place], color="0.3", lw=1)
-        label = f" {entry.seconds_median:.3f} s" + (
-            f", {entry.speedup:.1f} x numpy" if entry.speedup and entry.name != "numpy" else ""
-        )
+        label = f" {entry.seconds_median:.3f} s"
+        if entry.speedup and entry.name != "numpy":
+            label += f", {entry.speedup:.1f} x numpy"
         axes.text(max(entry.seconds), place, label, va="center", fontsize=8)
     axes.set_yticks(places, [entry.name for entry in timed])
     if report.peak_gflops:
@@ -180,7 +165,6 @@ def _draw_seconds(axes: "Axes", report: "Report", timed: "Sequence[Entry]") -> N
     axes.set(xlabel="seconds an epoch: median and range")
     axes.set_xlim(0, 1.35 * max((max(entry.seconds) for entry in timed), default=1))
     axes.set_ylim(-0.6, len(timed) + 0.1)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_phases(axes: "Axes", split: "Sequence[Entry]") -> None:
@@ -196,7 +180,6 @@ def _draw_phases(axes: "Axes", split: "Sequence[Entry]") -> None:
     axes.set(xlabel="seconds by phase, mean of the threads")
     axes.set_ylim(-0.6, max(1, len(split)) + 0.9)
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper right")
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _figure(width: float, height: float) -> "Figure":
@@ -206,7 +189,11 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def _save(figure: "Figure", path: Path, box: bool = True) -> None:
+    """box : whether the axes keep their top and right spines."""
+    if not box:
+        for axes in figure.axes:
+            axes.spines[["top", "right"]].set_visible(False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # characters that the font lacks

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from codecs import BOM_UTF8
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain
@@ -60,31 +60,18 @@ def predict(
             code: int = call(target, packages, images=images, inputs_from=inputs_from, **options)
             return code
         for name in BATCH_OPTIONS:
-            if options.pop(name):
+            if options[name]:
                 raise UserError(f"--{name} needs --out: name the file for the predictions")
+        if sys.stdout is None:
+            raise UserError("standard output is closed, and the predictions would be lost")
+        recognizer = Recognizer(options["model"], backend=options["backend"], threads=1)
         named = chain(images, paths_in(inputs_from) if inputs_from else ())
-        return _predict_one_by_one(named, threads or usable_cores(), **options)
-
-
-def _predict_one_by_one(
-    named: Iterable[str],
-    threads: int,
-    *,
-    model: Path | None,
-    segmentation: str,
-    invert: bool,
-    backend: str,
-    as_json: bool,
-) -> int:
-    """Print the predictions of files and folders; return the exit code."""
-    if sys.stdout is None:
-        raise UserError("standard output is closed, and the predictions would be lost")
-    recognizer = Recognizer(model, backend=backend, threads=1)
-    paths = list(chain.from_iterable(map(_image_files, named)))
-    if not paths:
-        raise UserError(NO_INPUTS)
-    predictions = predict_files(recognizer, paths, segmentation, invert, threads)
-    return _print_predictions(predictions, len(paths), segmentation, as_json)
+        paths = list(chain.from_iterable(map(_image_files, named)))
+        if not paths:
+            raise UserError(NO_INPUTS)
+        method, threads = options["segmentation"], threads or usable_cores()
+        predictions = predict_files(recognizer, paths, method, options["invert"], threads)
+        return _print_predictions(predictions, len(paths), method, options["as_json"])
 
 
 def paths_in(inputs_from: Path) -> Iterator[str]:

@@ -10,9 +10,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
@@ -24,8 +23,6 @@ from ..training.presets import PRESETS, PresetResult
 from ..training.progress import Epoch, Progress
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from ..nn.network import Network
 
 __all__ = [
@@ -47,6 +44,17 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None or np.isnan(fraction) else f"{100 * fraction:.2f} %"
 
 
+def _bars(console: Console, *columns: rich_progress.ProgressColumn | str) -> rich_progress.Progress:
+    return rich_progress.Progress(
+        "{task.description}",
+        *columns,
+        rich_progress.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class TrainingReport(Progress):
     """A line for each epoch, and on a terminal a progress bar of steps below them."""
 
@@ -54,17 +62,9 @@ class TrainingReport(Progress):
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("batches"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task: TaskID | None = None
+        bar, count = rich_progress.BarColumn(bar_width=None), rich_progress.MofNCompleteColumn()
+        self._bars = _bars(console, bar, count, "batches")
+        self._task: rich_progress.TaskID | None = None
         self._epochs: int | None = 0  # None: limited by time
         self._role = ""
         self._failed = False
@@ -146,8 +146,7 @@ def measuring_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]
 
     Yields a function that takes this name, the measurements done, and their total.
     """
-    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with _bars(console, rich_progress.BarColumn()) as bars:
         task = bars.add_task("", total=None)
         yield lambda what, done, total: bars.update(
             task, description=what, completed=done, total=total

@@ -5,19 +5,8 @@ from typing import Any
 
 import click
 
+from .. import options
 from ..lazy import deferred
-from ..options import (
-    BACKEND,
-    DATA_DIR,
-    FILE,
-    FORCE,
-    JSON,
-    MODEL_OUT,
-    TRAINING_SET,
-    duration,
-    nonempty,
-    workers_or_auto,
-)
 
 __all__ = ["STUDY_NAME", "sweep"]
 
@@ -41,7 +30,7 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
 )
 @click.option(
     "--space",
-    type=FILE,
+    type=options.FILE,
     help="TOML file of the search space; --show-space prints an example.  [default: learning "
     "rate, l2, batch size, schedule, layers, label smoothing, dropout, epochs]",
 )
@@ -74,14 +63,14 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
 )
 @click.option(
     "--workers",
-    type=workers_or_auto,
+    type=options.workers_or_auto,
     metavar="N",
     default="auto",
     help="Number of worker processes on this machine; auto: one a usable core.",
 )
 @click.option(
     "--scheduler",
-    type=nonempty,
+    type=options.nonempty,
     metavar="tcp://HOST:PORT",
     help="Address of a Dask scheduler whose workers to use.",
 )
@@ -106,7 +95,7 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
 )
 @click.option(
     "--study",
-    type=nonempty,
+    type=options.nonempty,
     default="sweep.journal",
     metavar="FILE|URL",
     help="Storage of the study, from which the same command resumes: an Optuna journal file, "
@@ -114,36 +103,36 @@ def _show_space(context: click.Context, _: click.Parameter, value: bool) -> Any:
 )
 @click.option(
     "--study-name",
-    type=nonempty,
+    type=options.nonempty,
     default=STUDY_NAME,
     metavar="NAME",
     help="Name of the study, where a database holds several.",
 )
 @click.option(
     "--time-budget",
-    type=duration,
+    type=options.duration,
     help="Stop the trials after this time, like 10m or 2h; unfinished ones restart when the "
     "sweep resumes.",
 )
-@TRAINING_SET
-@DATA_DIR
-@BACKEND
+@options.TRAINING_SET
+@options.DATA_DIR
+@options.BACKEND
 @click.option(
     "--seed",
     type=click.IntRange(0),
     default=0,
     help="Random seed of the sampler and the initial weights.",
 )
-@MODEL_OUT
+@options.MODEL_OUT
 @click.option(
     "--ensemble",
     type=click.IntRange(2, 100),
     metavar="K",
     help="Retrain the K best trials with different seeds, and save their ensemble beside --out.",
 )
-@FORCE
+@options.FORCE
 @click.option("--quiet", is_flag=True, help="Print only the result.")
-@JSON
+@options.JSON
 @deferred("sweep:sweep", packages=("distributed", "optuna", "scipy"))
 def sweep() -> None:
     """Optimize the hyperparameters of a network.
