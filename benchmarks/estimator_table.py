@@ -139,21 +139,14 @@ CASES = {
 }
 CASES |= {f"single rows {dtype}": (10, partial(measure_single_rows, dtype)) for dtype in FLOATS}
 
-GRID = {
-    f"{rows:,} x {columns:,}, hidden {hidden:,}, {dtype}": (
-        1,
-        partial(
-            measure_fit,
-            partial(table, rows, columns, 3, dtype),
-            (hidden,),
-            max(1, min(30, 100_000 // rows)),
-        ),
-    )
-    for rows, columns, hidden, dtype in product(
-        (100, 5_000, 500_000), (1, 20, 2_000), (1, 100, 1_000), FLOATS
-    )
-    if rows * columns * hidden <= 2e10 and rows * columns <= 5e7
-}
+GRID = {}
+for rows, columns, hidden, dtype in product(
+    (100, 5_000, 500_000), (1, 20, 2_000), (1, 100, 1_000), FLOATS
+):
+    if rows * columns * hidden <= 2e10 and rows * columns <= 5e7:
+        load, epochs = partial(table, rows, columns, 3, dtype), max(1, min(30, 100_000 // rows))
+        name = f"{rows:,} x {columns:,}, hidden {hidden:,}, {dtype}"
+        GRID[name] = (1, partial(measure_fit, load, (hidden,), epochs))
 
 
 @click.command()

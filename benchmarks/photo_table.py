@@ -98,12 +98,10 @@ class PhotoMetrics:
         }
         self.accuracy = fraction(one.is_correct for one in mapped)
         self.low_confidence = fraction(one.has_low_confidence for one in mapped)
-        self.ood_low_confidence = fraction(
-            one.has_low_confidence for one in photos if not KINDS[one.kind]
-        )
-        self.confident_accuracy = fraction(
-            one.is_correct for one in mapped if not one.has_low_confidence
-        )
+        others = [one for one in photos if not KINDS[one.kind]]
+        self.ood_low_confidence = fraction(one.has_low_confidence for one in others)
+        confident = [one for one in mapped if not one.has_low_confidence]
+        self.confident_accuracy = fraction(one.is_correct for one in confident)
 
     def meets_limits(self) -> bool:
         return (
@@ -154,29 +152,20 @@ def model_table(
     mapped = [one for one in photos if KINDS[one.kind]]
     images = np.stack([one.prediction.preprocessed.pixels for one in mapped])
     kind_n = np.array([one.kind for one in mapped])
+    labels_mn = [load_model(path).predict(images) for path in models]
     correct_mn = np.array(
-        [
-            [label in KINDS[kind] for label, kind in zip(load_model(path).predict(images), kind_n)]
-            for path in models
-        ]
+        [[label in KINDS[kind] for label, kind in zip(row, kind_n)] for row in labels_mn]
     )
-    names = list(dict.fromkeys(kind_n))
-    rows = (
-        [
-            path.stem,
-            f"{correct_n.mean():.1%}",
-            *(f"{correct_n[kind_n == name].mean():.0%}" for name in names),
-        ]
-        for path, correct_n in zip(models, correct_mn)
-    )
+    names, rows = list(dict.fromkeys(kind_n)), []
+    for path, correct_n in zip(models, correct_mn):
+        accuracies = (f"{correct_n[kind_n == name].mean():.0%}" for name in names)
+        rows.append([path.stem, f"{correct_n.mean():.1%}", *accuracies])
     yield from markdown_table(("model", "all", *names), rows)
-    accuracies = [
-        cross_validated_accuracy(correct_mn, kind_n, folds, seed) for seed in range(repeats)
-    ]
+    selected = [cross_validated_accuracy(correct_mn, kind_n, folds, n) for n in range(repeats)]
     yield ""
     yield (
-        f"{np.mean(accuracies):.1%} of photographs not used for the selection ({folds} folds, "
-        f"{repeats} splits, standard deviation {np.std(accuracies):.1%})"
+        f"{np.mean(selected):.1%} of photographs not used for the selection ({folds} folds, "
+        f"{repeats} splits, standard deviation {np.std(selected):.1%})"
     )
 
 

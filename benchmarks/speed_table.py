@@ -127,36 +127,28 @@ def all_targets(small: Report, large: Report, runs: dict[str, list[Any]]) -> Ite
         ("numba", "cython", "cython", None, 1),
     ):
         yield PerfTarget(f"{fast} over {name}", ratios(seconds, slow, fast), "x", limit, goal)
-    yield PerfTarget(
-        "cython, two threads over one", ratios(runs, "threads 1", "threads 2"), "x", 1.6, 1.9
-    )
+    two_threads = ratios(runs, "threads 1", "threads 2")
+    yield PerfTarget("cython, two threads over one", two_threads, "x", 1.6, 1.9)
     others = seconds_of(large)
     measured = [others[peer] for peer in ("jax", "torch", "numpy") if peer in others]
     others["fastest"] = [min(round_seconds) for round_seconds in zip(*measured)]
-    yield PerfTarget(
-        "batch 256: cython over the fastest of JAX, PyTorch, NumPy",
-        ratios(others, "fastest", "cython"),
-        "x",
-        limit=2.5,
-        goal=3.5,
-    )
+    name = "batch 256: cython over the fastest of JAX, PyTorch, NumPy"
+    yield PerfTarget(name, ratios(others, "fastest", "cython"), "x", limit=2.5, goal=3.5)
     ours = entries.get("cython")
     one_image = [1e6 * s for s in ours.one_image_seconds] if ours else "missing: cython"
     yield PerfTarget("one image, cython", one_image, "us", 8, 5, False)
     images = {name: entry.images_seconds for name, entry in entries.items()}
     milliseconds = [1e3 * s for s in images["cython"]] if ours else "missing: cython"
     yield PerfTarget("10,000 images, cython", milliseconds, "ms", 8, 5, False)
-    yield PerfTarget(
-        "10,000 images: cython over onnxruntime", ratios(images, "onnxruntime", "cython"), "x", 1.7
-    )
+    over_onnxruntime = ratios(images, "onnxruntime", "cython")
+    yield PerfTarget("10,000 images: cython over onnxruntime", over_onnxruntime, "x", 1.7)
     yield PerfTarget("memory of training beyond NumPy's", runs["memory"], "MB", 200, None, False)
     train_seconds = [run.seconds for run in runs["train"]]
     yield PerfTarget("shell to saved model, 5 epochs", train_seconds, "s", 2, 1, False)
     accuracy = [100 * run.accuracy for run in runs["train"]]
     yield PerfTarget("its test accuracy", accuracy, "%", 88)
-    yield PerfTarget(
-        "rate of AVX2 over AVX-512's", ratios(seconds, "cython avx512", "cython avx2"), "", 0.75
-    )
+    avx2 = ratios(seconds, "cython avx512", "cython avx2")
+    yield PerfTarget("rate of AVX2 over AVX-512's", avx2, "", 0.75)
 
 
 @click.command()

@@ -135,12 +135,12 @@ def measured(trials: int, late: int, rounds: int) -> list[PerfTarget]:
     print("memory of the workers, resident / unique, MB:", *(f"{r:.0f}/{o:.0f}" for r, o in memory))
     overheads = [1e3 * one.overhead for one, _ in pairs]
     ratios = [two.per_minute / one.per_minute for one, two in pairs]
-    most = max(resident for resident, _ in memory)
+    rss = max(resident for resident, _ in memory)
     targets = [
         PerfTarget("overhead of a trial, one worker", overheads, "ms", limit=25, at_least=False),
         PerfTarget("two workers over one", ratios, "x", limit=1.8),
         PerfTarget("trials a minute, two workers", [two.per_minute for _, two in pairs], limit=60),
-        PerfTarget("memory of a worker with data set", [most], "MB", limit=250, at_least=False),
+        PerfTarget("memory of a worker, data set included", [rss], "MB", limit=250, at_least=False),
     ]
     for sampler, (early, then) in starts.items():
         name = f"start of trial {late:,} over trial {EARLY}, {sampler}"
