@@ -2,23 +2,18 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from itertools import chain
 from math import prod
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
 from .._cpu import usable_cores
@@ -29,7 +24,7 @@ from ..distributed.batch_predict.job import (
     workers_identity,
 )
 from ..distributed.batch_predict.output import check_format, write_predictions
-from ..distributed.batch_predict.result_store import ResultStore, open_results, results_path
+from ..distributed.batch_predict.result_store import ResultStore, open_results
 from ..distributed.batch_predict.sources import Inputs
 from ..distributed.batch_predict.worker import PredictConfig
 from ..distributed.worker_pool import WorkerPool, open_pool
@@ -51,19 +46,17 @@ def batch_predict(
     images: Sequence[str],
     inputs_from: Path | None,
     model: Path | None,
-    segmentation: str,
-    invert: bool,
     backend: str,
     as_json: bool,
     out: Path,
     workers: int | None,
     scheduler: str | None,
     column: str | None,
-    probabilities: bool,
     force: bool,
     quiet: bool,
+    **options: Any,
 ) -> int:
-    """Predict all inputs into the file `out`; return the exit code."""
+    """Predict all inputs into the file `out`; return the exit code. options : of PredictConfig."""
     begin = monotonic()
     check_format(out)
     read_files = filter(None, (*map(Path, images), model, inputs_from))
@@ -72,20 +65,16 @@ def batch_predict(
         raise UserError(f"{out} exists already: name another file, or replace it with --force")
     data_model = Recognizer(model, backend=backend, threads=1).data_model
     of_workers = workers_identity(data_model)
-    config = PredictConfig(
-        model=model_name(model, of_workers["backend"]),
-        folder=os.getcwd(),
-        segmentation=segmentation,
-        invert=invert,
-        probabilities=probabilities,
-    )
+    backend = of_workers["backend"]
+    config = PredictConfig(model=model_name(model, backend), folder=os.getcwd(), **options)
     identity = {"column": column, **asdict(config), **of_workers}
-    listed: Iterable[str] = paths_in(inputs_from) if inputs_from else ()
+    named = chain(images, paths_in(inputs_from) if inputs_from else ())
+    view = _View(make_console(stderr=True), quiet)
     with (
-        _View(make_console(stderr=True), quiet) as view,
-        closing(Inputs(chain(images, listed))) as inputs,
+        view.bar,
+        closing(Inputs(named)) as inputs,
         open_results(
-            results_path(out),
+            out.with_name(f"{out.name}.partial"),
             identity | {"inputs": inputs.digest()},
             inputs.blocks(data_model.input_shape, column),
             force=force,
@@ -103,14 +92,15 @@ def batch_predict(
                     scheduler,
                     min(workers or usable_cores(), store.blocks_left()),
                     of_workers,
-                    model_to_workers(model, of_workers["backend"]),
+                    model_to_workers(model, backend),
                 ) as pool:
                     size = prod(data_model.input_shape)
                     predict_all(store, config, size, pool, view, lambda: bool(stop))
             complete = store.done == store.rows
             if complete:  # then a signal does not stop the writing
                 view.begin_writing(store, out)
-                write_predictions(store, out, data_model.class_names, probabilities, view.advance)
+                names = data_model.class_names
+                write_predictions(store, out, names, config.probabilities, view.advance)
         except DataError as error:
             anew = "begin anew with --force" if store.done else "begin anew"
             raise UserError(f"{error}; mend that file or leave it out, and {anew}") from error
@@ -151,7 +141,7 @@ class _View:
     def __init__(self, console: Console, quiet: bool) -> None:
         self._console, self._quiet, self._printed = console, quiet, monotonic()
         self._counts = Column(no_wrap=True)
-        self._bar = Progress(
+        self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(table_column=self._counts),
@@ -161,29 +151,20 @@ class _View:
             transient=True,
             disable=quiet or not console.is_terminal,
         )
-        self._task = self._bar.add_task("starting", workers="", total=None)
-        self.advance = lambda rows: self._bar.advance(self._task, rows)
-
-    def __enter__(self) -> "_View":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._task = self.bar.add_task("starting", workers="", total=None)
+        self.advance = lambda rows: self.bar.advance(self._task, rows)
 
     def begin(self, store: ResultStore) -> None:
         self._counts.min_width = 2 * len(str(store.rows)) + 1  # other columns shrink
-        self._bar.update(self._task, total=store.rows, completed=store.done)
+        self.bar.update(self._task, total=store.rows, completed=store.done)
         if store.done:
             self.note(f"resuming: {store.done:,} of {store.rows:,} predictions are there already")
 
     def update(self, store: ResultStore, pool: WorkerPool) -> None:
         count = len(pool.threads)
         workers = f"{count} worker{'s' * (count != 1)}" if count else "waiting for workers"
-        self._bar.update(
-            self._task, description="predicting", completed=store.done, workers=workers
-        )
-        if self._bar.disable and monotonic() - self._printed > LINE_SECONDS:
+        self.bar.update(self._task, description="predicting", completed=store.done, workers=workers)
+        if self.bar.disable and monotonic() - self._printed > LINE_SECONDS:
             self._printed = monotonic()
             self.note(f"{store.done:,} of {store.rows:,} predictions, {workers}")
 
@@ -192,4 +173,4 @@ class _View:
             self._console.print(message, soft_wrap=True)
 
     def begin_writing(self, store: ResultStore, out: Path) -> None:
-        self._bar.reset(self._task, total=store.rows, description=f"writing {out}", workers="")
+        self.bar.reset(self._task, total=store.rows, description=f"writing {out}", workers="")

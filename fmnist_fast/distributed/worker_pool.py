@@ -163,10 +163,7 @@ class WorkerPool:
     def submit(self, function: Callable[..., Any], *arguments: Any, name: str) -> Future:
         """Run function(*arguments) on a worker. name : unique in this pool."""
         return self.client.submit(
-            function,
-            *arguments,
-            key=f"{self.resource}-{name}",
-            resources={self.resource: 1},
+            function, *arguments, key=f"{self.resource}-{name}", resources={self.resource: 1}
         )
 
 

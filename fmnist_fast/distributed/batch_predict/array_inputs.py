@@ -41,7 +41,8 @@ def find_array(path: str, kind: str, input_shape: tuple[int, ...], column: str |
         else:
             with open_idx(Path(path)) as file:
                 array = _read_header(file, path, kind)
-    size, expected = array.fingerprint.size, array.offset + array.rows * array.row_bytes
+    size, _ = array.fingerprint
+    expected = array.offset + array.rows * array.row_bytes
     if not array.compression and (size < expected or (kind == "idx" and size != expected)):
         raise DataError(f"{path} is damaged: its header promises {expected} bytes, it has {size}")
     mismatch = _mismatch(array, input_shape)
@@ -55,15 +56,13 @@ def _damage_errors(name: str) -> Iterator[None]:
     """Convert errors of reading damaged or unknown files to DataError."""
     try:
         yield
-    except (*GZIP_ERRORS, BadZipFile, LZMAError) as error:
-        raise DataError(f"{name} is damaged: {error}") from error
     except RuntimeError as error:  # encrypted, or an unknown compression method
         raise DataError(f"{name} cannot be unpacked: {error}; save it again") from error
-    except OSError as error:
-        if error.filename is not None:
+    # OSError: zipfile seeked to where a damaged archive said, or bz2 found no stream
+    except (*GZIP_ERRORS, BadZipFile, LZMAError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
             raise
-        # zipfile seeked to where a damaged archive said, or bz2 found no stream
-        raise DataError(f"{name} is damaged: {error.strerror or error}") from error
+        raise DataError(f"{name} is damaged: {error}") from error
 
 
 def _read_header(file: BinaryIO, path: str, kind: str, member: str | None = None) -> ArrayRows:

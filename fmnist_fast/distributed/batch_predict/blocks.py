@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from math import prod
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ __all__ = [
     "Block",
     "Chunk",
     "Encoded",
-    "FileFingerprint",
     "ImageFiles",
     "RowGroups",
     "Rows",
@@ -26,13 +25,6 @@ __all__ = [
     "row_count",
     "to_json",
 ]
-
-
-class FileFingerprint(NamedTuple):
-    """Size and modification time of a file; -1 if it is not there."""
-
-    size: int
-    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ class ArrayRows:
     """
 
     path: str
-    fingerprint: FileFingerprint
+    fingerprint: tuple[int, int]
     begin: int
     rows: int
     shape: tuple[int, ...]
@@ -76,7 +68,7 @@ class RowGroups:
     """
 
     path: str
-    fingerprint: FileFingerprint
+    fingerprint: tuple[int, int]
     begin: int
     rows: int
     first: int
@@ -127,10 +119,10 @@ def from_json(text: str) -> Block:
     return block
 
 
-def fingerprint(path: str) -> FileFingerprint:
-    """Read size and modification time. Raises: OSError."""
+def fingerprint(path: str) -> tuple[int, int]:
+    """Return the size of a file, and its modification time in ns. Raises: OSError."""
     status = os.stat(path)
-    return FileFingerprint(status.st_size, status.st_mtime_ns)
+    return status.st_size, status.st_mtime_ns
 
 
 def check_unchanged(block: ArrayRows | RowGroups, path: str) -> None:

@@ -15,9 +15,7 @@ from ...errors import ArgumentError
 from .blocks import Block, ImageFiles
 from .result_store import ResultStore
 
-__all__ = ["SUFFIXES", "check_format", "write_predictions"]
-
-SUFFIXES = (".parquet", ".csv")
+__all__ = ["check_format", "write_predictions"]
 
 # Rows of a row group: what a reader of the file needs memory for.
 GROUP_ROWS = 1 << 16
@@ -25,11 +23,8 @@ GROUP_ROWS = 1 << 16
 
 def check_format(path: Path) -> None:
     """Raise ArgumentError if the suffix is of no format that can be written."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise ArgumentError(
-            f"predictions are written as Parquet or CSV: give --out a name in "
-            f"{' or '.join(SUFFIXES)}, not {path}"
-        )
+    if path.suffix.lower() not in (".parquet", ".csv"):
+        raise ArgumentError(f"give --out a name in .parquet or .csv, not {path}")
 
 
 def write_predictions(

@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import ArgumentError
 from .blocks import Block, from_json, row_count, to_json
 
-__all__ = ["ResultStore", "open_results", "results_path"]
+__all__ = ["ResultStore", "open_results"]
 
 # Predictions of a block are some 400 kB, and every page of them costs.
 PAGE_BYTES = 32 << 10
@@ -22,11 +22,6 @@ NAMES = {"inputs": "inputs, or files that were changed meanwhile"}
 
 # Of the tables.
 FORMAT_VERSION = 3
-
-
-def results_path(out: Path) -> Path:
-    """Return the file of a store, for an output file."""
-    return out.with_name(f"{out.name}.partial")
 
 
 @contextmanager
@@ -109,9 +104,7 @@ class ResultStore:
         version, stored = row or (0, "{}")
         before, now = json.loads(stored), json.loads(json.dumps(identity))
         if version != FORMAT_VERSION:
-            raise ArgumentError(
-                f"{self.path} is of another version of fmnist-fast: begin anew with --force"
-            )
+            raise ArgumentError(f"{self.path} is of another version of fmnist-fast: use --force")
         differing = [NAMES.get(n, n.replace("_", " ")) for n in now if before.get(n) != now[n]]
         if differing and self._count("SELECT count(*) FROM blocks WHERE predictions IS NOT NULL"):
             raise ArgumentError(
@@ -137,10 +130,8 @@ class ResultStore:
 
     def store(self, number: int, predictions: bytes, rows: int, failed: int) -> None:
         """Store the predictions of a block; a kill does not lose them."""
-        self._db.execute(
-            "UPDATE blocks SET predictions = ?, failed = ? WHERE number = ?",
-            (predictions, failed, number),
-        )
+        update = "UPDATE blocks SET predictions = ?, failed = ? WHERE number = ?"
+        self._db.execute(update, (predictions, failed, number))
         self.done += rows
         self.failed += failed
 

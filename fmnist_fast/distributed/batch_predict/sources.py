@@ -1,18 +1,18 @@
 """Input files, folders and lists of image files, split into blocks."""
 
-import gzip
 import os
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from math import prod
+from pathlib import Path
 
+from ...data.idx import GZIP_ERRORS, open_idx
 from ...errors import DataError
 from ...vision.image_io import SUFFIXES
 from .array_inputs import find_array, split_array
-from .blocks import Block, FileFingerprint, ImageFiles, fingerprint
+from .blocks import Block, ImageFiles, fingerprint
 from .table_inputs import split_table
 
 __all__ = ["Inputs", "kind_of"]
@@ -26,18 +26,13 @@ MAGIC = {b"PAR1": "parquet", b"\x93NUM": "npy", b"PK\x03\x04": "npz", b"\0\0\x08
 
 
 def kind_of(path: str) -> str:
-    """Return folder, image, idx, npy, npz or parquet, by name and first bytes. What is no file is
-    an image, too.
+    """Return image, idx, npy, npz or parquet, by name and first bytes. What is no file is an image,
+    too.
     """
-    if os.path.isdir(path):
-        return "folder"
     if path.lower().endswith(SUFFIXES) or not os.path.isfile(path):
         return "image"
-    with suppress(OSError, ValueError, EOFError, zlib.error), open(path, "rb") as file:
+    with suppress(OSError, ValueError, *GZIP_ERRORS), open_idx(Path(path)) as file:
         begin = file.read(4)
-        if begin[:2] == b"\x1f\x8b":
-            with gzip.open(path) as decompressed:
-                begin = decompressed.read(4)
         for magic, kind in MAGIC.items():
             if begin.startswith(magic):
                 return kind
@@ -62,9 +57,8 @@ class Inputs:
     def digest(self) -> str:
         """Return a hash of names, sizes and times."""
         digest = sha256()
-        for path, *others in self._files.execute(
-            "SELECT path, kind, size, mtime_ns FROM files ORDER BY input, path"
-        ):
+        query = "SELECT path, kind, size, mtime_ns FROM files ORDER BY input, path"
+        for path, *others in self._files.execute(query):
             digest.update(path + repr(others).encode() + b"\0")
         return digest.hexdigest()
 
@@ -73,16 +67,14 @@ class Inputs:
 
         Raises: DataError, one line; OSError.
         """
-        (images,) = self._files.execute(
-            "SELECT count(*) FROM files WHERE kind = 'image'"
-        ).fetchone()
+        query = "SELECT count(*) FROM files WHERE kind = 'image'"
+        (images,) = self._files.execute(query).fetchone()
         most = min(max(1, images // MIN_BLOCKS), MAX_FILES)
         paths: list[str] = []
         sizes: list[int] = []
         total = 0
-        for name, kind, size in self._files.execute(
-            "SELECT path, kind, size FROM files ORDER BY input, path"
-        ):
+        query = "SELECT path, kind, size FROM files ORDER BY input, path"
+        for name, kind, size in self._files.execute(query):
             path = os.fsdecode(name)
             if kind == "image":
                 paths.append(path)
@@ -104,14 +96,14 @@ class Inputs:
 
 
 def _files_of(inputs: Iterable[str]) -> Iterator[tuple[int, bytes, str, int, int]]:
-    """Yield number of the input, name, kind, size and time of every file."""
+    """Yield number of the input, name, kind, size and time of every file; -1 if it is not there."""
     for number, path in enumerate(inputs):
-        kind = kind_of(path)
-        if kind != "folder":
-            yield number, os.fsencode(path), kind, *_fingerprint(path)
-            continue
-        for image in _images_in(path):
-            yield number, os.fsencode(image), "image", *_fingerprint(image)
+        for file in _images_in(path) if os.path.isdir(path) else [path]:
+            try:
+                status = fingerprint(file)
+            except (OSError, ValueError):
+                status = (-1, -1)
+            yield number, os.fsencode(file), kind_of(file), *status
 
 
 def _images_in(folder: str) -> Iterator[str]:
@@ -126,10 +118,3 @@ def _images_in(folder: str) -> Iterator[str]:
                 yield os.path.join(where, name)
     if empty:
         raise DataError(f"{folder} is a folder without images: name one with .png or .jpg files")
-
-
-def _fingerprint(path: str) -> FileFingerprint:
-    try:
-        return fingerprint(path)
-    except (OSError, ValueError):
-        return FileFingerprint(-1, -1)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -62,31 +63,25 @@ def read_groups(block: RowGroups, path: str, inputs: int) -> Iterator[Chunk]:
     with _open(path, block.path) as file:
         columns = _find_columns(file.schema_arrow, block.path, inputs, block.column)
         images = _is_image(file.schema_arrow.field(columns[0]).type)
-        try:
-            for batch in file.iter_batches(
-                CHUNK_IMAGES if images else CHUNK_ROWS,
-                row_groups=range(block.first, block.last),
-                columns=columns,
-                use_threads=False,
-            ):
-                yield _read_images(batch.column(0)) if images else _read_rows(batch, inputs)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{block.path} is damaged: {_one_line(error)}") from error
+        for batch in file.iter_batches(
+            CHUNK_IMAGES if images else CHUNK_ROWS,
+            row_groups=range(block.first, block.last),
+            columns=columns,
+            use_threads=False,
+        ):
+            yield _read_images(batch.column(0)) if images else _read_rows(batch, inputs)
 
 
-def _open(path: str, name: str) -> pq.ParquetFile:
-    """Open a file. name : in messages."""
+@contextmanager
+def _open(path: str, name: str) -> Iterator[pq.ParquetFile]:
+    """Open a file, and convert errors of reading it to DataError. name : in messages."""
     os.stat(path)  # raises an error that names a missing file
     try:
-        return pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
+        with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
+            yield file
     except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{name} is not a Parquet file that can be read: {_one_line(error)}"
-        ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name} is not a Parquet file that can be read: {reason}") from error
 
 
 def _find_columns(schema: pa.Schema, name: str, inputs: int, column: str | None) -> list[str]:
@@ -123,11 +118,7 @@ def _is_image(kind: pa.DataType) -> bool:
 
 def _is_list_of_numbers(kind: pa.DataType) -> bool:
     """Whether a column holds lists of numbers, nested or not."""
-    if not _is_list(kind):
-        return False
-    while _is_list(kind):
-        kind = kind.value_type
-    return _is_number(kind)
+    return _is_list(kind) and (_is_number(kind.value_type) or _is_list_of_numbers(kind.value_type))
 
 
 def _is_list(kind: pa.DataType) -> bool:
