@@ -5,8 +5,6 @@ from pathlib import Path
 
 from fmnist_fast.models.load import PRETRAINED
 
-__all__ = ["MODEL_CARD", "README", "ROOT", "markdown_table", "replace_block", "write_block"]
-
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 MODEL_CARD = PRETRAINED.with_name("MODEL_CARD.md")

@@ -8,8 +8,6 @@ from markdown_tables import markdown_table
 
 from fmnist_fast.bench.machine import describe_machine
 
-__all__ = ["PerfTarget", "print_targets"]
-
 
 @dataclass(frozen=True)
 class PerfTarget:

@@ -4,8 +4,6 @@ import os
 from math import ceil
 from pathlib import Path
 
-__all__ = ["affinity", "usable_cores"]
-
 _CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 _CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 

@@ -10,17 +10,6 @@ from pathlib import Path
 
 from .errors import UserError
 
-__all__ = [
-    "check_disk_space",
-    "free_name",
-    "replaced",
-    "sync_file",
-    "sync_folder",
-    "write_atomically",
-    "write_somewhere",
-]
-
-
 # Bytes: 255 on Linux and macOS, less what free_name and ".unfinished" append.
 MAX_NAME = 230
 

@@ -21,20 +21,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
 
-__all__ = [
-    "PHASES",
-    "SUPPORTS",
-    "Backend",
-    "DropoutState",
-    "Floats",
-    "NetworkSpec",
-    "Params",
-    "StepHyperparams",
-    "StepSchedule",
-    "TrainData",
-    "TrainState",
-]
-
 # All options of the contract, by field of NetworkSpec. A backend that lacks some narrows its copy.
 SUPPORTS: dict[str, tuple[str, ...]] = {
     "activation": ("relu", "tanh", "logistic", "identity"),

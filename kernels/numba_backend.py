@@ -61,17 +61,6 @@ from .interface import (
 )
 from .thread_team import have_cores, run_team
 
-__all__ = [
-    "SUPPORTS",
-    "backward",
-    "forward",
-    "gather_batch",
-    "loss_and_grad",
-    "predict",
-    "train_steps",
-    "update",
-]
-
 SUPPORTS = interface.SUPPORTS | {"input_format": ("dense",)}
 
 PANEL = 64  # columns of a panel: a 64 x 64 block of weights is 16 KiB, half of the smallest L1

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from .interface import SUPPORTS as SUPPORTS
 from .interface import (
-    SUPPORTS,
     DropoutState,
     Floats,
     NetworkSpec,
@@ -35,17 +35,6 @@ from .interface import (
     TrainData,
     TrainState,
 )
-
-__all__ = [
-    "SUPPORTS",
-    "backward",
-    "forward",
-    "gather_batch",
-    "loss_and_grad",
-    "predict",
-    "train_steps",
-    "update",
-]
 
 # Rows that predict() computes at a time: 1024 x 784 float32 are 3 MB, which stay in the cache.
 PREDICT_ROWS = 1024

@@ -12,8 +12,6 @@ from fmnist_fast.nn.backend import BACKEND_NAMES, get_backend, unavailable_reaso
 from fmnist_fast.nn.network import PIXEL_SCALE, Network
 from fmnist_fast.nn.optimizers import Adam
 
-__all__ = ["BACKENDS", "DATASET", "OPERATIONS", "Batch", "PerBackend", "dataset", "training"]
-
 BACKENDS = list(BACKEND_NAMES)
 SPEC = NetworkSpec((784, 128, 64, 10))
 LR, L2 = 1e-3, 1e-4

@@ -22,8 +22,6 @@ from fmnist_fast.training.progress import Progress
 from fmnist_fast.training.run import TrainingRun
 from fmnist_fast.training.train_data import resolve_config
 
-__all__ = ["REFERENCE", "BackendRace", "RaceEntry", "max_difference"]
-
 # The backend that the others are compared with.
 REFERENCE = "numpy"
 

@@ -14,18 +14,6 @@ from fmnist_fast.training.progress import Epoch
 
 from .backend_race import REFERENCE, BackendRace, RaceEntry
 
-__all__ = [
-    "DARK",
-    "LIGHT",
-    "Palette",
-    "accuracy_curve",
-    "confusion_matrix",
-    "loss_curve",
-    "reliability_diagram",
-    "speed_bars",
-    "weight_tiles",
-]
-
 Layered = alt.LayerChart | alt.FacetChart
 
 # More units would be too small to see on a phone.

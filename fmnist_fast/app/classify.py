@@ -25,8 +25,6 @@ from .elements import percent
 from .samples import SAMPLES, draw_sample
 from .session import trained_models
 
-__all__ = ["predictions_csv", "show"]
-
 DEFAULT_MODEL = "model.safetensors"
 
 # Bytes of one image from any source; Streamlit refuses larger uploads too.

@@ -12,8 +12,6 @@ from . import charts, elements, session
 from .backend_race import REFERENCE, BackendRace, RaceEntry
 from .jobs import Job, State
 
-__all__ = ["show"]
-
 MAX_EPOCHS = 10
 
 # Key of the session state.

@@ -8,8 +8,6 @@ import streamlit as st
 from . import session
 from .jobs import Job, Work
 
-__all__ = ["job_button", "percent", "show_metrics", "show_progress"]
-
 # Seconds between updates of a running job.
 REFRESH_SECONDS = 0.5
 

@@ -12,8 +12,6 @@ from fmnist_fast.nn.metrics import Evaluation, evaluate, reliability, selective_
 
 from . import charts, elements, session
 
-__all__ = ["select_cell", "show"]
-
 PRETRAINED = "Pretrained model"
 
 # Images in one gallery.

@@ -9,8 +9,6 @@ from typing import Any
 
 from fmnist_fast.errors import UserError
 
-__all__ = ["ABANDON_SECONDS", "MAX_WAITING", "Job", "JobQueue", "QueueFull", "State", "Work"]
-
 # A job is abandoned if no page has polled it for so many seconds: pages poll every second, and a
 # phone that changes networks reconnects within this.
 ABANDON_SECONDS = 30.0

@@ -4,8 +4,6 @@ import streamlit as st
 
 from fmnist_fast.app import classify, compare, explore, train
 
-__all__ = ["show"]
-
 # Three bars. An icon by name would be loaded from the network.
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32" fill="#2a6f97">'

@@ -6,8 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-__all__ = ["SAMPLES", "draw_sample"]
-
 WIDTH, HEIGHT = 360, 440
 
 Points = list[tuple[float, float]]

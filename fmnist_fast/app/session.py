@@ -17,18 +17,6 @@ from fmnist_fast.models.model import Model
 from .charts import DARK, LIGHT, Palette
 from .jobs import Job, JobQueue, Work
 
-__all__ = [
-    "QUEUE",
-    "enqueue",
-    "load_local_dataset",
-    "local_dataset",
-    "model_collector",
-    "palette",
-    "pretrained_model",
-    "queue_message",
-    "trained_models",
-]
-
 # One for the process: two trainings at a time would share the cores.
 QUEUE = JobQueue()
 

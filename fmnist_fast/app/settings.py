@@ -8,8 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["OPTIONS", "SCRIPT", "as_flags"]
-
 # The script that Streamlit runs.
 SCRIPT = Path(__file__).with_name("main.py")
 

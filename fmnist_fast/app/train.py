@@ -10,13 +10,12 @@ from fmnist_fast.data.datasets import Dataset
 from fmnist_fast.errors import UserError
 from fmnist_fast.nn.backend import BACKEND_NAMES, backend_name, get_backend, unavailable_reason
 from fmnist_fast.training.presets import DEFAULT, PRESETS, measured_results
-from fmnist_fast.training.trainer import Epoch, TrainingResult
+from fmnist_fast.training.progress import Epoch
+from fmnist_fast.training.trainer import TrainingResult
 
 from . import charts, elements, session
 from .jobs import Job, State
 from .training_monitor import TrainingMonitor, parse_hidden_sizes
-
-__all__ = ["JOB", "show", "show_status"]
 
 # Seconds between updates of a running training on the other pages.
 STATUS_SECONDS = 2.0

@@ -9,16 +9,9 @@ from fmnist_fast.kernels.interface import NetworkSpec
 from fmnist_fast.models.model import Model
 from fmnist_fast.nn.network import Network
 from fmnist_fast.training.config import TrainingConfig
-from fmnist_fast.training.trainer import (
-    Epoch,
-    Progress,
-    TrainingDiverged,
-    TrainingInterrupted,
-    TrainingResult,
-    train,
-)
-
-__all__ = ["MAX_WEIGHTS", "TrainingMonitor", "parse_hidden_sizes"]
+from fmnist_fast.training.progress import Epoch, Progress
+from fmnist_fast.training.run import TrainingDiverged
+from fmnist_fast.training.trainer import TrainingInterrupted, TrainingResult, train
 
 # For a shared server: 12 million weights take some 150 MB to train, and minutes an epoch.
 MAX_WEIGHTS = 12_000_000

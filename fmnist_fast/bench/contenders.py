@@ -33,8 +33,6 @@ from .peers import Peer, TrainingTask
 from .phases import phases_of_epoch
 from .rounds import checked_rows, fma_peak_gflops
 
-__all__ = ["N_IMAGES", "BenchConfig", "Contender", "Outputs"]
-
 HIDDEN = (128, 64)
 N_IMAGES = 10_000
 

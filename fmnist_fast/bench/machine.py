@@ -12,8 +12,6 @@ from threadpoolctl import threadpool_info
 from .. import __version__
 from .._cpu import usable_cores
 
-__all__ = ["describe_machine", "load_average"]
-
 _CPUINFO = Path("/proc/cpuinfo")
 
 

@@ -24,8 +24,6 @@ from .rounds import (
     multiply_adds,
 )
 
-__all__ = ["Entry", "Report", "find_difference", "measure"]
-
 TRAINERS = ("jax", "torch", "scikit-learn")
 PREDICTOR = "onnxruntime"
 

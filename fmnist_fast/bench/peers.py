@@ -22,19 +22,6 @@ from ..models.export.network_data import NetworkData
 from ..nn.network import PIXEL_SCALE, Network
 from ..nn.optimizers import Adam
 
-__all__ = [
-    "LR",
-    "PACKAGES",
-    "FmnistFast",
-    "Jax",
-    "OnnxRuntime",
-    "Peer",
-    "PyTorch",
-    "ScikitLearn",
-    "TrainingTask",
-    "limit_cores",
-]
-
 LR, L2 = 1e-3, 1e-4
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 

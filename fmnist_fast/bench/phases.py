@@ -12,8 +12,6 @@ from ..kernels.interface import PHASES, StepSchedule, TrainData, TrainState
 from ..nn.backend import backend_name
 from ..nn.network import Network
 
-__all__ = ["phases_of_epoch"]
-
 # Phases of the numpy backend, and the functions that train_steps calls for them.
 NUMPY_PHASES = {
     "gather": "batch_rows",

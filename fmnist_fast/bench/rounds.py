@@ -17,19 +17,6 @@ from ..kernels.interface import NetworkSpec
 from ..nn.backend import get_backend, unavailable_reason
 from ..nn.random_streams import epoch_order
 
-__all__ = [
-    "CHECKED_STEPS",
-    "MAX_LOAD",
-    "MAX_SPREAD",
-    "SETTLE_SECONDS",
-    "Progress",
-    "checked_rows",
-    "fma_peak_gflops",
-    "measure_rounds",
-    "median_ratio",
-    "multiply_adds",
-]
-
 # Threads that spin on after a matrix product have gone to sleep by then.
 SETTLE_SECONDS = 0.3
 

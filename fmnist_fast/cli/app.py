@@ -7,8 +7,6 @@ from typing import Any
 from ..app.settings import OPTIONS, SCRIPT, as_flags
 from ..errors import UserError
 
-__all__ = ["app"]
-
 
 def app(*, port: int | None, address: str | None, browser: bool | None) -> None:
     """Run the command."""

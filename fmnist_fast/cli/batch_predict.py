@@ -18,6 +18,7 @@ from rich.table import Column
 
 from .._cpu import usable_cores
 from ..distributed.batch_predict.job import (
+    PredictObserver,
     model_name,
     model_to_workers,
     predict_all,
@@ -34,8 +35,6 @@ from .outputs import check_outputs
 from .predict import NO_INPUTS, paths_in
 from .signals import catch_stop_signals
 from .terminal import fail, make_console
-
-__all__ = ["batch_predict"]
 
 # Seconds between two lines where the output is not a terminal.
 LINE_SECONDS = 10
@@ -135,7 +134,7 @@ def _kept(store: ResultStore) -> str:
     )
 
 
-class _View:
+class _View(PredictObserver):
     """Progress bar on a terminal; elsewhere a line every LINE_SECONDS."""
 
     def __init__(self, console: Console, quiet: bool) -> None:

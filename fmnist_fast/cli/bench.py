@@ -17,8 +17,6 @@ from .plots import plot_speeds
 from .report import measuring_bar
 from .terminal import make_console
 
-__all__ = ["bench"]
-
 
 def bench(
     backends: str | None,

@@ -8,8 +8,6 @@ from rich.table import Table
 from ..bench.measurement import Entry, Report
 from .report import make_table
 
-__all__ = ["COLUMNS", "cells", "print_report", "source_lines"]
-
 COLUMNS = ("", "s/epoch", "min", "samples/s", "GFLOP/s", "of peak", "x numpy", "1 image", "10,000")
 
 

@@ -7,8 +7,6 @@ import click
 from ..data import fashion_mnist
 from ..errors import UserError
 
-__all__ = ["fetch", "path", "verify"]
-
 
 def fetch(*, data_dir: Path | None) -> None:
     folder = fashion_mnist.fetch(data_dir)

@@ -23,8 +23,6 @@ from .plots import plot_confusion, plot_misclassified
 from .report import class_table, confusion_table, corruption_table, percent
 from .terminal import make_console, print_json
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     *,

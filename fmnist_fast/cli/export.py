@@ -9,8 +9,6 @@ from ..models.export import formats
 from ..models.load import PRETRAINED, load_model
 from .outputs import check_outputs
 
-__all__ = ["export"]
-
 
 def export(*, model: Path | None, to: str, out: Path | None, force: bool) -> None:
     """Run the command."""

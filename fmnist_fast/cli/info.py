@@ -19,8 +19,6 @@ from ..training.presets import PRESETS, measured_results
 from .report import preset_table
 from .terminal import make_console, print_json
 
-__all__ = ["info"]
-
 
 def info(*, model: Path | None, presets: bool, as_json: bool) -> None:
     """Run the command."""

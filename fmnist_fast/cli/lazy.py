@@ -14,8 +14,6 @@ import click
 
 from ..errors import MissingExtra
 
-__all__ = ["LazyGroup", "call", "deferred"]
-
 
 class LazyGroup(click.Group):
     """Group that loads `commands.NAME` when NAME is used (click's documentation, "Lazily Loading

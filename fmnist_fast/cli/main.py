@@ -18,8 +18,6 @@ from ..errors import UserError
 from .lazy import LazyGroup
 from .terminal import EXIT_INTERRUPTED, PROGRAM, discard_stdout, fail
 
-__all__ = ["main"]
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""

@@ -10,25 +10,6 @@ import click
 from .._cpu import usable_cores
 from ..errors import UserError
 
-__all__ = [
-    "BACKEND",
-    "DATASETS",
-    "DATA_DIR",
-    "FILE",
-    "FORCE",
-    "JSON",
-    "MODEL_OUT",
-    "THREADS",
-    "TRAINING_SET",
-    "check_workers",
-    "class_weights",
-    "duration",
-    "nonempty",
-    "plot_option",
-    "widths",
-    "workers_or_auto",
-]
-
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
 # The widest layer, the most threads and the most processes that are not a slip of the finger.

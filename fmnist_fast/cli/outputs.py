@@ -13,8 +13,6 @@ from ..models.ensemble import Ensemble
 from ..models.model import Model
 from ..models.safetensors_io import check_replaceable
 
-__all__ = ["check_model_space", "check_outputs", "save_model", "save_unfinished"]
-
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 
 # Upper bound for what a model file holds beside its weights.

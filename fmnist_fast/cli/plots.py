@@ -20,14 +20,6 @@ if TYPE_CHECKING:
     from ..bench.measurement import Entry, Report
     from ..training.lr_finder import LRFinderResult
 
-__all__ = [
-    "plot_confusion",
-    "plot_curves",
-    "plot_learning_rates",
-    "plot_misclassified",
-    "plot_speeds",
-]
-
 
 def plot_curves(result: TrainingResult, path: Path) -> None:
     """Plot loss and accuracy over the epochs."""

@@ -27,8 +27,6 @@ from .options import check_workers
 from .report import percent
 from .terminal import make_console
 
-__all__ = ["NO_INPUTS", "QUEUED_PER_THREAD", "predict", "paths_in", "predict_file", "predict_files"]
-
 NO_INPUTS = "give images or folders, or a list of them with --inputs-from"
 
 # Images that are being read, or whose predictions wait to be printed, for each thread.

@@ -25,19 +25,6 @@ from ..training.progress import Epoch, Progress
 if TYPE_CHECKING:
     from ..nn.network import Network
 
-__all__ = [
-    "CombinedProgress",
-    "MetricsLog",
-    "TrainingReport",
-    "class_table",
-    "confusion_table",
-    "corruption_table",
-    "make_table",
-    "measuring_bar",
-    "percent",
-    "preset_table",
-]
-
 
 def percent(fraction: float | None) -> str:
     """Format 0.8912 as "89.12 %", and None or NaN as a dash."""

@@ -4,8 +4,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["catch_stop_signals"]
-
 # Signals that stop a command, with the exit code 128 + number.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

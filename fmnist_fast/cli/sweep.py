@@ -24,7 +24,8 @@ from ..errors import SweepError, UserError
 from ..models.ensemble import Ensemble
 from ..models.safetensors_io import check_replaceable
 from ..training.presets import preset as preset_config
-from ..training.trainer import TrainingDiverged, TrainingInterrupted, TrainingResult, train
+from ..training.run import TrainingDiverged
+from ..training.trainer import TrainingInterrupted, TrainingResult, train
 from .commands.sweep import STUDY_NAME
 from .options import check_workers
 from .outputs import check_model_space, check_outputs, save_model
@@ -33,8 +34,6 @@ from .signals import catch_stop_signals
 from .sweep_plots import check_plots, draw_plots, plot_paths
 from .sweep_view import FinalProgress, SweepView, best_table, importance_line
 from .terminal import fail, make_console
-
-__all__ = ["ensemble_path", "sweep"]
 
 BEST_SHOWN = 10
 

@@ -14,8 +14,6 @@ from ..errors import UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["check_plots", "draw_plots", "plot_paths"]
-
 # Metadata of the files: what drew them.
 SOFTWARE = "fmnist-fast sweep"
 

@@ -19,8 +19,6 @@ from ..training.config import TrainingConfig
 from ..training.progress import Progress
 from .report import percent
 
-__all__ = ["FinalProgress", "SweepView", "best_table", "importance_line"]
-
 # Seconds between two lines where the output is not a terminal.
 LINE_SECONDS = 10
 

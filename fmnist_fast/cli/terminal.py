@@ -10,15 +10,6 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = [
-    "EXIT_INTERRUPTED",
-    "PROGRAM",
-    "discard_stdout",
-    "fail",
-    "make_console",
-    "print_json",
-]
-
 PROGRAM = "fmnist-fast"
 EXIT_INTERRUPTED = 130
 

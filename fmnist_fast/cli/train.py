@@ -18,13 +18,12 @@ from ..training import trainer
 from ..training.checkpoint import read_identity
 from ..training.lr_finder import LRFinderResult, find_learning_rate
 from ..training.presets import preset as preset_config
+from ..training.run import TrainingDiverged
 from .outputs import check_model_space, check_outputs, save_model, save_unfinished
 from .plots import plot_curves, plot_learning_rates
 from .report import CombinedProgress, MetricsLog, TrainingReport, class_table, percent
 from .signals import catch_stop_signals
 from .terminal import EXIT_INTERRUPTED, fail, make_console, print_json
-
-__all__ = ["train"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def train(
             saved = save_unfinished(interruption.result.model, files.out)
             code = 128 + stop[0] if stop else EXIT_INTERRUPTED
             return fail(f"{interruption}; {saved}; {_resume_hint(interruption, files)}", code)
-        except trainer.TrainingDiverged as divergence:
+        except TrainingDiverged as divergence:
             model = divergence.result.model if divergence.result else None
             return fail(f"{divergence}; {save_unfinished(model, files.out)}")
         save_model(result.model, files.out, force)

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from ..nn.random_streams import Purpose, random_stream
 
-__all__ = ["EpochPrefetcher", "hflip", "flip_rows"]
-
 
 def hflip(images: NDArray) -> NDArray:
     """Return the images (n, height, width), followed by their horizontal flips."""

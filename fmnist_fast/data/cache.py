@@ -16,17 +16,6 @@ from numpy.typing import NDArray
 
 from .._files import sync_file, sync_folder
 
-__all__ = [
-    "Arrays",
-    "cache_folder",
-    "load_or_create",
-    "compute_checksum",
-    "find_cached",
-    "cache_path",
-    "make_read_only",
-]
-
-
 # Age from which a partial copy is taken to be left by a killed process: writing one takes seconds.
 PARTIAL_COPY_SECONDS = 3600
 

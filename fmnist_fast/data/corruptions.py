@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from ..nn.random_streams import Purpose, random_stream
 
-__all__ = ["CORRUPTIONS", "Corruption", "corrupt_images"]
-
 Images = NDArray[np.uint8]
 
 # The eight directions of a shift.

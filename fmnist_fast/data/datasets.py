@@ -13,8 +13,6 @@ from ..errors import DataError
 from . import fashion_mnist, synthetic
 from .cache import Arrays, compute_checksum, load_or_create, make_read_only
 
-__all__ = ["DATASET_NAMES", "Dataset", "load_dataset"]
-
 DATASET_NAMES = ("auto", "fashion-mnist", "synthetic")
 
 MAX_CLASSES = 256

@@ -21,19 +21,6 @@ from .idx import read_idx
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = [
-    "CACHE_KEY",
-    "CHECKSUM",
-    "CLASS_NAMES",
-    "FILES",
-    "DatasetUnavailable",
-    "fetch",
-    "find_folder",
-    "load",
-    "read_folder",
-    "verify",
-]
-
 CLASS_NAMES = (
     "T-shirt/top",
     "Trouser",

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 
-__all__ = ["GZIP_ERRORS", "open_idx", "read_header", "read_idx"]
-
 UINT8 = 8
 GZIP_MAGIC = b"\x1f\x8b"
 

@@ -11,8 +11,6 @@ from .fashion_mnist import CLASS_NAMES
 from .image_ops import SIDE
 from .photo_simulation import simulate_ood_images, simulate_photos
 
-__all__ = ["PhotoAugmentation", "check_photo_augmentation"]
-
 # Out-of-distribution images per training image.
 OOD_FRACTION = 0.15
 

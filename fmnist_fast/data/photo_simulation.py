@@ -33,8 +33,6 @@ from .image_ops import (
 )
 from .synthetic_shapes import fragments, hats, shoe_pairs_from_above, shorts, skirts
 
-__all__ = ["simulate_photos", "simulate_ood_images"]
-
 # Labels of Fashion-MNIST with transformations of their own.
 TOPS, TROUSERS, DRESS, SHOES = (0, 2, 3, 4, 6), 1, 3, (5, 7, 9)
 

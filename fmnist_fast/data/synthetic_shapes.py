@@ -18,8 +18,6 @@ from .image_ops import (
     per_image,
 )
 
-__all__ = ["hats", "shoe_pairs_from_above", "fragments", "shorts", "skirts"]
-
 # Labels of Fashion-MNIST.
 SANDAL, BOOT = 5, 9
 

@@ -12,8 +12,6 @@ from distributed.scheduler import KilledWorker
 
 from .worker_pool import WorkerPool
 
-__all__ = ["Finished", "TaskFailure", "Tasks"]
-
 # Submissions of a task whose result cannot be fetched. Deaths of workers are counted by Dask
 # (`allowed-failures`).
 MAX_ATTEMPTS = 5

@@ -19,8 +19,6 @@ from ..data.datasets import Dataset
 from ..errors import DataError
 from ..nn.backend import get_backend, instruction_set_of, unavailable_reason
 
-__all__ = ["DataKey", "arrays_of", "describe", "find_dataset", "has_data", "receive"]
-
 # Distributions of OpenCV on PyPI.
 OPENCV = (
     "opencv-python-headless",

@@ -27,8 +27,6 @@ from distributed import Client, Future, LocalCluster, Security, Worker, rpc
 from ..errors import ClusterError
 from .worker import describe
 
-__all__ = ["Prepare", "WorkerPool", "open_pool"]
-
 # Sends data to workers; returns why some could not be prepared, by address.
 Prepare: TypeAlias = "Callable[[Client, Sequence[str]], Mapping[str, str]]"
 

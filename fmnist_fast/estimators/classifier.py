@@ -38,8 +38,6 @@ from .validation import (
     check_weights,
 )
 
-__all__ = ["MLPClassifier"]
-
 
 class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Multilayer perceptron classifier: a drop-in replacement for scikit-learn's.
@@ -309,7 +307,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
             check_classes(y, self.classes_, same=self.warm_start)
         else:
             self._encoder = TargetEncoder.infer(y)
-            self.classes_ = self._encoder.classes
+            self.classes_: NDArray = self._encoder.classes
         weights_n = check_weights(sample_weight, self.class_weight, x_ni, y)
         random_state = check_random_state(self.random_state)
         self.n_outputs_ = self._encoder.n_outputs

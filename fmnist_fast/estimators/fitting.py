@@ -15,8 +15,6 @@ from .networks import build_network
 from .solvers import EpochTrainer, Solver
 from .targets import LabeledRows
 
-__all__ = ["StochasticFit"]
-
 
 @dataclass
 class StochasticFit:

@@ -14,8 +14,6 @@ from .callbacks import FitCallbacks
 from .networks import build_network
 from .targets import LabeledRows
 
-__all__ = ["fit_lbfgs", "loss_and_gradient"]
-
 # Rows of a block of the gradient over the whole data set.
 BLOCK_ROWS = 4096
 

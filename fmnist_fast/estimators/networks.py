@@ -11,8 +11,6 @@ from scipy import sparse
 from ..kernels.interface import NetworkSpec, Params
 from ..nn.network import Network
 
-__all__ = ["build_network", "draw_params", "with_both_classes"]
-
 
 def draw_params(
     sizes: tuple[int, ...], activation: str, random_state: np.random.RandomState, dtype: str

@@ -13,8 +13,6 @@ import numpy as np
 from ..kernels.interface import Floats
 from ..nn.network import Network
 
-__all__ = ["PredictCache"]
-
 # More rows take long enough for validation not to matter, and for threads to pay off.
 MAX_ROWS = 64
 

@@ -17,8 +17,6 @@ from ..nn.optimizers import SGD, Adam, Optimizer
 from ..training.budget import Budget, Clock, StepBudget, TimeBudget
 from ..training.loop import EpochInputs, TrainingLoop
 
-__all__ = ["EpochTrainer", "Solver"]
-
 # Work of the epochs that are trained in one range, at most, and their steps: a third of an epoch of
 # Fashion-MNIST with 784-128-64-10. A range cannot be interrupted.
 MAX_WORK = 1 << 31

@@ -10,8 +10,6 @@ from sklearn.preprocessing import LabelBinarizer
 from ..kernels.interface import Floats
 from ..nn.labels import encode_labels, smooth_labels, unique_labels
 
-__all__ = ["LabeledRows", "TargetEncoder"]
-
 
 class LabeledRows(NamedTuple):
     """Checked rows to train on or to validate with.

@@ -14,15 +14,6 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-__all__ = [
-    "check_classes",
-    "check_hidden_sizes",
-    "check_lbfgs_options",
-    "check_rows",
-    "check_rows_and_labels",
-    "check_weights",
-]
-
 
 def check_hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
     """Return the widths of the hidden layers. Raises ValueError if one is not positive."""

@@ -16,8 +16,6 @@ from .metadata import FORMAT_VERSION, Metadata
 from .model import BaseModel, Model, check_threshold
 from .safetensors_io import Tensors
 
-__all__ = ["Ensemble", "members_of", "single_member"]
-
 
 @dataclass(frozen=True)
 class Ensemble(BaseModel):

@@ -8,8 +8,6 @@ from .metadata import FORMAT_VERSION, upgrade_metadata
 from .model import Model
 from .safetensors_io import error_text, load_file
 
-__all__ = ["PRETRAINED", "PRETRAINED_PHOTOS", "load_model"]
-
 # Preset `best`, trained on Fashion-MNIST; pretrained/MODEL_CARD.md describes it.
 PRETRAINED = Path(__file__).parent / "pretrained" / "fashion-mnist.safetensors"
 

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["FORMAT_VERSION", "Metadata", "upgrade_metadata"]
-
 # 1: single networks. 2: calibration. 3: ensembles. 4: renamed keys; an ensemble has `members`.
 FORMAT_VERSION = 4
 

@@ -18,8 +18,6 @@ from ..nn.network import Network
 from .metadata import FORMAT_VERSION, Metadata
 from .safetensors_io import Tensors, check_replaceable, serialize
 
-__all__ = ["BaseModel", "Model", "check_threshold"]
-
 # Far more than any network this package trains well; a file that claims more is damaged.
 _MAX_WIDTH = 1 << 24
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from ..errors import ModelFileError
 from .metadata import Metadata, upgrade_metadata
 
-__all__ = ["Tensors", "check_replaceable", "error_text", "load_file", "serialize"]
-
 Tensors = Mapping[str, NDArray]
 
 # safetensors writes its metadata keys in random order, so all of it is one key with sorted JSON.

@@ -6,15 +6,6 @@ from typing import Any, cast
 from ..errors import ArgumentError, BackendUnavailable
 from ..kernels.interface import Backend, NetworkSpec
 
-__all__ = [
-    "BACKEND_NAMES",
-    "Backend",
-    "backend_name",
-    "get_backend",
-    "instruction_set_of",
-    "unavailable_reason",
-]
-
 _PACKAGE = "fmnist_fast.kernels."
 
 # Name -> kernel module, fastest first: "auto" takes the first that is available.

@@ -8,15 +8,6 @@ from numpy.typing import NDArray
 
 from ..kernels.interface import Floats, Params
 
-__all__ = [
-    "TARGET_PRECISION",
-    "scale_logits",
-    "fit_temperature",
-    "confidence_threshold",
-    "apply_temperature",
-    "clipped_log",
-]
-
 # Fraction of the confident predictions that must be correct.
 TARGET_PRECISION = 0.97
 

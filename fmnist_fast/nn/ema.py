@@ -4,8 +4,6 @@ import numpy as np
 
 from ..kernels.interface import Params
 
-__all__ = ["copy_params", "update_average"]
-
 
 def copy_params(params: Params) -> Params:
     """Return a deep copy."""

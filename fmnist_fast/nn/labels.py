@@ -5,8 +5,6 @@ from numpy.typing import NDArray
 
 from ..kernels.interface import Floats
 
-__all__ = ["mix_targets", "unique_labels", "encode_labels", "smooth_labels"]
-
 # Range of integer labels up to which a counting table is used: ten times as fast as sorting.
 MAX_TABLE = 1 << 16
 

@@ -8,16 +8,6 @@ from numpy.typing import NDArray
 from ..kernels.interface import Floats
 from .calibration import clipped_log
 
-__all__ = [
-    "ReliabilityBin",
-    "Evaluation",
-    "SelectiveAccuracy",
-    "cross_entropy",
-    "evaluate",
-    "reliability",
-    "selective_accuracy",
-]
-
 # Bins of the calibration error. Guo et al. (2017) use 15.
 CALIBRATION_BINS = 15
 

@@ -12,11 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._cpu import usable_cores
 from ..errors import ArgumentError
-from ..kernels.interface import Floats, NetworkSpec, Params, StepSchedule, TrainData, TrainState
-from .backend import Backend, get_backend
+from ..kernels.interface import (
+    Backend,
+    Floats,
+    NetworkSpec,
+    Params,
+    StepSchedule,
+    TrainData,
+    TrainState,
+)
+from .backend import get_backend
 from .random_streams import Purpose, random_stream
-
-__all__ = ["PIXEL_SCALE", "Network", "check_labels", "check_rows", "estimate_work", "zeros"]
 
 # uint8 pixels 0..255 become floats 0..1.
 PIXEL_SCALE = 1 / 255

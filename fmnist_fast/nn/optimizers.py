@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from ..kernels.interface import StepSchedule
 
-__all__ = ["SGD", "Adam", "Optimizer"]
-
 # A value for each step, or one for all.
 Steps = NDArray[np.float64]
 PerStep = float | Steps

@@ -5,8 +5,6 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Purpose", "dropout_key", "epoch_order", "random_stream"]
-
 
 class Purpose(IntEnum):
     """Purposes of random streams. They never change: they decide the weights of a seed."""

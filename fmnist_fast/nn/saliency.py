@@ -5,8 +5,6 @@ from numpy.typing import NDArray
 
 from ..kernels.interface import Params
 
-__all__ = ["grad_times_input"]
-
 
 def grad_times_input(params: Params, x_i: NDArray[np.floating], label: int) -> NDArray[np.float64]:
     """Compute the gradient of a logit with respect to the input, times the input.

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 
-__all__ = ["SCHEDULES", "learning_rates", "lr_at"]
-
 # One-cycle, as fractions of the steps and of the peak: a quarter of the steps warms up from
 # peak/25, the others anneal to peak/100,000 (Smith & Topin 2018; cosine in both parts).
 WARM_UP = 0.25

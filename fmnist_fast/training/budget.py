@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from ..nn.schedules import learning_rates, lr_at
 
-__all__ = ["Budget", "Clock", "StepBudget", "TimeBudget"]
-
 # Weight of a new measurement in the moving average of the speed.
 SPEED_EMA_WEIGHT = 0.5
 

@@ -23,8 +23,6 @@ from .._files import write_atomically
 from ..errors import CheckpointError
 from ..models.safetensors_io import error_text, load_file, serialize
 
-__all__ = ["CheckpointFolder", "Checkpoints", "Snapshot", "read_identity"]
-
 FORMAT_VERSION = 2
 IDENTITY = "run.json"
 LOCK = "lock"

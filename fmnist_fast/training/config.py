@@ -14,8 +14,6 @@ from ..errors import ArgumentError
 from ..nn.calibration import TARGET_PRECISION
 from ..nn.schedules import SCHEDULES
 
-__all__ = ["AUGMENTATIONS", "Distillation", "Range", "TrainingConfig"]
-
 # photos: simulated photographs, new ones in every epoch.
 AUGMENTATIONS = ("photos",)
 

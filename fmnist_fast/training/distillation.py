@@ -18,8 +18,6 @@ from ..nn.labels import mix_targets
 from ..nn.network import Network
 from .config import Distillation, TrainingConfig
 
-__all__ = ["Teachers", "check_teacher", "teacher_id"]
-
 
 @dataclass(frozen=True)
 class Teachers:

@@ -19,8 +19,6 @@ from ..nn.network import Network
 from ..nn.optimizers import Optimizer
 from .budget import Budget
 
-__all__ = ["Best", "EpochInputs", "StopRequested", "TrainingLoop"]
-
 
 class StopRequested(KeyboardInterrupt):
     """should_stop() returned true between two steps: the state can be saved as it is."""

@@ -15,8 +15,6 @@ from .config import TrainingConfig
 from .run import TrainingRun
 from .train_data import resolve_config
 
-__all__ = ["LRFinderResult", "find_learning_rate"]
-
 MIN_RATE, MAX_RATE = 1e-6, 1.0
 STEPS = 400
 

@@ -13,8 +13,6 @@ from typing import Any
 from ..errors import ArgumentError
 from .config import Distillation, TrainingConfig
 
-__all__ = ["DEFAULT", "RESULTS_FILE", "PRESETS", "PresetResult", "measured_results", "preset"]
-
 RESULTS_FILE = Path(__file__).with_name("presets.json")
 
 DEFAULT = "standard"

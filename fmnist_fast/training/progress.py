@@ -7,8 +7,6 @@ from ..data.datasets import Dataset
 from ..nn.network import Network
 from .config import TrainingConfig
 
-__all__ = ["Callback", "Epoch", "EpochState", "Progress"]
-
 
 @dataclass(frozen=True)
 class Epoch:

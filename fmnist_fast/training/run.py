@@ -23,8 +23,6 @@ from .loop import TrainingLoop
 from .progress import Callback, Epoch, EpochState, Progress
 from .train_data import TrainingSet, network_spec, pixel_scale
 
-__all__ = ["TrainingDiverged", "TrainingRun"]
-
 # Seconds between two chances to interrupt a training, or to show its progress.
 RANGE_SECONDS = 0.1
 

@@ -20,8 +20,6 @@ from .config import TrainingConfig
 from .distillation import Teachers
 from .loop import EpochInputs
 
-__all__ = ["TrainingSet", "network_spec", "pixel_scale", "resolve_config", "split"]
-
 
 def resolve_config(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
     """Return the configuration with the defaults that depend on the data set, checked.

@@ -28,20 +28,9 @@ from .config import Distillation, Range, TrainingConfig
 from .distillation import Teachers, check_teacher, teacher_id
 from .loop import StopRequested
 from .presets import preset as preset_config
-from .progress import Callback, Epoch, EpochState, Progress
+from .progress import Callback, Epoch, Progress
 from .run import TrainingDiverged, TrainingRun
 from .train_data import network_spec, resolve_config
-
-__all__ = [
-    "Epoch",
-    "EpochState",
-    "Progress",
-    "TrainingConfig",
-    "TrainingDiverged",
-    "TrainingInterrupted",
-    "TrainingResult",
-    "train",
-]
 
 # With fewer validation rows, the model is not calibrated.
 MIN_CALIBRATION_ROWS = 1000

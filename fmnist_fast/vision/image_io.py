@@ -15,8 +15,6 @@ from ..errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SUFFIXES", "Picture", "read_picture"]
-
 # Pillow's other formats start programs (EPS) or have decoders that are little tested.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 

@@ -14,8 +14,6 @@ from ..errors import DataError
 from .image_io import Picture
 from .segmentation import segment, symmetry
 
-__all__ = ["PreprocessedImage", "edit_picture", "passthrough", "preprocess"]
-
 # Pixels of the longer side for segmentation: GrabCut takes a tenth of a second.
 WORKING_SIDE = 192
 

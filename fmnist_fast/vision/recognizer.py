@@ -16,8 +16,6 @@ from ..nn.saliency import grad_times_input
 from .image_io import Picture
 from .preprocessing import PreprocessedImage, passthrough, preprocess
 
-__all__ = ["Prediction", "Recognizer", "saliency_map"]
-
 
 @dataclass(frozen=True)
 class Prediction:

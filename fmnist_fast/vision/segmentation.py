@@ -14,16 +14,6 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 
-__all__ = [
-    "METHODS",
-    "OPENCV_MISSING",
-    "best_method",
-    "label_components",
-    "segment",
-    "symmetry",
-    "limit_opencv_threads",
-]
-
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 

@@ -4,8 +4,6 @@ import click
 
 from ..lazy import deferred
 
-__all__ = ["app"]
-
 
 @click.command()
 @click.option(

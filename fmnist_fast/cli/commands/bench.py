@@ -5,8 +5,6 @@ import click
 from ..lazy import deferred
 from ..options import DATA_DIR, DATASETS, JSON, THREADS, plot_option
 
-__all__ = ["bench"]
-
 
 @click.command()
 @click.option(

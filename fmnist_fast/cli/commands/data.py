@@ -7,8 +7,6 @@ import click
 from ..lazy import deferred
 from ..options import DATA_DIR
 
-__all__ = ["data"]
-
 
 @click.group()
 def data() -> None:

@@ -5,8 +5,6 @@ import click
 from ..lazy import deferred
 from ..options import BACKEND, DATA_DIR, DATASETS, FILE, JSON, THREADS, plot_option
 
-__all__ = ["evaluate"]
-
 
 @click.command()
 @click.argument("model", type=FILE, required=False)

@@ -5,8 +5,6 @@ import click
 from ..lazy import deferred
 from ..options import FILE, JSON
 
-__all__ = ["info"]
-
 
 @click.command()
 @click.argument("model", type=FILE, required=False)

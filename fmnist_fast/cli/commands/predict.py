@@ -7,8 +7,6 @@ import click
 from ..lazy import deferred
 from ..options import BACKEND, FILE, JSON, THREADS, nonempty, workers_or_auto
 
-__all__ = ["predict"]
-
 
 @click.command()
 @click.option(

@@ -8,8 +8,6 @@ import click
 from .. import options
 from ..lazy import deferred
 
-__all__ = ["STUDY_NAME", "sweep"]
-
 # Name of a study that has a journal file of its own.
 STUDY_NAME = "fmnist-fast"
 

@@ -9,8 +9,6 @@ import click
 from .. import options
 from ..lazy import deferred
 
-__all__ = ["train"]
-
 
 def config_option(name: str, **settings: Any) -> Callable[[options.Command], options.Command]:
     """Option that overrides one field of the preset's configuration."""

@@ -17,8 +17,6 @@ from ...data.idx import GZIP_ERRORS, open_idx, read_header
 from ...errors import DataError
 from .blocks import ArrayRows, Rows, check_unchanged, fingerprint
 
-__all__ = ["ArrayStream", "find_array", "read_rows", "split_array"]
-
 # A block takes a worker some 0.1 s; dispatching it costs a tenth of that.
 BLOCK_BYTES = 32 << 20
 

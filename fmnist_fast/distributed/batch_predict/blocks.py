@@ -11,21 +11,6 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 
-__all__ = [
-    "ArrayRows",
-    "Block",
-    "Chunk",
-    "Encoded",
-    "ImageFiles",
-    "RowGroups",
-    "Rows",
-    "check_unchanged",
-    "fingerprint",
-    "from_json",
-    "row_count",
-    "to_json",
-]
-
 
 @dataclass(frozen=True)
 class ImageFiles:

@@ -21,8 +21,6 @@ from .readers import LocalReader
 from .result_store import ResultStore
 from .worker import BlockError, FilesMissing, PredictConfig, Predicted, keep_model, predict
 
-__all__ = ["PredictObserver", "model_name", "model_to_workers", "predict_all", "workers_identity"]
-
 # Between two looks at signals.
 POLL_SECONDS = 0.2
 

@@ -15,8 +15,6 @@ from ...errors import ArgumentError
 from .blocks import Block, ImageFiles
 from .result_store import ResultStore
 
-__all__ = ["check_format", "write_predictions"]
-
 # Rows of a row group: what a reader of the file needs memory for.
 GROUP_ROWS = 1 << 16
 

@@ -9,8 +9,6 @@ from .array_inputs import ArrayStream, read_rows
 from .blocks import ArrayRows, Block, Chunk, Encoded, ImageFiles
 from .table_inputs import read_groups
 
-__all__ = ["LocalReader", "read"]
-
 
 def read(block: Block, folder: str, inputs: int) -> Iterator[Chunk]:
     """Read a block, unless it is compressed, in chunks.

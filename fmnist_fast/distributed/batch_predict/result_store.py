@@ -12,8 +12,6 @@ from typing import Any
 from ...errors import ArgumentError
 from .blocks import Block, from_json, row_count, to_json
 
-__all__ = ["ResultStore", "open_results"]
-
 # Predictions of a block are some 400 kB, and every page of them costs.
 PAGE_BYTES = 32 << 10
 

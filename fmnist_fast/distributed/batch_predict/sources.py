@@ -15,8 +15,6 @@ from .array_inputs import find_array, split_array
 from .blocks import Block, ImageFiles, fingerprint
 from .table_inputs import split_table
 
-__all__ = ["Inputs", "kind_of"]
-
 # Blocks of image files: at least MIN_BLOCKS, so that there is work for all workers, of at most
 # MAX_FILES files and MAX_BYTES, so that none takes long, or much memory.
 MIN_BLOCKS, MAX_FILES, MAX_BYTES = 32, 512, 16 << 20

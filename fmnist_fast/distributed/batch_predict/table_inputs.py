@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from ...errors import DataError
 from .blocks import Chunk, Encoded, RowGroups, Rows, check_unchanged, fingerprint
 
-__all__ = ["read_groups", "split_table"]
-
 # Bytes, before compression, of the row groups of a block, unless one group has more.
 BLOCK_BYTES = 32 << 20
 

@@ -19,8 +19,6 @@ from ...vision.segmentation import limit_opencv_threads
 from .blocks import Block, Chunk, Encoded, Rows
 from .readers import read
 
-__all__ = ["BlockError", "FilesMissing", "PredictConfig", "Predicted", "keep_model", "predict"]
-
 # Longer side that images are reduced to.
 MAX_SIDE = 512
 

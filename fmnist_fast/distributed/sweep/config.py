@@ -14,8 +14,6 @@ from ...training.config import TrainingConfig
 from .space import Space
 from .trial import Task
 
-__all__ = ["SweepConfig"]
-
 # Of the identity that is stored in a study.
 FORMAT_VERSION = 3
 

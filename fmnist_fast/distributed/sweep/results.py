@@ -11,8 +11,6 @@ from .config import SweepConfig
 from .study_store import RESULT, StudyStore
 from .trial import Result
 
-__all__ = ["Ranked", "best_trials", "final_settings", "importances"]
-
 # Trials that importances need.
 MIN_TRIALS = 10
 

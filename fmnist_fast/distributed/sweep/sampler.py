@@ -24,8 +24,6 @@ from ...nn.random_streams import Purpose, random_stream
 from .space import Space
 from .trial import RUNGS
 
-__all__ = ["make_pruner", "make_sampler", "value_at"]
-
 # Trials that the median pruner waits for.
 MEDIAN_STARTUP = 5
 
@@ -65,8 +63,8 @@ def _sobol_points(seed: int, dimensions: int) -> Callable[[int], NDArray[np.floa
         engine.reset()
         if number:
             engine.fast_forward(number)
-        points: NDArray[np.float64] = engine.random(1)
-        return points[0]
+        point_i: NDArray[np.float64] = engine.random(1)[0]
+        return point_i
 
     return point
 

@@ -20,8 +20,6 @@ from .study_store import Counts, StudyStore
 from .trial import Result
 from .worker import Divergence, work
 
-__all__ = ["Status", "StopReason", "SweepObserver", "data_to_workers", "run_sweep"]
-
 # Between two looks at signals and the clock.
 POLL_SECONDS = 0.2
 

@@ -18,8 +18,6 @@ from optuna.distributions import (
 from ...errors import ArgumentError, UserError
 from ...training.config import TrainingConfig
 
-__all__ = ["BUILT_IN", "FIELDS", "Space", "read_space"]
-
 BUILT_IN = Path(__file__).with_name("space.toml")
 
 # Fields that can be searched, and their type. The last three have choices only.

@@ -34,16 +34,6 @@ from .config import SweepConfig
 from .sampler import make_pruner, make_sampler
 from .trial import Result
 
-__all__ = [
-    "RESULT",
-    "Counts",
-    "StudyStore",
-    "check_address",
-    "display_address",
-    "is_database",
-    "open_study",
-]
-
 # User attributes of the study and of its trials, which Optuna's own tools show.
 IDENTITY = "fmnist_fast"
 RESULT = "result"

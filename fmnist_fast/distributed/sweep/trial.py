@@ -12,8 +12,6 @@ from ...training.progress import Epoch, EpochState, Progress
 from ...training.run import TrainingRun
 from ...training.train_data import resolve_config
 
-__all__ = ["METRICS", "RUNGS", "Result", "Task", "run_trial"]
-
 # Metrics to optimize, and whether they are maximized.
 METRICS = {"validation_accuracy": True, "validation_loss": False}
 
@@ -61,7 +59,10 @@ class Result:
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> "Result":
         """Invert dataclasses.asdict(), after JSON has made lists of tuples."""
-        return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in entries.items()})
+        lists: dict[str, Any] = {
+            name: tuple(v) for name, v in entries.items() if isinstance(v, list)
+        }
+        return cls(**{**entries, **lists})
 
 
 def run_trial(

@@ -11,8 +11,6 @@ from ..tasks import TaskFailure
 from ..worker import DataKey, find_dataset
 from .trial import Result, Task, run_trial
 
-__all__ = ["Divergence", "work"]
-
 
 class Divergence(TaskFailure):
     """Stands for the result of a trial whose loss exploded, as settings can make it."""

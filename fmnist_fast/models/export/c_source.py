@@ -14,8 +14,6 @@ from ... import __version__
 from ...kernels.interface import Floats
 from .network_data import NetworkData
 
-__all__ = ["serialize"]
-
 _FILE = Template("""\
 /* $summary: a neural network in C99. Link with -lm.
  *

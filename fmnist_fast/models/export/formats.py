@@ -13,8 +13,6 @@ from ...nn.calibration import scale_logits
 from . import c_source, npz, onnx_graph, python_source
 from .network_data import NetworkData
 
-__all__ = ["FORMATS", "default_name", "export", "format_from_suffix", "identifier"]
-
 # Name -> writer, and suffix of its files.
 FORMATS = {
     "onnx": (onnx_graph.serialize, ".onnx"),

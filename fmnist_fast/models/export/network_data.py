@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from ...kernels.interface import NetworkSpec, Params
 
-__all__ = ["NetworkData"]
-
 
 @dataclass(frozen=True)
 class NetworkData:

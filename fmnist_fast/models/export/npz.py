@@ -14,8 +14,6 @@ import numpy as np
 
 from .network_data import NetworkData
 
-__all__ = ["serialize"]
-
 
 def serialize(network: NetworkData, name: str) -> bytes:
     """Return the content of the file; the format has no place for a name."""

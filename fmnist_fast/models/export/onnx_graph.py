@@ -14,8 +14,6 @@ from ... import __version__
 from ...errors import UserError
 from .network_data import NetworkData
 
-__all__ = ["serialize"]
-
 # The first opset with softmax over one axis (2020), and the file format of its time.
 OPSET, IR_VERSION = 13, 7
 

@@ -9,8 +9,6 @@ from ... import __version__
 from ...kernels.interface import Floats
 from .network_data import NetworkData
 
-__all__ = ["serialize"]
-
 _MODULE = Template('''\
 """$summary: a neural network that needs nothing but Python.
 
