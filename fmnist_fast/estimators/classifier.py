@@ -197,9 +197,37 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         schedule: str = "constant",
         time_budget: float | None = None,
     ) -> None:
-        parameters = locals()
-        for name in self._get_param_names():  # unchecked, as scikit-learn requires
-            setattr(self, name, parameters[name])
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.backend = backend
+        self.n_threads = n_threads
+        self.dtype = dtype
+        self.class_weight = class_weight
+        self.dropout = dropout
+        self.label_smoothing = label_smoothing
+        self.schedule = schedule
+        self.time_budget = time_budget
 
     @with_callbacks  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]

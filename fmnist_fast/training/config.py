@@ -191,8 +191,8 @@ class TrainingConfig:
                 object.__setattr__(self, name, float(getattr(self, name)))
         if not isinstance(self.hidden, (int, str)):
             object.__setattr__(self, "hidden", tuple(map(_plain, self.hidden)))
-        if isinstance(self.class_weight, Mapping | list):  # a list of pairs in JSON
-            pairs = ((_plain(k), _plain(w)) for k, w in dict(self.class_weight).items())
+        if isinstance(self.class_weight, Mapping):
+            pairs = ((_plain(k), _plain(w)) for k, w in self.class_weight.items())
             object.__setattr__(self, "class_weight", tuple(sorted(pairs)))
 
     @classmethod
@@ -204,6 +204,8 @@ class TrainingConfig:
             if not isinstance(parts["teacher"], str):
                 parts["teacher"] = cls.from_dict(parts["teacher"])
             entries["distillation"] = Distillation(**parts)
+        if isinstance(entries.get("class_weight"), list):  # pairs, in JSON
+            entries["class_weight"] = dict(entries["class_weight"])
         return cls(**entries)
 
     def to_dict(self) -> dict[str, Any]:
@@ -268,7 +270,7 @@ class TrainingConfig:
             raise ArgumentError(
                 f"augment is {self.augment!r}, and {teacher.augment!r} for the teachers: give one"
             )
-        if isinstance(self.class_weight, str) and self.class_weight != "balanced":
+        if not isinstance(self.class_weight, tuple) and self.class_weight not in (None, "balanced"):
             raise ArgumentError(
                 f"class_weight is {self.class_weight!r}: give 'balanced' or {{label: weight}}"
             )

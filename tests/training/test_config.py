@@ -59,6 +59,7 @@ def test_config_check_names_invalid_argument(small_dataset, options, message):
     ("options", "message"),
     [
         ({"class_weight": "heavy"}, "class_weight is 'heavy': give 'balanced' or"),
+        ({"class_weight": [1.0, 2.0]}, r"class_weight is \[1.0, 2.0\]: give 'balanced' or"),
         ({"class_weight": {10: 1.0}}, r"class_weight: label 10 is not in 0\.\.9"),
         ({"class_weight": {1: -1}}, "class_weight of label 1 is -1: give 0 or more"),
         ({"time_budget": 0}, "time_budget is 0.0: give more than 0"),
