@@ -103,7 +103,7 @@ BACKEND = click.option(
 THREADS = click.option(
     "--threads",
     type=click.IntRange(1, MAX_THREADS),
-    help="Number of threads, at most 8 for every core.  [default: usable cores]",
+    help="Number of threads, at most 8 for every core.  [default: usable cores, or fewer]",
 )
 DATASETS = "auto, fashion-mnist, synthetic, a folder of four IDX files, or an .npz file"
 TRAINING_SET = click.option("--dataset", default="auto", help=f"Data set to train on: {DATASETS}.")

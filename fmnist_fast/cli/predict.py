@@ -32,7 +32,7 @@ NO_INPUTS = "give images or folders, or a list of them with --inputs-from"
 # Images that are being read, or whose predictions wait to be printed, for each thread.
 QUEUED_PER_THREAD = 4
 
-# Options that --out needs.
+# Options that need --out.
 BATCH_OPTIONS = ("out", "workers", "scheduler", "column", "probabilities", "force", "quiet")
 
 # Photographs are read at this size: more pixels change no prediction.

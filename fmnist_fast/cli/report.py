@@ -85,15 +85,16 @@ class TrainingReport(Progress):
             f"{sizes} on {dataset.name}: {len(dataset.x_train) - held_back:,} rows to train on, "
             f"{held_back:,} to validate, {len(dataset.x_test):,} to test"
         )
-        self._print(
-            f"backend {backend_name(network.backend)}, threads {network.threads}, "
-            f"batch {config.batch_size}, {config.schedule} to {config.lr:g}, l2 {config.l2:g}, "
-            + f"weight decay {config.weight_decay:g}, " * bool(config.weight_decay)
-            + f"label smoothing {config.label_smoothing:g}, " * bool(config.label_smoothing)
-            + f"dropout {config.dropout:g}, " * bool(config.dropout)
-            + "horizontal flips, " * bool(config.hflip)
-            + f"seed {config.seed}"
-        )
+        parts = [
+            f"backend {backend_name(network.backend)}, threads {network.threads}",
+            f"batch {config.batch_size}, {config.schedule} to {config.lr:g}, l2 {config.l2:g}",
+        ]
+        for name in ("weight_decay", "label_smoothing", "dropout"):
+            if getattr(config, name):
+                parts.append(f"{name.replace('_', ' ')} {getattr(config, name):g}")
+        if config.hflip:
+            parts.append("horizontal flips")
+        self._print(", ".join([*parts, f"seed {config.seed}"]))
         if config.external_teacher:
             self._print(f"teacher {config.external_teacher}")
         self._print(self.HEAD, style="bold")

@@ -123,7 +123,7 @@ def train(
         except trainer.TrainingInterrupted as interruption:
             saved = save_unfinished(interruption.result.model, files.out)
             code = 128 + stop[0] if stop else EXIT_INTERRUPTED
-            return fail(f"{interruption}; {saved}; {_resume_hint(interruption, files)}", code)
+            return fail(f"{interruption}; {saved}; {_save_resumable(interruption, files)}", code)
         except TrainingDiverged as divergence:
             model = divergence.result.model if divergence.result else None
             return fail(f"{divergence}; {save_unfinished(model, files.out)}")
@@ -171,8 +171,8 @@ def _show_learning_rates(found: LRFinderResult, plot: Path | None, as_json: bool
     return 0
 
 
-def _resume_hint(interruption: trainer.TrainingInterrupted, files: _Files) -> str:
-    """Return the command that resumes the run, after saving a run that has no folder yet."""
+def _save_resumable(interruption: trainer.TrainingInterrupted, files: _Files) -> str:
+    """Save a checkpoint if the run has none; return the advice to resume it."""
     folder = interruption.folder
     if folder is None:
         folder = free_name(files.out.with_name(f"{files.out.stem}.unfinished"))

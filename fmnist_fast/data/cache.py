@@ -95,7 +95,9 @@ def find_cached(key: str, expected: str | None = None) -> tuple[Arrays, str] | N
         checksum = (folder / "checksum").read_text()
     except (OSError, ValueError, EOFError):  # missing, or truncated by a full disk
         return None
-    if checksum != (expected or checksum) or compute_checksum(arrays) != checksum:
+    if expected is not None and checksum != expected:
+        return None
+    if compute_checksum(arrays) != checksum:
         return None
     return arrays, checksum
 

@@ -23,7 +23,7 @@ FETCH_SECONDS = 10
 
 @dataclass(frozen=True)
 class TaskFailure:
-    """Stands for the result of a task that has none."""
+    """Failure of a task, returned in place of its result."""
 
     error: str
 

@@ -41,7 +41,7 @@ class StochasticFit:
     incremental: bool
 
     def run(self, rows: LabeledRows) -> None:
-        """Train on these rows for max_iter epochs, or until early stopping."""
+        """Train to max_iter, convergence or the time budget; in partial_fit, one epoch."""
         estimator = self.estimator
         if estimator.early_stopping and self.incremental:
             raise ValueError("partial_fit does not support early_stopping=True")

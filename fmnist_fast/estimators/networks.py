@@ -58,8 +58,8 @@ def build_network(
     Returns
     -------
     Network
-        Of the very arrays in coefs_ and intercepts_, or, where their dtype or layout is another,
-        or they are to be trained and read-only, of copies.
+        Shares the arrays of coefs_ and intercepts_; copies those of another dtype or layout, and
+        read-only ones if they are trained.
 
     Raises
     ------

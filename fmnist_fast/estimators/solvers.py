@@ -26,7 +26,7 @@ MAX_STEPS = 1000
 class Solver:
     """What a stochastic solver keeps between calls: learning rate, steps done, moments.
 
-    rate : scikit-learn's solver, without parameters to update, for its learning rate.
+    rate : scikit-learn's optimizer, without parameters to update, for its learning rate.
     """
 
     def __init__(self, estimator: Any) -> None:
@@ -141,7 +141,7 @@ class EpochTrainer:
         return inputs
 
     def _l2(self, weights_t: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the penalty of every batch, from the sum of its weights."""
+        """Return the L2 factor of every batch: alpha over the sum of its weights, or 0."""
         return np.divide(self.alpha, weights_t, out=np.zeros_like(weights_t), where=weights_t > 0)
 
 

@@ -73,8 +73,8 @@ class TargetEncoder:
             If these are not labels, but e.g. continuous values.
         """
         if isinstance(y, np.ndarray) and y.ndim == 1:
-            y = unique_labels(y)  # all that LabelBinarizer needs, and much shorter
-            if y.dtype.kind in "iu":  # as LabelBinarizer finds, which takes longer
+            y = unique_labels(y)  # LabelBinarizer needs only these
+            if y.dtype.kind in "iu":  # the type that LabelBinarizer infers, found faster
                 return cls("binary" if len(y) <= 2 else "multiclass", y)
         binarizer = LabelBinarizer().fit(y)
         return cls(binarizer.y_type_, np.asarray(binarizer.classes_), binarizer)

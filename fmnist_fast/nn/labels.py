@@ -44,8 +44,8 @@ def encode_labels(labels_n: NDArray, classes_k: NDArray) -> NDArray[np.int32]:
     if table is None:
         return np.searchsorted(classes_k, labels_n).astype(np.int32)
     offset_n, low = table
-    # The next integer may not be representable; and NumPy compares signed with unsigned integers in
-    # float64, which is inexact.
+    # The highest label + 1 may overflow, so arange starts at 0. Cast, because NumPy compares int64
+    # with uint64 in float64, which is inexact.
     labels = (np.arange(offset_n.max() + 1) + low).astype(labels_n.dtype)
     encoded: NDArray[np.int32] = np.searchsorted(classes_k, labels).astype(np.int32)[offset_n]
     return encoded

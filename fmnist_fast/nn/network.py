@@ -40,10 +40,11 @@ WORK_PER_THREAD = 8192 * 64
 # Work of all rows of a call for each thread: some 2 ms; starting a thread takes 0.3 ms.
 CALL_PER_THREAD = 3 << 24
 
-# A layer of fewer outputs takes as long: the width of the vectors.
+# Fewer outputs take as long: a vector holds 16 floats.
 MIN_OUTPUTS = 16
 
-# More threads wait for each other: 16 on 2 cores take three times as long as 2.
+# Limit of the threads that a user sets. Threads beyond the cores wait for each other: 16 on 2
+# cores, the limit, take three times as long as 2.
 THREADS_PER_CORE = 8
 
 
@@ -151,7 +152,7 @@ class Network:
         first: int,
         last: int,
     ) -> NDArray[np.float64]:
-        """Steps first..last-1 of an epoch, in place; the loss of each. See kernels/reference.py."""
+        """Train on steps first..last-1 of one or more epochs, in place; return their losses."""
         return self.backend.train_steps(
             state, data, order_n, steps, self.spec, first, last, self.threads
         )

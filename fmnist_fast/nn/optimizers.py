@@ -16,7 +16,7 @@ PerStep = float | Steps
 
 
 class Optimizer:
-    """What turns learning rates into the steps that the kernels make.
+    """Base class of optimizers: computes the hyperparameters of steps from learning rates.
 
     name : as in `NetworkSpec.optimizer`. betas : `beta1` and `beta2` of `StepSchedule`.
     """
@@ -71,7 +71,7 @@ class Adam(Optimizer):
         with np.errstate(divide="ignore", invalid="ignore"):  # a beta of 1 is allowed
             if self.corrected_epsilon:
                 return lr_t * root_t / (1 - beta1**t), self.epsilon * root_t
-            # In scikit-learn's order of operations, whose last bits these are.
+            # Same order of operations as scikit-learn, for the same last bits.
             return lr_t * (root_t / (1 - beta1**t)), self.epsilon
 
 

@@ -1,4 +1,4 @@
-"""Training configurations: all that determines the weights, apart from the data."""
+"""Training configurations, and their validation."""
 
 import json
 import re
@@ -115,9 +115,9 @@ class Distillation:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Configuration of a training: all that determines the weights, apart from the data.
+    """Configuration of a training.
 
-    The same configuration on the same machine gives the same bits.
+    The same configuration, data, backend and number of threads give the same bits on a machine.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ class TrainingConfig:
         Number of validation rows, which choose the best epoch. By default 5,000, or a twelfth of a
         smaller set; 0: the last epoch is the model.
     patience : int, optional
-        Stop after so many epochs without a better validation accuracy.
+        Stop after so many consecutive epochs whose validation accuracy is below the best.
     ema_epochs : int
         Average the weights over so many epochs for evaluation and the model (1: no average). Needs
         a learning rate that does not anneal.

@@ -55,7 +55,7 @@ class TrainingLoop:
 
     start_epoch : returns the inputs of an epoch, 1, 2, ...; called when the epoch begins, and
     again if a saved state in the middle of an epoch is resumed.
-    rows : that an epoch trains on. max_range_seconds : inf: an epoch is one range.
+    rows : that an epoch trains on. max_range_seconds : aimed at; inf: one range a call of train().
     steps_before : of the optimizer, before this loop.
     """
 

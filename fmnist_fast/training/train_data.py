@@ -61,11 +61,12 @@ def split(
 
 
 class TrainingSet:
-    """What a network trains on and is validated on, as a configuration prepares a data set.
+    """Training and validation rows of one training.
 
-    data : every row of the data set, as the kernels take them. rows_n : those that an epoch trains
-    on, validation_rows_n : the others. x_validation, y_validation : rows and labels to validate
-    on. x_ood : out-of-distribution samples among them, without labels.
+    data : as the kernels take it; flipped images or OOD samples follow the rows.
+    rows_n : those that an epoch trains on, validation_rows_n : the others.
+    x_validation, y_validation : rows and labels to validate on.
+    x_ood : out-of-distribution samples to calibrate with, without labels.
     label_targets_n : the targets before teachers change them.
     """
 
@@ -103,7 +104,7 @@ class TrainingSet:
         if config.augment:
             self._augment(dataset.x_train, y_n, classes, network.spec.dtype)
         self.label_targets_n = self.data.targets_n
-        if not self.images:  # which are the same in every epoch
+        if not self.images:  # the rows are the same in every epoch: predict once
             self._update_teacher_targets()
 
     def _augment(self, images: NDArray, y_n: NDArray[np.int32], classes: int, dtype: str) -> None:
@@ -134,7 +135,7 @@ class TrainingSet:
         return EpochInputs(self.data, order_n, config.l2, dropout_key=key)
 
     def targets_checksum(self) -> str:
-        """Return the SHA-256 of the targets and weights, as far as they do not change."""
+        """Return the SHA-256 of weights and targets; of labels if they change by epoch."""
         targets_n = self.label_targets_n if self.images else self.data.targets_n
         digest = sha256(np.ascontiguousarray(targets_n).data)
         digest.update(np.ascontiguousarray(self.data.weights_n).data)

@@ -145,7 +145,7 @@ def train(
     backend : str
         "auto" or a name.
     threads : int, optional
-        By default all usable cores.
+        By default all usable cores, or fewer if a batch is little work.
     sample_weight : array-like of shape (n,), optional
         Weight of each row of the training set, at least 0.
     teacher : Model or Ensemble, optional
@@ -248,7 +248,7 @@ class _Trainer:
         return resolve_config(config, self.dataset)
 
     def identity(self) -> dict[str, Any]:
-        """Return what must not change when the training is resumed, as plain JSON."""
+        """Return configuration, data set, backend and versions of the training, as plain JSON."""
         return {
             "config": self.config.to_dict(),
             "dataset": {"name": self.dataset.name, "checksum": self.dataset.checksum},
@@ -263,7 +263,7 @@ class _Trainer:
         self.folder = CheckpointFolder.create(folder, content, every)
 
     def resume(self, folder: Path, every: int | None, preset: str | None, changes: dict) -> None:
-        """Open the folder of checkpoints. Raises: CheckpointError if anything differs."""
+        """Open the folder of checkpoints. Raises: CheckpointError if it is of another training."""
         stored = read_identity(folder)
         config = TrainingConfig.from_dict(stored["config"])
         teacher = config.external_teacher
@@ -316,15 +316,15 @@ class _Trainer:
         return self._result(self._train_network(self.config, teachers, "", 1.0))
 
     def _train_teachers(self, how: Distillation) -> tuple[Network, ...]:
-        """Train each from its own seed."""
+        """Train the teachers, each from its own seed."""
         assert isinstance(how.teacher, TrainingConfig)
-        of, networks = how.n_teachers, []
+        n_teachers, networks = how.n_teachers, []
         cost, student_cost = _cost(how.teacher, self.dataset), _cost(self.config, self.dataset)
-        for index in range(of):
-            self.progress.teacher(index + 1, of)
-            seed = self.config.seed * of + index
+        for index in range(n_teachers):
+            self.progress.teacher(index + 1, n_teachers)
+            seed = self.config.seed * n_teachers + index
             config = replace(how.teacher, seed=seed, time_budget=self.config.time_budget)
-            time_fraction = cost / ((of - index) * cost + student_cost)
+            time_fraction = cost / ((n_teachers - index) * cost + student_cost)
             run = self._train_network(config, None, f"teacher-{index + 1}", time_fraction)
             networks.append(run.best_network())
         return tuple(networks)
@@ -369,7 +369,7 @@ class _Trainer:
     def _interrupted(
         self, run: TrainingRun, name: str, checkpoints: Checkpoints | None, stop: KeyboardInterrupt
     ) -> KeyboardInterrupt:
-        """Return what to raise: with the best model, and resumable, if possible."""
+        """Return the exception to raise, with the best model so far if it is finite."""
         save = None
         if isinstance(stop, StopRequested):  # between two steps
             save = self._save_snapshots

@@ -44,7 +44,7 @@ class SweepConfig:
             raise SweepError(f"folds is {self.folds}: give 2 or more, at most {rows}, or 0")
         if not self.folds and not self.base.n_validation(rows):
             raise SweepError(
-                f"of {rows} rows none is held back to judge trials on: give --folds 2 or more"
+                f"none of {rows} rows is for validation, which trials need: give --folds 2 or more"
             )
         sizes = (prod(self.dataset.x_train.shape[1:]), *self.base.hidden, classes)
         backend = get_backend(self.backend, NetworkSpec(sizes, dtype=self.base.dtype))

@@ -51,8 +51,8 @@ def importances(store: StudyStore) -> dict[str, float]:
 
 
 def final_settings(config: SweepConfig, ranked: Ranked, place: int = 0) -> dict[str, Any]:
-    """Return the settings that train a trial's network on all training rows. No row is held back,
-    so where the learning rate does not fall to zero, the best epoch becomes the last.
+    """Return the settings that train a trial's network on all training rows. Without validation
+    rows the last epoch is the model: a constant schedule ends at the mean of the best epochs.
 
     place : in an ensemble, whose networks start from different weights.
     """

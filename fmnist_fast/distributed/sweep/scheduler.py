@@ -23,7 +23,7 @@ from .worker import Divergence, work
 # Between two looks at signals and the clock.
 POLL_SECONDS = 0.2
 
-# Trials in a row that fail for another reason than divergence: then it is not their settings.
+# Consecutive failures, other than divergence, that end the sweep.
 MAX_CONSECUTIVE_FAILURES = 5
 
 

@@ -22,13 +22,13 @@ BUILT_IN = Path(__file__).with_name("space.toml")
 
 # Fields that can be searched, and their type. The last three have choices only.
 FIELDS = {
-    **dict.fromkeys(("epochs", "batch_size", "ema_epochs"), "a whole number"),
+    **dict.fromkeys(("epochs", "batch_size", "ema_epochs"), "an integer"),
     **dict.fromkeys(("lr", "l2", "weight_decay", "label_smoothing", "dropout"), "a number"),
     "hidden": "a list of widths",
-    "schedule": "a word",
+    "schedule": "a string",
     "hflip": "true or false",
 }
-NUMERIC = ("a whole number", "a number")
+NUMERIC = ("an integer", "a number")
 
 # Why other fields cannot be searched.
 NOT_SEARCHED = {
@@ -110,7 +110,7 @@ def read_space(path: Path | None = None) -> Space:
 def _parse(field: str, entry: Any) -> Any:
     """Parse a range, choices or a fixed value. Raises: ArgumentError."""
     if field in NOT_SEARCHED:
-        raise ArgumentError(f"{field} is not for a sweep to choose: {NOT_SEARCHED[field]}")
+        raise ArgumentError(f"{field} cannot be searched: {NOT_SEARCHED[field]}")
     if field not in FIELDS:
         raise ArgumentError(f"unknown field {field!r}: choose from {', '.join(FIELDS)}")
     if isinstance(entry, dict):
@@ -127,10 +127,10 @@ def _parse(field: str, entry: Any) -> Any:
 
 def _choices(field: str, values: Any) -> CategoricalDistribution:
     if not isinstance(values, list) or not values:
-        raise ArgumentError(f"{field}: choices must be a list with something in it")
+        raise ArgumentError(f"{field}: choices must be a list that is not empty")
     labels = [_to_label(_value(field, value)) for value in values]
     if len(set(labels)) < len(labels):
-        raise ArgumentError(f"{field}: a choice stands there twice")
+        raise ArgumentError(f"{field}: duplicate choice")
     return CategoricalDistribution(labels)
 
 
@@ -146,7 +146,7 @@ def _range(field: str, low: Any, high: Any, log: Any = False, step: Any = None) 
         (stepped and log, "give log or step, not both"),
         (stepped and 0 < high - low < step, f"step is {step}: give at most high - low"),
         (low >= high, f"low is {low} and high is {high}: low must be less"),
-        (log and low <= 0, f"low is {low}: on a logarithm's scale give more than 0"),
+        (log and low <= 0, f"low is {low}: a log scale needs more than 0"),
     ):
         if wrong:
             raise ArgumentError(f"{field}: {why}")
@@ -160,11 +160,11 @@ def _range(field: str, low: Any, high: Any, log: Any = False, step: Any = None) 
 def _value(field: str, value: Any) -> Any:
     """Convert a value to the field's type. Raises: ArgumentError."""
     match FIELDS[field]:
-        case "a whole number" if type(value) is int:
+        case "an integer" if type(value) is int:
             return value
         case "a number" if type(value) in (int, float) and isfinite(value):
             return float(value)
-        case "a word" if isinstance(value, str):
+        case "a string" if isinstance(value, str):
             return value
         case "true or false" if isinstance(value, bool):
             return value

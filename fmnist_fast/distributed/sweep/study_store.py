@@ -98,7 +98,7 @@ class StudyStore:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
     def _check_identity(self, identity: Mapping[str, Any]) -> None:
-        """Compare with what is stored; a study without trials takes another, but for the metric."""
+        """Compare with the stored one; without trials, replace it unless the metric differs."""
         stored = self.study.user_attrs.get(IDENTITY)
         if stored == identity:
             return
@@ -133,8 +133,8 @@ class StudyStore:
                 trial.state is TrialState.COMPLETE and RESULT not in trial.user_attrs
             ):
                 raise SweepError(
-                    f"study {self.address} is damaged: it has not all of trial {trial.number}: "
-                    "take a copy of it that is whole, or name another --study"
+                    f"study {self.address} is damaged: trial {trial.number} lacks parameters or "
+                    "its result: restore a backup, or name another --study"
                 )
 
     def counts(self) -> Counts:

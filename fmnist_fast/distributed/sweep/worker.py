@@ -13,7 +13,7 @@ from .trial import Result, Task, run_trial
 
 
 class Divergence(TaskFailure):
-    """Stands for the result of a trial whose loss exploded, as settings can make it."""
+    """Failure of a trial that diverged, because of its hyperparameters."""
 
 
 def work(task: Task, key: DataKey, topic: str | None) -> Result | TaskFailure:
@@ -27,7 +27,7 @@ def work(task: Task, key: DataKey, topic: str | None) -> Result | TaskFailure:
     try:
         hflip = task.config.hflip or (task.config.hflip is None and key.hflip_invariant)
         dataset = find_dataset(key, x_train_with_flips=hflip and not task.config.augment)
-        return run_trial(task, dataset, _is_cancelled(), report)
+        return run_trial(task, dataset, _make_cancel_check(), report)
     except StopRequested:
         return TaskFailure("it was stopped")  # the scheduler discards the result
     except TrainingDiverged as error:
@@ -36,9 +36,9 @@ def work(task: Task, key: DataKey, topic: str | None) -> Result | TaskFailure:
         return TaskFailure(str(error) or "there is not enough memory for it")
 
 
-def _is_cancelled() -> Callable[[], bool]:
-    """Return a function that tells, without a message, whether the task of this thread was
-    cancelled: the scheduler informs the worker, which does not stop the thread.
+def _make_cancel_check() -> Callable[[], bool]:
+    """Return a function that reads from the worker's state whether the task of this thread was
+    cancelled: Dask informs the worker, and does not stop the thread.
     """
     worker = get_worker()
     key = worker.get_current_task()

@@ -17,4 +17,4 @@ def test_config_rejects_missing_validation_rows(small_dataset):
     )
     with pytest.raises(SweepError) as caught:
         SweepConfig(few, TrainingConfig(batch_size=2), SPACE, 1).checked()
-    assert_one_line(str(caught.value), "of 11 rows none is held back")
+    assert_one_line(str(caught.value), "none of 11 rows is for validation")
