@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -185,13 +184,27 @@ class CombinedProgress(Progress):
     """Passes every event on to several others."""
 
     def __init__(self, *parts: Progress) -> None:
-        for event in (name for name in vars(Progress) if not name.startswith("_")):
-            setattr(self, event, partial(self._call, [getattr(part, event) for part in parts]))
+        self._parts = parts
 
-    @staticmethod
-    def _call(hooks: list[Callable[..., None]], *arguments: object) -> None:
-        for hook in hooks:
-            hook(*arguments)
+    def teacher(self, number: int, of: int) -> None:
+        for part in self._parts:
+            part.teacher(number, of)
+
+    def begin(self, network: "Network", config: TrainingConfig, dataset: Dataset) -> None:
+        for part in self._parts:
+            part.begin(network, config, dataset)
+
+    def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
+        for part in self._parts:
+            part.resumed(step, history)
+
+    def steps(self, epoch: int, done: int, total: int) -> None:
+        for part in self._parts:
+            part.steps(epoch, done, total)
+
+    def epoch(self, record: Epoch) -> None:
+        for part in self._parts:
+            part.epoch(record)
 
 
 def make_table(*titles: str, left: Collection[str] = (), **options: Any) -> Table:
