@@ -84,7 +84,7 @@ def test_train_command_resume_finds_teacher(run, tmp_path, monkeypatch, capsys):
     code, err = resume("--teacher", work / "a.safetensors", "--out", "b.safetensors")
     assert code == 2
     assert "has the teacher sha256:" in err
-    assert "give the same one" in err
+    assert "give it again (--teacher)" in err
     assert err.count("\n") == 1
 
 
