@@ -1,6 +1,7 @@
 """Shared fixtures: kernels, an empty cache, small data sets and Fashion-MNIST."""
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,21 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     monkeypatch.delenv("FMNIST_FAST_DATA", raising=False)
     return folder
+
+
+@pytest.fixture
+def slowness() -> float:
+    """How many times slower this machine runs Python than a limit in seconds supposes; at least 1.
+
+    A million additions take 0.05 s on one core of a desktop computer.
+    """
+    seconds = []
+    for _ in range(5):
+        began, total = time.perf_counter(), 0
+        for number in range(200_000):
+            total += number
+        seconds.append(time.perf_counter() - began)
+    return max(1.0, min(seconds) / 0.01)
 
 
 @pytest.fixture

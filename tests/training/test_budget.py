@@ -80,9 +80,10 @@ def test_time_budget_already_spent_still_trains_a_step(small_dataset):
 
 @pytest.mark.alone
 @pytest.mark.parametrize("seconds", [0.7, 1.5])
-def test_time_budget_of_command_ends_in_time(small_npz, tmp_path, seconds):
+def test_time_budget_of_command_ends_in_time(small_npz, tmp_path, seconds, slowness):
     """The whole process; the best of three, since a machine has other things to do."""
     late, epochs = [], []
+    seconds = round(seconds * slowness, 1)  # a slow machine needs more time to start, too
     for attempt in range(3):
         out = tmp_path / f"{attempt}.safetensors"
         command = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", str(small_npz)]
@@ -91,7 +92,7 @@ def test_time_budget_of_command_ends_in_time(small_npz, tmp_path, seconds):
         ran = subprocess.run([*command, "--out", str(out)], check=True, stdout=subprocess.PIPE)
         late.append(time.perf_counter() - start - seconds)
         epochs.append(json.loads(ran.stdout)["epochs"])
-    assert min(late) < max(0.1, 0.05 * seconds)
+    assert min(late) < max(0.1 * slowness, 0.05 * seconds)
     assert max(epochs) > 3
     assert max(late) > -0.5 * seconds  # the time is used
 
