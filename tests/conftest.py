@@ -49,9 +49,9 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def slowness() -> float:
-    """How many times slower this machine runs Python than a limit in seconds supposes; at least 1.
+    """How many times slower than limits in seconds suppose this machine runs Python; at least 1.
 
-    A million additions take 0.05 s on one core of a desktop computer.
+    The limits suppose 0.01 s for these additions.
     """
     seconds = []
     for _ in range(5):

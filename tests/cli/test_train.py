@@ -12,6 +12,8 @@ from cli_runs import FAST
 from messages import assert_contains, assert_one_line
 
 from fmnist_fast import load_model
+from fmnist_fast.cli.report import CombinedProgress
+from fmnist_fast.training.progress import Progress
 
 
 def test_train_prints_a_line_per_epoch(folder, run, small_npz):
@@ -189,3 +191,8 @@ def test_train_reaches_accuracy_on_fashion_mnist(folder, run, real_folder):
     assert result["test_accuracy"] > 0.875
     code, out, _ = run("evaluate", "model.safetensors", "--data-dir", real_folder, "--json")
     assert json.loads(out)["accuracy"] == result["test_accuracy"]
+
+
+def test_combined_progress_passes_on_every_event():
+    events = {name for name in vars(Progress) if not name.startswith("_")}
+    assert events <= set(vars(CombinedProgress))

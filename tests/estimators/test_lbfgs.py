@@ -27,10 +27,10 @@ def test_lbfgs_rejects_stochastic_options(option, digits):
 
 
 @pytest.mark.alone
-def test_lbfgs_keeps_time_budget(digits, slowness):
+def test_lbfgs_keeps_time_budget(digits):
     start = time.perf_counter()
     MLPClassifier((100,), solver="lbfgs", time_budget=0.2, max_iter=100_000, tol=0).fit(*digits)
-    assert time.perf_counter() - start < 1.0 * slowness
+    assert time.perf_counter() - start < 1.0
 
 
 def test_lbfgs_loss_and_gradient_of_blocks_equals_whole(digits, monkeypatch):
