@@ -49,9 +49,9 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture
 def slowness() -> float:
-    """How many times slower than limits in seconds suppose this machine runs Python; at least 1.
+    """Factor of limits in seconds on a machine that runs Python slowly; at least 1.
 
-    The limits suppose 0.01 s for these additions.
+    The limits assume that the additions below take 0.01 s.
     """
     seconds = []
     for _ in range(5):

@@ -222,10 +222,10 @@ def test_classify_predicts_camera_image(opened, photograph):
     button = page.get_by_role("button", name=re.compile("Take Photo|Clear photo"))
     # Before the browser has an image of the camera, a press does nothing, or takes a blank one that
     # the app refuses; the next press then clears it, and the one after takes another.
-    for patience in (30, 30, 60, 60, 120, 120, 240, 240):
+    for seconds in (30, 30, 60, 60, 120, 120, 240, 240):
         button.click()
         try:
-            expect(bars(page)).to_have_count(3, timeout=1000 * patience)
+            expect(bars(page)).to_have_count(3, timeout=1000 * seconds)
             break
         except AssertionError:
             print(button.inner_text(), page.get_by_test_id("stMain").inner_text(), sep="\n")
