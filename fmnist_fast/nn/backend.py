@@ -1,5 +1,6 @@
 """Selection of a backend by name. The only module that names a kernel module."""
 
+import sys
 from importlib import import_module
 from typing import Any, cast
 
@@ -80,6 +81,18 @@ def backend_name(backend: Backend) -> str:
 def instruction_set_of(backend: Backend) -> str | None:
     """Return the instruction set that compiled kernels use; None if the backend has no choice."""
     return cast(str | None, getattr(backend, "instruction_set", lambda: None)())
+
+
+def compiling_seconds() -> float | None:
+    """Return for how long kernels have been compiling in this process; None if none are."""
+    numba_backend = sys.modules.get(_PACKAGE + BACKEND_MODULES["numba"])
+    return cast(Any, numba_backend).compiling_seconds() if numba_backend else None
+
+
+def phase_or_compilation(phase: str) -> str:
+    """Return the description of a phase; while kernels are being compiled, one of that instead."""
+    seconds = compiling_seconds()
+    return phase if seconds is None else f"compiling the Numba kernels, once: {seconds:.0f} s"
 
 
 def _load(name: str) -> Backend:

@@ -29,11 +29,7 @@ from scipy import sparse
 
 from fmnist_fast.kernels import reference
 
-pytestmark = pytest.mark.parametrize(
-    "backend",
-    [param for param in variants() if param.values[0][0] != "numba"],
-    indirect=True,
-)
+pytestmark = pytest.mark.parametrize("backend", [*variants()], indirect=True)
 
 SIZES_AND_ROWS = [((1, 1), 1), ((7, 3), 2), ((100, 130, 5), 7), *FEW_SIZES_AND_ROWS]
 

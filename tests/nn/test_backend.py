@@ -46,9 +46,8 @@ def test_get_backend_auto_takes_one_supporting_spec(monkeypatch):
         get_backend("auto", NetworkSpec((2, 3), dtype="float16"))
 
 
-def test_backend_supports_all_options_except_numba_csr(backend):
-    narrowed = {"input_format": ("dense",)} if backend_name(backend) == "numba" else {}
-    assert SUPPORTS | narrowed == backend.SUPPORTS
+def test_backend_supports_all_options(backend):
+    assert backend.SUPPORTS == SUPPORTS
     assert reference.SUPPORTS == SUPPORTS
 
 
@@ -97,3 +96,8 @@ def test_backend_implements_protocol_signatures(name):
 @pytest.mark.parametrize("name", backends.BACKEND_NAMES)
 def test_backend_has_install_hint(name):
     assert backends.INSTALL_HINTS[name].endswith(".")
+
+
+def test_compiling_seconds_is_none_without_numba(monkeypatch):
+    monkeypatch.delitem(sys.modules, "fmnist_fast.kernels.numba_backend", raising=False)
+    assert backends.compiling_seconds() is None
