@@ -5,6 +5,8 @@ from typing import Any
 
 import streamlit as st
 
+from fmnist_fast.nn.backend import phase_or_compilation
+
 from . import session
 from .jobs import Job, Work
 
@@ -45,7 +47,8 @@ def show_progress(job: Job, draw: Callable[[Any], None]) -> None:
     """
     message, work = session.queue_message(job), job.work
     if work.phase:
-        st.progress(min(work.done, 1.0), work.phase.capitalize())
+        phase = phase_or_compilation(work.phase)
+        st.progress(min(work.done, 1.0), phase[0].upper() + phase[1:])
         draw(work)
     else:
         st.info(message)

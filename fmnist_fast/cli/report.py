@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..data.datasets import Dataset
-from ..nn.backend import backend_name
+from ..nn.backend import backend_name, phase_or_compilation
 from ..nn.metrics import Evaluation
 from ..training.config import TrainingConfig
 from ..training.presets import PRESETS, PresetResult
@@ -30,9 +30,16 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None or np.isnan(fraction) else f"{100 * fraction:.2f} %"
 
 
+class _Description(rich_progress.ProgressColumn):
+    """The description of a task; while kernels are being compiled, the time that it has taken."""
+
+    def render(self, task: rich_progress.Task) -> Text:
+        return Text(phase_or_compilation(task.description))
+
+
 def _bars(console: Console, *columns: rich_progress.ProgressColumn | str) -> rich_progress.Progress:
     return rich_progress.Progress(
-        "{task.description}",
+        _Description(),
         *columns,
         rich_progress.TimeRemainingColumn(),
         console=console,
@@ -100,7 +107,7 @@ class TrainingReport(Progress):
         self._try(self._bars.start)
         if self._task is not None:
             self._bars.remove_task(self._task)
-            self._task = None
+        self._task = self._bars.add_task("", total=None)
 
     def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
         for record in history:
@@ -108,12 +115,10 @@ class TrainingReport(Progress):
         self._print(f"resumed after step {step:,}")
 
     def steps(self, epoch: int, done: int, total: int) -> None:
-        if self._task is None:
-            whole = None if self._epochs is None else self._epochs * total
-            self._task = self._bars.add_task("", total=whole)
         self._try(
             self._bars.update,
             self._task,
+            total=None if self._epochs is None else self._epochs * total,
             description=f"epoch {epoch}" + (f" of {self._epochs}" if self._epochs else ""),
             completed=(epoch - 1) * total + done,
         )

@@ -19,6 +19,7 @@ from fmnist_fast.app.jobs import State
 from fmnist_fast.app.training_monitor import TrainingMonitor, parse_hidden_sizes
 from fmnist_fast.errors import ArgumentError
 from fmnist_fast.models.load import load_model
+from fmnist_fast.nn import backend
 from fmnist_fast.training.trainer import train
 
 
@@ -97,6 +98,17 @@ def test_page_shows_progress_and_stop_keeps_best_model(app_data, held, tmp_path)
     np.testing.assert_array_equal(
         loaded.predict_proba(app_data.x_test), model.predict_proba(app_data.x_test)
     )
+
+
+def test_page_shows_time_of_compilation(app_data, held, monkeypatch):
+    app = open_page("train")
+    choose(app, Preset="fast", Backend="numpy", Hidden_layers="8", Epochs=50, Threads=1)
+    button(app, "Train").click().run()
+    monkeypatch.setattr(backend, "compiling_seconds", lambda: 7.3)
+    text = "Compiling the Numba kernels, once: 7 s"
+    run_until(app, lambda app: text in [bar.proto.text for bar in app.get("progress")])
+    held.set()
+    button(app, "Stop").click().run()
 
 
 def test_page_of_second_session_shows_queue_position(app_data, held):

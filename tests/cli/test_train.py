@@ -4,15 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_runs import FAST
+from conditions import wait_until
 from messages import assert_contains, assert_one_line
+from rich.console import Console
 
 from fmnist_fast import load_model
-from fmnist_fast.cli.report import CombinedProgress
+from fmnist_fast.cli.report import CombinedProgress, measuring_bar
+from fmnist_fast.nn import backend
 from fmnist_fast.training.progress import Progress
 
 
@@ -196,3 +200,11 @@ def test_train_reaches_accuracy_on_fashion_mnist(folder, run, real_folder):
 def test_combined_progress_passes_on_every_event():
     events = {name for name in vars(Progress) if not name.startswith("_")}
     assert events <= set(vars(CombinedProgress))
+
+
+def test_progress_bar_shows_time_of_compilation(monkeypatch):
+    console = Console(file=StringIO(), force_terminal=True, width=120)
+    with measuring_bar(console) as show:
+        monkeypatch.setattr(backend, "compiling_seconds", lambda: 7.3)
+        show("epoch 1 of 5", 0, 5)
+        wait_until(lambda: "compiling the Numba kernels, once: 7 s" in console.file.getvalue())
