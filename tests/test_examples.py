@@ -11,7 +11,9 @@ from fmnist_fast.nn.backend import unavailable_reason
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-@pytest.mark.skipif(unavailable_reason("numba") is not None, reason="Numba is not installed")
+@pytest.mark.skipif(
+    unavailable_reason("numba") is not None, reason=str(unavailable_reason("numba"))
+)
 def test_numba_steps_measures_every_step(small_dataset, monkeypatch, capsys):
     monkeypatch.setattr(fmnist_fast, "load_dataset", lambda: small_dataset)
     runpy.run_path(str(EXAMPLES / "numba_steps.py"), run_name="__main__")
