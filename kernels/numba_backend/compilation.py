@@ -68,7 +68,7 @@ def _compile(function, key, types):
 
 
 class _CompileNotice(event.RecordingListener):
-    """Logs that a function is being compiled; it hears nothing of one that is in the cache."""
+    """Logs that functions are being compiled; not called for those read from the cache."""
 
     def on_start(self, event):
         _began.append(monotonic())
