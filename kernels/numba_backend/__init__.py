@@ -1,6 +1,7 @@
 """The network in Numba, for machines without a C compiler.
 
-Compiled at first use, once for each dtype, and cached on disk.
+Compiled at first use and cached on disk: training and prediction once for each dtype, the
+prediction of one row once for each dtype of rows and each number of layers, too.
 
 The operations of `Backend`. Every one computes what the function of the same name in
 `reference.py` specifies; `gather_batch`, which training and prediction do not use, is that of the

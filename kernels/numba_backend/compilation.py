@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -57,7 +56,7 @@ def _compile(function, key, types):
         try:
             kernel.enable_caching()
             kernel.compile(types)
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # whatever a damaged cache leads to
             _warn_once(str(error))
             if types not in kernel.overloads:  # reading failed, not writing
                 kernel = numba.njit(function, **OPTIONS)
@@ -79,4 +78,4 @@ class _CompileNotice(event.RecordingListener):
 @cache
 def _warn_once(problem):
     what = "Numba's kernels are compiled again in every process: their cache on disk has failed"
-    warnings.warn(f"{what}: {problem}; set NUMBA_CACHE_DIR to a writable folder", stacklevel=2)
+    warnings.warn(f"{what}: {problem}; set NUMBA_CACHE_DIR to a new, writable folder", stacklevel=2)

@@ -86,6 +86,16 @@ def test_cache_damaged_is_warning(tmp_path):
     assert stderr.count("UserWarning") == 1
 
 
+def test_cache_index_with_changed_byte_is_warning(tmp_path):
+    run(PREDICT_ONE, tmp_path)
+    (index,) = (tmp_path / "cache").rglob("*.nbi")
+    content = bytearray(index.read_bytes())
+    content[content.rindex(b"float32")] = 0xFF  # no UTF-8
+    index.write_bytes(content)
+    _, stderr = run(PREDICT_ONE, tmp_path)
+    assert stderr.count("UserWarning") == 1
+
+
 def test_cache_dir_that_is_a_file_is_not_used(tmp_path):
     (tmp_path / "file").touch()
     run(PREDICT_ONE, tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "file"))
