@@ -56,11 +56,12 @@ def _compile(function, key, types):
         try:
             kernel.enable_caching()
             kernel.compile(types)
-        except Exception as error:  # whatever a damaged cache leads to
-            _warn_once(str(error))
+        except Exception as error:  # what a damaged cache raises is not documented
             if types not in kernel.overloads:  # reading failed, not writing
+                # Without the cache. If the cache was not the cause, this raises the error again.
                 kernel = numba.njit(function, **OPTIONS)
                 kernel.compile(types)
+            _warn_once(str(error))
         finally:
             _began.clear()
     _ready[key] = kernel

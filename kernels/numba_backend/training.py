@@ -264,8 +264,8 @@ def update_layer(call, order, thread, depth, coefs, masks):
     inputs, outputs = layer.inputs, layer.outputs
     x, grad = matrix_at(net, layer.x, 0, len(order)), matrix_at(net, layer.grad, 0, len(order))
     w_t, zeros = matrix_at(net, layer.w_t, 0, outputs), matrix_at(net, layer.zeros, 0, 1)
-    # Chunks are nearly equal. The last threads have the larger ones of the first layer, and the
-    # smaller ones of the others.
+    # The last chunks may have a block more. From the second layer on they go to the first threads,
+    # so that the work of all layers is nearly equal.
     part = call.threads - 1 - thread if depth else thread
     first_block, last_block = chunk((inputs + BLOCK - 1) // BLOCK, part, call.threads)
     zero, one = net.floats.dtype.type(0), net.floats.dtype.type(1)

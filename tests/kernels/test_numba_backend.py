@@ -78,22 +78,35 @@ def test_cache_on_full_disk_is_warning(tmp_path):
     assert "No space left on device" in stderr
 
 
-def test_cache_damaged_is_warning(tmp_path):
+def truncate(content):
+    return content[:20]
+
+
+def make_text_invalid(content):
+    place = content.rindex(b"float32")
+    return content[:place] + b"\xff" + content[place + 1 :]  # no UTF-8
+
+
+@pytest.mark.parametrize(("damage", "files"), [(truncate, "*.nb*"), (make_text_invalid, "*.nbi")])
+def test_cache_damaged_is_warning(damage, files, tmp_path):
     run(PREDICT_ONE, tmp_path)
-    for path in (tmp_path / "cache").rglob("*.nb*"):
-        path.write_bytes(path.read_bytes()[:20])
+    for path in (tmp_path / "cache").rglob(files):
+        path.write_bytes(damage(path.read_bytes()))
     _, stderr = run(PREDICT_ONE, tmp_path)
     assert stderr.count("UserWarning") == 1
 
 
-def test_cache_index_with_changed_byte_is_warning(tmp_path):
-    run(PREDICT_ONE, tmp_path)
-    (index,) = (tmp_path / "cache").rglob("*.nbi")
-    content = bytearray(index.read_bytes())
-    content[content.rindex(b"float32")] = 0xFF  # no UTF-8
-    index.write_bytes(content)
-    _, stderr = run(PREDICT_ONE, tmp_path)
-    assert stderr.count("UserWarning") == 1
+@pytest.mark.filterwarnings("error")
+def test_compilation_error_is_not_blamed_on_cache():
+    def invalid(x):
+        return x + "text"
+
+    from numba import TypingError
+
+    from fmnist_fast.kernels.numba_backend.compilation import compiled_for
+
+    with pytest.raises(TypingError, match="No implementation of function"):
+        compiled_for(invalid, "key", 1.0)
 
 
 def test_cache_dir_that_is_a_file_is_not_used(tmp_path):
