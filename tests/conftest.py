@@ -1,6 +1,7 @@
 """Shared fixtures: kernels, an empty cache, small data sets and Fashion-MNIST."""
 
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,16 @@ def own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
     monkeypatch.delenv("FMNIST_FAST_DATA", raising=False)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def restored_signals():
+    """A command that was stopped ignores later signals, and so would all processes started here."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 import json
 import os
+import select
 import sys
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -22,9 +24,20 @@ def discard_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def discard_closed(*streams: IO[str] | None) -> None:
+    """Discard what is still to be printed on terminals and pipes that are closed."""
+    for stream in filter(None, streams):
+        with suppress(AttributeError, OSError):  # Windows has no poll; no file lies behind
+            poll = select.poll()
+            poll.register(stream, 0)  # only errors are reported
+            if poll.poll(0):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def fail(message: str, code: int = 2) -> int:
     """Print an error on one line of standard error; return the exit code."""
-    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # the terminal is closed
+        print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 

@@ -200,7 +200,7 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
     """Start worker processes of one thread each. Raises: ClusterError."""
     with _environment_restored(), tempfile.TemporaryDirectory(prefix="fmnist-fast-") as folder:
         try:
-            with _sigint_blocked():
+            with _terminal_signals_blocked():
                 cluster = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
@@ -216,17 +216,21 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
 
 
 @contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Block Ctrl-C for threads and processes started within: a terminal sends it to all processes
-    of a command, and this one stops the others. A signal that arrives meanwhile is delivered after.
+def _terminal_signals_blocked() -> Iterator[None]:
+    """Block SIGINT and SIGHUP for threads and processes started within.
+
+    A terminal sends them to all processes of a command, and this one stops the others. A signal
+    that arrives meanwhile is delivered after.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    # It unblocks the signal in the thread that starts it, which the first process would do.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    signals = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
+        # It unblocks SIGINT in the thread that starts it, which the first process would do.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

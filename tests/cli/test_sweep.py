@@ -97,7 +97,8 @@ def test_sweep_resumes_after_kill_to_same_bytes(small_npz, space_file, tmp_path,
         assert (killed / plot).read_bytes().startswith(b"\x89PNG")
 
 
-def test_sweep_ctrl_c_keeps_trials(small_npz, space_file, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_sweep_stopped_by_terminal_keeps_trials(small_npz, space_file, tmp_path, number):
     program = [sys.executable, "-m", "fmnist_fast"]
     process = subprocess.Popen(
         [*program, *command(small_npz, space_file, "--trials", "1000")],
@@ -111,9 +112,9 @@ def test_sweep_ctrl_c_keeps_trials(small_npz, space_file, tmp_path):
     while not journal.exists() or journal.read_text().count('"result":') < 2:
         assert process.poll() is None
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    os.killpg(process.pid, number)  # as a terminal does: to the workers as well
     _, message = process.communicate(timeout=300)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert_one_line(message, "fmnist-fast: stopped; ", RESUMES)
     states = [state for _, state, *_ in numbers_and_values(journal)]
     assert "RUNNING" not in states

@@ -18,9 +18,9 @@ from fmnist_fast.cli import train as command
 from fmnist_fast.kernels import reference
 
 
-def start_training(folder, npz, *arguments):
+def start_training(folder, npz, *arguments, prefix=()):
     """Start a long training in a process, and wait until its first epoch is printed."""
-    command = [sys.executable, "-u", "-m", "fmnist_fast", "train", "--dataset", str(npz)]
+    command = [*prefix, sys.executable, "-u", "-m", "fmnist_fast", "train", "--dataset", str(npz)]
     process = subprocess.Popen(
         [*command, "--epochs", "100000", "--hidden", "8", "--threads", "1", *arguments],
         cwd=folder,
@@ -57,6 +57,40 @@ def test_train_repeated_ctrl_c_does_not_prevent_saving(folder, small_npz):
     assert process.returncode == 130
     assert_contains(err, "is saved in model.unfinished.safetensors")
     assert load_model(folder / "model.unfinished.safetensors").metrics["validation_accuracy"] > 0
+
+
+def test_train_closed_terminal_saves_best_model(folder, small_npz):
+    """Without its terminal, the process gets SIGHUP, and printing fails."""
+    master, slave = os.openpty()
+    terminal = os.ttyname(slave)
+    take_terminal = (
+        "import os, sys; os.open(sys.argv[1], os.O_RDWR); os.execv(sys.argv[2], sys.argv[2:])"
+    )
+    train = [sys.executable, "-m", "fmnist_fast", "train", "--dataset", str(small_npz)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", take_terminal, terminal, *train, "--epochs", "100000"],
+        cwd=folder,
+        start_new_session=True,  # whose first terminal is the one that it opens
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    shown = b""
+    while b"    1  " not in shown:  # the line of the first epoch
+        shown += os.read(master, 1024)
+    os.close(master)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert load_model(folder / "model.unfinished.safetensors").metrics["validation_accuracy"] > 0
+    assert (folder / "model.unfinished" / "run.json").exists()
+
+
+def test_train_under_nohup_ignores_hangup(folder, small_npz):
+    process = start_training(folder, small_npz, prefix=["nohup"])
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 def test_train_ctrl_c_during_save_completes_it(folder, run, small_npz, monkeypatch):

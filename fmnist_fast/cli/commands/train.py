@@ -147,7 +147,8 @@ def train() -> None:
 
     The same command with the same threads on the same machine writes the same bytes. The saved
     model is that of the epoch with the best validation accuracy; the test set is used once, at the
-    end. Ctrl-C or SIGTERM saves the best epoch so far beside --out, and a checkpoint for --resume.
+    end. Ctrl-C, SIGTERM or a closed terminal (SIGHUP) saves the best epoch so far beside --out, and
+    a checkpoint for --resume.
 
       \b
       fmnist-fast train
