@@ -108,11 +108,13 @@ THREADS = click.option(
 DATASETS = "auto, fashion-mnist, synthetic, a folder of four IDX files, or an .npz file"
 TRAINING_SET = click.option("--dataset", default="auto", help=f"Data set to train on: {DATASETS}.")
 MODEL_OUT = click.option(
-    "--out", type=FILE, default="model.safetensors", help="Model file to write."
+    "--out",
+    type=FILE,
+    default="model.safetensors",
+    help="Model file to write. An earlier model there is kept under another name unless the new "
+    "one is at least as accurate on the validation rows.",
 )
-FORCE = click.option(
-    "--force", is_flag=True, help="Replace --out even if it holds a model of another data set."
-)
+FORCE = click.option("--force", is_flag=True, help="Replace --out, whatever it holds.")
 
 
 def plot_option(content: str) -> Callable[[Command], Command]:

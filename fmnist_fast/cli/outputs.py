@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 
-from .._files import check_disk_space, free_name, write_somewhere
+from .._files import check_disk_space, free_name, write_atomically, write_somewhere
 from ..data.datasets import Dataset
 from ..errors import UserError
 from ..kernels.interface import NetworkSpec
 from ..models.ensemble import Ensemble
 from ..models.model import Model
-from ..models.safetensors_io import check_replaceable
+from ..models.safetensors_io import check_replaceable, load_file
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 
@@ -50,16 +50,42 @@ def check_model_space(out: Path, data: Dataset, hidden: tuple[int, ...]) -> None
     check_disk_space(out, 4 * parameters + _METADATA_BYTES, "model")
 
 
-def save_model(model: Model | Ensemble, out: Path, force: bool) -> None:
-    """Save the model; where that is not possible, save it elsewhere and raise UserError."""
+def save_model(model: Model | Ensemble, out: Path, force: bool) -> Path | None:
+    """Save the model; where that is not possible, save it elsewhere and raise UserError.
+
+    An earlier model of the same data set is kept under another name, which is returned, unless the
+    new one is at least as accurate on the validation rows. force : replace whatever is there.
+    """
+    previous = None
     if not force:
         try:
             check_replaceable(out, model.dataset_name, model.dataset_checksum)
-        except UserError as error:  # the file appeared during training
-            raise UserError(f"{error}; {save_unfinished(model, out)}") from error
+            previous = _keep_better(out, model)
+        except (OSError, UserError) as error:  # the file appeared during training, or a full disk
+            reason = error if isinstance(error, UserError) else f"{out}: {error.strerror}"
+            raise UserError(f"{reason}; {save_unfinished(model, out)}") from error
     path = write_somewhere(out, model.to_bytes())
     if path != out:
         raise UserError(f"{out} could not be written; the trained model is saved in {path}")
+    return previous
+
+
+def _keep_better(out: Path, model: Model | Ensemble) -> Path | None:
+    """Copy the file unless the model is at least as accurate, or the same; return the copy."""
+    if not out.exists() or out.read_bytes() == model.to_bytes():
+        return None
+    metrics, now = load_file(out)[0].get("metrics"), model.metrics.get("validation_accuracy")
+    before = metrics.get("validation_accuracy") if isinstance(metrics, dict) else None
+    if isinstance(before, float) and isinstance(now, float) and now >= before:
+        return None
+    copy = free_name(out.with_name(f"{out.stem}.previous{out.suffix}"))
+    write_atomically(copy, out.read_bytes())
+    return copy
+
+
+def kept_note(previous: Path | None) -> str:
+    """Return what the last line says of an earlier model that `save_model` has kept."""
+    return "" if previous is None else f"; the earlier model may be better: it is now {previous}"
 
 
 def save_unfinished(model: Model | Ensemble | None, out: Path) -> str:

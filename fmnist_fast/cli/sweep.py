@@ -28,7 +28,7 @@ from ..training.run import TrainingDiverged
 from ..training.trainer import TrainingInterrupted, TrainingResult, train
 from .commands.sweep import STUDY_NAME
 from .options import check_workers
-from .outputs import check_model_space, check_outputs, save_model
+from .outputs import check_model_space, check_outputs, kept_note, save_model
 from .report import percent
 from .signals import catch_stop_signals
 from .sweep_plots import check_plots, draw_plots, plot_paths
@@ -190,12 +190,12 @@ class _Outcome:
         if drawn:
             self.print(f"plots: {', '.join(drawn)}")
         result = self._train(best, f"training trial {best.number} again on all rows")
-        save_model(result.model, self.out, self.force)
+        previous = save_model(result.model, self.out, self.force)
         command = self._command(best, self.out)
         self.print(
             f"saved {self.out}: trial {best.number}, trained again on all "
             f"{len(self.config.dataset.x_train):,} training rows: test accuracy "
-            f"{percent(result.test_accuracy)}"
+            f"{percent(result.test_accuracy)}{kept_note(previous)}"
         )
         self.print(f"the same again: {command}")
         document = {
@@ -263,11 +263,12 @@ class _Outcome:
         ensemble = Ensemble(tuple(result.model for result in results.values()))
         data, path = self.config.dataset, ensemble_path(self.out)
         accuracy = float((ensemble.predict(data.x_test) == data.y_test).mean())
-        save_model(replace(ensemble, metrics={"test_accuracy": accuracy}), path, self.force)
+        ensemble = replace(ensemble, metrics={"test_accuracy": accuracy})
+        previous = save_model(ensemble, path, self.force)
         trials = ", ".join(map(str, results))
         self.print(
             f"saved {path}: ensemble of {len(results)} networks, of trials {trials}: test accuracy "
-            f"{percent(accuracy)}"
+            f"{percent(accuracy)}{kept_note(previous)}"
         )
         student = self._command(ranked[0], Path("student.safetensors"), "--teacher", str(path))
         self.print(f"one network that learns from it: {student}")

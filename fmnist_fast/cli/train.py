@@ -19,7 +19,7 @@ from ..training.checkpoint import read_identity
 from ..training.lr_finder import LRFinderResult, find_learning_rate
 from ..training.presets import preset as preset_config
 from ..training.run import TrainingDiverged
-from .outputs import check_model_space, check_outputs, save_model, save_unfinished
+from .outputs import check_model_space, check_outputs, kept_note, save_model, save_unfinished
 from .plots import plot_curves, plot_learning_rates
 from .report import CombinedProgress, MetricsLog, TrainingReport, class_table, percent
 from .signals import catch_stop_signals
@@ -127,11 +127,11 @@ def train(
         except TrainingDiverged as divergence:
             model = divergence.result.model if divergence.result else None
             return fail(f"{divergence}; {save_unfinished(model, files.out)}")
-        save_model(result.model, files.out, force)
+        previous = save_model(result.model, files.out, force)
     try:
         log.write(event="end", dataset=data.name, model=str(files.out), **result.model.metrics)
         if as_json:
-            print_json(_to_json(result, preset, files.out))
+            print_json(_to_json(result, preset, files.out, previous))
         else:
             accuracy = percent(result.test_accuracy)
             if not quiet:
@@ -141,7 +141,11 @@ def train(
                     f"\ntest accuracy {accuracy} with the weights of epoch {result.best_epoch}; "
                     f"{result.seconds:.1f} s of training"
                 )
-            console.print(f"saved {files.out}: trained on {data.name}, test accuracy {accuracy}")
+            console.print(
+                f"saved {files.out}: trained on {data.name}, test accuracy {accuracy}"
+                f"{kept_note(previous)}",
+                soft_wrap=True,
+            )
         if plot:
             plot_curves(result, plot)
         if log.error:
@@ -188,7 +192,9 @@ def _save_resumable(interruption: trainer.TrainingInterrupted, files: _Files) ->
 METRICS = ("samples_per_second", "train_loss", "validation_loss", "validation_accuracy")
 
 
-def _to_json(result: trainer.TrainingResult, preset: str | None, out: Path) -> dict[str, Any]:
+def _to_json(
+    result: trainer.TrainingResult, preset: str | None, out: Path, previous: Path | None
+) -> dict[str, Any]:
     history, model = result.history, result.model
     return {
         "backend": backend_name(model.network.backend),
@@ -205,4 +211,5 @@ def _to_json(result: trainer.TrainingResult, preset: str | None, out: Path) -> d
         "seed": result.config.seed,
         "threads": model.network.threads,
         "model": str(out),
+        "previous_model": previous and str(previous),
     }

@@ -15,6 +15,7 @@ from messages import assert_contains, assert_one_line
 from rich.console import Console
 
 from fmnist_fast import load_model
+from fmnist_fast.cli import outputs
 from fmnist_fast.cli.report import CombinedProgress, measuring_bar
 from fmnist_fast.nn import backend
 from fmnist_fast.training.progress import Progress
@@ -124,6 +125,51 @@ def test_train_keeps_model_of_another_set_unless_forced(run, trained, small_npz,
     assert trained.read_bytes() == before
     assert run(*command, "--force")[0] == 0
     assert load_model(trained).dataset_name == "other"
+
+
+def test_train_keeps_better_earlier_model(folder, run, trained, small_npz):
+    """Also one without a validation accuracy; a worse one, or the same bytes, are replaced."""
+    more = [*FAST, "--epochs", "9", "--quiet"]
+    command = ["train", "--dataset", small_npz]
+    assert run(*command, *more)[0] == 0
+    assert os.listdir(folder) == ["model.safetensors"]  # the first model was worse
+    better = trained.read_bytes()
+    code, out, err = run(*command, *FAST, "--quiet")
+    assert (code, err) == (0, "")
+    assert_one_line(
+        out, "saved model.safetensors", "the earlier model", "model.previous.safetensors"
+    )
+    previous = folder / "model.previous.safetensors"
+    assert previous.read_bytes() == better
+    assert (
+        load_model(trained).metrics["validation_accuracy"]
+        < (load_model(previous).metrics["validation_accuracy"])
+    )
+    assert run(*command, *FAST)[0] == 0  # the same bytes
+    assert run(*command, *more, "--validation", "0")[0] == 0
+    _, out, _ = run(*command, *more, "--validation", "0", "--seed", "1", "--json")
+    assert json.loads(out)["previous_model"] == "model.previous-3.safetensors"
+    assert run(*command, *FAST, "--force")[0] == 0
+    assert len(os.listdir(folder)) == 4
+
+
+def test_train_full_disk_for_earlier_model_saves_new_one_elsewhere(
+    folder, run, trained, small_npz, monkeypatch
+):
+    better = Path("better.safetensors")
+    run("train", "--dataset", small_npz, *FAST, "--epochs", "9", "--out", better)
+    true_write, saved = outputs.write_atomically, better.read_bytes()
+
+    def write(path, content):
+        if "previous" in path.name:
+            raise OSError(28, "No space left on device")
+        true_write(path, content)
+
+    monkeypatch.setattr(outputs, "write_atomically", write)
+    code, _, err = run("train", "--dataset", small_npz, *FAST, "--out", better)
+    assert code == 2
+    assert_one_line(err, "No space left", "saved in better.unfinished.safetensors")
+    assert better.read_bytes() == saved
 
 
 def test_train_falls_back_to_synthetic_data_offline(folder):
