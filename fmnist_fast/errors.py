@@ -21,6 +21,10 @@ class DataError(UserError, ValueError):
     """A data set is missing, damaged, or fails its checksum."""
 
 
+class DamagedFileError(DataError):
+    """A file of inputs is damaged, or written in a way that cannot be read."""
+
+
 class ModelFileError(UserError, ValueError):
     """A model file is missing, damaged, of another format or a newer version, or exists already."""
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DamagedFileError, DataError
 
 UINT8 = 8
 GZIP_MAGIC = b"\x1f\x8b"
@@ -74,7 +74,7 @@ def read_header(
         raise DataError(f"{path} has {magic[3]} dimensions, not {dimensions}: are files mixed up?")
     sizes = file.read(4 * dimensions)
     if len(sizes) < 4 * dimensions:
-        raise DataError(f"{path} is truncated: it ends within its header")
+        raise DamagedFileError(f"{path} is truncated: it ends within its header")
     shape = struct.unpack(f">{dimensions}I", sizes)
     if prod(shape) == 0:
         raise DataError(f"{path} is empty: its dimensions are {shape}")

@@ -4,7 +4,6 @@ import gzip
 import os
 import signal
 import sqlite3
-import struct
 import subprocess
 import sys
 import time
@@ -17,7 +16,9 @@ import pytest
 pytest.importorskip("distributed", reason="Dask is not installed")
 pytest.importorskip("pyarrow", reason="Arrow is not installed")
 
-from batch_inputs import ROWS, png, write
+import pyarrow as pa
+import pyarrow.parquet as pq
+from batch_inputs import ROWS, idx, png, table, write
 from messages import assert_contains, assert_one_line
 
 from fmnist_fast.cli.main import main
@@ -161,8 +162,6 @@ def test_predict_ctrl_c_while_listing_stops_at_once(tmp_path, monkeypatch, capsy
         (["a.png", "--out", "busy.csv"], "busy.csv.partial is not a file"),
         (["a.png", "--out", "a.csv", "--workers", "999"], "--workers 999 is too many"),
         (["a.png", "--out", "a.csv", "--scheduler", ""], "it is empty"),
-        (["cut.gz", "--out", "a.csv"], "mend that file or leave it out, and begin anew"),
-        (["flipped.gz", "--out", "a.csv"], "flipped.gz is damaged: CRC check failed"),
         (["there.csv", "--out", "there.csv", "--force"], "is also another file of this command"),
         ([], "give images or folders, or a list of them with --inputs-from"),
         (["a.png", "--out", "a.csv", "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler"),
@@ -175,15 +174,51 @@ def test_predict_usage_error_is_one_line(arguments, part, tmp_path, monkeypatch,
     Path("busy.csv.partial").mkdir()
     Path("blank.txt").write_text("\n\n")
     Path("nul.txt").write_bytes(b"a.png\na.png\0b.png\n")
-    header = struct.pack(">4B3I", 0, 0, 8, 3, 2, 28, 28)
-    packed = bytearray(gzip.compress(header + bytes(28 * 28 * 2)))
-    Path("cut.gz").write_bytes(packed[:-9])
-    packed[-8] ^= 1
-    Path("flipped.gz").write_bytes(packed)
     assert main(["predict", *arguments]) == 2
     assert_one_line(capsys.readouterr().err, part)
     assert not Path("a.csv").exists()
     assert Path("there.csv").read_text() == "mine"
+
+
+def test_predict_damaged_files_are_lines_and_errors(tmp_path, monkeypatch, capsys):
+    """Files that are not damaged are predicted."""
+    monkeypatch.chdir(tmp_path)
+    whole = idx(np.zeros((2, 28, 28), np.uint8))
+    flipped = bytearray(gzip.compress(whole))
+    flipped[-8] ^= 1
+    Path("flipped.gz").write_bytes(flipped)
+    Path("cut.idx").write_bytes(whole[:-1])
+    Path("whole.idx").write_bytes(whole)
+    names = ["flipped.gz", "cut.idx", "whole.idx"]
+    assert main(["predict", *names, "--out", "a.csv", "--workers", "1"]) == 1
+    out, err = capsys.readouterr()
+    assert_contains(out, "saved a.csv: 5 rows", "3 without a prediction: see the column error")
+    cut, flipped = err.splitlines()
+    assert_contains(cut, "warning: cut.idx is damaged: its header promises")
+    assert_contains(flipped, "flipped.gz is damaged: CRC check failed")
+    rows = [line.split(",") for line in Path("a.csv").read_text().splitlines()[1:]]
+    paths = ["flipped.gz", "flipped.gz", "cut.idx", "whole.idx", "whole.idx"]
+    assert [row[0].strip('"') for row in rows] == paths
+    assert [row[2] == "" for row in rows] == [True] * 3 + [False] * 2
+
+
+def test_predict_out_accepts_names_beyond_the_encoding(tmp_path):
+    """In the C locale, names are bytes beyond ASCII; pyarrow takes none of these."""
+    folder = tmp_path / "é"
+    folder.mkdir()
+    np.save(folder / "ï.npy", np.zeros((1, 784), np.uint8))
+    table(folder / "ï.parquet", image=pa.array([[0] * 784]))
+    inputs = [str(folder / "ï.npy"), str(folder / "ï.parquet")]
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for out in ("ö.csv", "ö.parquet"):
+        ran = subprocess.run(
+            command(*inputs, "--out", str(folder / out), "--workers", "1"),
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+        )
+        assert (ran.returncode, ran.stderr) == (0, "")
+    assert pq.read_table(folder / "ö.parquet")["path"].to_pylist() == inputs
 
 
 def test_predict_without_pyarrow_names_extra(monkeypatch, capsys, tmp_path):

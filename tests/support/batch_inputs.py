@@ -3,6 +3,7 @@
 import gzip
 import io
 import struct
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -97,6 +98,16 @@ def idx(pixels):
 def npy(pixels):
     content = io.BytesIO()
     np.save(content, pixels)
+    return content.getvalue()
+
+
+def npz(pixels, shape=None):
+    """A compressed archive; shape : that the header of its array promises instead."""
+    content, member = io.BytesIO(), npy(pixels)
+    if shape:
+        member = member.replace(str(pixels.shape).encode(), str(shape).encode())
+    with ZipFile(content, "w", ZIP_DEFLATED) as archive:
+        archive.writestr("é.npy", member)
     return content.getvalue()
 
 

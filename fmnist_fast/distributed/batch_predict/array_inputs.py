@@ -3,25 +3,27 @@
 import gzip
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
-from lzma import LZMAError
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
-from ...data.idx import GZIP_ERRORS, open_idx, read_header
-from ...errors import DataError
-from .blocks import ArrayRows, Rows, check_unchanged, fingerprint
+from ...data.idx import open_idx, read_header
+from ...errors import DamagedFileError, DataError
+from .blocks import ArrayRows, Rows, check_unchanged, damage_errors, fingerprint
 
 # A block takes a worker some 0.1 s; dispatching it costs a tenth of that.
 BLOCK_BYTES = 32 << 20
 
 # Read at a time.
 CHUNK_BYTES = 4 << 20
+
+# Upper bound for the compression ratio of gzip (zlib's documentation, "Technical Details").
+MAX_RATIO = 1032
 
 # Local header of a member of a zip file: size, and lengths of the name and of the extra field.
 ZIP_HEADER, ZIP_LENGTHS = 30, struct.Struct("<26xHH")
@@ -31,43 +33,41 @@ def find_array(path: str, kind: str, input_shape: tuple[int, ...], column: str |
     """Find the array of inputs in a file; return it as one block.
 
     kind : idx, npy or npz. column : name of the array in an .npz file; None: the only one that
-    fits. Raises: DataError, one line, if there is none, it is damaged, or does not fit; OSError.
+    fits. Raises: DataError, one line, if there is none or it does not fit; DamagedFileError;
+    OSError.
     """
-    with _damage_errors(path):
+    with damage_errors(path):
         if kind == "npz":
             array = _find_member(path, input_shape, column)
         else:
             with open_idx(Path(path)) as file:
                 array = _read_header(file, path, kind)
     size, _ = array.fingerprint
-    expected = array.offset + array.rows * array.row_bytes
-    if not array.compression and (size < expected or (kind == "idx" and size != expected)):
-        raise DataError(f"{path} is damaged: its header promises {expected} bytes, it has {size}")
+    if array.compression == "gzip":
+        _check_size(array, size * MAX_RATIO)
+    elif array.compression is None:
+        _check_size(array, size, exact=kind == "idx")
     mismatch = _mismatch(array, input_shape)
     if mismatch:
         raise DataError(f"{path} {mismatch}")
     return array
 
 
-@contextmanager
-def _damage_errors(name: str) -> Iterator[None]:
-    """Convert errors of reading damaged or unknown files to DataError."""
-    try:
-        yield
-    except RuntimeError as error:  # encrypted, or an unknown compression method
-        raise DataError(f"{name} cannot be unpacked: {error}; save it again") from error
-    # OSError: zipfile seeked to where a damaged archive said, or bz2 found no stream
-    except (*GZIP_ERRORS, BadZipFile, LZMAError, OSError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise
-        raise DataError(f"{name} is damaged: {error}") from error
+def _check_size(array: ArrayRows, size: int, *, exact: bool = False) -> None:
+    """Raise DamagedFileError if the array ends beyond so many bytes."""
+    if np.dtype(array.dtype).hasobject:  # pickled: the header does not tell the size
+        return
+    end = array.offset + array.rows * array.row_bytes
+    if size < end or (exact and size != end):
+        raise DamagedFileError(
+            f"{array.path} is damaged: its header promises {end} bytes, and it has {size}"
+        )
 
 
 def _read_header(file: BinaryIO, path: str, kind: str, member: str | None = None) -> ArrayRows:
     """Read the header of an array; the file is then at its first row."""
     if kind == "idx":
-        rows, *shape = read_header(file, Path(path), 3, max_bytes=None)
-        dtype = np.dtype(np.uint8)
+        (rows, *shape), dtype = read_header(file, Path(path), 3, max_bytes=None), np.dtype(np.uint8)
     else:
         rows, shape, dtype = _read_npy_header(file, f"{path}: {member}" if member else path)
     return ArrayRows(
@@ -85,20 +85,18 @@ def _read_header(file: BinaryIO, path: str, kind: str, member: str | None = None
 
 def _read_npy_header(file: BinaryIO, name: str) -> tuple[int, list[int], np.dtype]:
     """Return the number of rows, the shape of a row and the dtype."""
-    try:
+    with damage_errors(name):
         version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        (rows, *shape), fortran_order, dtype = read(file)
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{name} holds no array of rows that can be read: {error}") from error
-    if fortran_order and prod(shape) > 1:
+        if version == (1, 0):
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(file)
+        if min(shape, default=1) < 0:
+            raise ValueError(f"its shape is {shape}")
+    rows, *row_shape = shape or (0,)  # a single number is no row
+    if fortran_order and prod(row_shape) > 1:
         raise DataError(f"{name} is in Fortran order: save it again, in C order")
-    if dtype.hasobject:
-        raise DataError(f"{name} holds Python objects: save numbers")
-    return rows, shape, dtype
+    return rows, row_shape, dtype
 
 
 def _find_member(path: str, input_shape: tuple[int, ...], column: str | None) -> ArrayRows:
@@ -124,6 +122,7 @@ def _find_member(path: str, input_shape: tuple[int, ...], column: str | None) ->
 
 def _located(array: ArrayRows, info: ZipInfo) -> ArrayRows:
     """Add the place of a member in the archive, or that it is compressed."""
+    _check_size(array, info.file_size)
     if info.compress_type != ZIP_STORED:
         return replace(array, compression="zip")
     with open(array.path, "rb") as file:
@@ -154,7 +153,7 @@ def split_array(array: ArrayRows) -> Iterator[ArrayRows]:
 
 
 def read_rows(block: ArrayRows, path: str) -> Iterator[Rows]:
-    """Read the rows of an uncompressed block. Raises: DataError if the file changed; OSError."""
+    """Read the rows of an uncompressed block. Raises: DataError; OSError."""
     check_unchanged(block, path)
     with open(path, "rb") as file:
         file.seek(block.offset + block.begin * block.row_bytes)
@@ -168,7 +167,7 @@ def _read_next(file: BinaryIO, block: ArrayRows, rows: int) -> Iterator[Rows]:
         count = min(step, rows - begin)
         content = file.read(count * block.row_bytes)
         if len(content) < count * block.row_bytes:
-            raise DataError(f"{block.path} is truncated: it ends before its last row")
+            raise DamagedFileError(f"{block.path} is truncated: it ends before its last row")
         array = np.frombuffer(content, block.dtype).reshape(count, *block.shape)
         yield Rows(array.astype(array.dtype.newbyteorder("="), copy=False))
 
@@ -183,10 +182,10 @@ class ArrayStream:
         self._row = 0
 
     def read(self, block: ArrayRows, path: str) -> list[Rows]:
-        """Read a block. Raises: DataError if the file has changed or is damaged; OSError."""
+        """Read a block. Raises: DataError if the file has changed; DamagedFileError; OSError."""
         check_unchanged(block, path)
         array = replace(block, begin=0, rows=0)  # the same for all its blocks
-        with _damage_errors(block.path):
+        with damage_errors(block.path):
             if self._array != array or self._row > block.begin:
                 self._open(array, path)
             for _ in _read_next(self._file, block, block.begin - self._row):

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import prod
 from typing import TypeAlias
@@ -9,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DataError
+from ...errors import DamagedFileError, DataError
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,20 @@ class RowGroups:
     column: str | None
 
 
-Block: TypeAlias = "ImageFiles | ArrayRows | RowGroups"
-KINDS: dict[str, type] = {kind.__name__: kind for kind in (ImageFiles, ArrayRows, RowGroups)}
+@dataclass(frozen=True)
+class DamagedFile:
+    """A file of which nothing can be read: one row that has an error."""
+
+    path: str
+    error: str
+    begin: int = 0
+    rows: int = 1
+
+
+Block: TypeAlias = "ImageFiles | ArrayRows | RowGroups | DamagedFile"
+KINDS: dict[str, type] = {
+    kind.__name__: kind for kind in (ImageFiles, ArrayRows, RowGroups, DamagedFile)
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,30 @@ def from_json(text: str) -> Block:
         **{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
     )
     return block
+
+
+def failed_rows(block: Block, error: str) -> Chunk:
+    """Return the content of a block that cannot be read."""
+    return [Encoded(b"", error)] * row_count(block)
+
+
+@contextmanager
+def damage_errors(name: str) -> Iterator[None]:
+    """Convert whatever a parser raises for the content of a file to DamagedFileError, one line.
+
+    name : of the file. Errors of opening it, and DataError, remain as they are.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # of some 20 types: tokenize.TokenError, struct.error, ...
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if type(error) in (RuntimeError, NotImplementedError):  # encrypted, unknown compression
+            raise DamagedFileError(f"{name} cannot be unpacked: {reason}; save it again") from error
+        raise DamagedFileError(f"{name} is damaged: {reason}") from error
 
 
 def fingerprint(path: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 from distributed import Client
 from distributed.comm import CommClosedError
 
-from ...errors import ClusterError, DataError, UserError
+from ...errors import ClusterError, DamagedFileError, DataError, UserError
 from ...models.ensemble import Ensemble, members_of
 from ...models.model import Model
 from ...nn.backend import backend_name
@@ -16,7 +16,7 @@ from ...vision.segmentation import OPENCV_MISSING
 from ..tasks import Finished, Tasks
 from ..worker import describe
 from ..worker_pool import Prepare, WorkerPool
-from .blocks import ArrayRows, Block
+from .blocks import ArrayRows, Block, Chunk, failed_rows
 from .readers import LocalReader
 from .result_store import ResultStore
 from .worker import BlockError, FilesMissing, PredictConfig, Predicted, keep_model, predict
@@ -85,10 +85,11 @@ def predict_all(
 ) -> bool:
     """Predict all blocks without predictions; return False if should_stop() ended it before.
 
-    inputs : numbers of a row. Raises: ClusterError if the scheduler is gone, or no worker can do
-    it; DataError if a file is damaged or has changed; OSError; sqlite3.Error.
+    inputs : numbers of a row. Rows of a damaged file have an error in place of a prediction.
+    Raises: ClusterError if the scheduler is gone, or no worker can do it; DataError if a file has
+    changed; OSError; sqlite3.Error.
     """
-    job = _Job(store, config, pool, LocalReader(config.folder, inputs))
+    job = _Job(store, config, pool, observer, LocalReader(config.folder, inputs))
     try:
         more = True
         while more or job.tasks:
@@ -111,9 +112,15 @@ def predict_all(
 
 class _Job:
     def __init__(
-        self, store: ResultStore, config: PredictConfig, pool: WorkerPool, reader: LocalReader
+        self,
+        store: ResultStore,
+        config: PredictConfig,
+        pool: WorkerPool,
+        observer: PredictObserver,
+        reader: LocalReader,
     ) -> None:
-        self.store, self.config, self.pool, self.reader = store, config, pool, reader
+        self.store, self.config, self.pool = store, config, pool
+        self.observer, self.reader = observer, reader
         self.tasks = Tasks(pool, "block")
         self.waiting = store.waiting()
         self.blocks: dict[int, Block] = {}  # running
@@ -131,9 +138,14 @@ class _Job:
         return True
 
     def _submit(self, number: int, *, send_files: bool) -> None:
-        block, chunks = self.blocks[number], None
+        block = self.blocks[number]
+        chunks: list[Chunk] | None = None
         if send_files or (isinstance(block, ArrayRows) and block.compression):
-            chunks = self.reader.read(block)
+            try:
+                chunks = self.reader.read(block)
+            except DamagedFileError as error:
+                self.observer.note(str(error))
+                chunks = [failed_rows(block, str(error))]
             images = [image for chunk in chunks if isinstance(chunk, list) for image in chunk]
             # What the worker lacks is here, unless an image is missing here, too.
             self.send_files |= send_files and not any(image.error for image in images)

@@ -40,7 +40,11 @@ def write_predictions(
     Raises: OSError.
     """
     schema = _schema(class_names, probabilities)
-    with replaced(path) as temporary, _open_writer(temporary, path, schema) as writer:
+    with (
+        replaced(path) as temporary,
+        pa.OSFile(os.fsencode(temporary), "w") as file,  # pyarrow itself encodes names as UTF-8
+        _open_writer(file, path, schema) as writer,
+    ):
         table = schema.empty_table()
         for block, predictions in store.results():
             with pa.ipc.open_stream(predictions) as stream:
@@ -92,13 +96,13 @@ def _to_text(path: str) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _open_writer(temporary: Path, path: Path, schema: pa.Schema) -> Any:
+def _open_writer(file: pa.NativeFile, path: Path, schema: pa.Schema) -> Any:
     """Open a writer of the format that `path` names."""
     if path.suffix.lower() == ".csv":
-        return pa.csv.CSVWriter(temporary, schema)
+        return pa.csv.CSVWriter(file, schema)
     # With Arrow's schema in the file, readers would take names for dictionary indices.
     return pq.ParquetWriter(
-        temporary,
+        file,
         schema,
         store_schema=False,
         use_dictionary=["path", "label", "name", "error"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from .array_inputs import ArrayStream, read_rows
-from .blocks import ArrayRows, Block, Chunk, Encoded, ImageFiles
+from .blocks import ArrayRows, Block, Chunk, DamagedFile, Encoded, ImageFiles, failed_rows
 from .table_inputs import read_groups
 
 
@@ -14,7 +14,7 @@ def read(block: Block, folder: str, inputs: int) -> Iterator[Chunk]:
     """Read a block, unless it is compressed, in chunks.
 
     folder : of relative paths. inputs : numbers of a row.
-    Raises: OSError if a file is not there; DataError if it has changed or is damaged.
+    Raises: OSError if a file is not there; DataError if it has changed; DamagedFileError.
     """
     if isinstance(block, ImageFiles):
         for path, size in zip(block.paths, block.sizes, strict=True):
@@ -22,6 +22,8 @@ def read(block: Block, folder: str, inputs: int) -> Iterator[Chunk]:
             if size >= 0 and not encoded.error and len(encoded.content) != size:
                 raise DataError(f"{path} has changed meanwhile")
             yield [encoded]
+    elif isinstance(block, DamagedFile):
+        yield failed_rows(block, block.error)
     elif isinstance(block, ArrayRows):
         yield from read_rows(block, os.path.join(folder, block.path))
     else:

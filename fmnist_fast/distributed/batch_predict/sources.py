@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
@@ -9,10 +10,10 @@ from math import prod
 from pathlib import Path
 
 from ...data.idx import GZIP_ERRORS, open_idx
-from ...errors import DataError
+from ...errors import DamagedFileError, DataError
 from ...vision.image_io import SUFFIXES
 from .array_inputs import find_array, split_array
-from .blocks import Block, ImageFiles, fingerprint
+from .blocks import Block, DamagedFile, ImageFiles, fingerprint
 from .table_inputs import split_table
 
 # Blocks of image files: at least MIN_BLOCKS, so that there is work for all workers, of at most
@@ -81,16 +82,28 @@ class Inputs:
             if paths and (len(paths) == most or total >= MAX_BYTES or kind != "image"):
                 yield ImageFiles(tuple(paths), tuple(sizes))
                 paths, sizes, total = [], [], 0
-            if kind == "parquet":
-                yield from split_table(path, prod(input_shape), column)
-            elif kind != "image":
-                yield from split_array(find_array(path, kind, input_shape, column))
+            if kind != "image":
+                yield from _split(path, kind, input_shape, column)
         if paths:
             yield ImageFiles(tuple(paths), tuple(sizes))
 
     def close(self) -> None:
         """Delete the temporary database."""
         self._files.close()
+
+
+def _split(
+    path: str, kind: str, input_shape: tuple[int, ...], column: str | None
+) -> Iterator[Block]:
+    """Split a file of arrays or a Parquet file into blocks; warn of a damaged one."""
+    try:
+        if kind == "parquet":
+            yield from split_table(path, prod(input_shape), column)
+        else:
+            yield from split_array(find_array(path, kind, input_shape, column))
+    except DamagedFileError as error:
+        warnings.warn(str(error), stacklevel=2)
+        yield DamagedFile(path, str(error))
 
 
 def _files_of(inputs: Iterable[str]) -> Iterator[tuple[int, bytes, str, int, int]]:

@@ -12,7 +12,7 @@ import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from ...errors import DataError
-from .blocks import Chunk, Encoded, RowGroups, Rows, check_unchanged, fingerprint
+from .blocks import Chunk, Encoded, RowGroups, Rows, check_unchanged, damage_errors, fingerprint
 
 # Bytes, before compression, of the row groups of a block, unless one group has more.
 BLOCK_BYTES = 32 << 20
@@ -28,7 +28,7 @@ def split_table(path: str, inputs: int, column: str | None) -> Iterator[RowGroup
     """Split a file into blocks of row groups.
 
     inputs : numbers of a row. column : of the inputs; None: the only one that can be.
-    Raises: DataError, one line, if there is no such column, or the file is damaged; OSError.
+    Raises: DataError, one line, if there is no such column; DamagedFileError; OSError.
     """
     stamp = fingerprint(path)
     with _open(path, path) as file:
@@ -55,7 +55,7 @@ def split_table(path: str, inputs: int, column: str | None) -> Iterator[RowGroup
 def read_groups(block: RowGroups, path: str, inputs: int) -> Iterator[Chunk]:
     """Read a block in chunks. inputs : numbers of a row.
 
-    Raises: DataError if the file has changed or is damaged; OSError.
+    Raises: DataError if the file has changed; DamagedFileError; OSError.
     """
     check_unchanged(block, path)
     with _open(path, block.path) as file:
@@ -72,14 +72,14 @@ def read_groups(block: RowGroups, path: str, inputs: int) -> Iterator[Chunk]:
 
 @contextmanager
 def _open(path: str, name: str) -> Iterator[pq.ParquetFile]:
-    """Open a file, and convert errors of reading it to DataError. name : in messages."""
+    """Open a file, and convert errors of reading it to DamagedFileError. name : in messages."""
     os.stat(path)  # raises an error that names a missing file
-    try:
-        with pq.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
-            yield file
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{name} is not a Parquet file that can be read: {reason}") from error
+    with (
+        damage_errors(name),
+        pa.OSFile(os.fsencode(path)) as opened,  # pyarrow itself encodes names as UTF-8 only
+        pq.ParquetFile(opened, buffer_size=BUFFER_BYTES, pre_buffer=False) as file,
+    ):
+        yield file
 
 
 def _find_columns(schema: pa.Schema, name: str, inputs: int, column: str | None) -> list[str]:
