@@ -42,7 +42,7 @@ class _Files:
 
     def restore(self, folder: Path) -> "_Files":
         """Return the files of the run in the folder; options that are given override them."""
-        stored, context = read_identity(folder)["metadata"], click.get_current_context()
+        stored, context = read_identity(folder).metadata, click.get_current_context()
         values: dict[str, Any] = {}
         for name, value in vars(self).items():
             if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT:

@@ -179,8 +179,10 @@ class Model(BaseModel):
         for name, value in (("input scale", scale), ("temperature", temperature)):
             if not (np.isfinite(value) and value > 0):
                 raise ValueError(f"{name} {value}")
+        params = _params(spec, tensors)
+        _check_overflow(params, scale, temperature)
         return cls(
-            network=Network.from_params(spec, _params(spec, tensors), scale, backend, threads),
+            network=Network.from_params(spec, params, scale, backend, threads),
             class_names=class_names,
             input_shape=shape,
             dataset_name=str(metadata["dataset"]["name"]),
@@ -278,3 +280,14 @@ def _params(spec: NetworkSpec, tensors: Tensors) -> Params:
             raise ValueError(f"{name} holds NaN or infinite values")
     arrays = [tensors[name] for name in shapes]  # weights and biases alternate
     return Params(tuple(arrays[::2]), tuple(arrays[1::2]))
+
+
+def _check_overflow(params: Params, scale: float, temperature: float) -> None:
+    """Raise ValueError if inputs of up to 255 * scale could overflow: predictions would be NaN."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        first_io = params.weights[0]
+        bound_i = np.full(len(first_io), 255 * scale, first_io.dtype)
+        for weight_io, bias_o in zip(*scale_logits(params, temperature)):
+            bound_i = bound_i @ np.abs(weight_io) + np.abs(bias_o)
+    if not np.isfinite(bound_i).all():
+        raise ValueError("its weights, scale and temperature overflow")

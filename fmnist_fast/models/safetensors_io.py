@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,10 @@ def check_replaceable(path: Path, dataset_name: str, dataset_checksum: str) -> N
         )
 
 
-def load_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
+def load_file(path: Path, *, allow_nan: bool = False) -> tuple[dict[str, Any], dict[str, NDArray]]:
     """Return the metadata, of any format version, and the tensors of a model file.
 
+    allow_nan : whether numbers in the metadata may be NaN or infinite.
     Raises: ModelFileError, one line.
     """
     from safetensors import SafetensorError, safe_open
@@ -60,7 +62,7 @@ def load_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
         raise ModelFileError(f"there is no model file {path}: train one with 'fmnist-fast train'")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {})[_KEY])
+            text = (file.metadata() or {})[_KEY]
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except KeyError as error:
         raise ModelFileError(f"{path} is a safetensors file, but not one of fmnist-fast") from error
@@ -74,9 +76,24 @@ def load_file(path: Path) -> tuple[dict[str, Any], dict[str, NDArray]]:
         ) from error
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read: {error_text(error)}") from error
+    try:
+        metadata = json.loads(text) if allow_nan else _finite_json(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: its metadata {error_text(error)}") from error
     if not isinstance(metadata, dict):
         raise ModelFileError(f"{path} is damaged: its metadata is not an object")
     return metadata, tensors
+
+
+def _finite_json(text: str) -> Any:
+    """Parse JSON. Raises: ValueError for NaN, and for numbers that are infinite as floats."""
+
+    def parse(number: str) -> float:
+        if not isfinite(value := float(number)):
+            raise ValueError(f"holds {number[:20]}")
+        return value
+
+    return json.loads(text, parse_float=parse, parse_constant=parse)
 
 
 def _is_pickle(path: Path) -> bool:

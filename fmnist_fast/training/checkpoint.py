@@ -12,6 +12,7 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from .._files import write_atomically
 from ..errors import CheckpointError
 from ..models.safetensors_io import error_text, load_file, serialize
+from .config import TrainingConfig
 
 FORMAT_VERSION = 2
 IDENTITY = "run.json"
@@ -44,6 +46,42 @@ class Snapshot(NamedTuple):
     metadata: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class RunIdentity:
+    """What is trained in a folder: the content of run.json.
+
+    config : not checked for a data set. dataset : its name and checksum. metadata : of the caller
+    of `train`, plain JSON.
+    """
+
+    config: TrainingConfig
+    dataset: Mapping[str, str]
+    backend: str
+    instruction_set: str | None
+    fmnist_fast: str
+    threads: int | None
+    metadata: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return {**vars(self), "format_version": FORMAT_VERSION, "config": self.config.to_dict()}
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> "RunIdentity":
+        """Invert `to_dict`. Raises: KeyError, TypeError or ValueError if an entry is not valid."""
+        values = {field.name: entries[field.name] for field in fields(cls)}
+        texts = {name: values[name] for name in ("backend", "fmnist_fast")}
+        texts |= {name: values["dataset"][name] for name in ("name", "checksum")}
+        for name, value in texts.items():
+            if not isinstance(value, str):
+                raise ValueError(f"its {name} is {value!r}")
+        if not (values["threads"] is None or type(values["threads"]) is int):
+            raise ValueError(f"its threads are {values['threads']!r}")
+        if not isinstance(values["metadata"], dict):
+            raise TypeError
+        return cls(**values | {"config": TrainingConfig.from_dict(values["config"])})
+
+
 class CheckpointFolder:
     """The folder of one training, locked for this process until close()."""
 
@@ -60,7 +98,7 @@ class CheckpointFolder:
             leftover.unlink(missing_ok=True)
 
     @classmethod
-    def create(cls, folder: Path, identity: dict, every: int | None) -> "CheckpointFolder":
+    def create(cls, folder: Path, identity: RunIdentity, every: int | None) -> "CheckpointFolder":
         """Make the folder of a new training. Raises: CheckpointError; OSError."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -75,8 +113,7 @@ class CheckpointFolder:
             others = [path.name for path in folder.iterdir() if path.name != LOCK]
             if others:
                 raise CheckpointError(f"{folder} holds other files ({others[0]}): name a new one")
-            content = {"format_version": FORMAT_VERSION, **identity}
-            text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+            text = json.dumps(identity.to_dict(), indent=2, sort_keys=True) + "\n"
             write_atomically(folder / IDENTITY, text.encode())
         except BaseException:
             made.close()
@@ -94,23 +131,30 @@ class CheckpointFolder:
         self._lock.release()
 
 
-def read_identity(folder: Path) -> dict[str, Any]:
+def read_identity(folder: Path) -> RunIdentity:
     """Return what is trained in this folder. Raises: CheckpointError if it has no checkpoints."""
     path = folder / IDENTITY
     try:
-        identity = json.loads(path.read_text(encoding="utf-8"))
-        version = identity["format_version"]
-    except FileNotFoundError:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        if (version := entries["format_version"]) == FORMAT_VERSION:
+            return RunIdentity.from_dict(entries)
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(
             f"{folder} has no checkpoints to resume from: write some with --checkpoint {folder}"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged or unreadable: {error_text(error)}") from error
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{folder} has checkpoints of format {version}: use the version that wrote them"
-        )
-    return dict(identity)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise damaged_identity(folder, error) from error
+    raise CheckpointError(
+        f"{folder} has checkpoints of format {version}: use the version that wrote them"
+    )
+
+
+def damaged_identity(folder: Path, error: Exception) -> CheckpointError:
+    """Return the error to raise if an entry of the folder's run.json is not valid."""
+    return CheckpointError(
+        f"{folder / IDENTITY} is damaged or unreadable: {error_text(error)}; restore the file, or "
+        "train anew in another folder"
+    )
 
 
 class Checkpoints:
@@ -159,7 +203,7 @@ class Checkpoints:
         """Return the newest intact snapshot, None if there is none; warn of damaged ones."""
         for step, digest, path in reversed(self._files()):
             if sha256(path.read_bytes()).hexdigest()[:16] == digest:
-                metadata, tensors = load_file(path)
+                metadata, tensors = load_file(path, allow_nan=True)
                 return Snapshot(step, tensors, metadata)
             warnings.warn(f"{path} is damaged: resuming from the one before", stacklevel=2)
         return None

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from numbers import Real
@@ -102,14 +102,14 @@ class Distillation:
             if self.teacher.distillation:
                 raise ArgumentError("distillation: a teacher with teachers is not supported")
             self.teacher.check(rows, classes)
-        elif not _TEACHER_ID.fullmatch(self.teacher):
+        elif not (isinstance(self.teacher, str) and _TEACHER_ID.fullmatch(self.teacher)):
             raise ArgumentError(
                 f"distillation: teacher is {self.teacher!r}: give a TrainingConfig, or a trained "
                 "model as the argument teacher of train()"
             )
         Range(int, 1).check("n_teachers", self.n_teachers)
         Range(Real, 0, open_low=True).check("temperature", self.temperature)
-        if not 0 <= self.alpha <= 1:
+        if not (isinstance(self.alpha, int | float) and 0 <= self.alpha <= 1):
             raise ArgumentError(f"alpha is {self.alpha!r}: give a number from 0 to 1")
 
 
@@ -189,11 +189,13 @@ class TrainingConfig:
         for name, valid in _RANGES.items():
             if valid.kind is Real and isinstance(getattr(self, name), int):
                 object.__setattr__(self, name, float(getattr(self, name)))
-        if not isinstance(self.hidden, (int, str)):
+        if isinstance(self.hidden, Iterable) and not isinstance(self.hidden, str):
             object.__setattr__(self, "hidden", tuple(map(_plain, self.hidden)))
         if isinstance(self.class_weight, Mapping):
-            pairs = ((_plain(k), _plain(w)) for k, w in self.class_weight.items())
-            object.__setattr__(self, "class_weight", tuple(sorted(pairs)))
+            pairs = [(_plain(k), _plain(w)) for k, w in self.class_weight.items()]
+            if all(isinstance(label, int) for label, _ in pairs):  # else check() refuses them
+                pairs.sort()
+            object.__setattr__(self, "class_weight", tuple(pairs))
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> "TrainingConfig":
@@ -245,7 +247,7 @@ class TrainingConfig:
             self.distillation.check(rows, classes)
 
     def _check_numbers(self) -> None:
-        if isinstance(self.hidden, (int, str)):
+        if not isinstance(self.hidden, tuple):
             raise ArgumentError(f"hidden is {self.hidden!r}: give the widths, like (128, 64)")
         for name, valid in _RANGES.items():
             value = getattr(self, name)
@@ -263,7 +265,9 @@ class TrainingConfig:
             raise ArgumentError(f"hflip is {self.hflip!r}: give True, False or None")
         for name, choices in (("augment", AUGMENTATIONS), ("schedule", tuple(SCHEDULES))):
             value = getattr(self, name)
-            if value not in choices and value != getattr(TrainingConfig, name):
+            if not isinstance(value, str | None) or (
+                value not in choices and value != getattr(TrainingConfig, name)
+            ):
                 raise ArgumentError(f"unknown {name} {value!r}: choose from {', '.join(choices)}")
         teacher = self.distillation.teacher if self.distillation else None
         if isinstance(teacher, TrainingConfig) and self.augment != teacher.augment:

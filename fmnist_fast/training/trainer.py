@@ -23,7 +23,14 @@ from ..nn.calibration import apply_temperature, confidence_threshold, fit_temper
 from ..nn.metrics import Evaluation, evaluate
 from ..nn.network import Network, check_labels
 from .budget import Clock, TimeBudget
-from .checkpoint import CheckpointFolder, Checkpoints, Snapshot, read_identity
+from .checkpoint import (
+    CheckpointFolder,
+    Checkpoints,
+    RunIdentity,
+    Snapshot,
+    damaged_identity,
+    read_identity,
+)
 from .config import Distillation, Range, TrainingConfig
 from .distillation import Teachers, check_teacher, teacher_id
 from .loop import StopRequested
@@ -247,25 +254,35 @@ class _Trainer:
             config = config.with_teacher(self.teacher_id)
         return resolve_config(config, self.dataset)
 
-    def identity(self) -> dict[str, Any]:
-        """Return configuration, data set, backend and versions of the training, as plain JSON."""
-        return {
-            "config": self.config.to_dict(),
-            "dataset": {"name": self.dataset.name, "checksum": self.dataset.checksum},
-            "backend": self.backend,
-            "instruction_set": instruction_set_of(get_backend(self.backend)),
-            "fmnist_fast": __version__,
-        }
+    def identity(self, metadata: Mapping[str, Any]) -> RunIdentity:
+        """Return configuration, data set, backend and versions of the training."""
+        return RunIdentity(
+            config=self.config,
+            dataset={"name": self.dataset.name, "checksum": self.dataset.checksum},
+            backend=self.backend,
+            instruction_set=instruction_set_of(get_backend(self.backend)),
+            fmnist_fast=__version__,
+            threads=self.threads,
+            metadata=dict(metadata),
+        )
 
     def create_folder(self, folder: Path, every: int | None, metadata: Mapping[str, Any]) -> None:
         """Make the folder of the checkpoints. Raises: CheckpointError; OSError."""
-        content = {**self.identity(), "threads": self.threads, "metadata": dict(metadata)}
-        self.folder = CheckpointFolder.create(folder, content, every)
+        self.folder = CheckpointFolder.create(folder, self.identity(metadata), every)
 
     def resume(self, folder: Path, every: int | None, preset: str | None, changes: dict) -> None:
         """Open the folder of checkpoints. Raises: CheckpointError if it is of another training."""
         stored = read_identity(folder)
-        config = TrainingConfig.from_dict(stored["config"])
+        if stored.dataset["checksum"] != self.dataset.checksum:
+            raise CheckpointError(
+                f"checkpoint {folder} is of the data set {stored.dataset['name']}, not of this "
+                f"one ({self.dataset.name}): give the same data set to resume it"
+            )
+        config = stored.config
+        try:
+            config.check(len(self.dataset.x_train), len(self.dataset.class_names))
+        except ArgumentError as error:
+            raise damaged_identity(folder, error) from error
         teacher = config.external_teacher
         if teacher != self.teacher_id:
             has = "no external teacher: resume it without one"
@@ -276,17 +293,12 @@ class _Trainer:
         field = config.difference(self._resolved(replace(base, **changes)))
         if field:
             raise CheckpointError(
-                f"checkpoint {folder} has {field} {stored['config'][field]!r}: resume it without "
+                f"checkpoint {folder} has {field} {config.to_dict()[field]!r}: resume it without "
                 "another value, or train anew in another folder"
-            )
-        if stored["dataset"]["checksum"] != self.dataset.checksum:
-            raise CheckpointError(
-                f"checkpoint {folder} is of the data set {stored['dataset']['name']}, not of this "
-                f"one ({self.dataset.name}): give the same data set to resume it"
             )
         named = self.backend != "auto"
         if not named:
-            self.backend = stored["backend"]
+            self.backend = stored.backend
             reason = unavailable_reason(self.backend)
             if reason:
                 raise CheckpointError(
@@ -294,15 +306,16 @@ class _Trainer:
                     "resume on another, whose last bits differ, pass --backend"
                 )
         self.configure(config)
-        current = self.identity()
+        current = self.identity({})
         for key in ("instruction_set", "fmnist_fast"):
-            if not named and current[key] != stored[key]:
+            before, now = getattr(stored, key), getattr(current, key)
+            if not named and before != now:
                 raise CheckpointError(
-                    f"checkpoint {folder} was made with {key} {stored[key]}, not {current[key]}: "
-                    f"to resume with other last bits, pass --backend {self.backend}"
+                    f"checkpoint {folder} was made with {key} {before}, not {now}: to resume with "
+                    f"other last bits, pass --backend {self.backend}"
                 )
         if self.threads is None and self.backend == "numpy":  # its bits depend on them
-            self.threads = stored["threads"]
+            self.threads = stored.threads
         self.folder = CheckpointFolder(folder, every)
 
     def train(self) -> TrainingResult:

@@ -194,7 +194,7 @@ def members_with(ensemble, **changes):
         ({"members": ["a", "b", "c"]}, "a part of its metadata has the wrong type"),
         ({"calibration": None}, "it has no 'calibration'"),
         ({"calibration": {"threshold": 1.5}}, r"threshold 1\.5"),
-        ({"calibration": {"threshold": float("nan")}}, "threshold nan"),
+        ({"calibration": {"threshold": float("nan")}}, "its metadata holds NaN"),
         ({"class_names": ["a"]}, "its class_names is not that of its members"),
         ({"dataset": {"name": "x", "checksum": "1" * 64}}, "its dataset is not that of its"),
         ({"input": {"shape": [784]}}, "its input is not that of its members"),

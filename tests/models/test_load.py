@@ -89,6 +89,14 @@ def test_load_rejects_newer_format(model, tmp_path):
         load_model(path)
 
 
+def test_load_rejects_number_beyond_float(model, tmp_path):
+    path = tmp_path / "bad.safetensors"
+    write_with(path, model, metrics={"loss": 12345.5})
+    path.write_bytes(path.read_bytes().replace(b"12345.5", b"1e99999"))
+    with pytest.raises(ModelFileError, match="is damaged: its metadata holds 1e99999"):
+        load_model(path)
+
+
 def architecture(model, **changes):
     return {**model.metadata()["architecture"], **changes}
 
@@ -103,7 +111,11 @@ def architecture(model, **changes):
         ({"class_names": ["a"]}, "1 class names for 10 classes"),
         ({"class_names": [1] * 10}, "10 class names for 10 classes"),
         ({"input": {"shape": [28, 27], "scale": 1.0}}, r"input shape \(28, 27\) for 784 inputs"),
-        ({"input": {"shape": [28, 28], "scale": float("nan")}}, "input scale nan"),
+        ({"input": {"shape": [28, 28], "scale": float("nan")}}, "its metadata holds NaN"),
+        ({"metrics": {"loss": float("inf")}}, "its metadata holds Infinity"),
+        ({"input": {"shape": [28, 28], "scale": 0}}, "input scale 0"),
+        ({"input": {"shape": [28, 28], "scale": 1e37}}, "overflow"),
+        ({"calibration": {"temperature": 1e-44, "threshold": None}}, "overflow"),
         ({"dataset": None}, "it has no 'dataset'"),
         ({"metrics": 3}, "is damaged"),
     ],

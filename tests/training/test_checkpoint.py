@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from messages import raises_containing
 
 from fmnist_fast import train
 from fmnist_fast.errors import CheckpointError
-from fmnist_fast.training.checkpoint import CheckpointFolder, Checkpoints, Snapshot
+from fmnist_fast.training.checkpoint import CheckpointFolder, Checkpoints, RunIdentity, Snapshot
+from fmnist_fast.training.config import TrainingConfig
 from fmnist_fast.training.progress import Progress
 
 FAST = {"epochs": 4, "hidden": (16,), "threads": 1}
@@ -112,6 +114,40 @@ def test_resume_rejects_folder_without_checkpoints(small_dataset, tmp_path, cont
         train(small_dataset, checkpoint=tmp_path, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("keys", "value", "part"),
+    [
+        (["backend"], None, "its backend is None"),
+        (["threads"], "two", "its threads are 'two'"),
+        (["dataset"], [], "damaged"),
+        (["dataset", "checksum"], 5, "its checksum is 5"),
+        (["metadata"], "x", "damaged"),
+        (["config"], {"epoch": 3}, "damaged"),
+        (["config", "hidden"], None, "hidden is None"),
+        (["config", "epochs"], "many", "epochs is 'many': give an integer"),
+        (["config", "lr"], -1.0, "lr is -1.0"),
+        (["config", "class_weight"], [1], "damaged"),
+        (["config", "distillation"], {"alpha": 1}, "damaged"),
+    ],
+)
+def test_resume_names_damaged_entry_of_run(small_dataset, tmp_path, keys, value, part):
+    folder = tmp_path / "run"
+    train(small_dataset, checkpoint=folder, **FAST)
+    identity = json.loads((folder / "run.json").read_text())
+    entry = identity
+    for key in keys[:-1]:
+        entry = entry[key]
+    entry[keys[-1]] = value
+    (folder / "run.json").write_text(json.dumps(identity))
+    with raises_containing(CheckpointError, "run.json is damaged", part, "train anew"):
+        train(small_dataset, checkpoint=folder, resume=True)
+    del entry[keys[-1]]
+    (folder / "run.json").write_text(json.dumps(identity))
+    if keys[0] != "config" or len(keys) == 1:
+        with raises_containing(CheckpointError, f"it has no {keys[-1]!r}"):
+            train(small_dataset, checkpoint=folder, resume=True)
+
+
 def test_checkpoint_rejects_folder_of_other_files(small_dataset, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(CheckpointError, match=r"thesis.tex is not a folder"):
@@ -152,7 +188,8 @@ def test_checkpoint_full_disk_does_not_stop_training(small_dataset, tmp_path, mo
 
 
 def test_snapshot_round_trip(tmp_path):
-    folder = CheckpointFolder.create(tmp_path / "run", {"config": {}}, None)
+    identity = RunIdentity(TrainingConfig(), {}, "numpy", None, "0", None, {})
+    folder = CheckpointFolder.create(tmp_path / "run", identity, None)
     states = folder.checkpoints()
     assert states.latest() is None
     tensors = {"a": np.arange(6.0).reshape(2, 3)[:, ::-1], "b": np.array([np.nan], np.float32)}
