@@ -34,6 +34,7 @@ def check_lbfgs_options(dropout: float, schedule: str, has_validation_rows: bool
 
 def check_rows(estimator: Any, x: Any) -> Any:
     """Return the rows of a prediction as a C-contiguous or CSR array of a dtype of the kernels."""
+    _check_sparse_indices(x)
     return validate_data(
         estimator, x, accept_sparse="csr", dtype=_kernel_dtypes(x), order="C", reset=False
     )
@@ -47,6 +48,7 @@ def check_rows_and_labels(estimator: Any, x: Any, y: Any, *, reset: bool) -> tup
     reset : bool
         Whether the number and names of the features are learned, rather than compared.
     """
+    _check_sparse_indices(x)
     dtype = _kernel_dtypes(x)
     x_ni, y = validate_data(
         estimator, x, y, accept_sparse="csr", multi_output=True, dtype=dtype, order="C", reset=reset
@@ -54,6 +56,28 @@ def check_rows_and_labels(estimator: Any, x: Any, y: Any, *, reset: bool) -> tup
     if y.ndim == 2 and y.shape[1] == 1:
         y = column_or_1d(y, warn=True)
     return x_ni, y
+
+
+def _check_sparse_indices(x: Any) -> None:
+    """Raise ValueError for a CSR or CSC matrix whose indices lead outside of it.
+
+    SciPy does not check them when it makes a matrix of three arrays, nor do the kernels.
+    """
+    if not (sparse.issparse(x) and x.format in ("csr", "csc")):
+        return
+    major, minor = x.shape if x.format == "csr" else x.shape[::-1]
+    indptr, indices = x.indptr, x.indices
+    integers = indptr.dtype.kind in "iu" and indices.dtype.kind in "iu"
+    entries = int(indptr[-1]) if integers and len(indptr) == major + 1 else -1
+    valid = 0 <= entries <= min(len(indices), len(x.data)) and indptr[0] == 0
+    valid = valid and not (np.diff(indptr) < 0).any()
+    if valid and entries:  # read as unsigned, negative indices are the largest: one pass finds both
+        valid = indices[:entries].view(indices.dtype.str.replace("i", "u")).max() < minor
+    if not valid:
+        raise ValueError(
+            f"X is a damaged {x.format.upper()} matrix: its indices or indptr lead outside of its "
+            f"shape {x.shape}; make it anew, and see its method check_format."
+        )
 
 
 def _kernel_dtypes(x: Any) -> Any:

@@ -6,6 +6,8 @@ import polars as pl
 import pytest
 from messages import raises_containing
 from numpy.testing import assert_array_equal
+from scipy import sparse
+from sklearn.base import clone
 
 from fmnist_fast import MLPClassifier
 
@@ -73,3 +75,57 @@ def test_check_rows_rejects_wrong_rows(digits):
     for call in (model.predict, model.predict_proba, lambda x: model.fit(x, digits[1])):
         with raises_containing(ValueError, "Input X contains NaN"):
             call(broken)
+
+
+def _damaged(kind, dtype, changes):
+    """A CSR matrix of shape (3, 6), or CSC (6, 3), with some of its arrays replaced: SciPy does not
+    check them.
+    """
+    eye = np.eye(3, 6, dtype=np.float32)
+    x = sparse.csr_matrix(eye) if kind == "csr" else sparse.csc_matrix(eye.T)
+    x.indices, x.indptr = x.indices.astype(dtype), x.indptr.astype(dtype)
+    for name, values in changes.items():
+        array = getattr(x, name)
+        setattr(x, name, np.array(values, array.dtype) if isinstance(values, list) else values)
+    return x
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc"])
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, ">i4"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"indices": [0, 1, 6]},
+        {"indices": [0, -5, 2]},
+        {"indices": [0, 1, 2**31 - 1]},
+        {"indices": np.array([0.0, 1.0, 2.0])},
+        {"indices": [0]},
+        {"data": [1]},
+        {"indptr": [0, 1, 2, 4]},
+        {"indptr": [0, 2, 1, 3]},
+        {"indptr": [1, 1, 2, 3]},
+        {"indptr": [0, 1, 2, -3]},
+        {"indptr": [0, 1, 3]},
+        {"indptr": [0, 1, 2, 2**31 - 1]},
+    ],
+)
+def test_estimator_rejects_indices_outside_of_matrix(kind, dtype, changes):
+    """In fit, partial_fit and predict_proba; the kernels would read outside of the arrays."""
+    x = _damaged(kind, dtype, changes)
+    y = np.arange(x.shape[0]) % 2
+    fitted = MLPClassifier((3,), max_iter=1).fit(np.eye(*x.shape, dtype=np.float32), y)
+    for call in (lambda: clone(fitted).fit(x, y), lambda: fitted.predict_proba(x)):
+        with raises_containing(ValueError, f"damaged {kind.upper()} matrix", "check_format"):
+            call()
+    with raises_containing(ValueError, "damaged"):
+        clone(fitted).partial_fit(x, y, classes=[0, 1])
+
+
+def test_estimator_accepts_valid_sparse_matrices_of_any_index_dtype():
+    x = sparse.csr_matrix(np.eye(4, 6, dtype=np.float32))
+    fitted = MLPClassifier((3,), max_iter=1).fit(x, [0, 1, 1, 0])
+    expected = fitted.predict_proba(x)
+    x.indices, x.indptr = x.indices.astype(np.int64), x.indptr.astype(np.int64)
+    assert np.array_equal(fitted.predict_proba(x), expected)
+    assert np.array_equal(fitted.predict_proba(x.tocsc()), expected)
+    assert fitted.predict_proba(sparse.csr_matrix((2, 6), dtype=np.float32)).shape == (2, 2)
