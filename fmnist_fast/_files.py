@@ -5,15 +5,27 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from .errors import UserError
+from .errors import ArgumentError, UserError
 
 # Bytes: 255 on Linux and macOS, less what free_name and ".unfinished" append.
 MAX_NAME = 230
 
 CHUNK = 1 << 20
+
+
+def to_path(value: Any, name: str) -> Path:
+    """Return a path of str, bytes or PathLike. name : of the argument. Raises: ArgumentError."""
+    try:
+        text = os.fsdecode(value)
+    except TypeError:
+        raise ArgumentError(f"{name} is {value!r}: give a path") from None
+    if not text or "\0" in text:
+        raise ArgumentError(f"{name} is {text!r}: a path is not empty and has no null character")
+    return Path(text)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -28,7 +40,7 @@ def replaced(path: Path) -> Iterator[Path]:
 
     The file is synced and renamed, then the folder is synced, so that an exception, a kill or a
     full disk leaves the old file or the new one. A symbolic link keeps its target, and an existing
-    file its mode. Raises OSError.
+    file its mode. Raises OSError, which names `path`.
     """
     target = Path(os.path.realpath(path))
     # Short, since the target's name may already be as long as the file system allows.
@@ -43,8 +55,11 @@ def replaced(path: Path) -> Iterator[Path]:
         if mode is not None:
             os.chmod(temporary, mode)
         os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
     sync_folder(target.parent)
 

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from messages import raises_containing
 
 from fmnist_fast import _files as files
 from fmnist_fast._files import check_disk_space, free_name, write_atomically, write_somewhere
-from fmnist_fast.errors import UserError
+from fmnist_fast.errors import ArgumentError, UserError
 
 
 def test_write_atomically_creates_and_replaces(tmp_path):
@@ -133,7 +134,7 @@ def test_check_disk_space_rejects_full_disk(tmp_path):
     """A limit on file sizes simulates a disk with little free space."""
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from fmnist_fast.errors import UserError\n"
+        "from fmnist_fast.errors import ArgumentError, UserError\n"
         "from fmnist_fast._files import check_disk_space\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "check_disk_space(Path(sys.argv[1]), 999, 'model')\n"
@@ -145,3 +146,20 @@ def test_check_disk_space_rejects_full_disk(tmp_path):
     )
     assert "cannot be written: File too large: choose another folder" in ran.stdout, ran.stderr
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("value", [None, 5, [], "", "a\0b"])
+def test_to_path_names_invalid_argument(value):
+    with raises_containing(ArgumentError, f"folder is {value!r}"):
+        files.to_path(value, "folder")
+    assert files.to_path(b"\xff", "folder") == Path("\udcff")
+
+
+def test_replaced_names_target_of_errors(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        files.write_atomically(tmp_path / "no" / "file", b"")
+    assert caught.value.filename == str(tmp_path / "no" / "file")
+    with pytest.raises(OSError, match="No space left") as full, files.replaced(tmp_path / "file"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert full.value.filename == str(tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []

@@ -3,13 +3,16 @@
 import os
 import warnings
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from .._files import to_path
+from ..errors import ArgumentError, DataError
 from . import fashion_mnist, synthetic
 from .cache import Arrays, compute_checksum, load_or_create, make_read_only
 
@@ -38,6 +41,11 @@ class Dataset:
         Whether a horizontal flip keeps the class: true for clothes, false for digits.
     x_train_with_flips : ndarray or None, shape (2n, height, width)
         `x_train` followed by its horizontal flips, if they were computed already.
+
+    Raises
+    ------
+    ArgumentError
+        If the parts do not fit together, or one has no rows.
     """
 
     name: str
@@ -49,6 +57,30 @@ class Dataset:
     checksum: str
     hflip_invariant: bool = False
     x_train_with_flips: NDArray | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ArgumentError for parts that do not fit together; values are checked later."""
+        for x_name, y_name in (("x_train", "y_train"), ("x_test", "y_test")):
+            x, labels = getattr(self, x_name), getattr(self, y_name)
+            if not isinstance(x, np.ndarray) or x.ndim < 2:
+                found = f"has shape {x.shape}" if isinstance(x, np.ndarray) else f"is {type(x)}"
+                raise ArgumentError(f"{x_name} {found}: give an array of rows, (n, ...)")
+            if not len(x):
+                raise ArgumentError(f"{x_name} has no rows: give at least one")
+            if np.shape(labels) != (len(x),):
+                raise ArgumentError(
+                    f"{y_name} has shape {np.shape(labels)}: give one label a row, ({len(x)},)"
+                )
+        if prod(self.x_train.shape[1:]) != prod(self.x_test.shape[1:]):
+            raise ArgumentError(
+                f"x_test has rows of shape {self.x_test.shape[1:]}: give {self.x_train.shape[1:]}, "
+                "as x_train has"
+            )
+        if not isinstance(self.class_names, tuple | list) or not self.class_names:
+            raise ArgumentError(f"class_names is {self.class_names!r}: give a name for every class")
+        flips = self.x_train_with_flips
+        if flips is not None and np.shape(flips)[:1] != (2 * len(self.x_train),):
+            raise ArgumentError("x_train_with_flips must be x_train, followed by its flips")
 
 
 def load_dataset(
@@ -79,20 +111,21 @@ def load_dataset(
         If the data set is missing or damaged; one line that says what to do. Only ``"auto"`` falls
         back to another data set.
     """
-    if str(name) in ("auto", "fashion-mnist"):
+    path = to_path(name, "name")
+    if str(path) in ("auto", "fashion-mnist"):
+        folder = None if data_dir is None else to_path(data_dir, "data_dir")
         try:
-            return _fashion_mnist(None if data_dir is None else Path(data_dir), download)
+            return _fashion_mnist(folder, download)
         except fashion_mnist.DatasetUnavailable as error:
-            if str(name) != "auto":
+            if str(path) != "auto":
                 raise
             warnings.warn(
                 f"{error}. Falling back to synthetic, a data set drawn by this package, whose "
                 "accuracies say nothing about Fashion-MNIST",
                 stacklevel=2,
             )
-    if str(name) in ("auto", "synthetic"):
+    if str(path) in ("auto", "synthetic"):
         return _synthetic()
-    path = Path(name)
     if os.path.isdir(path):  # False, and no exception, for names that are too long
         return _custom(path.resolve().name, str(path), fashion_mnist.read_folder(path))
     if os.path.isfile(path):
@@ -101,6 +134,27 @@ def load_dataset(
         f"there is no data set {str(name)!r}: give {', '.join(DATASET_NAMES)}, a folder of IDX "
         "files or an .npz file"
     )
+
+
+def as_dataset(given: Any) -> Dataset:
+    """Return a Dataset as it is, and (x_train, y_train, x_test, y_test) as one that has copies.
+
+    Raises: ArgumentError that says what to give.
+    """
+    if isinstance(given, Dataset):
+        return given
+    fields = ", ".join(Arrays._fields)
+    if not (isinstance(given, tuple | list) and len(given) == 4):
+        count = f" of {len(given)}" if isinstance(given, tuple | list) else ""
+        raise ArgumentError(
+            f"dataset is {type(given).__name__}{count}: give load_dataset(...), or the arrays "
+            f"({fields}); MLPClassifier takes rows and labels without a test set"
+        )
+    try:
+        arrays = Arrays(*(np.array(values) for values in given))
+        return _custom("arrays", "dataset", arrays)
+    except ValueError as error:  # ragged lists; DataError
+        raise ArgumentError(str(error)) from error
 
 
 def _fashion_mnist(data_dir: Path | None, download: bool) -> Dataset:

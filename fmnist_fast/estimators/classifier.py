@@ -32,6 +32,7 @@ from .targets import LabeledRows, TargetEncoder
 from .validation import (
     check_classes,
     check_hidden_sizes,
+    check_layer_sizes,
     check_lbfgs_options,
     check_rows,
     check_rows_and_labels,
@@ -340,7 +341,9 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # ty
         random_state = check_random_state(self.random_state)
         self.n_outputs_ = self._encoder.n_outputs
         if first_pass:
-            self._initialize((x_ni.shape[1], *hidden, self.n_outputs_), x_ni.dtype, random_state)
+            sizes = (x_ni.shape[1], *hidden, self.n_outputs_)
+            check_layer_sizes(sizes)
+            self._initialize(sizes, x_ni.dtype, random_state)
         elif self.dtype not in ("auto", self.coefs_[0].dtype.name):
             self.coefs_ = [w_io.astype(self.dtype) for w_io in self.coefs_]
             self.intercepts_ = [b_o.astype(self.dtype) for b_o in self.intercepts_]

@@ -3,6 +3,7 @@
 Errors are scikit-learn's where it has the same check.
 """
 
+from itertools import pairwise
 from operator import index
 from typing import Any
 
@@ -14,14 +15,27 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import unique_labels
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+# The kernels count the weights of a layer with 32 bits.
+MAX_WEIGHTS = 1 << 31
+
 
 def check_hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
-    """Return the widths of the hidden layers. Raises ValueError if one is not positive."""
+    """Return the widths of the hidden layers. Raises ValueError if they are no sizes of layers."""
     iterable = hasattr(hidden_layer_sizes, "__iter__")
     sizes = list(hidden_layer_sizes) if iterable else [hidden_layer_sizes]
-    if np.any(np.array(sizes) <= 0):
+    try:
+        widths = [index(size) for size in sizes]
+    except TypeError:
+        raise ValueError(f"hidden_layer_sizes must be integers, got {sizes}.") from None
+    if any(width <= 0 for width in widths):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-    return [index(size) for size in sizes]
+    return widths
+
+
+def check_layer_sizes(sizes: tuple[int, ...]) -> None:
+    """Raise ValueError if the kernels cannot count the weights of a layer."""
+    if any(i * o >= MAX_WEIGHTS for i, o in pairwise(sizes)):
+        raise ValueError(f"hidden_layer_sizes are too large, the layers would have {sizes}.")
 
 
 def check_lbfgs_options(dropout: float, schedule: str, has_validation_rows: bool) -> None:

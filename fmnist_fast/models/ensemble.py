@@ -1,6 +1,6 @@
 """Ensembles: the mean of the probabilities of several models."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Ensemble(BaseModel):
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.members, Iterable):
+            raise ArgumentError(f"members is {type(self.members).__name__}: give several models")
         object.__setattr__(self, "members", tuple(self.members))
         if not self.members:
             raise ArgumentError("an ensemble has no members: give one model or more")
@@ -176,9 +178,13 @@ class Ensemble(BaseModel):
         Raises
         ------
         ArgumentError
-            If `x` or `labels` has a wrong shape, dtype or range.
+            If `x`, `labels` or `target_precision` has a wrong shape, dtype or range.
         """
+        if not (isinstance(target_precision, int | float) and 0 <= target_precision <= 1):
+            raise ArgumentError(f"target_precision is {target_precision!r}: give 0 to 1")
         probability_nk = self.predict_proba(x)
+        if not len(probability_nk):
+            raise ArgumentError("x has no rows: give at least one")
         labels_n = check_labels(labels, len(probability_nk), len(self.class_names), name="labels")
         hit_n = probability_nk.argmax(axis=1) == labels_n
         threshold = confidence_threshold(probability_nk.max(axis=1), hit_n, target_precision)

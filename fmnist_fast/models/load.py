@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .._files import to_path
 from ..errors import ModelFileError
 from .ensemble import Ensemble
 from .metadata import FORMAT_VERSION, upgrade_metadata
@@ -38,12 +39,14 @@ def load_model(
 
     Raises
     ------
+    ArgumentError
+        If the path or the number of threads is not valid.
     ModelFileError
         If the file is missing, damaged, of another kind, or of a newer format version.
     BackendUnavailable
         If the backend cannot run the network.
     """
-    path = PRETRAINED if path is None else Path(path)
+    path = PRETRAINED if path is None else to_path(path, "path")
     metadata, tensors = load_file(path)
     version = metadata.get("format_version")
     if type(version) is not int or version < 1:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._files import write_atomically
+from .._files import to_path, write_atomically
 from ..kernels.interface import Floats, NetworkSpec, Params
 from ..nn.calibration import scale_logits
 from ..nn.network import Network
@@ -84,7 +84,7 @@ class BaseModel(ABC):
         OSError
             If the file cannot be written.
         """
-        path = Path(path)
+        path = to_path(path, "path")
         if not force:
             check_replaceable(path, self.dataset_name, self.dataset_checksum)
         write_atomically(path, self.to_bytes())

@@ -1,6 +1,7 @@
 """Model files: tensors and metadata in one safetensors file, without pickle."""
 
 import json
+import os
 from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
@@ -29,7 +30,7 @@ def serialize(metadata: Metadata, tensors: Tensors, *, allow_nan: bool = False) 
 
 def check_replaceable(path: Path, dataset_name: str, dataset_checksum: str) -> None:
     """Raise ModelFileError if `path` is another kind of file or a model of another data set."""
-    if not path.exists():
+    if not os.path.exists(path):
         return
     try:
         metadata, _ = load_file(path)
@@ -55,10 +56,10 @@ def load_file(path: Path, *, allow_nan: bool = False) -> tuple[dict[str, Any], d
     """
     from safetensors import SafetensorError, safe_open
 
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not path.is_file():
         what = "a folder" if path.is_dir() else "not a file"
         raise ModelFileError(f"{path} is {what}: give a file that 'fmnist-fast train' wrote")
-    if not path.is_file():
+    if not os.path.isfile(path):  # also for a name that is too long
         raise ModelFileError(f"there is no model file {path}: train one with 'fmnist-fast train'")
     try:
         with safe_open(path, framework="numpy") as file:

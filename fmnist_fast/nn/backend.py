@@ -40,11 +40,11 @@ def get_backend(name: str = "auto", spec: NetworkSpec | None = None) -> Backend:
     BackendUnavailable
         If the backend is unknown, cannot be loaded, or does not support the spec.
     """
-    if name == "auto":
+    if isinstance(name, str) and name == "auto":
         available = (known for known in BACKEND_NAMES if unavailable_reason(known, spec) is None)
         # If none is available, the error below names what the slowest one lacks.
         name = next(available, BACKEND_NAMES[-1])
-    if name not in BACKEND_MODULES:
+    if not isinstance(name, str) or name not in BACKEND_MODULES:
         raise BackendUnavailable(
             f"unknown backend {name!r}: choose from auto, {', '.join(BACKEND_NAMES)}"
         )

@@ -182,13 +182,23 @@ def zeros(spec: NetworkSpec) -> Params:
     )
 
 
+def to_array(values: ArrayLike, name: str) -> NDArray:
+    """Return an array. Raises: ArgumentError that names the argument, if lists are ragged."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ArgumentError(
+            f"{name} is no array, its rows have several lengths: {error}"
+        ) from error
+
+
 def check_rows(x: ArrayLike, inputs: int, *, unit_range: bool, name: str = "x") -> NDArray:
     """x as a C-contiguous (n, inputs) array of uint8, float32 or float64; a copy only if needed.
 
     unit_range : floats must lie in 0..1, as pixels divided by 255 do.
     Raises: ArgumentError that names the argument, what came, and what to do.
     """
-    array = np.asarray(x)
+    array = to_array(x, name)
     if array.ndim < 2 or prod(array.shape[1:]) != inputs:
         raise ArgumentError(
             f"{name} has shape {array.shape}: give (n, {inputs}), or images of {inputs} pixels; "
@@ -213,7 +223,7 @@ def check_labels(y: ArrayLike, rows: int, classes: int, name: str = "y") -> NDAr
 
     Raises: ArgumentError that names the argument, what came, and what to do.
     """
-    array = np.asarray(y)
+    array = to_array(y, name)
     if array.shape != (rows,):
         raise ArgumentError(f"{name} has shape {array.shape}: give one label a row, ({rows},)")
     if not np.issubdtype(array.dtype, np.integer):

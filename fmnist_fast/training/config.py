@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from math import inf
 from numbers import Real
 from typing import Any, NamedTuple
@@ -60,6 +61,31 @@ _RANGES = {
 
 # The name of an external teacher.
 _TEACHER_ID = re.compile("sha256:[0-9a-f]{64}")
+
+
+# Names that scikit-learn and Keras have for arguments of `train`.
+_OTHER_NAMES = {
+    "alpha": "l2",
+    "hidden_layer_sizes": "hidden",
+    "learning_rate": "lr",
+    "learning_rate_init": "lr",
+    "max_iter": "epochs",
+    "on_epoch_end": "callbacks",
+    "random_state": "seed",
+}
+
+
+def check_names(names: Iterable[str], other: Iterable[str] = ()) -> None:
+    """Raise ArgumentError, with the nearest valid name, for one that is no field of TrainingConfig.
+
+    other : names that are valid, too.
+    """
+    known = [field.name for field in fields(TrainingConfig)] + list(other)
+    for name in names:
+        if name not in known:
+            near = [_OTHER_NAMES[name]] if name in _OTHER_NAMES else get_close_matches(name, known)
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+            raise ArgumentError(f"there is no argument {name!r}: {hint}")
 
 
 def _plain(value: Any) -> Any:
@@ -186,10 +212,12 @@ class TrainingConfig:
         """Convert NumPy scalars, which JSON cannot hold; check() validates the fields."""
         for name, value in vars(self).items():
             object.__setattr__(self, name, _plain(value))
+        if not isinstance(self.distillation, Distillation | None):
+            raise ArgumentError(f"distillation is {self.distillation!r}: give a Distillation")
         for name, valid in _RANGES.items():
             if valid.kind is Real and isinstance(getattr(self, name), int):
                 object.__setattr__(self, name, float(getattr(self, name)))
-        if isinstance(self.hidden, Iterable) and not isinstance(self.hidden, str):
+        if isinstance(self.hidden, Iterable) and not isinstance(self.hidden, str | bytes):
             object.__setattr__(self, "hidden", tuple(map(_plain, self.hidden)))
         if isinstance(self.class_weight, Mapping):
             pairs = [(_plain(k), _plain(w)) for k, w in self.class_weight.items()]
@@ -274,11 +302,19 @@ class TrainingConfig:
             raise ArgumentError(
                 f"augment is {self.augment!r}, and {teacher.augment!r} for the teachers: give one"
             )
-        if not isinstance(self.class_weight, tuple) and self.class_weight not in (None, "balanced"):
+        if not isinstance(self.dtype, str):
+            raise ArgumentError(f"dtype is {self.dtype!r}: give 'float32' or 'float64'")
+        weights = self.class_weight
+        if weights is None or (isinstance(weights, str) and weights == "balanced"):
+            return
+        if not (
+            isinstance(weights, tuple)
+            and all(isinstance(pair, tuple) and len(pair) == 2 for pair in weights)
+        ):
             raise ArgumentError(
-                f"class_weight is {self.class_weight!r}: give 'balanced' or {{label: weight}}"
+                f"class_weight is {weights!r}: give 'balanced' or {{label: weight}}"
             )
-        for label, weight in self.class_weight if isinstance(self.class_weight, tuple) else ():
+        for label, weight in weights:
             if not (isinstance(label, int) and 0 <= label < classes):
                 raise ArgumentError(f"class_weight: label {label!r} is not in 0..{classes - 1}")
             if not (isinstance(weight, int | float) and 0 <= weight < inf):

@@ -11,7 +11,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from ..errors import ArgumentError
-from .config import Distillation, TrainingConfig
+from .config import Distillation, TrainingConfig, check_names
 
 RESULTS_FILE = Path(__file__).with_name("presets.json")
 
@@ -71,11 +71,10 @@ def preset(name: str | None = None, **changes: Any) -> TrainingConfig:
     Raises
     ------
     ArgumentError
-        If the name is unknown.
-    TypeError
-        If a field is unknown.
+        If the name or a field is unknown.
     """
-    if name is not None and name not in PRESETS:
+    check_names(changes)
+    if name is not None and not (isinstance(name, str) and name in PRESETS):
         raise ArgumentError(f"unknown preset {name!r}: choose from {', '.join(PRESETS)}")
     budget = changes.get("time_budget")
     if name is None and isinstance(budget, int | float):

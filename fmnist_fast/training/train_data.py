@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from hashlib import sha256
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..data.photo_augment import PhotoAugmentation, check_photo_augmentation
 from ..errors import ArgumentError
 from ..kernels.interface import NetworkSpec
 from ..nn.labels import smooth_labels
-from ..nn.network import PIXEL_SCALE, Network, check_labels, check_rows
+from ..nn.network import PIXEL_SCALE, Network, check_labels, check_rows, to_array
 from ..nn.random_streams import Purpose, dropout_key, epoch_order, random_stream
 from .config import TrainingConfig
 from .distillation import Teachers
@@ -34,11 +34,25 @@ def resolve_config(config: TrainingConfig, dataset: Dataset) -> TrainingConfig:
         check_photo_augmentation(dataset)
     if hflip and dataset.x_train.ndim != 3:
         raise ArgumentError("hflip needs images: this data set has rows of features")
+    _check_size(config, dataset)
     config = replace(config, validation=config.n_validation(rows), hflip=hflip)
     if config.distillation and isinstance(config.distillation.teacher, TrainingConfig):
         teacher = resolve_config(config.distillation.teacher, dataset)
         config = replace(config, distillation=replace(config.distillation, teacher=teacher))
     return config
+
+
+def _check_size(config: TrainingConfig, dataset: Dataset) -> None:
+    """Raise ArgumentError if the kernels, which count with 32 bits, cannot count as far."""
+    for i, o in network_spec(config, dataset).shapes:
+        if i * o >= 1 << 31:
+            raise ArgumentError(
+                f"hidden is {config.hidden}: a layer of {i:,} x {o:,} weights is too large: give "
+                "smaller ones"
+            )
+    steps = ceil(len(dataset.x_train) / config.batch_size) * config.epochs
+    if steps >= 1 << 31:
+        raise ArgumentError(f"epochs is {config.epochs}: {steps:,} steps are too many: give fewer")
 
 
 def split(
@@ -161,11 +175,14 @@ def _class_weights(config: TrainingConfig, y_n: NDArray, classes: int) -> NDArra
 def _check_weights(sample_weight: Any, rows: int) -> NDArray[np.float64]:
     if sample_weight is None:
         return np.ones(rows)
-    weights_n = np.ascontiguousarray(sample_weight, dtype=np.float64)
-    if weights_n.shape != (rows,):
-        raise ArgumentError(f"sample_weight has shape {weights_n.shape}: give one a row, ({rows},)")
-    if not (np.isfinite(weights_n).all() and weights_n.min() >= 0):
-        raise ArgumentError("sample_weight must be finite and not negative")
+    array = to_array(sample_weight, "sample_weight")
+    if array.shape != (rows,):
+        raise ArgumentError(f"sample_weight has shape {array.shape}: give one a row, ({rows},)")
+    if array.dtype.kind not in "biuf":
+        raise ArgumentError(f"sample_weight has dtype {array.dtype}: give numbers")
+    weights_n = np.ascontiguousarray(array, dtype=np.float64)
+    if not (np.isfinite(weights_n).all() and weights_n.min() >= 0 and weights_n.any()):
+        raise ArgumentError("sample_weight must be finite, not negative, and not 0 for all rows")
     return weights_n
 
 

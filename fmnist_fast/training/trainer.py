@@ -3,8 +3,10 @@
 The training of one network is in `run`, and the loop over its steps in `loop`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
@@ -14,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import __version__
-from ..data.datasets import Dataset
+from .._files import to_path
+from ..data.datasets import Dataset, as_dataset
 from ..errors import ArgumentError, CheckpointError
 from ..models.ensemble import Ensemble
 from ..models.model import Model
@@ -31,7 +34,7 @@ from .checkpoint import (
     damaged_identity,
     read_identity,
 )
-from .config import Distillation, Range, TrainingConfig
+from .config import Distillation, Range, TrainingConfig, check_names
 from .distillation import Teachers, check_teacher, teacher_id
 from .loop import StopRequested
 from .presets import preset as preset_config
@@ -125,7 +128,7 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 def train(
-    dataset: Dataset,
+    dataset: Dataset | tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike],
     *,
     preset: str | None = None,
     backend: str = "auto",
@@ -133,7 +136,7 @@ def train(
     sample_weight: ArrayLike | None = None,
     teacher: Model | Ensemble | None = None,
     progress: Progress | None = None,
-    on_epoch_end: Callback | Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] = (),
     should_stop: Callable[[], bool] = lambda: False,
     checkpoint: str | Path | None = None,
     checkpoint_every: int | None = None,
@@ -145,8 +148,9 @@ def train(
 
     Parameters
     ----------
-    dataset : Dataset
-        As `load_dataset` returns it.
+    dataset : Dataset or tuple of four arrays
+        As `load_dataset` returns it; or ``(x_train, y_train, x_test, y_test)``, which are copied:
+        see `Dataset`.
     preset : str, optional
         Name of a configuration, by default "standard".
     backend : str
@@ -161,7 +165,7 @@ def train(
         then too high. Resuming needs it again.
     progress : Progress, optional
         Receives training events.
-    on_epoch_end : callable or sequence of callables
+    callbacks : callable or sequence of callables
         Called with an `EpochState` after every epoch; training ends if one returns true.
     should_stop : callable
         Called some ten times a second; if it returns true, training is interrupted between steps.
@@ -189,31 +193,53 @@ def train(
     TrainingInterrupted
         On Ctrl-C: a KeyboardInterrupt that has the best model so far.
     """
+    check_names(config, _PARAMETERS)
     if checkpoint_every is not None:
         Range(int, 1).check("checkpoint_every", checkpoint_every)
+    if checkpoint is None and (resume or checkpoint_every is not None):
+        name = "resume" if resume else "checkpoint_every"
+        raise ArgumentError(f"{name} needs a folder of checkpoints: give checkpoint, too")
     if not isinstance(teacher, Model | Ensemble | None):
         raise ArgumentError(f"teacher is {teacher!r}: give a model, as load_model returns it")
+    if not isinstance(progress, Progress | None):
+        raise ArgumentError(f"progress is {progress!r}: give a subclass of Progress")
+    if not callable(should_stop):
+        raise ArgumentError(f"should_stop is {should_stop!r}: give a function without arguments")
+    folder = None if checkpoint is None else to_path(checkpoint, "checkpoint")
     trainer = _Trainer(
-        dataset,
+        as_dataset(dataset),
         backend,
         threads,
         sample_weight,
         teacher,
-        progress=progress or Progress(),
-        callbacks=(on_epoch_end,) if callable(on_epoch_end) else tuple(on_epoch_end),
+        progress=Progress() if progress is None else progress,
+        callbacks=_check_callbacks(callbacks),
         should_stop=should_stop,
     )
     try:
-        if checkpoint is not None and resume:
-            trainer.resume(Path(checkpoint), checkpoint_every, preset, config)
+        if folder and resume:
+            trainer.resume(folder, checkpoint_every, preset, config)
         else:
             trainer.configure(preset_config(preset, **config))
-            if checkpoint is not None:
-                trainer.create_folder(Path(checkpoint), checkpoint_every, metadata or {})
+            if folder:
+                trainer.create_folder(folder, checkpoint_every, metadata or {})
         return trainer.train()
     finally:
         if trainer.folder:
             trainer.folder.close()
+
+
+# Arguments of train() that are no fields of TrainingConfig.
+_PARAMETERS = tuple(signature(train).parameters)[:-1]
+
+
+def _check_callbacks(callbacks: Any) -> tuple[Callback, ...]:
+    """Return the callbacks as a tuple. Raises: ArgumentError if one is not callable."""
+    each = (callbacks,) if callable(callbacks) or not isinstance(callbacks, Iterable) else callbacks
+    for callback in (checked := tuple(each)):
+        if not callable(callback):
+            raise ArgumentError(f"callbacks has {callback!r}: give functions of an EpochState")
+    return checked
 
 
 @dataclass
@@ -268,7 +294,12 @@ class _Trainer:
 
     def create_folder(self, folder: Path, every: int | None, metadata: Mapping[str, Any]) -> None:
         """Make the folder of the checkpoints. Raises: CheckpointError; OSError."""
-        self.folder = CheckpointFolder.create(folder, self.identity(metadata), every)
+        try:
+            identity = self.identity(metadata)
+            json.dumps(identity.to_dict())
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"metadata must be a mapping of plain JSON: {error}") from error
+        self.folder = CheckpointFolder.create(folder, identity, every)
 
     def resume(self, folder: Path, every: int | None, preset: str | None, changes: dict) -> None:
         """Open the folder of checkpoints. Raises: CheckpointError if it is of another training."""

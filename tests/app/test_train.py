@@ -47,7 +47,7 @@ def held(monkeypatch):
             while state.record.epoch == 1 and not go.wait(0.005) and not should_stop():
                 pass
 
-        return train(dataset, should_stop=should_stop, on_epoch_end=wait, **settings)
+        return train(dataset, should_stop=should_stop, callbacks=wait, **settings)
 
     monkeypatch.setattr(training_monitor, "train", slow)
     yield go

@@ -22,7 +22,7 @@ from fmnist_fast.data.cache import (
 from fmnist_fast.data.datasets import load_dataset
 
 
-@pytest.mark.parametrize("name", ["mnist", "Fashion-MNIST", "no/such/folder", "x" * 5000, "a\0b"])
+@pytest.mark.parametrize("name", ["mnist", "Fashion-MNIST", "no/such/folder", "x" * 5000])
 def test_load_dataset_rejects_unknown_name(name):
     message = error_message(name)
     assert repr(name) in message

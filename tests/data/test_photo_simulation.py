@@ -242,7 +242,7 @@ def epochs_of(dataset, **options):
     def keep(state):
         seen.append([array.copy() for arrays in state.network.params for array in arrays])
 
-    result = train(dataset, on_epoch_end=keep, threads=1, hidden=(16,), validation=0, **options)
+    result = train(dataset, callbacks=keep, threads=1, hidden=(16,), validation=0, **options)
     return seen, result
 
 

@@ -129,3 +129,10 @@ def test_estimator_accepts_valid_sparse_matrices_of_any_index_dtype():
     assert np.array_equal(fitted.predict_proba(x), expected)
     assert np.array_equal(fitted.predict_proba(x.tocsc()), expected)
     assert fitted.predict_proba(sparse.csr_matrix((2, 6), dtype=np.float32)).shape == (2, 2)
+
+
+@pytest.mark.parametrize("sizes", [(1.5,), [[1]], (0,), 10**9, (2**16, 2**16)])
+def test_estimator_rejects_invalid_hidden_sizes(sizes):
+    x_ni, y_n = np.eye(8), [0, 1] * 4
+    with raises_containing(ValueError, "hidden_layer_sizes"):
+        MLPClassifier(sizes, max_iter=1).fit(x_ni, y_n)

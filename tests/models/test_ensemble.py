@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from messages import raises_containing
 from safetensors.numpy import load, save
 
 from fmnist_fast import Ensemble, Model, load_model, train
@@ -331,3 +332,17 @@ def test_saliency_map_is_mean_of_calibrated_logits(ensemble, models, small_datas
     assert np.array_equal(
         saliency_map(Ensemble(models[2:]), pixels, 4), saliency_map(models[2], pixels, 4)
     )
+
+
+def test_ensemble_names_invalid_arguments(ensemble, small_dataset):
+    for members in (None, 5, ensemble.members[0], [ensemble.members[0], 5]):
+        with raises_containing(ArgumentError, "member"):
+            Ensemble(members)
+    x, labels = small_dataset.x_test, small_dataset.y_test
+    for precision in ("a", 2.0):
+        with raises_containing(ArgumentError, f"target_precision is {precision!r}"):
+            ensemble.with_threshold(x, labels, precision)
+    with raises_containing(ArgumentError, "x has no rows"):
+        ensemble.with_threshold(x[:0], labels[:0])
+    with raises_containing(ArgumentError, "x is no array"):
+        ensemble.predict_proba([[1, 2], [3]])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from fmnist_fast import train
-from fmnist_fast.errors import BackendUnavailable, ModelFileError
+from fmnist_fast.errors import ArgumentError, BackendUnavailable, ModelFileError
 from fmnist_fast.models.load import PRETRAINED, PRETRAINED_PHOTOS, load_model
 from fmnist_fast.models.metadata import FORMAT_VERSION
 from fmnist_fast.models.model import Model
@@ -237,3 +237,14 @@ def test_load_names_pickle_without_opening(tmp_path):
     path.write_bytes(pickle.dumps(Trap()))
     with pytest.raises(ModelFileError, match="is a pickle, which is never opened here"):
         load_model(path)
+
+
+@pytest.mark.parametrize("path", [5, [], ""])
+def test_load_names_argument_that_is_no_path(path):
+    with pytest.raises(ArgumentError, match="path is"):
+        load_model(path)
+
+
+def test_load_name_too_long_is_a_missing_file():
+    with pytest.raises(ModelFileError, match="there is no model file"):
+        load_model("x" * 5000)

@@ -33,7 +33,7 @@ def test_n_validation_is_a_twelfth_of_small_sets():
         ({"validation": 600}, "validation is 600: give less than all 600 rows"),
         ({"validation": -1}, "validation is -1"),
         ({"sample_weight": np.ones(3)}, r"sample_weight has shape \(3,\)"),
-        ({"sample_weight": -np.ones(600)}, "sample_weight must be finite and not negative"),
+        ({"sample_weight": -np.ones(600)}, "sample_weight must be finite, not negative"),
         ({"threads": 0}, "threads is 0"),
         ({"epochs": "5"}, "epochs is '5': give an integer"),
         ({"seed": 1.5}, "seed is 1.5: give an integer"),

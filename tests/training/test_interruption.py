@@ -126,11 +126,11 @@ def test_callbacks_receive_every_epoch_and_can_stop(small_dataset):
     def enough(state):
         return state.record.epoch == 4
 
-    result = train(small_dataset, on_epoch_end=[enough, watch], **{**FAST, "epochs": 50})
+    result = train(small_dataset, callbacks=[enough, watch], **{**FAST, "epochs": 50})
     assert [epoch for epoch, _, _ in seen] == [1, 2, 3, 4]
     assert [count for _, count, _ in seen] == [1, 2, 3, 4]
     assert len(result.history) == 4
-    assert len(train(small_dataset, on_epoch_end=enough, **{**FAST, "epochs": 3}).history) == 3
+    assert len(train(small_dataset, callbacks=enough, **{**FAST, "epochs": 3}).history) == 3
 
 
 def test_divergence_of_finite_loss_is_detected(small_dataset):
