@@ -104,15 +104,23 @@ clean:
 	$(PYTHON) -m venv .venv
 	touch $@
 
+# Install this checkout with extras, and say so if the compiled kernels could not be built.
+define install
+	@echo 'Installing fmnist-fast in .venv and compiling its kernels, which takes a minute or more'
+	$(BIN)/pip install --editable '.$(1)'
+	@$(BIN)/python -c "from fmnist_fast.nn.backend import unavailable_reason as why; \
+	  reason = why('cython'); print('The cython backend', reason) if reason else None"
+endef
+
 .venv/core: .venv/python pyproject.toml setup.py
-	$(BIN)/pip install --quiet --editable .
+	$(call install,)
 	touch $@
 
 .venv/app: .venv/python pyproject.toml setup.py
-	$(BIN)/pip install --quiet --editable '.[app]'
+	$(call install,[app])
 	touch .venv/core $@
 
 # In one step: installing on top of .venv/core would build the kernels a second time.
 .venv/dev: .venv/python pyproject.toml setup.py
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(call install,[dev])
 	touch .venv/core $@

@@ -96,8 +96,8 @@ def check_disk_space(path: Path, size: int, what: str) -> None:
         total, _, free = shutil.disk_usage(target.parent)
         if total and size > free:  # some file systems report 0
             raise UserError(
-                f"{what} {path} takes {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are "
-                "free there: choose another folder, or make it smaller"
+                f"{what} {path} takes {_bytes(size)}, and {_bytes(free)} are free there: choose "
+                "another folder, or make it smaller"
             )
         with tempfile.TemporaryFile(dir=target.parent) as trial:
             for written in range(0, size, CHUNK):
@@ -107,6 +107,17 @@ def check_disk_space(path: Path, size: int, what: str) -> None:
         raise UserError(
             f"{what} {path} cannot be written: {error.strerror}: choose another folder"
         ) from error
+
+
+def _bytes(size: float) -> str:
+    """Format a size: 512 B, 1.5 kB, 20.0 GB."""
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        size /= 1000
+        if size < 1000 or unit == "TB":
+            break
+    return f"{size:.1f} {unit}"
 
 
 def write_somewhere(path: Path, content: bytes) -> Path:

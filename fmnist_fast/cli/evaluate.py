@@ -14,11 +14,11 @@ from ..data.corruptions import CORRUPTIONS, corrupt_images
 from ..data.datasets import DATASET_NAMES, Dataset, load_dataset
 from ..errors import UserError
 from ..models.ensemble import Ensemble
-from ..models.load import PRETRAINED, load_model
+from ..models.load import load_model
 from ..models.model import Model
 from ..nn import metrics
 from ..nn.network import check_labels
-from .outputs import check_outputs
+from .outputs import check_outputs, model_or_pretrained
 from .plots import plot_confusion, plot_misclassified
 from .report import class_table, confusion_table, corruption_table, percent
 from .terminal import make_console, print_json
@@ -36,7 +36,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Run the command."""
-    path = model or PRETRAINED
+    path, name = model_or_pretrained(model)
     check_outputs({"plot": plot, "misclassified": misclassified}, path)
     loaded = load_model(path, backend, threads)
     data = _load_test_data(loaded, path, dataset, data_dir)
@@ -77,7 +77,7 @@ def evaluate(
     if as_json:
         print_json(document)
     else:
-        _print(document, evaluation, data.class_names)
+        _print(name, document, evaluation, data.class_names)
 
 
 def _load_test_data(
@@ -119,7 +119,7 @@ def _evaluate_corruptions(
 
 
 def _print(
-    document: dict[str, Any], evaluation: metrics.Evaluation, names: tuple[str, ...]
+    model: str, document: dict[str, Any], evaluation: metrics.Evaluation, names: tuple[str, ...]
 ) -> None:
     console, selective = make_console(), document["selective_accuracy"]
     tables = [class_table(evaluation, names), confusion_table(evaluation, names)]
@@ -135,7 +135,7 @@ def _print(
             f"{percent(selective['accuracy'])} of them are correct"
         )
     console.print(
-        f"{document['model']} on the {document['rows']:,} test rows of {document['dataset']}: "
+        f"{model} on the {document['rows']:,} test rows of {document['dataset']}: "
         f"accuracy {percent(evaluation.accuracy)}, loss {evaluation.loss:.4f}, "
         f"calibration error {percent(evaluation.calibration_error)}"
     )

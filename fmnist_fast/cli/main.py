@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         discard_stdout()
         return 0
     except OSError as error:
-        return fail(f"{error.filename or 'output'}: {error.strerror or error}")
+        return fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except MemoryError:
         return fail("there is not enough memory for this: use fewer epochs or narrower layers")
 

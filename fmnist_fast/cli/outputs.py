@@ -1,6 +1,7 @@
 """Output files of the commands: checked before the work, saved whatever happens."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -10,13 +11,29 @@ from ..data.datasets import Dataset
 from ..errors import UserError
 from ..kernels.interface import NetworkSpec
 from ..models.ensemble import Ensemble
+from ..models.load import PRETRAINED
 from ..models.model import Model
 from ..models.safetensors_io import check_replaceable, load_file
+
+# Where train and sweep save the model by default.
+DEFAULT_MODEL = Path("model.safetensors")
 
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 
 # Upper bound for what a model file holds beside its weights.
 _METADATA_BYTES = 64 << 10
+
+
+def model_or_pretrained(model: Path | None) -> tuple[Path, str]:
+    """Return the file of MODEL, or else of the pretrained model, and its name for people."""
+    if model is not None:
+        return model, str(model)
+    if DEFAULT_MODEL.is_file():
+        warnings.warn(
+            f"this is the pretrained model of the package; name {DEFAULT_MODEL} to use that one",
+            stacklevel=2,
+        )
+    return PRETRAINED, "the pretrained model"
 
 
 def check_outputs(outputs: Mapping[str, Path | None], *inputs: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._files import replaced
 from ..errors import UserError
 from ..kernels.interface import Floats
 from ..nn.metrics import Evaluation
@@ -187,8 +188,8 @@ def _save(figure: "Figure", path: Path, box: bool = True) -> None:
         for axes in figure.axes:
             axes.spines[["top", "right"]].set_visible(False)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), replaced(path) as temporary:
             warnings.simplefilter("ignore")  # characters that the font lacks
-            figure.savefig(path, dpi=130)
+            figure.savefig(temporary, dpi=130, format=path.suffix[1:].lower())
     except OSError as error:
         raise UserError(f"plot {path} could not be written: {error.strerror}") from error

@@ -53,8 +53,9 @@ class TrainingReport(Progress):
 
     HEAD = "epoch  train loss  val. loss  val. accuracy  seconds  samples/s"
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, teacher: Path | None = None) -> None:
+        """teacher : file of the external teacher, if there is one."""
+        self._console, self._teacher = console, teacher
         bar, count = rich_progress.BarColumn(bar_width=None), rich_progress.MofNCompleteColumn()
         self._bars = _bars(console, bar, count, "batches")
         self._task: rich_progress.TaskID | None = None
@@ -102,14 +103,18 @@ class TrainingReport(Progress):
             parts.append("horizontal flips")
         self._print(", ".join([*parts, f"seed {config.seed}"]))
         if config.external_teacher:
-            self._print(f"teacher {config.external_teacher}")
+            self._print(f"teacher {self._teacher or config.external_teacher}")
         self._print(self.HEAD, style="bold")
         self._try(self._bars.start)
         if self._task is not None:
             self._bars.remove_task(self._task)
         self._task = self._bars.add_task("", total=None)
 
-    def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
+    def resumed(self, step: int, history: tuple[Epoch, ...], ended: bool) -> None:
+        if ended:
+            count = len(history)
+            self._print(f"finished before, after {count} epoch{'s' * (count != 1)}")
+            return
         for record in history:
             self.epoch(record)
         self._print(f"resumed after step {step:,}")
@@ -169,8 +174,8 @@ class MetricsLog(Progress):
     def teacher(self, number: int, of: int) -> None:
         self.write(event="teacher", number=number, of=of)
 
-    def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
-        self.write(event="resume", step=step, epochs=len(history))
+    def resumed(self, step: int, history: tuple[Epoch, ...], ended: bool) -> None:
+        self.write(event="resume", step=step, epochs=len(history), ended=ended)
 
     def epoch(self, record: Epoch) -> None:
         self.write(event="epoch", **asdict(record))
@@ -199,9 +204,9 @@ class CombinedProgress(Progress):
         for part in self._parts:
             part.begin(network, config, dataset)
 
-    def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
+    def resumed(self, step: int, history: tuple[Epoch, ...], ended: bool) -> None:
         for part in self._parts:
-            part.resumed(step, history)
+            part.resumed(step, history, ended)
 
     def steps(self, epoch: int, done: int, total: int) -> None:
         for part in self._parts:

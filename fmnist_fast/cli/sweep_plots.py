@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from .._files import replaced
 from ..distributed.sweep.study_store import StudyStore
 from ..errors import UserError
 
@@ -82,7 +83,14 @@ def _save(axes: "Axes", inches: tuple[float, float], path: Path) -> None:
         part.set_facecolor("white")
         part.grid(False)
     try:
-        figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": SOFTWARE})
+        with replaced(path) as temporary:
+            figure.savefig(
+                temporary,
+                format=path.suffix[1:],
+                dpi=130,
+                bbox_inches="tight",
+                metadata={"Software": SOFTWARE},
+            )
     except OSError as error:
         raise UserError(f"plot {path} could not be written: {error.strerror}") from error
     finally:

@@ -1,6 +1,7 @@
 """The command `train`."""
 
 import shlex
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -13,7 +14,7 @@ from ..data.datasets import DATASET_NAMES, load_dataset
 from ..errors import UserError
 from ..models.load import load_model
 from ..models.safetensors_io import check_replaceable
-from ..nn.backend import backend_name
+from ..nn.backend import BACKEND_NAMES, backend_name, unavailable_reason
 from ..training import trainer
 from ..training.checkpoint import read_identity
 from ..training.lr_finder import LRFinderResult, find_learning_rate
@@ -99,7 +100,9 @@ def train(
 
     console = make_console(stderr=as_json)
     log = MetricsLog(metrics)
-    report = TrainingReport(console)
+    report = TrainingReport(console, files.teacher)
+    if backend == "auto" and (missing := unavailable_reason(BACKEND_NAMES[0])):
+        warnings.warn(f"the fastest backend, {BACKEND_NAMES[0]}, {missing}", stacklevel=1)
     if "time_budget" in changes:
         elapsed = monotonic() - click.get_current_context().obj
         changes["time_budget"] = max(changes["time_budget"] - elapsed, 1e-3)

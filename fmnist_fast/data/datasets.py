@@ -119,11 +119,14 @@ def load_dataset(
         except fashion_mnist.DatasetUnavailable as error:
             if str(path) != "auto":
                 raise
-            warnings.warn(
-                f"{error}. Falling back to synthetic, a data set drawn by this package, whose "
-                "accuracies say nothing about Fashion-MNIST",
-                stacklevel=2,
-            )
+            if fashion_mnist.first_failure():
+                message = (
+                    f"{error}. Falling back to synthetic, a data set drawn by this package, whose "
+                    "accuracies say nothing about Fashion-MNIST"
+                )
+            else:
+                message = "there is still no Fashion-MNIST here: falling back to synthetic"
+            warnings.warn(message, stacklevel=2)
     if str(path) in ("auto", "synthetic"):
         return _synthetic()
     if os.path.isdir(path):  # False, and no exception, for names that are too long

@@ -206,6 +206,19 @@ def fetch(folder: Path | None = None) -> Path:
     )
 
 
+def first_failure() -> bool:
+    """Return whether no earlier command of this user failed to find the data set; remember it."""
+    try:
+        note = cache_folder() / "fashion-mnist-unavailable"
+        if note.exists():
+            return False
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.touch()
+    except OSError:  # no cache, or a full disk: the explanation comes again
+        pass
+    return True
+
+
 def _retrieve(url: str, checksum: str, folder: Path, bars: "Progress") -> None:
     """Download a file, unless it exists with this checksum. Raises ValueError if it has another."""
     import pooch

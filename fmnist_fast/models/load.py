@@ -4,6 +4,8 @@ from pathlib import Path
 
 from .._files import to_path
 from ..errors import ModelFileError
+from ..nn.backend import get_backend
+from ..nn.network import check_threads
 from .ensemble import Ensemble
 from .metadata import FORMAT_VERSION, upgrade_metadata
 from .model import Model
@@ -47,6 +49,8 @@ def load_model(
         If the backend cannot run the network.
     """
     path = PRETRAINED if path is None else to_path(path, "path")
+    check_threads(threads)  # here: below, an invalid value is damage of the file
+    get_backend(backend)
     metadata, tensors = load_file(path)
     version = metadata.get("format_version")
     if type(version) is not int or version < 1:

@@ -116,8 +116,7 @@ class Network:
 
         Raises: BackendUnavailable; ArgumentError if threads is below 1.
         """
-        if threads is not None and not (isinstance(threads, Integral) and threads >= 1):
-            raise ArgumentError(f"threads is {threads!r}: give an integer, at least 1")
+        check_threads(threads)
         cores = usable_cores()
         if threads is None:
             threads = min(cores, estimate_work(spec, batch_size) // WORK_PER_THREAD)
@@ -172,6 +171,12 @@ class Network:
     def scale_of(self, x_ni: NDArray) -> float:
         """Return the factor of these inputs."""
         return self.scale if x_ni.dtype == np.uint8 else 1.0
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise ArgumentError unless it is None or an integer, at least 1."""
+    if threads is not None and not (isinstance(threads, Integral) and threads >= 1):
+        raise ArgumentError(f"threads is {threads!r}: give an integer, at least 1")
 
 
 def zeros(spec: NetworkSpec) -> Params:

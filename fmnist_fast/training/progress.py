@@ -70,8 +70,8 @@ class Progress:
     def begin(self, network: Network, config: TrainingConfig, dataset: Dataset) -> None:
         """Before the first step; config.validation is the number of validation rows."""
 
-    def resumed(self, step: int, history: tuple[Epoch, ...]) -> None:
-        """After begin: training resumes after `step` steps."""
+    def resumed(self, step: int, history: tuple[Epoch, ...], ended: bool) -> None:
+        """After begin: training resumes after `step` steps; `ended` if nothing is left to train."""
 
     def steps(self, epoch: int, done: int, total: int) -> None:
         """`done` of the `total` steps of an epoch are done; called some ten times a second."""

@@ -399,7 +399,7 @@ class _Trainer:
         self.progress.begin(run.network, config, self.dataset)
         if snapshot:
             run.restore(snapshot)
-            self.progress.resumed(run.loop.steps_done, tuple(run.history))
+            self.progress.resumed(run.loop.steps_done, tuple(run.history), run.loop.ended)
         try:
             run.train(self.progress, self.should_stop, callbacks, checkpoints)
         except KeyboardInterrupt as stop:

@@ -2,7 +2,19 @@
 
 from pathlib import Path
 
-from messages import assert_one_line
+from messages import assert_contains, assert_one_line
+
+
+def test_export_and_evaluate_name_pretrained_model(folder, run, real_folder):
+    for arguments in (["export", "--to", "c"], ["evaluate", "--data-dir", real_folder]):
+        code, out, err = run(*arguments)
+        assert (code, err) == (0, "")
+        assert_contains(out, "the pretrained model")
+    Path("model.safetensors").touch()
+    for arguments in (["export", "--to", "c", "--force"], ["evaluate", "--data-dir", real_folder]):
+        code, _, err = run(*arguments)
+        assert code == 0
+        assert_one_line(err, "the pretrained model of the package", "name model.safetensors")
 
 
 def test_export_rejects_ensemble(run, ensemble):

@@ -16,7 +16,8 @@ from rich.console import Console
 
 from fmnist_fast import load_model
 from fmnist_fast.cli import outputs
-from fmnist_fast.cli.report import CombinedProgress, measuring_bar
+from fmnist_fast.cli import train as command
+from fmnist_fast.cli.report import CombinedProgress, TrainingReport, measuring_bar
 from fmnist_fast.nn import backend
 from fmnist_fast.training.progress import Progress
 
@@ -130,11 +131,11 @@ def test_train_keeps_model_of_another_set_unless_forced(run, trained, small_npz,
 def test_train_keeps_better_earlier_model(folder, run, trained, small_npz):
     """Also one without a validation accuracy; a worse one, or the same bytes, are replaced."""
     more = [*FAST, "--epochs", "9", "--quiet"]
-    command = ["train", "--dataset", small_npz]
-    assert run(*command, *more)[0] == 0
+    train = ["train", "--dataset", small_npz]
+    assert run(*train, *more)[0] == 0
     assert os.listdir(folder) == ["model.safetensors"]  # the first model was worse
     better = trained.read_bytes()
-    code, out, err = run(*command, *FAST, "--quiet")
+    code, out, err = run(*train, *FAST, "--quiet")
     assert (code, err) == (0, "")
     assert_one_line(
         out, "saved model.safetensors", "the earlier model", "model.previous.safetensors"
@@ -145,11 +146,11 @@ def test_train_keeps_better_earlier_model(folder, run, trained, small_npz):
         load_model(trained).metrics["validation_accuracy"]
         < (load_model(previous).metrics["validation_accuracy"])
     )
-    assert run(*command, *FAST)[0] == 0  # the same bytes
-    assert run(*command, *more, "--validation", "0")[0] == 0
-    _, out, _ = run(*command, *more, "--validation", "0", "--seed", "1", "--json")
+    assert run(*train, *FAST)[0] == 0  # the same bytes
+    assert run(*train, *more, "--validation", "0")[0] == 0
+    _, out, _ = run(*train, *more, "--validation", "0", "--seed", "1", "--json")
     assert json.loads(out)["previous_model"] == "model.previous-3.safetensors"
-    assert run(*command, *FAST, "--force")[0] == 0
+    assert run(*train, *FAST, "--force")[0] == 0
     assert len(os.listdir(folder)) == 4
 
 
@@ -172,6 +173,30 @@ def test_train_full_disk_for_earlier_model_saves_new_one_elsewhere(
     assert better.read_bytes() == saved
 
 
+def test_train_says_that_fastest_backend_is_missing(folder, run, small_npz, monkeypatch):
+    monkeypatch.setattr(command, "unavailable_reason", lambda name: f"cannot be loaded: no {name}")
+    options = ["--epochs", "1", "--hidden", "8", "--quiet"]
+    code, _, err = run("train", "--dataset", small_npz, *options)
+    assert code == 0
+    assert_one_line(err, "warning: the fastest backend, cython, cannot be loaded: no cython")
+    assert run("train", "--dataset", small_npz, *options, "--backend", "numpy")[2] == ""
+
+
+def test_train_resume_of_finished_run_says_so(folder, run, small_npz):
+    options = ["--dataset", small_npz, *FAST, "--epochs", "3", "--checkpoint", "run"]
+    assert run("train", *options)[0] == 0
+    before = Path("model.safetensors").read_bytes()
+    code, out, _ = run("train", "--resume", "run", "--metrics", "m.jsonl")
+    assert code == 0
+    rest = out.partition(TrainingReport.HEAD)[2]
+    assert rest.split("\n")[1] == "finished before, after 3 epochs"
+    assert "    1  " not in rest
+    assert os.listdir(folder).count("model.previous.safetensors") == 0
+    assert Path("model.safetensors").read_bytes() == before
+    events = [json.loads(line) for line in Path("m.jsonl").read_text().splitlines()]
+    assert [e["ended"] for e in events if e["event"] == "resume"] == [True]
+
+
 def test_train_falls_back_to_synthetic_data_offline(folder):
     """Every proxy leads to a closed port, so nothing can be downloaded."""
     closed = "http://127.0.0.1:9"
@@ -191,6 +216,11 @@ def test_train_falls_back_to_synthetic_data_offline(folder):
     assert ran.stderr.startswith("fmnist-fast: warning: Fashion-MNIST could not be downloaded (")
     assert "trained on synthetic" in ran.stdout.splitlines()[-1]
     assert load_model("model.safetensors").dataset_name == "synthetic"
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert_one_line(ran.stderr, "still no Fashion-MNIST here: falling back to synthetic")
+    evaluate = [sys.executable, "-m", "fmnist_fast", "evaluate", "model.safetensors"]
+    ran = subprocess.run(evaluate, env=environment, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
     ran = subprocess.run(
         [*command, "--dataset", "fashion-mnist"], env=environment, capture_output=True, text=True
     )

@@ -1,8 +1,11 @@
 """Model files: deterministic bytes, and one-line errors for other files."""
 
 import json
+import os
 import pickle
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -243,6 +246,18 @@ def test_load_names_pickle_without_opening(tmp_path):
 def test_load_names_argument_that_is_no_path(path):
     with pytest.raises(ArgumentError, match="path is"):
         load_model(path)
+
+
+def test_load_does_not_blame_file_for_arguments(saved, monkeypatch):
+    """Nor for the environment: the messages do not name the file."""
+    for threads in (0, "two", 1.5):
+        with pytest.raises(ArgumentError, match=r"^threads is"):
+            load_model(saved, threads=threads)
+    command = "from fmnist_fast import load_model; load_model()"
+    environment = {**os.environ, "FMNIST_FAST_ISA": "bogus"}
+    ran = subprocess.run([sys.executable, "-c", command], env=environment, stderr=-1, text=True)
+    assert "ArgumentError: FMNIST_FAST_ISA is 'bogus'" in ran.stderr
+    assert "damaged" not in ran.stderr
 
 
 def test_load_name_too_long_is_a_missing_file():
