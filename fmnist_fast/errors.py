@@ -4,6 +4,10 @@
 class UserError(Exception):
     """Base of all errors that the command line prints without a traceback, with exit code 2."""
 
+    def __str__(self) -> str:
+        """Return the message on one line, whatever the names of files and arrays in it hold."""
+        return " ".join(super().__str__().splitlines())
+
 
 class ArgumentError(UserError, ValueError):
     """An argument has a wrong shape, dtype, value or name."""

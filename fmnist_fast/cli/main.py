@@ -16,7 +16,7 @@ import click
 from .. import __version__
 from ..errors import UserError
 from .lazy import LazyGroup
-from .terminal import EXIT_INTERRUPTED, PROGRAM, discard_stdout, fail
+from .terminal import EXIT_INTERRUPTED, PROGRAM, discard_stdout, escape, fail
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     if issubclass(category, UserWarning):  # those of this package
-        print(f"{PROGRAM}: warning: {message}", file=sys.stderr)
+        print(f"{PROGRAM}: warning: {escape(str(message))}", file=sys.stderr)
 
 
 COMMANDS = ("train", "sweep", "evaluate", "predict", "export", "info", "bench", "data", "app")

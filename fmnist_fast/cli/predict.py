@@ -25,7 +25,7 @@ from ..vision.segmentation import OPENCV_MISSING
 from .lazy import call
 from .options import check_workers
 from .report import percent
-from .terminal import make_console
+from .terminal import escape, make_console
 
 NO_INPUTS = "give images or folders, or a list of them with --inputs-from"
 
@@ -182,7 +182,7 @@ def _print_predictions(
 
 
 def _print_line(prediction: dict[str, Any]) -> None:
-    path = _escape(prediction["path"])
+    path = escape(prediction["path"])
     if "error" in prediction:
         click.echo(f"{path}: {prediction['error']}", err=True)
         return
@@ -192,8 +192,3 @@ def _print_line(prediction: dict[str, Any]) -> None:
     notes = "".join(f" ({note})" for note in prediction["notes"])
     doubt = "not confident: " if prediction["confident"] is False else ""
     click.echo(f"{path}: {doubt}{top}{notes}")
-
-
-def _escape(path: str) -> str:
-    """Return the name on one line, without characters that move the cursor or change colours."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)

@@ -34,10 +34,15 @@ def discard_closed(*streams: IO[str] | None) -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def escape(text: str) -> str:
+    """Return a text on one line, without characters that move the cursor or change colours."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def fail(message: str, code: int = 2) -> int:
     """Print an error on one line of standard error; return the exit code."""
     with suppress(OSError):  # the terminal is closed
-        print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+        print(f"{PROGRAM}: {escape(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

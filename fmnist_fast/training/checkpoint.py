@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from .._files import write_atomically
 from ..errors import CheckpointError
 from ..models.safetensors_io import error_text, load_file, serialize
+from ..nn.network import check_threads
 from .config import TrainingConfig
 
 FORMAT_VERSION = 2
@@ -75,8 +76,7 @@ class RunIdentity:
         for name, value in texts.items():
             if not isinstance(value, str):
                 raise ValueError(f"its {name} is {value!r}")
-        if not (values["threads"] is None or type(values["threads"]) is int):
-            raise ValueError(f"its threads are {values['threads']!r}")
+        check_threads(values["threads"])
         if not isinstance(values["metadata"], dict):
             raise TypeError
         return cls(**values | {"config": TrainingConfig.from_dict(values["config"])})

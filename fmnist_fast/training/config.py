@@ -302,7 +302,7 @@ class TrainingConfig:
             raise ArgumentError(
                 f"augment is {self.augment!r}, and {teacher.augment!r} for the teachers: give one"
             )
-        if not isinstance(self.dtype, str):
+        if not isinstance(self.dtype, str) or self.dtype not in ("float32", "float64"):
             raise ArgumentError(f"dtype is {self.dtype!r}: give 'float32' or 'float64'")
         weights = self.class_weight
         if weights is None or (isinstance(weights, str) and weights == "balanced"):

@@ -195,12 +195,18 @@ class TrainingRun:
             "ended": loop.ended,
             "clock": self.clock(),
             "targets_checksum": self.train_set.targets_checksum(),
+            "config": self.config.to_dict(),
         }
         return Snapshot(loop.steps_done, self._tensors(), metadata)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Resume from a snapshot. Raises: CheckpointError if it is of another training."""
         loop, metadata = self.loop, snapshot.metadata
+        if metadata.get("config", self.config.to_dict()) != self.config.to_dict():
+            raise CheckpointError(
+                "the checkpoint was made with another configuration than its run.json has now: "
+                "restore that file, or train anew in another folder"
+            )
         if metadata["targets_checksum"] != self.train_set.targets_checksum():
             raise CheckpointError(
                 "the checkpoint was made with other labels or weights: give the same to resume it"

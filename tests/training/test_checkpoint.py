@@ -118,7 +118,7 @@ def test_resume_rejects_folder_without_checkpoints(small_dataset, tmp_path, cont
     ("keys", "value", "part"),
     [
         (["backend"], None, "its backend is None"),
-        (["threads"], "two", "its threads are 'two'"),
+        (["threads"], "two", "threads is 'two'"),
         (["dataset"], [], "damaged"),
         (["dataset", "checksum"], 5, "its checksum is 5"),
         (["metadata"], "x", "damaged"),

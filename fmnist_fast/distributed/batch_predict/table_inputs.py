@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from ...errors import DataError
+from ...errors import DamagedFileError, DataError
 from .blocks import Chunk, Encoded, RowGroups, Rows, check_unchanged, damage_errors, fingerprint
 
 # Bytes, before compression, of the row groups of a block, unless one group has more.
@@ -33,9 +33,11 @@ def split_table(path: str, inputs: int, column: str | None) -> Iterator[RowGroup
     stamp = fingerprint(path)
     with _open(path, path) as file:
         _find_columns(file.schema_arrow, path, inputs, column)
+        groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+        if sum(group.num_rows for group in groups) != file.metadata.num_rows:
+            raise DamagedFileError(f"{path} is damaged: its numbers of rows contradict each other")
         first = begin = rows = size = 0
-        for index in range(file.num_row_groups):
-            group = file.metadata.row_group(index)
+        for index, group in enumerate(groups):
             rows, size = rows + group.num_rows, size + group.total_byte_size
             if rows and (size >= BLOCK_BYTES or index + 1 == file.num_row_groups):
                 yield RowGroups(
