@@ -172,3 +172,27 @@ def test_replaced_names_target_of_errors(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert full.value.filename == str(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_replaced_survives_power_failure(tmp_path, monkeypatch):
+    """Content that was not synced before the rename, and a rename that was not, may be lost."""
+    calls = []
+    true_sync, true_replace = os.fsync, os.replace
+
+    def sync(handle):
+        true_sync(handle)
+        calls.append(("sync", Path(f"/proc/self/fd/{handle}").resolve()))
+
+    def replace(source, target):
+        calls.append(("synced content", Path(source).read_bytes()))
+        true_replace(source, target)
+        calls.append(("rename", Path(target)))
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("this system does not tell the names of open files")
+    monkeypatch.setattr(files.os, "fsync", sync)
+    monkeypatch.setattr(files.os, "replace", replace)
+    write_atomically(tmp_path / "model", b"whole")
+    (first, temporary), content, *rest = calls
+    assert (first, temporary.parent, content) == ("sync", tmp_path, ("synced content", b"whole"))
+    assert rest == [("rename", tmp_path / "model"), ("sync", tmp_path)]

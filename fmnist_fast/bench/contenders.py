@@ -5,7 +5,6 @@ another one is measured.
 """
 
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from .._signals import terminal_signals_blocked
 from ..data.datasets import load_dataset
 from ..errors import UserError
 from ..kernels.interface import Floats, NetworkSpec, TrainData
@@ -175,7 +175,6 @@ class _Worker:
 
 def _serve(pipe: Connection, peer: str, config: BenchConfig) -> None:
     """Body of a contender's process: call methods that the pipe names, until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles it, and ends us
 
     def show(message: object, category: type[Warning], *_: object, **__: object) -> None:
         if issubclass(category, UserWarning):
@@ -206,7 +205,8 @@ class Contender:
         self.peer = peer
         self.pipe, remote = context.Pipe()
         self.process = context.Process(target=_serve, args=(remote, peer, config), daemon=True)
-        self.process.start()
+        with terminal_signals_blocked():
+            self.process.start()
         remote.close()
         self.missing: str | None = None
         try:

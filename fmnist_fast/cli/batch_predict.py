@@ -104,7 +104,9 @@ def batch_predict(
             anew = "begin anew with --force" if store.done else "begin anew"
             raise UserError(f"{error}; mend that file or leave it out, and {anew}") from error
         except UserError as error:
-            raise UserError(f"{error}; {_kept(store)}") from error
+            if not stop:  # else workers were stopped, too
+                raise UserError(f"{error}; {_kept(store)}") from error
+            complete = False
         if not complete:
             return fail(f"stopped; {_kept(store)}", 128 + stop[0])
         store.remove()

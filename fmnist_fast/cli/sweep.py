@@ -109,7 +109,9 @@ def sweep(
                 f"{error.filename or study}: {error.strerror or error}; {outcome.kept()}"
             ) from error
         except UserError as error:
-            raise UserError(f"{error}; {outcome.kept()}") from error
+            if not stop:  # else workers were stopped, too
+                raise UserError(f"{error}; {outcome.kept()}") from error
+            reason = StopReason.STOPPED
         if reason is StopReason.STOPPED:
             return fail(f"stopped; {outcome.kept()}", 128 + stop[0])
         try:

@@ -10,13 +10,11 @@ the client does not learn why a worker was rejected.)
 import asyncio
 import logging
 import os
-import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from time import monotonic
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -24,6 +22,7 @@ from uuid import uuid4
 import dask
 from distributed import Client, Future, LocalCluster, Security, Worker, rpc
 
+from .._signals import terminal_signals_blocked
 from ..errors import ClusterError
 from .worker import describe
 
@@ -200,7 +199,7 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
     """Start worker processes of one thread each. Raises: ClusterError."""
     with _environment_restored(), tempfile.TemporaryDirectory(prefix="fmnist-fast-") as folder:
         try:
-            with _terminal_signals_blocked():
+            with terminal_signals_blocked():
                 cluster = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
@@ -213,27 +212,6 @@ def _local_cluster(workers: int) -> Iterator[LocalCluster]:
             raise ClusterError(f"worker processes could not be started: {error}") from error
         with cluster:
             yield cluster
-
-
-@contextmanager
-def _terminal_signals_blocked() -> Iterator[None]:
-    """Block SIGINT and SIGHUP for threads and processes started within.
-
-    A terminal sends them to all processes of a command, and this one stops the others. A signal
-    that arrives meanwhile is delivered after.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    signals = {signal.SIGINT, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        # It unblocks SIGINT in the thread that starts it, which the first process would do.
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

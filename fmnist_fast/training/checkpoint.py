@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from .._files import write_atomically
+from .._files import sync_folder, write_atomically
 from ..errors import CheckpointError
 from ..models.safetensors_io import error_text, load_file, serialize
 from ..nn.network import check_threads
@@ -102,6 +102,7 @@ class CheckpointFolder:
         """Make the folder of a new training. Raises: CheckpointError; OSError."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            sync_folder(folder.parent)
         except (FileExistsError, NotADirectoryError):
             raise CheckpointError(f"{folder} is not a folder: name an empty or a new one") from None
         made = cls(folder, every)
@@ -124,6 +125,7 @@ class CheckpointFolder:
         """Return the checkpoints of one network of the training."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
+        sync_folder(self.folder)
         return Checkpoints(folder, self._every)
 
     def close(self) -> None:
