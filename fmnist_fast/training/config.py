@@ -29,7 +29,7 @@ class Range(NamedTuple):
 
     def check(self, name: str, value: Any) -> None:
         """Raise ArgumentError if a value is invalid. name : of the field."""
-        if not isinstance(value, self.kind):
+        if not isinstance(value, self.kind) or isinstance(value, bool):
             kind = "an integer" if self.kind is int else "a number"
             raise ArgumentError(f"{name} is {value!r}: give {kind}")
         if self.low < value < self.high or (value == self.low and not self.open_low):

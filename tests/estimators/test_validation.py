@@ -107,6 +107,7 @@ def _damaged(kind, dtype, changes):
         {"indptr": [0, 1, 2, -3]},
         {"indptr": [0, 1, 3]},
         {"indptr": [0, 1, 2, 2**31 - 1]},
+        {"indptr": [0, 2**31 - 1, -(2**31), 3]},  # differences overflow
     ],
 )
 def test_estimator_rejects_indices_outside_of_matrix(kind, dtype, changes):

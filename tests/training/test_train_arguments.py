@@ -53,6 +53,7 @@ def test_train_names_nearest_argument(small_dataset, name, nearest):
         ("epochs", 10**9),
         ("hidden", (10**9,)),
         ("hidden", b"x"),
+        ("hidden", (True,)),
         ("hidden", None),
         ("preset", ["best"]),
         ("progress", print),
