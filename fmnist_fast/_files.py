@@ -95,10 +95,10 @@ def check_disk_space(path: Path, size: int, what: str) -> None:
     try:
         total, _, free = shutil.disk_usage(target.parent)
         if total and size > free:  # some file systems report 0
-            raise UserError(
-                f"{what} {path} takes {_bytes(size)}, and {_bytes(free)} are free there: choose "
-                "another folder, or make it smaller"
-            )
+            need = f"takes {_bytes(size)}, and {_bytes(free)} are free there"
+            if not free:
+                need = "cannot be written: no space is left there"
+            raise UserError(f"{what} {path} {need}: choose another folder, or make it smaller")
         with tempfile.TemporaryFile(dir=target.parent) as trial:
             for written in range(0, size, CHUNK):
                 trial.write(bytes(min(CHUNK, size - written)))

@@ -155,13 +155,17 @@ def test_to_path_names_invalid_argument(value):
     assert files.to_path(b"\xff", "folder") == Path("\udcff")
 
 
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (999, "999 B"), (4096, "4.1 kB"), (15e9, "15.0 GB")]
-)
+@pytest.mark.parametrize(("size", "text"), [(999, "999 B"), (4096, "4.1 kB"), (15e9, "15.0 GB")])
 def test_check_disk_space_names_sizes_in_fitting_units(tmp_path, monkeypatch, size, text):
     monkeypatch.setattr(files.shutil, "disk_usage", lambda _: (10**15, 0, size))
     with raises_containing(UserError, "model.bin takes 1.0 TB", f"and {text} are free there"):
         check_disk_space(tmp_path / "model.bin", 10**12, "model")
+
+
+def test_check_disk_space_on_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda _: (10**9, 10**9, 0))
+    with raises_containing(UserError, "no space is left there: choose another folder"):
+        check_disk_space(tmp_path / "model.bin", 1, "model")
 
 
 def test_replaced_names_target_of_errors(tmp_path):

@@ -25,6 +25,8 @@ MAX_CLASSES = 256
 class Dataset:
     """A training set and a test set.
 
+    The arrays are not copied: they must not be changed while a network is trained on them.
+
     Attributes
     ----------
     name : str
